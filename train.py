@@ -138,6 +138,7 @@ def run(args: argparse.Namespace, command: str) -> None:
     device = model_utils.find_device(args.gpu)
 
     # The network, and how it will learn.
+    model_utils.keep_freed_memory()
     torch.manual_seed(args.seed)
     model, preprocessing = model_utils.new_model(args.arch, len(data.categories), args.image_size)
     model.to(device)
@@ -199,20 +200,22 @@ def learn(model, split: data_utils.Split, preprocessing: Preprocessing, recipe: 
     """Train the network in place; yield each epoch's number and mean training loss.
 
     A pretrained network's head is solved first, as epoch 0, on features that are computed
-    once; the epochs then start from it and train all layers.
+    once; the epochs then start from it and train the last third of the layers with it. From
+    scratch there are the epochs alone, and they train everything.
     """
     import torch
 
-    from model_utils import extract_features, solve_head
+    from model_utils import extract_features, freeze_first_layers, solve_head
     count = len(split.paths)
     if pretrained:
         batches = load_batches(split.paths, preprocessing, workers)
         features = extract_features(model, with_bar(batches, count, "features"))
         yield 0, solve_head(model.head, features, torch.from_numpy(split.labels))
         model.frozen_statistics = True
+        freeze_first_layers(model.body)
 
     optimizer_class = torch.optim.AdamW if pretrained else torch.optim.Adam
-    optimizer = optimizer_class(model.parameters(), lr=recipe.lr)
+    optimizer = optimizer_class([p for p in model.parameters() if p.requires_grad], lr=recipe.lr)
     steps = recipe.epochs * math.ceil(count / recipe.batch_size)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, steps))
     for epoch in range(1, recipe.epochs + 1):
