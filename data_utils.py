@@ -121,8 +121,8 @@ def load_image(path: str | os.PathLike, preprocessing: Preprocessing,
         except Exception as error:  # damaged data raises almost anything
             raise ImageError(f"{path} cannot be read: {error}") from error
     if rng is None:
-        return np.asarray(_centre(image, preprocessing.resize, preprocessing.crop))
-    return np.asarray(_random_part(image, preprocessing.crop, rng))
+        return np.array(_centre(image, preprocessing.resize, preprocessing.crop))
+    return np.array(_random_part(image, preprocessing.crop, rng))
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -216,7 +216,7 @@ def learn(model, split: data_utils.Split, preprocessing: Preprocessing, recipe: 
 
     optimizer_class = torch.optim.AdamW if pretrained else torch.optim.Adam
     optimizer = optimizer_class([p for p in model.parameters() if p.requires_grad], lr=recipe.lr)
-    steps = recipe.epochs * math.ceil(count / recipe.batch_size)
+    steps = max(1, recipe.epochs * math.ceil(count / recipe.batch_size))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, steps))
     for epoch in range(1, recipe.epochs + 1):
         # Order and augmentation depend on the seed and the epoch alone, on any device.
@@ -291,7 +291,7 @@ def check_arch(arch: str, known: Iterable[str], epochs: int | None) -> None:
         InputError: it is one of these.
     """
     if arch not in known:
-        near = difflib.get_close_matches(arch, known, n=1, cutoff=0)[0]
+        near = difflib.get_close_matches(arch.lower(), known, n=1, cutoff=0)[0]
         raise InputError(f"--arch {arch}: no such network; did you mean {near}? "
                          f"There are {', '.join(known)}")
     if epochs == 0 and not known[arch].pretrained:
