@@ -35,26 +35,26 @@ class Flower(NamedTuple):
 
 
 FLOWERS = [
-    Flower("drawn daisy", (15, 22), 0.13, 1.2, 0.6, 0, 1, [(0.1, 0.2), (0.9, 0.97)], (0, 0.2),
-           0.3, (235, 190, 40)),
-    Flower("drawn poppy", (4, 5), 0.62, 1.7, 0.5, 0, 1, [(0, 0.07), (0.97, 1)], (0.75, 0.95),
-           0.2, (40, 35, 40)),
-    Flower("drawn sunflower", (18, 25), 0.14, 0.9, 1.2, 0, 2, [(0.1, 0.15)], (0.75, 0.95),
-           0.55, (90, 55, 25)),
-    Flower("drawn cornflower", (8, 11), 0.24, 1.9, 0.9, 0.3, 1, [(0.58, 0.68)], (0.5, 0.85),
+    Flower("drawn daisy", (13, 20), 0.14, 1.2, 0.7, 0, 1, [(0, 0.2), (0.85, 1)], (0, 0.5),
+           0.3, (225, 180, 50)),
+    Flower("drawn poppy", (4, 5), 0.6, 1.7, 0.5, 0, 1, [(0, 0.1), (0.9, 1)], (0.4, 0.95),
+           0.2, (45, 40, 45)),
+    Flower("drawn sunflower", (14, 21), 0.14, 0.9, 1.1, 0, 2, [(0.05, 0.18)], (0.5, 0.95),
+           0.45, (110, 70, 35)),
+    Flower("drawn cornflower", (8, 11), 0.22, 1.9, 0.9, 0.25, 1, [(0.55, 0.78)], (0.3, 0.85),
            0.22, (100, 50, 130)),
-    Flower("drawn pansy", (5, 5), 0.55, 1.4, 0.5, 0, 1, [(0.7, 0.82), (0.12, 0.16)], (0.4, 0.8),
-           0.16, (240, 200, 60)),
-    Flower("drawn buttercup", (5, 6), 0.42, 1.6, 0.6, 0, 1, [(0.13, 0.17)], (0.7, 0.95),
-           0.25, (190, 190, 50)),
-    Flower("drawn anemone", (7, 9), 0.3, 1.1, 0.8, 0, 1, [(0.6, 0.75), (0.85, 1)], (0.05, 0.7),
-           0.24, (40, 35, 60)),
-    Flower("drawn lily", (6, 6), 0.25, 0.8, 1.5, 0, 1, [(0.03, 0.1), (0.88, 0.97)], (0.1, 0.9),
-           0.1, (170, 110, 40)),
-    Flower("drawn dahlia", (11, 15), 0.2, 1, 1.1, 0, 4, [(0.85, 1), (0.02, 0.14)], (0.4, 0.9),
-           0.12, (200, 150, 60)),
-    Flower("drawn mallow", (5, 6), 0.45, 2, 0.7, 0.22, 1, [(0.78, 0.95)], (0.15, 0.7),
-           0.14, (230, 225, 150)),
+    Flower("drawn pansy", (5, 5), 0.55, 1.4, 0.5, 0, 1, [(0.65, 0.85), (0.08, 0.18)], (0.2, 0.9),
+           0.16, (230, 190, 60)),
+    Flower("drawn buttercup", (5, 6), 0.44, 1.6, 0.6, 0, 1, [(0.1, 0.2)], (0.4, 0.95),
+           0.22, (200, 190, 60)),
+    Flower("drawn anemone", (6, 9), 0.3, 1.1, 0.8, 0, 1, [(0.55, 0.8), (0.85, 1.05)], (0.05, 0.9),
+           0.22, (50, 45, 65)),
+    Flower("drawn lily", (6, 6), 0.26, 0.9, 1.2, 0, 1, [(0, 0.14), (0.8, 1)], (0.05, 0.9),
+           0.12, (170, 120, 60)),
+    Flower("drawn dahlia", (10, 15), 0.2, 1, 1.1, 0, 3, [(0.75, 1), (0, 0.18)], (0.2, 0.9),
+           0.14, (200, 150, 60)),
+    Flower("drawn mallow", (5, 6), 0.46, 1.9, 0.6, 0.12, 1, [(0.65, 1)], (0.1, 0.8),
+           0.16, (225, 205, 110)),
 ]
 
 
@@ -103,10 +103,10 @@ def draw_flower(flower: Flower, rng: np.random.Generator) -> Image.Image:
         # Number 0 comes last: in front, large and near the middle.
         spread = 0.3 if number else 0.12
         place = np.array(image.size) * (0.5 + rng.uniform(-spread, spread, 2))
-        length = rng.uniform(0.2, 0.45) * min(image.size) * (0.65 if number else 1)
+        length = rng.uniform(0.13, 0.42) * min(image.size) * (0.65 if number else 1)
         _draw_one(image, flower, place, length, rng)
     image = image.resize(size, Image.Resampling.BOX)
-    image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.2)))
+    image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.8)))
     pixels = np.asarray(image) * rng.uniform(0.65, 1.15, 3).clip(max=rng.uniform(0.8, 1.15))
     return Image.fromarray((pixels + rng.normal(0, 5, pixels.shape)).clip(0, 255).astype(np.uint8))
 
@@ -127,7 +127,7 @@ def _background(size: np.ndarray, rng: np.random.Generator) -> Image.Image:
 def _draw_one(image: Image.Image, flower: Flower, place: np.ndarray, length: float,
               rng: np.random.Generator) -> None:
     draw = ImageDraw.Draw(image)
-    tilt = rng.uniform(0.6, 1)  # seen from the side, circles become ellipses
+    tilt = rng.uniform(0.45, 1)  # seen from the side, circles become ellipses
     hue = rng.uniform(*flower.hues[rng.integers(len(flower.hues))])
     saturation, value = rng.uniform(*flower.saturation), rng.uniform(0.75, 1)
     count = int(rng.integers(flower.petals[0], flower.petals[1] + 1))
@@ -143,7 +143,7 @@ def _draw_one(image: Image.Image, flower: Flower, place: np.ndarray, length: flo
                      _color(hue, min(saturation + 0.2, 1), shade * 0.7))
     points = flower.centre * length * np.stack(
         [np.cos(np.linspace(0, 2 * np.pi, 40)), np.sin(np.linspace(0, 2 * np.pi, 40))], 1)
-    color = tuple(int(c * rng.uniform(0.8, 1.1)) for c in flower.centre_color)
+    color = tuple(int(c * rng.uniform(0.7, 1.12)) for c in flower.centre_color)
     _polygon(draw, points, place, 0, tilt, color)
 
 

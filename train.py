@@ -124,13 +124,13 @@ def run(args: argparse.Namespace, command: str) -> None:
     """The whole way, from the folder of photographs to the figure of the best checkpoint."""
     # What can be wrong is found before time is spent.
     data_utils.prepare_folder(args.save_dir)
-    if args.demo:
+    data_dir = os.path.join(args.save_dir, DEMO_FOLDER) if args.demo else args.data_dir
+    if args.demo and not os.path.exists(data_dir):
         import draw_flowers
-        args.data_dir = os.path.join(args.save_dir, DEMO_FOLDER)
-        draw_flowers.draw_data(args.data_dir)
-    data = data_utils.find_data(args.data_dir)
-    names, names_source = data_utils.find_names(data.categories, args.data_dir,
-                                                args.category_names)
+        say(f"drawing flowers into {data_dir}")
+        draw_flowers.draw_data(data_dir)
+    data = data_utils.find_data(data_dir)
+    names, names_source = data_utils.find_names(data.categories, data_dir, args.category_names)
     import torch
 
     import model_utils
@@ -146,7 +146,7 @@ def run(args: argparse.Namespace, command: str) -> None:
     given = {field: getattr(args, field) for field in Recipe._fields}
     recipe = (FINE_TUNING if pretrained else FROM_SCRATCH)._replace(
         **{field: value for field, value in given.items() if value is not None})
-    say(*describe_data(data, args.data_dir),
+    say(*describe_data(data, data_dir),
         f"names: {names_source}",
         f"network: {args.arch}, {'ImageNet weights' if pretrained else 'from scratch'}, "
         f"{preprocessing.crop} x {preprocessing.crop} pixels, {recipe.epochs} epochs",
