@@ -124,7 +124,7 @@ def run(args: argparse.Namespace, command: str) -> None:
     """The whole way, from the folder of photographs to the figure of the best checkpoint."""
     # What can be wrong is found before time is spent.
     data_utils.prepare_folder(args.save_dir)
-    data_dir = os.path.join(args.save_dir, DEMO_FOLDER) if args.demo else args.data_dir
+    data_dir = str(Path(args.save_dir, DEMO_FOLDER)) if args.demo else args.data_dir
     if args.demo and not os.path.exists(data_dir):
         import draw_flowers
         say(f"drawing flowers into {data_dir}")
