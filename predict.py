@@ -28,7 +28,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="predict.py", description="Name the flower on a photograph.",
         usage="%(prog)s IMAGE CHECKPOINT [--top_k K] [--category_names FILE] [--gpu]",
-        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+        epilog=EPILOG, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="*", metavar="IMAGE CHECKPOINT",
                         help="a photograph, and the checkpoint.pth that train.py wrote")
     parser.add_argument("--top_k", "--top-k", type=int, default=5, metavar="K",
@@ -76,17 +76,22 @@ def run(image: str, checkpoint: str, top_k: int, names_file: str | None, gpu: bo
 
     device = model_utils.find_device(gpu)
     if gpu and device.type == "cpu":
-        print("predict.py: warning: PyTorch finds no accelerator here; the CPU does the work",
-              file=sys.stderr)
+        warn("PyTorch finds no accelerator here; the CPU does the work")
     model, info = model_utils.load_checkpoint(checkpoint, device)
     categories, names = info["categories"], info["names"]
     if new_names is not None:
         names = [new_names.get(category, category) for category in categories]
+        if not new_names.keys() & set(categories):
+            warn(f"{names_file} names none of the {len(categories)} categories of {checkpoint}")
     batches = data_utils.load_batches([image], info["preprocessing"])
     probabilities, indices = model_utils.predict(model, batches)[0].topk(
         min(top_k, len(categories)))
     return format_lines(probabilities.tolist(), [names[i] for i in indices],
                         [categories[i] for i in indices])
+
+
+def warn(sentence: str) -> None:
+    print(f"predict.py: warning: {sentence}", file=sys.stderr)
 
 
 def check_checkpoint_file(path: str) -> None:
@@ -113,4 +118,5 @@ def format_lines(probabilities: list[float], names: list[str],
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal cannot show
     sys.exit(main())

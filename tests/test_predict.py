@@ -77,33 +77,7 @@ def test_grey_photographs_get_an_answer(run_script, photo, checkpoint, tmp_path)
     assert run_script("predict", tmp_path / "grey.jpg", checkpoint).code == 0
 
 
-# --- Mistakes -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("arguments, code, words", [
-    ([], 2, "two files are needed"),
-    (["PHOTO"], 2, "is an image; the checkpoint comes last"),
-    (["CHECKPOINT", "PHOTO"], 2, "is an image; the checkpoint comes last"),
-    (["CHECKPOINT"], 2, "two files are needed"),
-    (["PHOTO", "PHOTO", "CHECKPOINT"], 2, "two files are needed"),
-    (["PHOTO", "CHECKPOINT", "--top_k", "0"], 2, "--top_k 0: the lowest value is 1"),
-    (["PHOTO", "CHECKPOINT", "--top_k", "x"], 2, "invalid int value"),
-    (["PHOTO", "nowhere.pth"], 2, "nowhere.pth: no such checkpoint"),
-    (["PHOTO", "tests"], 2, "tests is a folder; the checkpoint is a file"),
-    (["PHOTO", "README.md"], 2, "README.md is damaged or no checkpoint"),
-    (["PHOTO", "CHECKPOINT", "--category_names", "README.md"], 2, "README.md is not JSON"),
-    (["nowhere.jpg", "CHECKPOINT"], 1, "nowhere.jpg: no such file"),
-    (["README.md", "CHECKPOINT"], 1, "README.md is not an image in a format that is read here"),
-    (["tests", "CHECKPOINT"], 1, "tests is a folder, not an image"),
-])
-def test_mistakes_end_in_a_sentence_before_torch_is_needed(
-        run_script, photo, checkpoint, monkeypatch, arguments, code, words):
-    monkeypatch.setitem(sys.modules, "model_utils", None)  # importing it would fail
-    monkeypatch.chdir(ROOT)
-    files = {"PHOTO": photo, "CHECKPOINT": checkpoint}
-    run = run_script("predict", *[files.get(argument, argument) for argument in arguments])
-    assert run.code == code and run.out == ""
-    assert words in run.err.splitlines()[-1] and "Traceback" not in run.err
+# --- Damaged files --------------------------------------------------------------------
 
 
 def test_damaged_files_end_in_a_sentence(run_script, photo, checkpoint, tmp_path):
