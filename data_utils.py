@@ -332,11 +332,11 @@ def find_data(data_dir: str | os.PathLike) -> DataSet:
     for name, by_category in found.items():
         surplus = sorted(by_category.keys() - set(categories), key=natural_key)
         if surplus:
-            notes.append(f"left out of {name}, as train has no photographs of them: "
+            notes.append(f"warning: left out of {name}, as train has no photographs of them: "
                          + ", ".join(surplus))
         missing = [category for category in categories if not by_category.get(category)]
         if missing:
-            notes.append(f"{name} has no photographs of: " + ", ".join(missing))
+            notes.append(f"warning: {name} has no photographs of: " + ", ".join(missing))
         paths = [by_category.get(category, []) for category in categories]
         labels = np.repeat(np.arange(len(categories)), [len(p) for p in paths])
         splits[name] = Split([path for ps in paths for path in ps], labels)

@@ -336,15 +336,17 @@ def read_weights(path: str | os.PathLike, arch: str) -> dict[str, torch.Tensor]:
         raise InputError(f"--weights {path}: no such file") from None
     except Exception as error:  # a file that holds no tensors raises almost anything
         raise InputError(f"--weights {path} cannot be read as a file of weights") from error
-    if isinstance(state, dict) and "format_version" in state:
-        if state.get("arch") != arch:
-            raise InputError(f"--weights {path} are of {state.get('arch')}, not of {arch}")
-        state = {key.removeprefix("body."): value for key, value in state["state_dict"].items()
-                 if key.startswith("body.")}
+    if isinstance(state, dict) and "format_version" in state and state.get("arch") != arch:
+        raise InputError(f"--weights {path} are of {state.get('arch')}, not of {arch}")
+    for key in ("state_dict", "model"):  # where training scripts, ours too, keep theirs
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
     if not isinstance(state, dict) or not state or not all(
             isinstance(key, str) and torch.is_tensor(value) for key, value in state.items()):
         raise InputError(f"--weights {path} holds no state dict")
-    return state
+    # A head of ours is for other categories; "module." is DataParallel's.
+    return {key.removeprefix("module.").removeprefix("body."): value
+            for key, value in state.items() if not key.startswith("head.")}
 
 
 def load_weights(body: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:

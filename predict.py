@@ -81,8 +81,10 @@ def run(image: str, checkpoint: str, top_k: int, names_file: str | None, gpu: bo
     categories, names = info["categories"], info["names"]
     if new_names is not None:
         names = [new_names.get(category, category) for category in categories]
-        if not new_names.keys() & set(categories):
-            warn(f"{names_file} names none of the {len(categories)} categories of {checkpoint}")
+        if new_names.keys() != set(categories):
+            known = len(new_names.keys() & set(categories))
+            warn(f"{names_file} names {known} of the {len(categories)} categories of {checkpoint}, "
+                 f"and {len(new_names) - known} others")
     batches = data_utils.load_batches([image], info["preprocessing"])
     probabilities, indices = model_utils.predict(model, batches)[0].topk(
         min(top_k, len(categories)))

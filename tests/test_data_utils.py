@@ -202,8 +202,9 @@ def test_splits_are_matched_by_folder_name(folder):
                                        "valid/3/a.jpg", "test/2/a.jpg"))
     assert data.splits["valid"].labels.tolist() == [1]
     assert data.splits["test"].labels.tolist() == [1]
-    assert data.notes == ["left out of valid, as train has no photographs of them: 3",
-                          "valid has no photographs of: 1", "test has no photographs of: 1"]
+    assert data.notes == [
+        "warning: left out of valid, as train has no photographs of them: 3",
+        "warning: valid has no photographs of: 1", "warning: test has no photographs of: 1"]
 
 
 def test_hidden_and_other_files_are_ignored(folder):

@@ -121,4 +121,5 @@ def test_names_for_other_categories_are_warned_of(run_script, photo, checkpoint,
     (tmp_path / "names.json").write_text(json.dumps({str(i): "x" for i in range(200, 302)}))
     run = run_script("predict", photo, checkpoint, "--category_names", tmp_path / "names.json")
     assert run.code == 0 and run.out.splitlines()[0].split()[1:] == ["2", "2"]
-    assert "names none of the 4 categories" in run.err
+    assert run.err.count("\n") == 1
+    assert f"names 0 of the 4 categories of {checkpoint}, and 102 others" in run.err

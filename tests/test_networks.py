@@ -108,10 +108,12 @@ def squeezenet() -> dict[str, torch.Tensor]:
     return models.get_model("squeezenet1_1", weights=None).state_dict()
 
 
-@pytest.mark.parametrize("new_style", [True, False])
-def test_weights_from_a_file(run_script, two_kinds, tmp_path, squeezenet, new_style):
+@pytest.mark.parametrize("form", ["zip", "old", "wrapped"])
+def test_weights_from_a_file(run_script, two_kinds, tmp_path, squeezenet, form):
     path = tmp_path / "weights.pth"
-    torch.save(squeezenet, path, _use_new_zipfile_serialization=new_style)
+    state = squeezenet if form != "wrapped" else {
+        "model": {f"module.{key}": value for key, value in squeezenet.items()}, "epoch": 3}
+    torch.save(state, path, _use_new_zipfile_serialization=form != "old")
     run = run_script("train", two_kinds, "--arch", "squeezenet1_1", "--weights", path,
                      "--image_size", 64, "--epochs", 0, "--save_dir", tmp_path)
     assert run.code == 0 and f"starting from {path}" in run.err and " head " in run.out
