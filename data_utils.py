@@ -129,8 +129,8 @@ def load_image(path: str | os.PathLike, preprocessing: Preprocessing,
     """
     with open_image(path) as image:
         try:
-            # A JPEG is decoded at 1/2, 1/4 or 1/8 where that still covers `resize`:
-            # a quarter of the time and more is saved (Image.draft; other formats ignore it).
+            # A JPEG is decoded at 1/2, 1/4 or 1/8 where that still covers `resize`, which
+            # spares most of the resizing; other formats ignore it.
             image.draft(None, (preprocessing.resize, preprocessing.resize))
             image.load()  # before EXIF is read: PNG's reader would hide damage, TIFF's turns twice
             image = _to_rgb(_upright(image))
