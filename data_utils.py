@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -66,7 +66,13 @@ class ImageError(FlowersError):
 
 
 class RunError(FlowersError):
-    """The work itself failed: a full disk, a loss that is not finite, no memory left."""
+    """The work itself failed: a full disk, a loss that is not finite."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Recognise Python's own error, PyTorch's for accelerators, and its CPU allocator's."""
+    return (isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
+            or "can't allocate memory" in str(error))
 
 
 # --- The one preprocessing ------------------------------------------------------------
@@ -96,16 +102,14 @@ def open_image(path: str | os.PathLike) -> Image.Image:
     Raises:
         ImageError: the file is missing or in none of `FORMATS`.
     """
-    formats = FORMATS
-    if str(path).lower().endswith((".heic", ".heif")) and os.path.isfile(path):
-        try:
-            from pillow_heif import register_heif_opener
-        except ImportError:
-            raise ImageError(f"{path}: to read HEIC, pip install pillow-heif") from None
-        register_heif_opener()
-        formats = ("HEIF",)
     try:
-        return Image.open(path, formats=formats)
+        if _is_heic(path):
+            from pillow_heif import register_heif_opener
+            register_heif_opener()
+            return Image.open(path, formats=("HEIF",))
+        return Image.open(path, formats=FORMATS)
+    except ImportError:
+        raise ImageError(f"{path}: to read HEIC, pip install pillow-heif") from None
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -115,6 +119,13 @@ def open_image(path: str | os.PathLike) -> Image.Image:
                          f"({', '.join(FORMATS)})") from None
     except Exception as error:  # a damaged header raises almost anything
         raise ImageError(f"{path} cannot be read: {error}") from error
+
+
+def _is_heic(path: str | os.PathLike) -> bool:
+    """Tell HEIC by its first bytes (ISO/IEC 23008-12): iPhones' may also be named .jpg."""
+    with open(path, "rb") as file:
+        start = file.read(12)
+    return start[4:8] == b"ftyp" and start[8:] in (b"heic", b"heix", b"heim", b"heis", b"mif1")
 
 
 def load_image(path: str | os.PathLike, preprocessing: Preprocessing,
@@ -286,14 +297,15 @@ def is_image_name(path: str | os.PathLike) -> bool:
     return os.path.splitext(path)[1].lower() in EXTENSIONS
 
 
-def find_data(data_dir: str | os.PathLike) -> DataSet:
+def find_data(data_dir: str | os.PathLike, leave_out: Collection[str] = ()) -> DataSet:
     """Find the photographs of `data_dir/{train,valid,test}/<category>/`.
 
     The categories are the folders of train that hold a photograph, in natural order
     (2 before 10); the other splits are matched to them by folder name. Hidden files and
     folders are ignored. Splits that are missing are carved from what is there (see
     `_carve`): a tenth of train for valid, or, where there are only folders of
-    categories, a tenth each for valid and test. Nothing is copied or moved.
+    categories, a tenth each for valid and test. Nothing is copied or moved. The paths in
+    `leave_out` count as not there.
 
     Raises:
         InputError: there is nothing to train on or to validate with.
@@ -305,14 +317,15 @@ def find_data(data_dir: str | os.PathLike) -> DataSet:
         raise InputError(f"the data folder {data_dir} {what}")
     found, notes = {}, []
     for split, folders in SPLIT_FOLDERS.items():
-        there = [folder for folder in folders if os.path.isdir(data_dir / folder)]
+        there = sorted(entry.name for entry in _scan(data_dir)
+                       if entry.name.lower() in folders and os.path.isdir(entry.path))
         if len(there) > 1:
             raise InputError(f"{data_dir} has {' and '.join(there)}; only one can be the split "
                              f"{split}")
         if there:
-            found[split] = _images_by_category(data_dir / there[0])
+            found[split] = _images_by_category(data_dir / there[0], leave_out)
     if not found:
-        found = _carve(_images_by_category(data_dir), ["valid", "test"])
+        found = _carve(_images_by_category(data_dir, leave_out), ["valid", "test"])
         notes.append(f"{data_dir} has no splits: 80 % of the photographs are for training, 10 % "
                      "for validation and 10 % for the test, by a hash of their names")
     elif "train" not in found:
@@ -328,13 +341,21 @@ def find_data(data_dir: str | os.PathLike) -> DataSet:
         raise InputError(f"{data_dir} has one category only to train on ({categories[0]}); "
                          "to tell flowers apart takes two or more")
 
+    for category in categories:
+        if not category.isprintable():
+            raise InputError(f"the folder name {category!r} in {data_dir} cannot be printed")
+
+    if "test" in found and not any(found["test"].values()):
+        del found["test"]
     splits = {}
     for name, by_category in found.items():
-        surplus = sorted(by_category.keys() - set(categories), key=natural_key)
+        surplus = sorted({category for category, paths in by_category.items() if paths}
+                         - set(categories), key=natural_key)
         if surplus:
             notes.append(f"warning: left out of {name}, as train has no photographs of them: "
                          + ", ".join(surplus))
-        missing = [category for category in categories if not by_category.get(category)]
+        expected = by_category if name == "train" else categories
+        missing = [category for category in expected if not by_category.get(category)]
         if missing:
             notes.append(f"warning: {name} has no photographs of: " + ", ".join(missing))
         paths = [by_category.get(category, []) for category in categories]
@@ -343,8 +364,6 @@ def find_data(data_dir: str | os.PathLike) -> DataSet:
     if not splits["valid"].paths:
         raise InputError(f"no photographs of train's categories to validate with in {data_dir}; "
                          + layout)
-    if "test" in splits and not splits["test"].paths:
-        del splits["test"]
     return DataSet(categories, splits, notes)
 
 
@@ -378,38 +397,29 @@ def _tenth(category: str, path: str) -> float:
     return int.from_bytes(hashlib.sha256(name).digest()[:6], "big") / 2**48 * 10
 
 
-def drop_photographs(data: DataSet, paths: Iterable[str]) -> DataSet:
-    """Leave photographs out of a data set.
-
-    Raises:
-        InputError: a category has none left to train on, or valid none at all.
-    """
-    dropped = set(paths)
-    splits = {}
-    for name, split in data.splits.items():
-        keep = np.array([path not in dropped for path in split.paths])
-        splits[name] = Split([p for p, k in zip(split.paths, keep) if k], split.labels[keep])
-    counts = np.bincount(splits["train"].labels, minlength=len(data.categories))
-    if not counts.all():
-        raise InputError("no readable photograph left to train on of "
-                         + ", ".join(data.categories[i] for i in np.flatnonzero(counts == 0)))
-    if not splits["valid"].paths:
-        raise InputError("no readable photograph left to validate with")
-    return data._replace(splits={name: split for name, split in splits.items() if split.paths})
-
-
-def _images_by_category(split_dir: Path) -> dict[str, list[str]]:
+def _images_by_category(split_dir: Path, leave_out: Collection[str]) -> dict[str, list[str]]:
     """List each visible folder's photographs, sorted by file name."""
+    return {
+        folder.name: sorted(file.path for file in _scan(folder)
+                            if _is_photograph(file) and file.path not in leave_out)
+        for folder in _scan(split_dir)
+        if not folder.name.startswith(".") and os.path.isdir(folder.path)
+    }
+
+
+def _scan(folder: str | os.PathLike) -> list[os.DirEntry]:
     try:
-        return {
-            folder.name: sorted(
-                file.path for file in os.scandir(folder)
-                if not file.name.startswith(".") and is_image_name(file.name) and file.is_file())
-            for folder in os.scandir(split_dir)
-            if not folder.name.startswith(".") and folder.is_dir()
-        }
-    except OSError as error:  # no permission, a link to itself, a disk that fails
+        return list(os.scandir(folder))
+    except OSError as error:  # no permission, a disk that fails
         raise InputError(f"{error.filename} cannot be read: {error.strerror}") from None
+
+
+def _is_photograph(entry: os.DirEntry) -> bool:
+    if entry.name.startswith(".") or not is_image_name(entry.name):
+        return False
+    if entry.is_symlink():  # one that leads nowhere is listed, and named when it cannot be read
+        return os.path.isfile(entry.path) or not os.path.exists(entry.path)
+    return entry.is_file()
 
 
 def natural_key(text: str) -> tuple:

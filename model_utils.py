@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from data_utils import InputError, Preprocessing, atomic_write
+from data_utils import InputError, Preprocessing, atomic_write, is_out_of_memory
 
 FORMAT_VERSION = 1
 
@@ -143,11 +143,11 @@ OWN_ARCHITECTURES = {
 
 # Beginnings of torchvision's names of networks that cannot be used here, and why.
 REFUSED = {
-    "vit_": "is a vision transformer; this project trains convolutional networks",
-    "swin_": "is a vision transformer; this project trains convolutional networks",
-    "maxvit_": "is a vision transformer; this project trains convolutional networks",
+    "vit": "is a vision transformer; this project trains convolutional networks",
+    "swin": "is a vision transformer; this project trains convolutional networks",
+    "maxvit": "is a vision transformer; this project trains convolutional networks",
     "googlenet": "has auxiliary heads, which this project does not train",
-    "inception_": "has auxiliary heads, which this project does not train",
+    "inception": "has auxiliary heads, which this project does not train",
 }
 
 
@@ -170,7 +170,7 @@ def find_architecture(arch: str) -> Architecture:
     if arch in OWN_ARCHITECTURES:
         return OWN_ARCHITECTURES[arch]
     for start, reason in REFUSED.items():
-        if arch.startswith(start):
+        if arch.lower().startswith(start):
             raise InputError(f"{arch} {reason}")
     try:
         from torchvision import models
@@ -185,7 +185,7 @@ def find_architecture(arch: str) -> Architecture:
     preset = weights.transforms()
 
     def imagenet() -> tuple[dict, str]:
-        return download_weights(weights.url), f"torchvision's {weights}"
+        return read_weights(download_weights(weights.url), arch), f"torchvision's {weights}"
     return Architecture(
         lambda: _without_head(models.get_model(arch, weights=None)),
         Preprocessing(preset.resize_size[0], preset.crop_size[0],
@@ -205,26 +205,31 @@ def _without_head(network: nn.Module) -> nn.Module:
     return network
 
 
-def download_weights(url: str) -> dict:
-    """Fetch a state dict into PyTorch's own folder, or read it where it lies there.
+def download_weights(url: str) -> str:
+    """Fetch a file into PyTorch's own folder, where it does not lie there; return its path.
 
     The checksum in the file's name is verified when it is fetched.
 
     Raises:
         InputError: it is not there and cannot be fetched.
     """
+    name = url.split("/")[-1]
+    checksum = name.split("-")[-1].split(".")[0]  # the beginning of its sha256
     folder = os.path.join(torch.hub.get_dir(), "checkpoints")
+    path = os.path.join(folder, name)
+    if os.path.exists(path):
+        return path
     timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(10)  # seconds; a silent server must not hold a run up
+    socket.setdefaulttimeout(5)  # seconds; a silent server must not hold a run up
     try:
-        return torch.hub.load_state_dict_from_url(
-            url, folder, "cpu", progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
-    except Exception as error:  # a name that is not found, a cut connection, a wrong checksum
-        raise InputError(f"the weights {os.path.basename(url)} cannot be had from {url} ({error}); "
-                         f"the file can be put into {folder} by hand, or given to --weights"
-                         ) from error
+        os.makedirs(folder, exist_ok=True)
+        torch.hub.download_url_to_file(url, path, checksum, progress=sys.stderr.isatty())
+    except (OSError, RuntimeError) as error:  # no such host, a cut connection, a wrong checksum
+        raise InputError(f"the weights {name} cannot be had from {url} ({error}); the file can be "
+                         f"put into {folder} by hand, or given to --weights") from error
     finally:
         socket.setdefaulttimeout(timeout)
+    return path
 
 
 class Classifier(nn.Module):
@@ -306,6 +311,8 @@ def new_model(arch: str, num_classes: int, image_size: int | None = None,
         with torch.inference_mode():
             in_features = body.eval()(torch.zeros(1, 3, side, side)).numel()
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise InputError(f"{arch} cannot work on {side} x {side} pixels; "
                          "try a larger --image_size") from error
     model = _classifier(body, in_features, hidden_units, num_classes, preprocessing)
@@ -335,7 +342,7 @@ def read_weights(path: str | os.PathLike, arch: str) -> dict[str, torch.Tensor]:
     except FileNotFoundError:
         raise InputError(f"--weights {path}: no such file") from None
     except Exception as error:  # a file that holds no tensors raises almost anything
-        raise InputError(f"--weights {path} cannot be read as a file of weights") from error
+        raise InputError(f"{path} is damaged or no file of weights") from error
     if isinstance(state, dict) and "format_version" in state and state.get("arch") != arch:
         raise InputError(f"--weights {path} are of {state.get('arch')}, not of {arch}")
     for key in ("state_dict", "model"):  # where training scripts, ours too, keep theirs
@@ -343,7 +350,7 @@ def read_weights(path: str | os.PathLike, arch: str) -> dict[str, torch.Tensor]:
             state = state[key]
     if not isinstance(state, dict) or not state or not all(
             isinstance(key, str) and torch.is_tensor(value) for key, value in state.items()):
-        raise InputError(f"--weights {path} holds no state dict")
+        raise InputError(f"{path} holds no state dict")
     # A head of ours is for other categories; "module." is DataParallel's.
     return {key.removeprefix("module.").removeprefix("body."): value
             for key, value in state.items() if not key.startswith("head.")}
@@ -369,6 +376,9 @@ def load_weights(body: nn.Module, state: dict[str, torch.Tensor], source: str) -
     surplus = state.keys() - ours.keys()
     if missing or len(surplus) > 2:
         raise InputError(f"the weights of {source} do not fit this network")
+    if not all(value.is_floating_point() and value.isfinite().all() or key not in ours
+               or not ours[key].is_floating_point() for key, value in state.items()):
+        raise InputError(f"the weights of {source} hold values that are no finite numbers")
     try:
         _load(body, {key: state.get(key, ours[key]) for key in ours})
     except RuntimeError as error:  # other shapes
@@ -404,13 +414,13 @@ def freeze_first_layers(body: nn.Module) -> None:
     """Keep the first two thirds of a pretrained body as they are while the rest learns.
 
     Edges and textures serve flowers as they are; leaving them alone makes an epoch twice as
-    fast, and there is less to overfit. Layers are what stands in a chain: plain
-    `nn.Sequential`s are opened, residual blocks and the like are not; networks list their
-    layers in the order in which they run.
+    fast in the default network, and there is less to overfit. Layers are what stands in a
+    chain: modules that just run one child after the other are opened, residual blocks and
+    the like are not; networks list their layers in the order in which they run.
     """
     def chain(module: nn.Module) -> Iterator[nn.Module]:
         for child in module.children():
-            if type(child) is nn.Sequential:
+            if type(child).forward is nn.Sequential.forward:
                 yield from chain(child)
             elif any(True for _ in child.parameters()):
                 yield child
@@ -433,10 +443,17 @@ def to_device(images: np.ndarray, model: Classifier) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def extract_features(model: Classifier, batches: Iterable[np.ndarray]) -> torch.Tensor:
-    """Compute the features of all photographs: float32 (N, F), on the CPU."""
+def extract_features(model: Classifier, batches: Iterable[np.ndarray], count: int) -> torch.Tensor:
+    """Compute the features of `count` photographs: float32 (N, F), on the CPU."""
     model.eval()
-    return torch.cat([model.features(to_device(images, model)).cpu() for images in batches])
+    features, done = None, 0
+    for images in batches:
+        part = model.features(to_device(images, model))
+        if features is None:  # one block: for many photographs twice the memory is too much
+            features = torch.empty(count, part.shape[1])
+        features[done:done + len(part)] = part
+        done += len(part)
+    return features
 
 
 @torch.inference_mode()
@@ -459,7 +476,7 @@ def _standardise(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, to
     """
     mean, std = features.mean(0), features.std(0, correction=0)
     std = std.clamp_min(max(0.1 * std.median().item(), 1e-6))
-    return (features - mean) / std, mean, std
+    return features.sub(mean).div_(std), mean, std
 
 
 def solve_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor,
@@ -583,10 +600,13 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device = torch.device
     try:
         preprocessing = Preprocessing(**checkpoint["preprocessing"])
         head, categories, names = (checkpoint[key] for key in ("head", "categories", "names"))
-        if not 0 < preprocessing.crop <= preprocessing.resize < 10_000:
-            raise ValueError("impossible sizes")
-        if len(names) != len(categories) or not all(isinstance(n, str) for n in names + categories):
-            raise ValueError("categories and names do not agree")
+        resize, crop = preprocessing.resize, preprocessing.crop
+        if not (type(resize) is type(crop) is int and 0 < crop <= resize < 10_000
+                and preprocessing.interpolation in ("bicubic", "bilinear")):
+            raise ValueError("impossible preprocessing")
+        if len(names) != len(categories) or not all(
+                isinstance(name, str) and name.isprintable() for name in names + categories):
+            raise ValueError("impossible names")
         model = _classifier(spec.build(), head["in_features"], head["hidden_units"],
                             len(categories), preprocessing)
         _load(model, checkpoint.pop("state_dict"))

@@ -17,7 +17,7 @@ from data_utils import FlowersError, InputError
 EPILOG = """\
 exit codes:
   0    done
-  1    the image is missing or cannot be read
+  1    the image is missing or cannot be read, or there is too little memory
   2    the command line, the checkpoint or the names file cannot be used
   130  stopped by Ctrl-C
 """
@@ -63,6 +63,11 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except (MemoryError, RuntimeError) as error:
+        if not data_utils.is_out_of_memory(error):
+            raise
+        print("predict.py: out of memory", file=sys.stderr)
+        return 1
     return 0
 
 

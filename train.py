@@ -32,7 +32,7 @@ DEMO_FOLDER = "drawn_flowers"
 EPILOG = """\
 exit codes:
   0    done
-  1    a photograph cannot be read, or the run failed (disk, numbers, memory)
+  1    a photograph went missing during the run, or the run failed (disk, numbers, memory)
   2    the command line, data folder, names file, weights or --save_dir cannot be used
   130  stopped by Ctrl-C
 """
@@ -61,7 +61,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                 f"from scratch {getattr(FROM_SCRATCH, field)})")
 
     parser.add_argument("data_dir", nargs="?", metavar="DATA_DIR",
-                        help="photographs as DATA_DIR/{train,valid,test}/<category>/*.jpg")
+                        help="photographs as DATA_DIR/{train,valid,test}/<category>/*.jpg; what is "
+                             "missing of valid and test is carved from the rest")
     parser.add_argument("--demo", action="store_true",
                         help=f"draw a small data set into SAVE_DIR/{DEMO_FOLDER} and train on it")
     parser.add_argument("--arch", default=DEFAULT_ARCH, metavar="NAME",
@@ -131,11 +132,10 @@ def main(argv: list[str] | None = None) -> int:
         say("train.py: stopped by Ctrl-C")
         return 130
     except (MemoryError, RuntimeError) as error:
-        # torch's own OutOfMemoryError, of an accelerator, and what its CPU allocator raises
-        if not (isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
-                or "can't allocate memory" in str(error)):
+        if not data_utils.is_out_of_memory(error):
             raise
-        say("train.py: out of memory; a lower --batch_size or --image_size takes less")
+        say("train.py: out of memory; a lower --batch_size, --image_size or --hidden_units "
+            "takes less")
         return 1
     return 0
 
@@ -177,7 +177,14 @@ def run(args: argparse.Namespace, command: str) -> None:
         + (f"starting from {source}, " if pretrained else "starting from scratch, ")
         + f"{preprocessing.crop} x {preprocessing.crop} pixels, {recipe.epochs} epochs",
         *describe_device(device, args.gpu))
-    data = leave_out_unreadable(data, preprocessing, args.workers)
+    unreadable = find_unreadable(data, preprocessing, args.workers)
+    if unreadable:
+        readable = data_utils.find_data(data_dir, unreadable)
+        lost = set(data.categories) - set(readable.categories)
+        if lost:
+            raise InputError("no readable photograph left to train on of "
+                             + ", ".join(sorted(lost, key=data_utils.natural_key)))
+        data = readable
 
     # Every epoch is judged on valid; the checkpoint holds the best one so far.
     checkpoint = Path(args.save_dir, "checkpoint.pth")
@@ -237,7 +244,9 @@ def learn(model, split: data_utils.Split, preprocessing: Preprocessing, recipe: 
     count = len(split.paths)
     if pretrained:
         batches = load_batches(split.paths, preprocessing, workers)
-        features = extract_features(model, with_bar(batches, count, "features"))
+        features = extract_features(model, with_bar(batches, count, "features"), count)
+        if not features.isfinite().all():
+            raise RunError("the network's features are not finite numbers; its weights are damaged")
         fit_head = solve_head if isinstance(model.head, torch.nn.Linear) else learn_head
         yield 0, fit_head(model.head, features, torch.from_numpy(split.labels))
         model.frozen_statistics = True
@@ -344,20 +353,19 @@ def describe_data(data: DataSet, data_dir: str) -> Iterator[str]:
            + f" photographs; {len(counts)} categories of {counts.min()} to {counts.max()} in train")
     yield from data.notes
     if "test" not in data.splits:
-        yield f"{data_dir} has no test split, and none is carved from the others"
+        yield "there is no test split: the figures at the end will be those of valid"
 
 
-def leave_out_unreadable(data: DataSet, preprocessing: Preprocessing, workers: int) -> DataSet:
-    """Read every photograph once; name and count those that cannot be read, and go on without."""
+def find_unreadable(data: DataSet, preprocessing: Preprocessing, workers: int) -> set[str]:
+    """Read every photograph once; name (ten at most) and count those that cannot be read."""
     paths = [path for split in data.splits.values() for path in split.paths]
     errors = tqdm(data_utils.find_unreadable(paths, preprocessing, workers), "reading", len(paths),
                   unit=" photos", leave=False, disable=None)
     unreadable = {path: error for path, error in zip(paths, errors) if error}
-    if not unreadable:
-        return data
-    say(*(f"left out: {error}" for error in unreadable.values()),
-        f"warning: {len(unreadable)} of {len(paths)} photographs cannot be read")
-    return data_utils.drop_photographs(data, unreadable)
+    if unreadable:
+        say(*(f"left out: {error}" for error in list(unreadable.values())[:10]))
+        say(f"warning: {len(unreadable)} of {len(paths)} photographs cannot be read")
+    return set(unreadable)
 
 
 def describe_device(device, wanted: bool) -> Iterator[str]:

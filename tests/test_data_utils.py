@@ -133,9 +133,12 @@ def test_unreadable_files_raise_an_error_that_names_them(tmp_path):
 def test_heic_takes_a_package(tmp_path, monkeypatch):
     path = tmp_path / "a.HEIC"
     path.write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "b.jpg").write_bytes(path.read_bytes())
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(ImageError, match="a.HEIC: to read HEIC, pip install pillow-heif"):
         data_utils.load_image(path, SMALL)
+    with pytest.raises(ImageError, match="b.jpg: to read HEIC, pip install pillow-heif"):
+        data_utils.load_image(tmp_path / "b.jpg", SMALL)
 
 
 def test_heic_is_read_where_the_package_is(tmp_path):
@@ -217,7 +220,7 @@ def test_hidden_and_other_files_are_ignored(folder):
 @pytest.mark.parametrize("names, words", [
     (["valid/1/a.jpg"], "no folder train"),
     (["train/1/a.jpg", "train/2/a.jpg"], "no photographs of train's categories"),
-    (["train/1/a.jpg", "valid/1/a.jpg", "val/1/a.jpg"], "has valid and val"),
+    (["train/1/a.jpg", "valid/1/a.jpg", "val/1/a.jpg"], "has val and valid"),
     (["train/1/a.jpg", "valid/1/a.jpg"], "one category only"),
     (["train/1/a.txt", "valid/1/a.jpg"], "no photographs to train on"),
     (["cat_to_name.txt"], "no photographs to train on"),
@@ -270,24 +273,40 @@ def test_small_sets_keep_one_of_each_category_to_train_on(folder, counts):
     assert len(data.categories) == len(counts) and data.splits["valid"].paths
 
 
-def test_photographs_can_be_dropped(folder):
-    data = data_utils.find_data(folder("train/1/a.jpg", "train/1/b.jpg", "train/2/a.jpg",
-                                       "valid/1/a.jpg", "test/1/a.jpg"))
-    first, second, third = data.splits["train"].paths
-    fewer = data_utils.drop_photographs(data, [first, data.splits["test"].paths[0]])
-    assert fewer.splits["train"].paths == [second, third]
-    assert fewer.splits["train"].labels.tolist() == [0, 1] and "test" not in fewer.splits
-    with pytest.raises(InputError, match="left to train on of 2"):
-        data_utils.drop_photographs(data, [third])
-    with pytest.raises(InputError, match="left to validate with"):
-        data_utils.drop_photographs(data, data.splits["valid"].paths)
+def test_photographs_that_are_left_out_are_not_carved(folder):
+    names = [f"{category}/{i}.jpg" for category in "ab" for i in range(3)]
+    data = data_utils.find_data(folder(*names))
+    for split in data.splits.values():
+        fewer = data_utils.find_data(folder(), split.paths[:1])
+        assert fewer.categories == data.categories and fewer.splits["valid"].paths
+        assert not any(split.paths[0] in other.paths for other in fewer.splits.values())
 
 
-def test_a_link_to_itself_is_one_sentence(folder):
+def test_one_warning_for_an_empty_category(folder):
+    data = folder("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg")
+    (data / "empty").mkdir()
+    notes = [note for note in data_utils.find_data(data).notes if note.endswith("empty")]
+    assert notes == ["warning: train has no photographs of: empty"]
+
+
+def test_capitals_of_split_folders_do_not_matter(folder):
+    data = data_utils.find_data(folder("Train/1/a.jpg", "Train/2/a.jpg", "VALID/2/a.jpg"))
+    assert data.splits["valid"].labels.tolist() == [1] and len(data.splits["train"].paths) == 2
+
+
+def test_links_that_lead_nowhere_are_found_and_cannot_be_read(folder):
     data = folder("train/1/a.jpg", "train/2/a.jpg", "valid/1/a.jpg")
     (data / "train" / "1" / "loop.jpg").symlink_to("loop.jpg")
-    with pytest.raises(InputError, match="loop.jpg cannot be read: Too many levels"):
-        data_utils.find_data(data)
+    (data / "train" / "1" / "nowhere.jpg").symlink_to("/nowhere.jpg")
+    (data / "train" / "loop").symlink_to("loop")
+    paths = data_utils.find_data(data).splits["train"].paths
+    errors = list(data_utils.find_unreadable(paths, SMALL, 1))
+    assert [error is None for error in errors] == [True, False, False, True]
+
+
+def test_a_folder_name_that_cannot_be_printed_is_refused(folder):
+    with pytest.raises(InputError, match=r"'ro\\nse' in .* cannot be printed"):
+        data_utils.find_data(folder("train/ro\nse/a.jpg", "train/2/a.jpg", "valid/2/a.jpg"))
 
 
 def test_natural_order():

@@ -193,6 +193,9 @@ DAMAGED = {
     "no names": _changed(names=None),
     "names that are numbers": _changed(names=[1, 2, 3]),
     "no size": _changed(preprocessing={"resize": 0, "crop": 0, "mean": (0, 0, 0), "std": (1, 1, 1)}),
+    "an odd interpolation": _changed(preprocessing={
+        "resize": 45, "crop": 40, "mean": (0, 0, 0), "std": (1, 1, 1), "interpolation": "odd"}),
+    "a name with an escape": _changed(names=["a\x1b[31m", "b", "c"]),
     "a tensor for a version": _changed(format_version=torch.ones(2)),
 }
 

@@ -140,6 +140,15 @@ def test_weights_of_another_network_are_refused(squeezenet):
         model_utils.load_weights(body, wrong_shape, "a.pth")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1j])
+def test_weights_that_are_no_numbers_are_refused(squeezenet, value):
+    body = model_utils.find_architecture("squeezenet1_1").build()
+    weight = squeezenet["features.0.weight"]
+    broken = {**squeezenet, "features.0.weight": weight * value if value == 1j else weight + value}
+    with pytest.raises(InputError, match="of a.pth hold values that are no finite numbers"):
+        model_utils.load_weights(body, broken, "a.pth")
+
+
 def test_densenets_old_names_are_understood():
     from torchvision import models
     state = models.get_model("densenet121", weights=None).state_dict()
@@ -178,9 +187,10 @@ def test_weights_are_downloaded_once_and_verified(server, tmp_path):
     torch.save({"a": torch.ones(3)}, buffer)
     name = f"net-{hashlib.sha256(buffer.getvalue()).hexdigest()[:8]}.pth"
     (tmp_path / "served" / name).write_bytes(buffer.getvalue())
-    assert model_utils.download_weights(f"{server}/{name}")["a"].sum() == 3
+    path = model_utils.download_weights(f"{server}/{name}")
+    assert model_utils.read_weights(path, "resnet18")["a"].sum() == 3
     (tmp_path / "served" / name).unlink()
-    assert model_utils.download_weights(f"{server}/{name}")["a"].sum() == 3  # lies there now
+    assert model_utils.download_weights(f"{server}/{name}") == path  # it lies there now
 
     (tmp_path / "served" / "net-01234567.pth").write_bytes(buffer.getvalue())
     for name in ("net-01234567.pth", "missing-01234567.pth"):
@@ -193,7 +203,8 @@ def test_a_network_out_of_reach_ends_the_run_at_once(run_script, two_kinds, tmp_
 
     def fail(*_, **__):
         raise URLError("Temporary failure in name resolution")
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fail)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     run = run_script("train", two_kinds, "--arch", "resnet18", "--save_dir", tmp_path)
     assert run.code == 2 and run.out == ""
     last = run.err.splitlines()[-1]

@@ -90,7 +90,7 @@ def test_without_a_test_split_it_says_so(run_script, drawn, tmp_path):
     shutil.copytree(drawn, tmp_path / "data", ignore=shutil.ignore_patterns("test"))
     run = run_script("train", tmp_path / "data", *CNN, "--epochs", 1, "--save_dir", tmp_path)
     assert run.code == 0
-    assert "has no test split" in run.err and "test accuracy" not in run.out
+    assert "there is no test split" in run.err and "test accuracy" not in run.out
     assert re.search(r"valid accuracy: .* of 16\), the figure by which", run.out)
 
 
