@@ -177,7 +177,7 @@ def run(args: argparse.Namespace, command: str) -> None:
         + (f"starting from {source}, " if pretrained else "starting from scratch, ")
         + f"{preprocessing.crop} x {preprocessing.crop} pixels, {recipe.epochs} epochs",
         *describe_device(device, args.gpu))
-    unreadable = find_unreadable(data, preprocessing, args.workers)
+    unreadable = report_unreadable(data, preprocessing, args.workers)
     if unreadable:
         readable = data_utils.find_data(data_dir, unreadable)
         lost = set(data.categories) - set(readable.categories)
@@ -356,7 +356,7 @@ def describe_data(data: DataSet, data_dir: str) -> Iterator[str]:
         yield "there is no test split: the figures at the end will be those of valid"
 
 
-def find_unreadable(data: DataSet, preprocessing: Preprocessing, workers: int) -> set[str]:
+def report_unreadable(data: DataSet, preprocessing: Preprocessing, workers: int) -> set[str]:
     """Read every photograph once; name (ten at most) and count those that cannot be read."""
     paths = [path for split in data.splits.values() for path in split.paths]
     errors = tqdm(data_utils.find_unreadable(paths, preprocessing, workers), "reading", len(paths),
