@@ -53,8 +53,9 @@ FROM_SCRATCH = Recipe(epochs=20, lr=1e-3, batch_size=64)
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line; exits with 2 where it makes no sense."""
     parser = argparse.ArgumentParser(
-        prog="train.py", description="Train a network to name flowers from a folder of photographs.",
-        epilog=EPILOG, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+        prog="train.py", epilog=EPILOG,
+        description="Train a network to name flowers from a folder of photographs.",
+        allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
 
     def defaults(field: str) -> str:
         return (f"(default: {getattr(FINE_TUNING, field)}, "
