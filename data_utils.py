@@ -22,12 +22,12 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image
 
-# The folders that a split may be called, the usual name first.
+# What the folder of a split may be called, in small letters.
 SPLIT_FOLDERS = {"train": ["train"], "valid": ["valid", "val", "validation"], "test": ["test"]}
 NAMES_FILE = "cat_to_name.json"
 HOME_NAMES = Path(__file__).with_name(NAMES_FILE)
 
-# What is looked for in a folder, and the only formats that a file is ever opened as.
+# What is looked for in a folder, and the only formats (but for HEIC) that it is opened as.
 EXTENSIONS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .heic .heif".split())
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -103,29 +103,33 @@ def open_image(path: str | os.PathLike) -> Image.Image:
         ImageError: the file is missing or in none of `FORMATS`.
     """
     try:
-        if _is_heic(path):
-            from pillow_heif import register_heif_opener
-            register_heif_opener()
-            return Image.open(path, formats=("HEIF",))
         return Image.open(path, formats=FORMATS)
-    except ImportError:
-        raise ImageError(f"{path}: to read HEIC, pip install pillow-heif") from None
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise ImageError(f"{path} is a folder, not an image") from None
-    except Image.UnidentifiedImageError:
-        raise ImageError(f"{path} is not an image in a format that is read here "
-                         f"({', '.join(FORMATS)})") from None
     except Exception as error:  # a damaged header raises almost anything
+        try:
+            return _open_heic(path)
+        except ImportError:
+            raise ImageError(f"{path}: to read HEIC, pip install pillow-heif") from None
+        except Exception:
+            pass  # not HEIC either: the first error tells what is wrong
+        if isinstance(error, Image.UnidentifiedImageError):
+            raise ImageError(f"{path} is not an image in a format that is read here "
+                             f"({', '.join(FORMATS)})") from None
         raise ImageError(f"{path} cannot be read: {error}") from error
 
 
-def _is_heic(path: str | os.PathLike) -> bool:
-    """Tell HEIC by its first bytes (ISO/IEC 23008-12): iPhones' may also be named .jpg."""
+def _open_heic(path: str | os.PathLike) -> Image.Image:
+    """Open HEIC, known by its first bytes (ISO/IEC 23008-12): iPhones' may be named .jpg."""
     with open(path, "rb") as file:
         start = file.read(12)
-    return start[4:8] == b"ftyp" and start[8:] in (b"heic", b"heix", b"heim", b"heis", b"mif1")
+    if start[4:8] != b"ftyp" or start[8:] not in (b"heic", b"heix", b"heim", b"heis", b"mif1"):
+        raise ValueError("not HEIC")
+    from pillow_heif import register_heif_opener
+    register_heif_opener()
+    return Image.open(path, formats=("HEIF",))
 
 
 def load_image(path: str | os.PathLike, preprocessing: Preprocessing,
@@ -310,43 +314,23 @@ def find_data(data_dir: str | os.PathLike, leave_out: Collection[str] = ()) -> D
     Raises:
         InputError: there is nothing to train on or to validate with.
     """
-    data_dir = Path(data_dir)
     layout = f"expected {data_dir}/{{train,valid,test}}/<category>/*.jpg"
     if not os.path.isdir(data_dir):
         what = "is not a folder" if os.path.exists(data_dir) else "does not exist"
         raise InputError(f"the data folder {data_dir} {what}")
-    found, notes = {}, []
-    for split, folders in SPLIT_FOLDERS.items():
-        there = sorted(entry.name for entry in _scan(data_dir)
-                       if entry.name.lower() in folders and os.path.isdir(entry.path))
-        if len(there) > 1:
-            raise InputError(f"{data_dir} has {' and '.join(there)}; only one can be the split "
-                             f"{split}")
-        if there:
-            found[split] = _images_by_category(data_dir / there[0], leave_out)
-    if not found:
-        found = _carve(_images_by_category(data_dir, leave_out), ["valid", "test"])
-        notes.append(f"{data_dir} has no splits: 80 % of the photographs are for training, 10 % "
-                     "for validation and 10 % for the test, by a hash of their names")
-    elif "train" not in found:
+    found, notes = _find_splits(data_dir, leave_out)
+    if "train" not in found:
         raise InputError(f"{data_dir} has no folder train; {layout}")
-    elif "valid" not in found:
-        found |= _carve(found["train"], ["valid"])
-        notes.append(f"{data_dir} has no valid: 10 % of train's photographs are for validation, "
-                     "by a hash of their names")
     categories = sorted((c for c, paths in found["train"].items() if paths), key=natural_key)
     if not categories:
         raise InputError(f"no photographs to train on in {data_dir}; {layout}")
     if len(categories) == 1:
         raise InputError(f"{data_dir} has one category only to train on ({categories[0]}); "
                          "to tell flowers apart takes two or more")
-
     for category in categories:
         if not category.isprintable():
             raise InputError(f"the folder name {category!r} in {data_dir} cannot be printed")
 
-    if "test" in found and not any(found["test"].values()):
-        del found["test"]
     splits = {}
     for name, by_category in found.items():
         surplus = sorted({category for category, paths in by_category.items() if paths}
@@ -364,7 +348,38 @@ def find_data(data_dir: str | os.PathLike, leave_out: Collection[str] = ()) -> D
     if not splits["valid"].paths:
         raise InputError(f"no photographs of train's categories to validate with in {data_dir}; "
                          + layout)
+    if "test" in splits and not splits["test"].paths:
+        del splits["test"]
     return DataSet(categories, splits, notes)
+
+
+def _find_splits(data_dir: str | os.PathLike, leave_out: Collection[str],
+                 ) -> tuple[dict[str, dict[str, list[str]]], list[str]]:
+    """List the photographs of each split by category, and say what was carved.
+
+    Without any split folder the categories' own folders are taken. "train" is missing
+    where there are other splits without it; an empty "test" is dropped.
+    """
+    folders = [entry for entry in _scan(data_dir) if os.path.isdir(entry.path)]
+    found, notes = {}, []
+    for split, names in SPLIT_FOLDERS.items():
+        there = sorted(entry.name for entry in folders if entry.name.lower() in names)
+        if len(there) > 1:
+            raise InputError(f"{data_dir} has {' and '.join(there)}; only one can be the split "
+                             f"{split}")
+        if there:
+            found[split] = _images_by_category(os.path.join(data_dir, there[0]), leave_out)
+    if not found:
+        found = _carve(_images_by_category(data_dir, leave_out), ["valid", "test"])
+        notes.append(f"{data_dir} has no splits: 80 % of the photographs are for training, 10 % "
+                     "for validation and 10 % for the test, by a hash of their names")
+    elif "train" in found and "valid" not in found:
+        found |= _carve(found["train"], ["valid"])
+        notes.append(f"{data_dir} has no valid: 10 % of train's photographs are for validation, "
+                     "by a hash of their names")
+    if not any(found.get("test", {}).values()):
+        found.pop("test", None)
+    return found, notes
 
 
 def _carve(by_category: dict[str, list[str]], names: list[str],
@@ -397,7 +412,8 @@ def _tenth(category: str, path: str) -> float:
     return int.from_bytes(hashlib.sha256(name).digest()[:6], "big") / 2**48 * 10
 
 
-def _images_by_category(split_dir: Path, leave_out: Collection[str]) -> dict[str, list[str]]:
+def _images_by_category(split_dir: str | os.PathLike,
+                        leave_out: Collection[str]) -> dict[str, list[str]]:
     """List each visible folder's photographs, sorted by file name."""
     return {
         folder.name: sorted(file.path for file in _scan(folder)

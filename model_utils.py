@@ -14,6 +14,7 @@ import re
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -224,7 +225,7 @@ def download_weights(url: str) -> str:
     try:
         os.makedirs(folder, exist_ok=True)
         torch.hub.download_url_to_file(url, path, checksum, progress=sys.stderr.isatty())
-    except (OSError, RuntimeError) as error:  # no such host, a cut connection, a wrong checksum
+    except (OSError, HTTPException, RuntimeError) as error:  # no host, cut off, wrong checksum
         raise InputError(f"the weights {name} cannot be had from {url} ({error}); the file can be "
                          f"put into {folder} by hand, or given to --weights") from error
     finally:
@@ -376,8 +377,9 @@ def load_weights(body: nn.Module, state: dict[str, torch.Tensor], source: str) -
     surplus = state.keys() - ours.keys()
     if missing or len(surplus) > 2:
         raise InputError(f"the weights of {source} do not fit this network")
-    if not all(value.is_floating_point() and value.isfinite().all() or key not in ours
-               or not ours[key].is_floating_point() for key, value in state.items()):
+    numbers = [state[key] for key, value in ours.items()
+               if key in state and value.is_floating_point()]
+    if not all(value.is_floating_point() and value.isfinite().all() for value in numbers):
         raise InputError(f"the weights of {source} hold values that are no finite numbers")
     try:
         _load(body, {key: state.get(key, ours[key]) for key in ours})

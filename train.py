@@ -178,14 +178,7 @@ def run(args: argparse.Namespace, command: str) -> None:
         + (f"starting from {source}, " if pretrained else "starting from scratch, ")
         + f"{preprocessing.crop} x {preprocessing.crop} pixels, {recipe.epochs} epochs",
         *describe_device(device, args.gpu))
-    unreadable = report_unreadable(data, preprocessing, args.workers)
-    if unreadable:
-        readable = data_utils.find_data(data_dir, unreadable)
-        lost = set(data.categories) - set(readable.categories)
-        if lost:
-            raise InputError("no readable photograph left to train on of "
-                             + ", ".join(sorted(lost, key=data_utils.natural_key)))
-        data = readable
+    data = leave_out_unreadable(data, data_dir, preprocessing, args.workers)
 
     # Every epoch is judged on valid; the checkpoint holds the best one so far.
     checkpoint = Path(args.save_dir, "checkpoint.pth")
@@ -357,16 +350,28 @@ def describe_data(data: DataSet, data_dir: str) -> Iterator[str]:
         yield "there is no test split: the figures at the end will be those of valid"
 
 
-def report_unreadable(data: DataSet, preprocessing: Preprocessing, workers: int) -> set[str]:
-    """Read every photograph once; name (ten at most) and count those that cannot be read."""
+def leave_out_unreadable(data: DataSet, data_dir: str, preprocessing: Preprocessing,
+                         workers: int) -> DataSet:
+    """Read every photograph once; name (ten at most) and count those that cannot be read.
+
+    Splits that were carved are carved again, from what can be read.
+
+    Raises:
+        InputError: a category has no photograph left to train on.
+    """
     paths = [path for split in data.splits.values() for path in split.paths]
     errors = tqdm(data_utils.find_unreadable(paths, preprocessing, workers), "reading", len(paths),
                   unit=" photos", leave=False, disable=None)
     unreadable = {path: error for path, error in zip(paths, errors) if error}
-    if unreadable:
-        say(*(f"left out: {error}" for error in list(unreadable.values())[:10]))
-        say(f"warning: {len(unreadable)} of {len(paths)} photographs cannot be read")
-    return set(unreadable)
+    if not unreadable:
+        return data
+    say(*(f"left out: {error}" for error in list(unreadable.values())[:10]),
+        f"warning: {len(unreadable)} of {len(paths)} photographs cannot be read")
+    readable = data_utils.find_data(data_dir, unreadable)
+    lost = [category for category in data.categories if category not in readable.categories]
+    if lost:
+        raise InputError("no readable photograph left to train on of " + ", ".join(lost))
+    return readable
 
 
 def describe_device(device, wanted: bool) -> Iterator[str]:

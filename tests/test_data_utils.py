@@ -141,6 +141,15 @@ def test_heic_takes_a_package(tmp_path, monkeypatch):
         data_utils.load_image(tmp_path / "b.jpg", SMALL)
 
 
+def test_avif_of_a_general_brand_is_not_taken_for_heic(tmp_path, monkeypatch):
+    halves().save(tmp_path / "a.avif")
+    content = bytearray((tmp_path / "a.avif").read_bytes())
+    content[8:12] = b"mif1"  # the major brand that HEIC and AVIF share
+    (tmp_path / "a.avif").write_bytes(content)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    assert corner_colors(data_utils.load_image(tmp_path / "a.avif", SMALL)) == ["red", "blue"] * 2
+
+
 def test_heic_is_read_where_the_package_is(tmp_path):
     pillow_heif = pytest.importorskip("pillow_heif")
     pillow_heif.from_pillow(halves()).save(tmp_path / "a.heic")

@@ -23,7 +23,7 @@ def test_the_best_are_printed_with_probability_name_and_category(run_script, pho
     probabilities = [float(line.strip().split("%")[0]) for line in run.out.splitlines()]
     assert probabilities == sorted(probabilities, reverse=True)
     assert sum(probabilities) == pytest.approx(100, abs=0.03)
-    assert run.out.splitlines()[0].endswith("  drawn poppy       2") and lines
+    assert run.out.splitlines()[0].endswith("  drawn poppy       2")
 
     model, info = model_utils.load_checkpoint(checkpoint)
     pixels = data_utils.load_image(photo, info["preprocessing"])
