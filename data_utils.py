@@ -34,7 +34,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 # Photographs a batch where nothing is learned. On a CPU small batches are the fast ones:
 # their activations stay in its cache.
-EVALUATION_BATCH = 16
+EVALUATION_BATCH = 8
 
 # EXIF's tag 0x0112 says how a camera was held (EXIF 2.32, section 4.6.4).
 ORIENTATION = 0x0112
@@ -221,22 +221,23 @@ def _resize(image: Image.Image, preprocessing: Preprocessing,
 
 
 def load_batches(paths: Sequence[str], preprocessing: Preprocessing, workers: int = 1,
-                 batch_size: int = EVALUATION_BATCH, augment: tuple[int, ...] | None = None,
-                 ) -> Iterator[np.ndarray]:
+                 batch_size: int = EVALUATION_BATCH,
+                 views: Sequence[tuple[int, ...] | None] | None = None) -> Iterator[np.ndarray]:
     """Yield photographs in their order as uint8 arrays (n, crop, crop, 3), 0..255.
 
     Every batch has `batch_size` photographs but the last, which may have fewer. Threads
     decode ahead (Pillow's decoders release Python's lock), two batches at most, so that
-    memory does not grow with the number of photographs. `augment`, some whole numbers
-    such as (seed, epoch), makes each photograph a random view (see `load_image`) that
-    depends on these numbers and its position alone, not on the threads.
+    memory does not grow with the number of photographs. `views` says of each photograph
+    how to look at it: None for its centre, or some whole numbers, such as (seed, view,
+    photograph), for the random view that these numbers stand for (see `load_image`).
 
     Raises:
         ImageError: a photograph cannot be read.
     """
     def load(position: int) -> np.ndarray:
+        view = views[position] if views else None
         # One more, as numpy's generators take (0, 1) and (0, 1, 0) for the same seed.
-        rng = None if augment is None else np.random.default_rng((*augment, position + 1))
+        rng = None if view is None else np.random.default_rng((*view[:-1], view[-1] + 1))
         return load_image(paths[position], preprocessing, rng)
 
     pool = ThreadPoolExecutor(workers)
@@ -272,6 +273,15 @@ def default_workers() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux; knows about containers and taskset
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def share_processors() -> None:
+    """Let threads that wait sleep instead of spin, unless the user decided; before torch.
+
+    Spinning threads of two programs on the same processors keep each other from working:
+    one photograph then takes seconds.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 # --- The data folder ------------------------------------------------------------------

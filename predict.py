@@ -53,6 +53,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Name the flower as the command line says and return the exit code."""
     args = parse_args(argv)
+    data_utils.share_processors()
     # Pillow warns of odd files with lines of its own source; unreadable ones raise anyway.
     warnings.filterwarnings("ignore", module="PIL")
     try:
@@ -77,8 +78,11 @@ def run(image: str, checkpoint: str, top_k: int, names_file: str | None, gpu: bo
     check_checkpoint_file(checkpoint)
     new_names = data_utils.load_names(names_file) if names_file else None
     data_utils.open_image(image).close()
-    import model_utils
+    import torch
 
+    import model_utils
+    # Two threads would be no quicker with one photograph, and much slower where others work.
+    torch.set_num_threads(1)
     device = model_utils.find_device(gpu)
     if gpu and device.type == "cpu":
         warn("PyTorch finds no accelerator here; the CPU does the work")

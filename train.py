@@ -5,6 +5,7 @@
 """
 
 import argparse
+import copy
 import csv
 import io
 import math
@@ -17,13 +18,13 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 import data_utils
-from data_utils import DataSet, FlowersError, InputError, Preprocessing, RunError, load_batches
+from data_utils import DataSet, FlowersError, InputError, Preprocessing, RunError
 
 # torch and what imports it come in `run`, so that --help and most mistakes need not wait.
 
@@ -46,8 +47,16 @@ class Recipe(NamedTuple):
     batch_size: int
 
 
-FINE_TUNING = Recipe(epochs=3, lr=3e-4, batch_size=32)
+FINE_TUNING = Recipe(epochs=6, lr=4e-4, batch_size=64)
 FROM_SCRATCH = Recipe(epochs=20, lr=1e-3, batch_size=64)
+
+# The certainty that pretrained networks learn to leave to the other categories (Szegedy et
+# al., "Rethinking the Inception architecture", CVPR 2016).
+SMOOTHING = 0.1
+
+# Random views of a photograph that are kept, beside the photograph as it is, where the
+# first layers stay as they are; where they learn, every epoch sees a new one.
+KEPT_VIEWS = 3
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -75,6 +84,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--hidden_units", "--hidden-units", metavar="N[,N...]", default="",
                         help="width of each hidden layer of the head, as in 512 or 512,256 "
                              "(default: no hidden layer)")
+    parser.add_argument("--tune", choices=("tail", "all"),
+                        help="what the epochs train: the last third of the layers, on what the "
+                             "others make of the photographs once and for all; or all (default: "
+                             "tail for pretrained networks on a CPU whose layers form a chain, "
+                             "else all)")
     parser.add_argument("--epochs", type=int, metavar="N",
                         help="times that the network sees every photograph; 0: solve the head of "
                              f"a pretrained network and stop {defaults('epochs')}")
@@ -121,6 +135,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Train as the command line says and return the exit code."""
     args = parse_args(argv)
+    data_utils.share_processors()
     # Pillow warns of odd files with lines of its own source; unreadable ones raise anyway.
     warnings.filterwarnings("ignore", module="PIL")
     command = shlex.join(["python", "train.py", *(sys.argv[1:] if argv is None else argv)])
@@ -172,13 +187,22 @@ def run(args: argparse.Namespace, command: str) -> None:
     given = {field: getattr(args, field) for field in Recipe._fields}
     recipe = (FINE_TUNING if pretrained else FROM_SCRATCH)._replace(
         **{field: value for field, value in given.items() if value is not None})
+    cut = choose_cut(args.tune, args.arch, model, recipe.epochs)
     say(*describe_data(data, data_dir),
         f"names: {names_source}",
         f"network: {args.arch}, "
         + (f"starting from {source}, " if pretrained else "starting from scratch, ")
-        + f"{preprocessing.crop} x {preprocessing.crop} pixels, {recipe.epochs} epochs",
+        + f"{preprocessing.crop} x {preprocessing.crop} pixels, {recipe.epochs} epochs"
+        + (" of the last third of its layers" if cut else ""),
         *describe_device(device, args.gpu))
     data = leave_out_unreadable(data, data_dir, preprocessing, args.workers)
+    frozen = model_utils.for_inference(model)
+    activations = {
+        name: model_utils.Activations(frozen, cut, data.splits[name].paths, preprocessing, views,
+                                      args.seed, args.workers, args.save_dir, with_bar)
+        for name, views in (("train", 1 + KEPT_VIEWS), ("valid", 1))}
+    if cut:
+        say(f"the other layers' activations are kept {activations['train'].place}")
 
     # Every epoch is judged on valid; the checkpoint holds the best one so far.
     checkpoint = Path(args.save_dir, "checkpoint.pth")
@@ -186,9 +210,11 @@ def run(args: argparse.Namespace, command: str) -> None:
     best = None
     print(HEADER, flush=True)
     started = time.time()
-    for epoch, train_loss in learn(model, data.splits["train"], preprocessing, recipe, pretrained,
-                                   args.seed, args.workers):
-        result = evaluate(model, data.splits["valid"], preprocessing, args.workers, "valid")
+    for epoch, train_loss, network in learn(model, activations["train"],
+                                            data.splits["train"].labels, recipe, pretrained,
+                                            args.seed):
+        result = evaluate(model_utils.for_inference(network), activations["valid"],
+                          data.splits["valid"].labels)
         if not math.isfinite(train_loss + result.loss):
             raise RunError(f"the loss of epoch {epoch} is not a finite number; try a lower --lr"
                            + (f" ({checkpoint} holds the best epoch before it)" if best else ""))
@@ -199,8 +225,9 @@ def run(args: argparse.Namespace, command: str) -> None:
             best = result
             figures = {"epoch": epoch, "valid_loss": result.loss,
                        "valid_accuracy": result.accuracy,
-                       "valid_images": len(result.predictions)}
-            model_utils.save_checkpoint(checkpoint, model, args.arch, preprocessing,
+                       "valid_images": len(result.predictions),
+                       "precision": str(model_utils.native_precision(device))}
+            model_utils.save_checkpoint(checkpoint, network, args.arch, preprocessing,
                                         data.categories, names, figures, args.seed, command)
         history.append({"epoch": epoch, "train_loss": train_loss, "valid_loss": result.loss,
                         "valid_accuracy": result.accuracy, "seconds": time.time() - started,
@@ -212,73 +239,107 @@ def run(args: argparse.Namespace, command: str) -> None:
     # The figure to quote: the file, as prediction will load it, on photographs never used.
     split, result = "valid", best
     if "test" in data.splits:
-        model, info = model_utils.load_checkpoint(checkpoint, device)
         split = "test"
-        result = evaluate(model, data.splits["test"], info["preprocessing"], args.workers, "test")
+        model, info = model_utils.load_checkpoint(checkpoint, device)
+        photographs = model_utils.Activations(model, 0, data.splits["test"].paths,
+                                              info["preprocessing"], workers=args.workers)
+        result = evaluate(model, photographs, data.splits["test"].labels)
     print(*report(split, result, data.splits[split].labels, names), sep="\n")
     print(f"checkpoint: {checkpoint}")
     print(f"next: {predict_command(data.splits[split].paths[0], checkpoint)}")
 
 
+def choose_cut(tune: str | None, arch: str, model, epochs: int) -> int:
+    """Say how many layers stay as they are; 0: all learn, or, without epochs, none does.
+
+    Raises:
+        InputError: --tune tail, and the network has no tail.
+    """
+    import model_utils
+    if tune == "tail" and not model.depths:
+        raise InputError(f"--tune tail: {arch} as it is here has no tail; that takes a pretrained "
+                         "network whose layers form a chain")
+    if tune is None:
+        tune = "tail" if model.depths and model.mean.device.type == "cpu" else "all"
+    return model_utils.find_cut(model.body) if tune == "tail" and epochs else 0
+
+
 # --- Learning and judging -------------------------------------------------------------
 
 
-def learn(model, split: data_utils.Split, preprocessing: Preprocessing, recipe: Recipe,
-          pretrained: bool, seed: int, workers: int) -> Iterator[tuple[int, float]]:
-    """Train the network in place; yield each epoch's number and mean training loss.
+def learn(model, activations, labels: np.ndarray, recipe: Recipe, pretrained: bool,
+          seed: int) -> Iterator[tuple[int, float, Any]]:
+    """Train the network in place; yield each epoch's number, training loss and network.
 
     A pretrained network's head comes first, as epoch 0, on features that are computed once:
     a linear one is solved, one with hidden layers learns. The epochs then start from it and
-    train the last third of the layers with it. From scratch there are the epochs alone, and
-    they train everything.
+    train it with the layers behind the cut of the activations. From scratch there are the
+    epochs alone, and they train everything.
+
+    What the epochs of a pretrained network yield is a moving average of its weights over
+    about a tenth of the run: good from the first epoch on, while the weights themselves
+    first lose what the head knew.
     """
     import torch
 
-    from model_utils import extract_features, freeze_first_layers, learn_head, solve_head
-    count = len(split.paths)
+    from model_utils import chain, extract_features, learn_head, solve_head
+    count = len(labels)
+    smoothing = SMOOTHING if pretrained else 0.0
     if pretrained:
-        batches = load_batches(split.paths, preprocessing, workers)
-        features = extract_features(model, with_bar(batches, count, "features"), count)
+        batches = activations.batches(np.arange(count), np.zeros(count, int))
+        features = extract_features(activations.model, with_bar(batches, count, "features"),
+                                    count, activations.cut)
         if not features.isfinite().all():
             raise RunError("the network's features are not finite numbers; its weights are damaged")
         fit_head = solve_head if isinstance(model.head, torch.nn.Linear) else learn_head
-        yield 0, fit_head(model.head, features, torch.from_numpy(split.labels))
+        yield 0, fit_head(model.head, features, torch.from_numpy(labels), smoothing), model
+        del features
         model.frozen_statistics = True
-        freeze_first_layers(model.body)
+        for layer in chain(model.body)[:activations.cut]:
+            layer.requires_grad_(False)
 
     optimizer_class = torch.optim.AdamW if pretrained else torch.optim.Adam
-    optimizer = optimizer_class([p for p in model.parameters() if p.requires_grad], lr=recipe.lr)
+    optimizer = optimizer_class([p for p in model.parameters() if p.requires_grad], lr=recipe.lr,
+                                fused=True)
     steps = max(1, recipe.epochs * math.ceil(count / recipe.batch_size))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, steps))
+    averaged = copy.deepcopy(model) if pretrained else model
     for epoch in range(1, recipe.epochs + 1):
-        # Order and augmentation depend on the seed and the epoch alone, on any device.
-        order = np.random.default_rng((seed, epoch)).permutation(count)
-        batches = load_batches([split.paths[i] for i in order], preprocessing, workers,
-                               recipe.batch_size, augment=(seed, epoch))
-        yield epoch, train_one_epoch(
-            model, with_bar(batches, count, f"epoch {epoch} of {recipe.epochs}"),
-            split.labels[order], optimizer, scheduler)
+        # Order and views depend on the seed and the epoch alone, on any device.
+        rng = np.random.default_rng((seed, epoch))
+        order = rng.permutation(count)
+        views = (rng.integers(activations.views, size=count) if activations.cut else
+                 np.full(count, epoch))
+        batches = activations.batches(order, views, recipe.batch_size)
+        loss = train_one_epoch(
+            model, activations.cut, with_bar(batches, count, f"epoch {epoch} of {recipe.epochs}"),
+            torch.from_numpy(labels[order]), smoothing, optimizer, scheduler, averaged, 10 / steps)
+        yield epoch, loss, averaged
 
 
-def train_one_epoch(model, batches: Iterable[np.ndarray], labels: np.ndarray, optimizer,
-                    scheduler) -> float:
-    """Show the network every photograph once; return its mean loss while it learned."""
+def train_one_epoch(model, cut: int, batches: Iterable, labels, smoothing: float, optimizer,
+                    scheduler, averaged, share: float) -> float:
+    """Show the network every photograph once; return its mean loss while it learned.
+
+    Every step moves the averaged network by a share towards the one that learns.
+    """
     import torch
 
-    from model_utils import to_device
+    from model_utils import move_average
     total, seen = 0.0, 0
-    for images in batches:
+    for x in batches:
         model.train()
-        if len(images) == 1:  # one photograph has no statistics for BatchNorm to normalise by
+        if len(x) == 1:  # one photograph has no statistics for BatchNorm to normalise by
             model.freeze_statistics()
-        targets = torch.from_numpy(labels[seen:seen + len(images)]).to(model.mean.device)
-        loss = torch.nn.functional.cross_entropy(model(to_device(images, model)), targets)
+        targets = labels[seen:seen + len(x)].to(x.device)
+        loss = torch.nn.functional.cross_entropy(model(x, cut), targets, label_smoothing=smoothing)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         scheduler.step()
-        total += loss.item() * len(images)
-        seen += len(images)
+        move_average(averaged, model, share)
+        total += loss.item() * len(x)
+        seen += len(x)
     return total / seen
 
 
@@ -302,17 +363,17 @@ class Evaluation(NamedTuple):
         return (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
 
 
-def evaluate(model, split: data_utils.Split, preprocessing: Preprocessing, workers: int,
-             description: str) -> Evaluation:
-    """Judge the network on a whole split."""
+def evaluate(model, activations, labels: np.ndarray) -> Evaluation:
+    """Judge a network from `for_inference` or a checkpoint on a whole split."""
     import torch
 
     from model_utils import compute_logits
-    batches = load_batches(split.paths, preprocessing, workers)
-    logits = compute_logits(model, with_bar(batches, len(split.paths), description))
+    count = len(labels)
+    batches = activations.batches(np.arange(count), np.zeros(count, int))
+    logits = compute_logits(model, with_bar(batches, count, "judging"), activations.cut)
     predictions = logits.argmax(1).numpy()
-    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(split.labels)).item()
-    return Evaluation(loss, float((predictions == split.labels).mean()), predictions)
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)).item()
+    return Evaluation(loss, float((predictions == labels).mean()), predictions)
 
 
 # --- What is checked, said and written ------------------------------------------------
@@ -387,7 +448,7 @@ def describe_device(device, wanted: bool) -> Iterator[str]:
         yield f"hint: an accelerator ({torch.accelerator.current_accelerator()}) is idle; try --gpu"
 
 
-def with_bar(batches: Iterable[np.ndarray], total: int, description: str) -> Iterator[np.ndarray]:
+def with_bar(batches: Iterable, total: int, description: str) -> Iterator:
     """Show progress in photographs while the batches pass, on a terminal only."""
     with tqdm(total=total, desc=description, unit=" photos", leave=False, disable=None) as bar:
         for batch in batches:

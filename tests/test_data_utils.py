@@ -176,10 +176,16 @@ def test_batches_keep_the_order_and_random_views_their_numbers(tmp_path):
     def views(workers, batch_size, *numbers):
         halves().save(tmp_path / "a.jpg")
         return np.concatenate(list(data_utils.load_batches(
-            [str(tmp_path / "a.jpg")] * 9, SMALL, workers, batch_size, augment=numbers)))
+            [str(tmp_path / "a.jpg")] * 9, SMALL, workers, batch_size,
+            [(*numbers, i) for i in range(9)])))
     assert (views(1, 9, 0, 1) == views(3, 2, 0, 1)).all()
     assert (views(1, 9, 0, 1) != views(1, 9, 0, 2)).any()
     assert len({view.tobytes() for view in views(1, 9, 0, 1)}) == 9
+
+    # A photograph as it is and random views of it may stand in one batch.
+    (mixed,) = data_utils.load_batches([str(tmp_path / "a.jpg")] * 2, SMALL, views=[None, (0, 1, 0)])
+    assert (mixed[0] == data_utils.load_image(tmp_path / "a.jpg", SMALL)).all()
+    assert (mixed[1] == views(1, 9, 0, 1)[0]).all()
 
 
 # --- The data folder ------------------------------------------------------------------

@@ -110,9 +110,9 @@ def test_test_is_judged_once_and_by_the_reloaded_file(run_script, drawn, tmp_pat
     judged = []
     evaluate = train.evaluate
 
-    def spy(model, split, *rest):
-        judged.append((split.paths[0].split(os.sep)[-3], model))
-        return evaluate(model, split, *rest)
+    def spy(model, activations, labels):
+        judged.append((activations.paths[0].split(os.sep)[-3], model))
+        return evaluate(model, activations, labels)
     monkeypatch.setattr(train, "evaluate", spy)
     assert run_script("train", drawn, *CNN, "--epochs", 2, "--save_dir", tmp_path).code == 0
     assert [name for name, _ in judged] == ["valid", "valid", "test"]
@@ -277,14 +277,16 @@ def test_the_better_epoch_is_more_accurate_or_else_surer():
 
 
 def test_evaluation_is_weighted_by_photograph_not_by_batch(drawn):
-    # 17 photographs are two batches, 16 and 1: a mean over batches would count one 16 times.
+    # 17 photographs are batches of 8, 8 and 1: a mean over batches would count one 8 times.
     data = data_utils.find_data(drawn)
     split = data_utils.Split(data.splits["train"].paths[:17], data.splits["train"].labels[:17])
     model, preprocessing, _ = model_utils.new_model("cnn", 4, 32)
-    result = train.evaluate(model, split, preprocessing, 1, "")
+    model = model_utils.for_inference(model, torch.float32)
+    result = train.evaluate(model, model_utils.Activations(model, 0, split.paths, preprocessing),
+                            split.labels)
     (batch,) = data_utils.load_batches(split.paths, preprocessing, batch_size=17)
     with torch.inference_mode():
-        log_probabilities = model.eval()(torch.from_numpy(batch)).log_softmax(1).double().numpy()
+        log_probabilities = model(torch.from_numpy(batch)).log_softmax(1).double().numpy()
     assert result.accuracy == (log_probabilities.argmax(1) == split.labels).sum() / 17
     assert result.loss == pytest.approx(-log_probabilities[range(17), split.labels].mean())
 

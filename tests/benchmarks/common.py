@@ -1,0 +1,45 @@
+"""Shared by the benchmarks: what the machine is, and programs run with a clock."""
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+
+def machine() -> str:
+    """Describe where the figures are from."""
+    import torch
+    model = "unknown processor"
+    if os.path.exists("/proc/cpuinfo"):
+        names = [line.split(": ")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line]
+        model = names[0] if names else platform.machine()
+    return (f"{len(os.sched_getaffinity(0))} processors ({model}), Python "
+            f"{platform.python_version()}, torch {torch.__version__}")
+
+
+class Program(NamedTuple):
+    """What a program took."""
+
+    seconds: float
+    peak: float  # resident memory, MB
+    out: str
+
+
+def run(*arguments: object, **environment: str) -> Program:
+    """Run Python with some arguments in a process of its own, and wait for its end."""
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *map(str, arguments)], stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, text=True, cwd=ROOT,
+                               env={**os.environ, **environment})
+    out = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    if status:
+        sys.exit(f"{arguments} ended with status {status}")
+    return Program(seconds, usage.ru_maxrss / 1024, out)

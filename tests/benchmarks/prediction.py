@@ -1,0 +1,119 @@
+"""How quick prediction is: one photograph from a cold start, many, and four programs at once.
+
+    python tests/benchmarks/prediction.py checkpoint.pth FOLDER_OF_PHOTOGRAPHS
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from common import ROOT, machine, run
+
+import data_utils
+
+PHASES = """
+import sys, time
+clock = [time.perf_counter()]
+def lap(what):
+    clock.append(time.perf_counter())
+    print(f"  {what}: {clock[-1] - clock[-2]:.3f} s")
+import data_utils
+data_utils.share_processors()
+lap("numpy, Pillow and data_utils")
+import torch
+torch.set_num_threads(1)
+lap("torch")
+import model_utils
+lap("model_utils")
+model, info = model_utils.load_checkpoint(sys.argv[1])
+lap("the checkpoint")
+batches = [*data_utils.load_batches([sys.argv[2]], info["preprocessing"])]
+lap("the photograph")
+model_utils.predict(model, batches)
+lap("the network")
+"""
+
+
+def cold(image: Path, checkpoint: str, rounds: int) -> None:
+    """Compare one photograph with importing torch, in turns."""
+    run("-c", "import torch")  # into the disk's cache
+    imports, predictions = [], []
+    for _ in range(rounds):
+        imports.append(run("-c", "import torch").seconds)
+        predictions.append(run(ROOT / "predict.py", image, checkpoint).seconds)
+    imported, predicted = statistics.median(imports), statistics.median(predictions)
+    print(f"one photograph, cold: {predicted:.2f} s, {predicted / imported:.2f} times "
+          f'`python -c "import torch"` ({imported:.2f} s); medians of {rounds}')
+    print(f"where it goes:\n{run('-c', PHASES, checkpoint, image).out}", end="")
+
+
+def crowded(image: Path, checkpoint: str) -> None:
+    """Compare four programs at once with one."""
+    def start():
+        return subprocess.Popen([sys.executable, ROOT / "predict.py", image, checkpoint],
+                                stdout=subprocess.DEVNULL)
+    for count in (1, 4):
+        started = time.perf_counter()
+        for process in [start() for _ in range(count)]:
+            process.wait()
+        seconds = time.perf_counter() - started
+        print(f"predict.py, {count} at once: {seconds:.2f} s")
+
+
+def many(paths: list[Path], checkpoint: str, count: int) -> None:
+    """Compare a list of photographs with the network alone and with the usual loop."""
+    import torch
+
+    import model_utils
+    model_utils.keep_freed_memory()
+    model, info = model_utils.load_checkpoint(checkpoint)
+    preprocessing, workers = info["preprocessing"], data_utils.default_workers()
+    inputs = [str(paths[i % len(paths)]) for i in range(count)]
+    batches = data_utils.load_batches(inputs, preprocessing, workers)
+    pixels = next(batches)
+    model_utils.predict(model, [pixels] * 3)
+
+    started = time.perf_counter()
+    model_utils.predict(model, batches)
+    ours = (count - len(pixels)) / (time.perf_counter() - started)
+    started = time.perf_counter()
+    model_utils.predict(model, [pixels] * (count // len(pixels)))
+    network = count // len(pixels) * len(pixels) / (time.perf_counter() - started)
+
+    from PIL import Image
+    from torchvision import transforms
+    transform = transforms.Compose([
+        transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(),
+        transforms.Normalize([127 / 255] * 3, [128 / 255] * 3)])
+    body = model_utils.find_architecture("efficientnet_lite0").build().eval()
+    some = inputs[:count // 10]
+    started = time.perf_counter()
+    with torch.no_grad():
+        for path in some:
+            body(transform(Image.open(path).convert("RGB"))[None])
+    loop = len(some) / (time.perf_counter() - started)
+    print(f"many: {ours:.0f} photographs a second (n = {count}), {ours / network:.0%} of the network "
+          f"alone ({network:.0f}), {ours / loop:.1f} times the one-at-a-time loop with torchvision "
+          f"({loop:.0f}, n = {len(some)})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint")
+    parser.add_argument("folder")
+    parser.add_argument("--count", type=int, default=2040, help="inputs, from the folder in turn")
+    parser.add_argument("--rounds", type=int, default=10)
+    args = parser.parse_args()
+    checkpoint = str(Path(args.checkpoint).resolve())
+    paths = sorted(p.resolve() for p in Path(args.folder).rglob("*") if data_utils.is_image_name(p))
+    print(f"{machine()}; {len(paths)} photographs", flush=True)
+    cold(paths[0], checkpoint, args.rounds)
+    crowded(paths[0], checkpoint)
+    many(paths, checkpoint, args.count)
+
+
+if __name__ == "__main__":
+    main()
