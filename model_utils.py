@@ -16,7 +16,9 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -592,16 +594,42 @@ def for_inference(model: Classifier, precision: torch.dtype | None = None) -> Cl
     return fast.to(memory_format=torch.channels_last)
 
 
-def _in_batches(function: Callable[[torch.Tensor], torch.Tensor],
-                x: torch.Tensor) -> torch.Tensor:
-    """Apply a function to `EVALUATION_BATCH` rows at a time, the last ones padded.
+def infer(model: Classifier, function: Callable[[torch.Tensor], torch.Tensor],
+          batches: Iterable[np.ndarray | torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Apply a part of a network from `for_inference` to batches; yield what comes, in order.
 
-    Kernels are chosen by shape and may round differently; with one shape a photograph has
-    the same result in whatever company it comes.
+    Kernels are chosen by shape and may round differently. Here they see `EVALUATION_BATCH`
+    rows at a time, the last ones padded, so that a photograph has the same result in
+    whatever company it comes. A CPU's threads each work on a batch of their own: if they
+    shared one they would wait for each other after every layer.
     """
-    missing = -len(x) % EVALUATION_BATCH
-    padded = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) if missing else x
-    return torch.cat([function(part) for part in padded.split(EVALUATION_BATCH)])[:len(x)]
+    device = model.mean.device
+
+    def compute(batch: np.ndarray | torch.Tensor) -> torch.Tensor:
+        x = torch.as_tensor(batch).to(device)
+        missing = -len(x) % EVALUATION_BATCH
+        if missing:
+            x = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])])
+        with torch.no_grad():  # inference mode's tensors could not be learned from
+            parts = [function(part) for part in x.split(EVALUATION_BATCH)]
+        return torch.cat(parts)[:len(batch)]
+
+    if device.type != "cpu":
+        yield from map(compute, batches)
+        return
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    pending: deque[Future] = deque()
+    try:
+        for batch in batches:
+            pending.append(pool.submit(compute, batch))
+            if len(pending) > 2 * threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 class Activations:
@@ -640,8 +668,8 @@ class Activations:
 
     def _make_room(self, folder: str | os.PathLike) -> tuple[torch.Tensor | None, str]:
         side = self.preprocessing.crop
-        images = torch.zeros(1, side, side, 3, dtype=torch.uint8, device=self.model.mean.device)
-        row = _to_rows(self._compute(images))
+        images = torch.zeros(1, side, side, 3, dtype=torch.uint8)
+        row = _to_rows(next(infer(self.model, self._first, [images])))
         shape = (self.views, len(self.paths), *row.shape[1:])
         size = math.prod(shape) * row.element_size()
         if size <= self.MEMORY:
@@ -677,7 +705,8 @@ class Activations:
         for start in range(0, len(photographs), batch_size):
             part = slice(start, start + batch_size)
             rows = self.kept[torch.from_numpy(views[part]), torch.from_numpy(photographs[part])]
-            yield self._to_device(rows.permute(0, 3, 1, 2) if rows.dim() == 4 else rows)
+            rows = rows.to(self.model.mean.device)
+            yield rows.permute(0, 3, 1, 2) if rows.dim() == 4 else rows
 
     def _fill(self, view: int) -> None:
         count = len(self.paths)
@@ -690,18 +719,14 @@ class Activations:
 
     def _computed(self, photographs: np.ndarray, views: np.ndarray,
                   batch_size: int) -> Iterator[torch.Tensor]:
-        for images in load_batches(
-                [self.paths[i] for i in photographs], self.preprocessing, self.workers, batch_size,
-                [(self.seed, view, i) if view else None
-                 for view, i in zip(views.tolist(), photographs.tolist())]):
-            yield self._compute(self._to_device(torch.from_numpy(images)))
+        images = load_batches([self.paths[i] for i in photographs], self.preprocessing,
+                              self.workers, batch_size,
+                              [(self.seed, view, i) if view else None
+                               for view, i in zip(views.tolist(), photographs.tolist())])
+        return infer(self.model, self._first, images)
 
-    @torch.no_grad()
-    def _compute(self, images: torch.Tensor) -> torch.Tensor:
-        return _in_batches(lambda part: self.model.first(part, self.cut), images)
-
-    def _to_device(self, x: torch.Tensor) -> torch.Tensor:
-        return x.to(self.model.mean.device)
+    def _first(self, images: torch.Tensor) -> torch.Tensor:
+        return self.model.first(images, self.cut)
 
 
 def _to_rows(x: torch.Tensor) -> torch.Tensor:
@@ -709,7 +734,6 @@ def _to_rows(x: torch.Tensor) -> torch.Tensor:
     return x.permute(0, 2, 3, 1) if x.dim() == 4 else x
 
 
-@torch.no_grad()  # inference mode's tensors could not be changed by what learns from them
 def extract_features(model: Classifier, batches: Iterable[torch.Tensor], count: int,
                      cut: int = 0) -> torch.Tensor:
     """Compute what the head sees of `count` photographs: float32 (N, F), on the CPU.
@@ -717,8 +741,7 @@ def extract_features(model: Classifier, batches: Iterable[torch.Tensor], count: 
     `model` is from `for_inference`, and the batches are from before the cut.
     """
     features, done = None, 0
-    for x in batches:
-        part = _in_batches(lambda part: model.features(part, cut), x)
+    for part in infer(model, lambda x: model.features(x, cut), batches):
         if features is None:  # one block: for many photographs twice the memory is too much
             features = torch.empty(count, part.shape[1])
         features[done:done + len(part)] = part
@@ -726,7 +749,6 @@ def extract_features(model: Classifier, batches: Iterable[torch.Tensor], count: 
     return features
 
 
-@torch.inference_mode()
 def compute_logits(model: Classifier, batches: Iterable[np.ndarray | torch.Tensor],
                    cut: int = 0) -> torch.Tensor:
     """Compute the logits of all photographs: float32 (N, C), on the CPU.
@@ -734,14 +756,21 @@ def compute_logits(model: Classifier, batches: Iterable[np.ndarray | torch.Tenso
     `model` is from `for_inference` or `load_checkpoint`; the batches are from before the
     cut: photographs, where it is 0.
     """
-    device = model.mean.device
-    return torch.cat([_in_batches(lambda part: model(part, cut), torch.as_tensor(x).to(device))
-                      .cpu() for x in batches])
+    return torch.cat([logits.cpu() for logits in infer(model, lambda x: model(x, cut), batches)])
 
 
 def predict(model: Classifier, batches: Iterable[np.ndarray]) -> torch.Tensor:
     """Compute the probabilities of all photographs: float32 (N, C), rows sum to 1."""
     return compute_logits(model, batches).softmax(1)
+
+
+def mirror(maps: torch.Tensor, which: np.ndarray) -> torch.Tensor:
+    """Mirror some of the maps (N, C, H, W), those where `which` (N,) is true.
+
+    They are nearly what the network would make of the mirrored photographs.
+    """
+    which = torch.from_numpy(which).to(maps.device).view(-1, 1, 1, 1)
+    return torch.where(which, maps.flip(3), maps)
 
 
 @torch.no_grad()
@@ -834,9 +863,10 @@ def solve_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor,
     """Set a linear head to the optimum of logistic regression; return its mean loss.
 
     The features (N, F) are overwritten. They are standardised, which is folded into the
-    weights, and whitened for the search. The penalty on the weights is the one that names
-    most photographs rightly, of folds that were left out of the solution; between equals the
-    lower loss decides. The problem is convex: the start does not matter.
+    weights, and whitened for the search. Folds that are left out of the solutions judge the
+    penalty on the weights: it is the strongest that names as many photographs rightly as the
+    best one, but for one standard error (the rule of Breiman et al., "Classification and
+    Regression Trees", 1984). The problem is convex: the start does not matter.
     """
     mean, std = _standardise(features)
     regression = _Regression(smoothing, _whiten(features))
@@ -844,18 +874,21 @@ def solve_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor,
     folds = [(features[i::FOLDS], labels[i::FOLDS]) for i in range(FOLDS)]
     start = torch.zeros(head.out_features, head.in_features), torch.zeros(head.out_features)
     solutions = [start] * min(FOLDS, math.ceil(ENOUGH * FOLDS / len(labels)))
-    best = None
+    tried: list[tuple[int, float, tuple]] = []
     for penalty in PENALTIES:
-        right = loss = 0
+        right = 0
         for i, start in enumerate(solutions):
-            left_out, others = folds[i], folds[:i] + folds[i + 1:]
-            solutions[i] = regression.solve(others, penalty, start)
-            right += (F.linear(left_out[0], *solutions[i]).argmax(1) == left_out[1]).sum().item()
-            loss += regression.loss(solutions[i], *left_out).item()
-        if best is not None and (right, -loss) < best[:2]:
-            break  # weaker ones are no better
-        best = right, -loss, penalty, solutions[0]
-    u, bias = regression.solve([(features, labels)], *best[2:])
+            x, answers = folds[i]
+            solutions[i] = regression.solve(folds[:i] + folds[i + 1:], penalty, start)
+            right += (F.linear(x, *solutions[i]).argmax(1) == answers).sum().item()
+        tried.append((right, penalty, solutions[0]))
+        most = max(right for right, *_ in tried)
+        if right < most:
+            break  # weaker ones will be no better
+    judged = sum(len(answers) for _, answers in folds[:len(solutions)])
+    error = math.sqrt(most * (judged - most) / judged)
+    penalty, start = next(chosen for right, *chosen in tried if right >= most - error)
+    u, bias = regression.solve([(features, labels)], penalty, start)
     with torch.no_grad():
         head.weight.copy_(regression.unwhiten(u) / std)
         head.bias.copy_(bias - head.weight.cpu() @ mean)

@@ -315,7 +315,7 @@ def test_links_that_lead_nowhere_are_found_and_cannot_be_read(folder):
     (data / "train" / "1" / "nowhere.jpg").symlink_to("/nowhere.jpg")
     (data / "train" / "loop").symlink_to("loop")
     paths = data_utils.find_data(data).splits["train"].paths
-    errors = list(data_utils.find_unreadable(paths, SMALL, 1))
+    errors = list(data_utils.find_unreadable(paths, 1))
     assert [error is None for error in errors] == [True, False, False, True]
 
 

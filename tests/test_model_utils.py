@@ -117,7 +117,7 @@ def test_pooling_is_mean_and_deviation():
     x = torch.rand(3, 5, 4, 6)
     pooled = model_utils._pool(x).numpy()
     np.testing.assert_allclose(pooled[:, :5], x.numpy().mean((2, 3)), rtol=1e-5)
-    np.testing.assert_allclose(pooled[:, 5:], x.numpy().std((2, 3)), rtol=1e-4)
+    np.testing.assert_allclose(pooled[:, 5:], x.numpy().std((2, 3)), rtol=1e-3)
 
 
 def test_a_chain_that_is_none_is_found_out():

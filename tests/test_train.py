@@ -73,6 +73,33 @@ def test_the_same_seed_repeats_a_run_exactly(run_script, drawn, tmp_path):
     assert other[0] == losses[0] and other[1] != losses[1]  # the head needs no luck
 
 
+@pytest.mark.parametrize("tune", ["tail", "all"])
+def test_tune_says_which_layers_learn(drawn, tune):
+    split = data_utils.find_data(drawn).splits["train"]
+    model, preprocessing, _ = model_utils.new_model("efficientnet_lite0", 4, 64)
+    cut = train.choose_cut(tune, "efficientnet_lite0", model, epochs=1)
+    assert cut == (model_utils.find_cut(model.body) if tune == "tail" else 0)
+    activations = model_utils.Activations(model_utils.for_inference(model), cut, split.paths,
+                                          preprocessing, views=2)
+    layers = model_utils.chain(model.body)
+    before = [[p.clone() for p in layer.parameters()] for layer in layers]
+    recipe = train.Recipe(epochs=1, lr=1e-3, batch_size=16)
+    (_, _, solved), (epoch, loss, averaged) = train.learn(model, activations, split.labels, recipe,
+                                                          pretrained=True, seed=0)
+    assert epoch == 1 and math.isfinite(loss)
+    for network in (solved, averaged):
+        layers = model_utils.chain(network.body)
+        changed = [any((a != b).any() for a, b in zip(layer.parameters(), weights))
+                   for layer, weights in zip(layers, before) if weights]
+        first = sum(bool(weights) for weights in before[:cut])
+        assert changed == [False] * first + [True] * (len(changed) - first)
+
+
+def test_a_tail_takes_a_pretrained_chain(run_script, drawn, tmp_path):
+    run = run_script("train", drawn, *CNN, "--tune", "tail", "--save_dir", tmp_path)
+    assert run.code == 2 and "--tune tail: cnn as it is here has no tail" in run.err
+
+
 def test_the_basic_cnn_learns_from_scratch(run_script, drawn, tmp_path):
     run = run_script("train", drawn, *CNN, "--epochs", 8, "--batch_size", 8, "--save_dir", tmp_path)
     assert run.code == 0 and "head" not in run.out

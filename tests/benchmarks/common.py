@@ -17,8 +17,8 @@ def machine() -> str:
     import torch
     model = "unknown processor"
     if os.path.exists("/proc/cpuinfo"):
-        names = [line.split(": ")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line]
-        model = names[0] if names else platform.machine()
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(": ")[1] for line in lines if "model name" in line), model)
     return (f"{len(os.sched_getaffinity(0))} processors ({model}), Python "
             f"{platform.python_version()}, torch {torch.__version__}")
 

@@ -95,9 +95,9 @@ def many(paths: list[Path], checkpoint: str, count: int) -> None:
         for path in some:
             body(transform(Image.open(path).convert("RGB"))[None])
     loop = len(some) / (time.perf_counter() - started)
-    print(f"many: {ours:.0f} photographs a second (n = {count}), {ours / network:.0%} of the network "
-          f"alone ({network:.0f}), {ours / loop:.1f} times the one-at-a-time loop with torchvision "
-          f"({loop:.0f}, n = {len(some)})")
+    print(f"many: {ours:.0f} photographs a second (n = {count}), {ours / network:.0%} of the "
+          f"network alone ({network:.0f}), {ours / loop:.1f} times the one-at-a-time loop with "
+          f"torchvision ({loop:.0f}, n = {len(some)})")
 
 
 def main() -> None:
@@ -108,7 +108,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     args = parser.parse_args()
     checkpoint = str(Path(args.checkpoint).resolve())
-    paths = sorted(p.resolve() for p in Path(args.folder).rglob("*") if data_utils.is_image_name(p))
+    paths = sorted(path.resolve() for path in Path(args.folder).rglob("*")
+                   if data_utils.is_image_name(path))
     print(f"{machine()}; {len(paths)} photographs", flush=True)
     cold(paths[0], checkpoint, args.rounds)
     crowded(paths[0], checkpoint)
