@@ -451,8 +451,8 @@ def new_model(arch: str, num_classes: int, image_size: int | None = None,
         with torch.inference_mode():
             ramp = torch.linspace(-1, 1, 3 * side * side).view(1, 3, side, side)
             depths = find_depths(body.eval(), ramp) if source else []
-            nameless = Classifier(body, nn.Identity(), *preprocessing[2:4], depths)
-            in_features = nameless(torch.zeros(1, side, side, 3, dtype=torch.uint8)).shape[1]
+            headless = Classifier(body, nn.Identity(), *preprocessing[2:4], depths)
+            in_features = headless(torch.zeros(1, side, side, 3, dtype=torch.uint8)).shape[1]
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise

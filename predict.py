@@ -78,11 +78,8 @@ def run(image: str, checkpoint: str, top_k: int, names_file: str | None, gpu: bo
     check_checkpoint_file(checkpoint)
     new_names = data_utils.load_names(names_file) if names_file else None
     data_utils.open_image(image).close()
-    import torch
-
     import model_utils
-    # Two threads would be no quicker with one photograph, and much slower where others work.
-    torch.set_num_threads(1)
+
     device = model_utils.find_device(gpu)
     if gpu and device.type == "cpu":
         warn("PyTorch finds no accelerator here; the CPU does the work")
