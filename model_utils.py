@@ -17,7 +17,7 @@ import socket
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
@@ -506,7 +506,10 @@ def load_weights(body: nn.Module, state: dict[str, torch.Tensor], source: str) -
     Raises:
         InputError: they are another network's.
     """
-    _fold_as(body, state.keys())
+    folded = copy.deepcopy(body)
+    fold_batch_norm(folded)
+    if folded.state_dict().keys() == state.keys():  # a checkpoint's
+        fold_batch_norm(body)
     ours = body.state_dict()
     if "_conv_stem.weight" in state:
         # EfficientNet-Lite0's file lists its tensors in the order of our layers, under other
@@ -529,14 +532,6 @@ def load_weights(body: nn.Module, state: dict[str, torch.Tensor], source: str) -
         _load(body, {key: state.get(key, ours[key]) for key in ours})
     except RuntimeError as error:  # other shapes
         raise InputError(f"the weights of {source} do not fit this network") from error
-
-
-def _fold_as(body: nn.Module, names: Collection[str]) -> None:
-    """Fold BatchNorm where a state dict of these names is of such a network."""
-    folded = copy.deepcopy(body)
-    fold_batch_norm(folded)
-    if names == folded.state_dict().keys():
-        fold_batch_norm(body)
 
 
 def _load(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
@@ -999,8 +994,8 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device = torch.device
         model = _classifier(spec.build(), head["depths"], head["in_features"],
                             head["hidden_units"], len(categories), preprocessing)
         state = checkpoint.pop("state_dict")
-        _fold_as(model.body, {key.removeprefix("body.") for key in state
-                              if not key.startswith("head.")})
+        if model.state_dict().keys() != state.keys():
+            fold_batch_norm(model.body)
         layers = len(chain(model.body))
         if not all(type(depth) is int and 0 <= depth < layers for depth in model.depths):
             raise ValueError("impossible depths")

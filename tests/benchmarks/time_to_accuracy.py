@@ -20,6 +20,10 @@ from common import ROOT, machine, run
 import data_utils
 
 RATES = (1e-3, 3e-3, 1e-2)
+LOOPS = {  # batch size, channels_last
+    "float32, batches of 64": (64, False),
+    "channels_last, batches of 16": (16, True),
+}
 KERNELS = {  # batch size, channels_last, bfloat16, BatchNorm folded, freed memory kept
     "float32, batches of 64": (64, False, False, False, False),
     "channels_last, batches of 16": (16, True, False, False, False),
@@ -128,6 +132,7 @@ def main() -> None:
     parser.add_argument("--target", type=float, default=0.94, help="accuracy on valid")
     parser.add_argument("--epochs", type=int, default=12, help="of the usual loop, at most")
     parser.add_argument("--limit", type=float, default=math.inf, help="seconds of a usual loop")
+    parser.add_argument("--loop", choices=LOOPS, help="only this usual loop (default: both)")
     parser.add_argument("--kernels", help=argparse.SUPPRESS)  # one line of the table, in a process
     args = parser.parse_args()
     data_dir = os.path.abspath(args.data_dir)
@@ -152,8 +157,8 @@ def main() -> None:
         print(f"  {name}: {rates[name]:.0f}, {rates[name] / next(iter(rates.values())):.1f} times",
               flush=True)
 
-    for name, batch_size, channels_last in (("channels_last, batches of 16", 16, True),
-                                            ("float32, batches of 64", 64, False)):
+    for name in [args.loop] if args.loop else LOOPS:
+        batch_size, channels_last = LOOPS[name]
         print(f"the usual loop, {name}:")
         seconds, reached, epochs = usual_loop(data_dir, args.target, args.epochs, args.limit,
                                               batch_size, channels_last)
