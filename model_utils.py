@@ -876,10 +876,10 @@ def solve_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor,
             x, answers = folds[i]
             solutions[i] = regression.solve(folds[:i] + folds[i + 1:], penalty, start)
             right += (F.linear(x, *solutions[i]).argmax(1) == answers).sum().item()
-        tried.append((right, penalty, solutions[0]))
-        most = max(right for right, *_ in tried)
-        if right < most:
+        if tried and right <= max(before for before, *_ in tried):
             break  # weaker ones will be no better
+        tried.append((right, penalty, solutions[0]))
+    most = tried[-1][0]
     judged = sum(len(answers) for _, answers in folds[:len(solutions)])
     error = math.sqrt(most * (judged - most) / judged)
     penalty, start = next(chosen for right, *chosen in tried if right >= most - error)

@@ -36,6 +36,23 @@ model_utils.predict(model, batches)
 lap("the network")
 """
 
+LOOP = """
+import sys, time, torch, model_utils
+from PIL import Image
+from torchvision import transforms
+transform = transforms.Compose([
+    transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(),
+    transforms.Normalize([127 / 255] * 3, [128 / 255] * 3)])
+body = model_utils.find_architecture("efficientnet_lite0").build().eval()
+paths = sys.argv[1:]
+with torch.no_grad():
+    body(transform(Image.open(paths[0]).convert("RGB"))[None])
+    started = time.perf_counter()
+    for path in paths:
+        body(transform(Image.open(path).convert("RGB"))[None])
+    print(len(paths) / (time.perf_counter() - started))
+"""
+
 
 def cold(image: Path, checkpoint: str, rounds: int) -> None:
     """Compare one photograph with importing torch, in turns."""
@@ -65,8 +82,6 @@ def crowded(image: Path, checkpoint: str) -> None:
 
 def many(paths: list[Path], checkpoint: str, count: int) -> None:
     """Compare a list of photographs with the network alone and with the usual loop."""
-    import torch
-
     import model_utils
     model_utils.keep_freed_memory()
     model, info = model_utils.load_checkpoint(checkpoint)
@@ -83,18 +98,8 @@ def many(paths: list[Path], checkpoint: str, count: int) -> None:
     model_utils.predict(model, [pixels] * (count // len(pixels)))
     network = count // len(pixels) * len(pixels) / (time.perf_counter() - started)
 
-    from PIL import Image
-    from torchvision import transforms
-    transform = transforms.Compose([
-        transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(),
-        transforms.Normalize([127 / 255] * 3, [128 / 255] * 3)])
-    body = model_utils.find_architecture("efficientnet_lite0").build().eval()
     some = inputs[:count // 10]
-    started = time.perf_counter()
-    with torch.no_grad():
-        for path in some:
-            body(transform(Image.open(path).convert("RGB"))[None])
-    loop = len(some) / (time.perf_counter() - started)
+    loop = float(run("-c", LOOP, *some).out)
     print(f"many: {ours:.0f} photographs a second (n = {count}), {ours / network:.0%} of the "
           f"network alone ({network:.0f}), {ours / loop:.1f} times the one-at-a-time loop with "
           f"torchvision ({loop:.0f}, n = {len(some)})")
