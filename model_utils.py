@@ -319,8 +319,7 @@ def fold_batch_norm(body: nn.Module) -> None:
     """Put every BatchNorm that follows a convolution into that, with its running statistics.
 
     In evaluation mode the network computes the same, faster. One that goes on learning from
-    ImageNet learns better, too: three quarters of the mistakes of learning with BatchNorm's
-    statistics frozen (README, "What was tried").
+    ImageNet's weights learns better so, too (README, "What was tried").
     """
     body.eval()
     for parent in body.modules():
