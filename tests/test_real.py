@@ -12,7 +12,7 @@ import predict
 def test_the_solved_head_names_real_flowers(run_script, real_data, tmp_path, capsys):
     """At least 96.5 % on valid, and the same figure through predict.py, photograph by photograph.
 
-    In float32 it is the same, but for one photograph at most.
+    In float32 it is the same, but for one photograph in a hundred.
     """
     assert run_script("train", real_data, "--epochs", 0, "--save_dir", tmp_path).code == 0
     with open(tmp_path / "history.csv", newline="") as file:
@@ -27,4 +27,4 @@ def test_the_solved_head_names_real_flowers(run_script, real_data, tmp_path, cap
     batches = data_utils.load_batches(list(map(str, photos)), info["preprocessing"], workers=2)
     named = model_utils.predict(model, batches).argmax(1).tolist()
     plain = sum(info["categories"][i] == path.parent.name for i, path in zip(named, photos))
-    assert abs(plain - right) <= 1
+    assert abs(plain - right) <= len(photos) / 100
