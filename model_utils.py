@@ -795,7 +795,7 @@ def _whiten(x: torch.Tensor) -> torch.Tensor | None:
 
     At the start of the search the loss curves like the features' covariance. With x L^-T in
     the place of x, where L L^T is about the covariance, it is round, and a search takes a
-    fifth of the steps. Returns L, lower triangular (F, F), or None where it would be huge.
+    quarter of the steps. Returns L, lower triangular (F, F), or None where it would be huge.
     """
     count, width = x.shape
     if width > 10_000:
