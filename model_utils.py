@@ -568,7 +568,7 @@ def find_device(gpu: bool) -> torch.device:
 def native_precision(device: torch.device) -> torch.dtype:
     """Choose what networks compute in: bfloat16 on CPUs that multiply it natively, else float32.
 
-    PyTorch before 2.10 does not tell what the CPU can do.
+    Older versions of PyTorch, such as 2.6, do not tell what the CPU can do.
     """
     known = getattr(torch.cpu, "get_capabilities", dict)()
     if device.type == "cpu" and (known.get("avx512_bf16") or known.get("amx_bf16")):
