@@ -61,17 +61,26 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         stride = self.stride[0]
-        if stride > 1:
-            height, width = (max((math.ceil(side / stride) - 1) * stride + self.kernel_size[0]
-                                 - side, 0) for side in x.shape[2:])
-            x = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
-        return super().forward(x)
+        if stride == 1:
+            return super().forward(x)
+        # Padding the input by hand would copy it. Where one side needs a pixel more, both
+        # sides get that and a stride, and the first row or column of the output is left out.
+        padding = [max((math.ceil(side / stride) - 1) * stride + self.kernel_size[0] - side, 0)
+                   for side in x.shape[2:]]
+        odd = [pixels % 2 for pixels in padding]
+        y = F.conv2d(x, self.weight, self.bias, stride,
+                     [pixels // 2 + stride * o for pixels, o in zip(padding, odd)], 1, self.groups)
+        return y[:, :, odd[0]:, odd[1]:]
 
 
 def _conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1,
              groups: int = 1) -> list[nn.Module]:
     return [SameConv2d(inputs, outputs, kernel, stride, groups),
             nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01)]
+
+
+def _relu6() -> nn.Module:
+    return nn.ReLU6(inplace=True)  # small things stay in the cache
 
 
 class InvertedResidual(nn.Sequential):
@@ -82,14 +91,14 @@ class InvertedResidual(nn.Sequential):
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int):
         hidden = inputs * expansion
-        layers = [*_conv_bn(inputs, hidden, 1), nn.ReLU6()] if expansion > 1 else []
-        layers += [*_conv_bn(hidden, hidden, kernel, stride, groups=hidden), nn.ReLU6()]
+        layers = [*_conv_bn(inputs, hidden, 1), _relu6()] if expansion > 1 else []
+        layers += [*_conv_bn(hidden, hidden, kernel, stride, groups=hidden), _relu6()]
         super().__init__(*layers, *_conv_bn(hidden, outputs, 1))
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = super().forward(x)
-        return x + y if self.residual else y
+        return y.add_(x) if self.residual else y
 
 
 def efficientnet_lite0() -> nn.Sequential:
@@ -101,13 +110,13 @@ def efficientnet_lite0() -> nn.Sequential:
     stages = [  # outputs, repeats, stride, expansion, kernel
         (16, 1, 1, 1, 3), (24, 2, 2, 6, 3), (40, 2, 2, 6, 5), (80, 3, 2, 6, 3),
         (112, 3, 1, 6, 5), (192, 4, 2, 6, 5), (320, 1, 1, 6, 3)]
-    layers, channels = [nn.Sequential(*_conv_bn(3, 32, 3, stride=2), nn.ReLU6())], 32
+    layers, channels = [nn.Sequential(*_conv_bn(3, 32, 3, stride=2), _relu6())], 32
     for outputs, repeats, stride, expansion, kernel in stages:
         for repeat in range(repeats):
             layers.append(InvertedResidual(channels, outputs, kernel,
                                            stride if repeat == 0 else 1, expansion))
             channels = outputs
-    layers.append(nn.Sequential(*_conv_bn(channels, 1280, 1), nn.ReLU6()))
+    layers.append(nn.Sequential(*_conv_bn(channels, 1280, 1), _relu6()))
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1))
 
 
@@ -337,8 +346,10 @@ def _pool(x: torch.Tensor) -> torch.Tensor:
     """
     if x.dim() == 2:
         return x.float()
-    variance, mean = torch.var_mean(x.float(), (2, 3), correction=0)
-    return torch.cat([mean, (variance + 1e-5).sqrt()], 1)  # the root of 0 has no slope
+    x = x.float()
+    mean = x.mean((2, 3), keepdim=True)
+    variance = (x - mean).square().mean((2, 3))  # var_mean() takes four times as long
+    return torch.cat([mean.flatten(1), (variance + 1e-5).sqrt()], 1)  # the root of 0 has no slope
 
 
 class Classifier(nn.Module):
@@ -363,7 +374,7 @@ class Classifier(nn.Module):
 
     def _normalise(self, images: torch.Tensor) -> torch.Tensor:
         # The permuted view is what PyTorch calls channels_last, the fast layout.
-        x = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        x = images.permute(0, 3, 1, 2).float().sub_(self.mean).div_(self.std)
         return x.to(self._dtype())
 
     def _dtype(self) -> torch.dtype:
@@ -827,12 +838,16 @@ class _Regression(NamedTuple):
         return torch.linalg.solve_triangular(self.factor, u, upper=False, left=False)
 
     def solve(self, parts: Sequence[tuple[torch.Tensor, torch.Tensor]], penalty: float,
-              start: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Minimise the mean loss plus `penalty` / 2 times the squared weights by L-BFGS."""
+              start: tuple[torch.Tensor, torch.Tensor], tolerance: float,
+              ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Minimise the mean loss plus `penalty` / 2 times the squared weights by L-BFGS.
+
+        It ends where a step changes the loss by less than the tolerance.
+        """
         count = sum(len(labels) for _, labels in parts)
         u, bias = (value.clone().requires_grad_() for value in start)
         optimizer = torch.optim.LBFGS([u, bias], max_iter=300, history_size=20,
-                                      tolerance_grad=1e-6, tolerance_change=1e-5,
+                                      tolerance_grad=1e-6, tolerance_change=tolerance,
                                       line_search_fn="strong_wolfe")
 
         def closure() -> torch.Tensor:
@@ -847,7 +862,7 @@ class _Regression(NamedTuple):
 
 
 # From strong to weak, as each solution is where the search for the next one starts.
-PENALTIES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
+PENALTIES = (1e-2, 1e-3, 1e-4, 1e-5)
 FOLDS = 3
 ENOUGH = 2000  # photographs to judge a penalty by; a large set's folds need not all be tried
 
@@ -858,31 +873,24 @@ def solve_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor,
 
     The features (N, F) are overwritten. They are standardised, which is folded into the
     weights, and whitened for the search. Folds that are left out of the solutions judge the
-    penalty on the weights: it is the strongest that names as many photographs rightly as the
-    best one, but for one standard error (the rule of Breiman et al., "Classification and
-    Regression Trees", 1984). The problem is convex: the start does not matter.
+    penalty on the weights, by their loss. The problem is convex: the start does not matter.
     """
     mean, std = _standardise(features)
     regression = _Regression(smoothing, _whiten(features))
     # Photographs stand sorted by category, so that every fold has its share of each.
     folds = [(features[i::FOLDS], labels[i::FOLDS]) for i in range(FOLDS)]
-    start = torch.zeros(head.out_features, head.in_features), torch.zeros(head.out_features)
-    solutions = [start] * min(FOLDS, math.ceil(ENOUGH * FOLDS / len(labels)))
-    tried: list[tuple[int, float, tuple]] = []
+    zero = torch.zeros(head.out_features, head.in_features), torch.zeros(head.out_features)
+    solutions = [zero] * min(FOLDS, math.ceil(ENOUGH * FOLDS / len(labels)))
+    lowest, best, start = math.inf, PENALTIES[0], zero
     for penalty in PENALTIES:
-        right = 0
-        for i, start in enumerate(solutions):
-            x, answers = folds[i]
-            solutions[i] = regression.solve(folds[:i] + folds[i + 1:], penalty, start)
-            right += (F.linear(x, *solutions[i]).argmax(1) == answers).sum().item()
-        if tried and right <= max(before for before, *_ in tried):
+        solutions = [regression.solve(folds[:i] + folds[i + 1:], penalty, solution, 1e-4)
+                     for i, solution in enumerate(solutions)]
+        loss = sum(regression.loss(solution, *fold).item()
+                   for solution, fold in zip(solutions, folds))
+        if loss >= lowest:
             break  # weaker ones will be no better
-        tried.append((right, penalty, solutions[0]))
-    most = tried[-1][0]
-    judged = sum(len(answers) for _, answers in folds[:len(solutions)])
-    error = math.sqrt(most * (judged - most) / judged)
-    penalty, start = next(chosen for right, *chosen in tried if right >= most - error)
-    u, bias = regression.solve([(features, labels)], penalty, start)
+        lowest, best, start = loss, penalty, solutions[0]
+    u, bias = regression.solve([(features, labels)], best, start, 1e-5)
     with torch.no_grad():
         head.weight.copy_(regression.unwhiten(u) / std)
         head.bias.copy_(bias - head.weight.cpu() @ mean)
