@@ -254,7 +254,7 @@ def test_folds_find_the_penalty_that_generalises(monkeypatch):
         model_utils.solve_head(head, features[:90].clone(), labels[:90])
         return (head(features[90:]).argmax(1) == labels[90:]).float().mean().item()
     strong, weak = accuracy(3.0), accuracy(1e-5)
-    assert strong > weak + 0.05 and accuracy(3.0, 1e-5) == strong
+    assert strong > weak + 0.03 and accuracy(3.0, 1e-5) == strong
 
 
 # --- Checkpoints ----------------------------------------------------------------------
