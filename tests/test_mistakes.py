@@ -26,6 +26,7 @@ TRAIN = [
     (["DATA", "--hidden_units", "0"], 2, "--hidden_units 0: whole numbers above 0"),
     (["DATA", "--hidden-units", "512,x"], 2, "--hidden_units 512,x: whole numbers above 0"),
     (["DATA", "--workers", "0"], 2, "--workers 0: it must be from 1 to"),
+    (["DATA", "--min_accuracy", "95"], 2, "--min_accuracy 95.0: it must be from 0 to 1"),
     (["DATA", "--seed", "-1"], 2, "--seed -1: it must be from 0 to"),
     (["DATA", "--arch", "efficentnet"], 2, "did you mean efficientnet"),
     (["DATA", "--arch", "ResNet5"], 2, "did you mean resnet50?"),
@@ -52,12 +53,21 @@ TRAIN = [
 ]
 
 PREDICT = [
-    ([], 2, "two files are needed"),
+    ([], 2, "an image and a checkpoint are needed"),
     (["PHOTO"], 2, "PHOTO is an image; the checkpoint comes last"),
     (["CHECKPOINT", "PHOTO"], 2, "PHOTO is an image; the checkpoint comes last"),
-    (["CHECKPOINT"], 2, "two files are needed"),
-    (["PHOTO", "PHOTO", "CHECKPOINT"], 2, "two files are needed"),
-    (["PHOTO", "CHECKPOINT", "--top_k", "0"], 2, "--top_k 0: the lowest value is 1"),
+    (["CHECKPOINT"], 2, "an image and a checkpoint are needed"),
+    (["--info"], 2, "--info takes a checkpoint"),
+    (["PHOTO", "CHECKPOINT", "--info"], 2, "--info takes a checkpoint and nothing else"),
+    (["-", "-", "CHECKPOINT"], 2, "- can be read only once"),
+    (["PHOTO", "CHECKPOINT", "--top_k", "0"], 2, "--top_k 0: it must be at least 1"),
+    (["PHOTO", "CHECKPOINT", "--batch_size", "0"], 2, "--batch_size 0: it must be at least 1"),
+    (["PHOTO", "CHECKPOINT", "--keep", "95"], 2, "--keep 95.0: it must be from 0 to 1"),
+    (["PHOTO", "CHECKPOINT", "--shard", "0/2"], 2, "--shard 0/2: the second of eight is 2/8"),
+    (["PHOTO", "CHECKPOINT", "--shard", "3/2"], 2, "--shard 3/2: the second of eight is 2/8"),
+    (["PHOTO", "CHECKPOINT", "--format", "xml"], 2, "invalid choice: 'xml'"),
+    (["PHOTO", "PHOTO", "CHECKPOINT", "--plot", "a.png"], 2, "--plot takes one photograph"),
+    (["tests", "CHECKPOINT", "--plot", "a.png"], 2, "--plot takes one photograph"),
     (["PHOTO", "CHECKPOINT", "--top_k", "x"], 2, "invalid int value"),
     (["PHOTO", "nowhere.pth"], 2, "nowhere.pth: no such checkpoint"),
     (["PHOTO", "tests"], 2, "tests is a folder; the checkpoint is a file"),
@@ -66,7 +76,6 @@ PREDICT = [
     (["PHOTO", "CHECKPOINT", "--category_names", "LIST"], 2, "must map categories to names"),
     (["nowhere.jpg", "CHECKPOINT"], 1, "nowhere.jpg: no such file"),
     (["README.md", "CHECKPOINT"], 1, "README.md is not an image in a format that is read here"),
-    (["tests", "CHECKPOINT"], 1, "tests is a folder, not an image"),
 ]
 
 

@@ -205,6 +205,15 @@ def test_a_file_that_the_disk_cannot_hold_is_not_tried(default_model, photograph
                                    folder=tmp_path).kept is None
 
 
+def test_familiarity_is_the_best_cosine_with_a_pattern():
+    patterns = model_utils.find_patterns(torch.tensor([[5.0, 1, 0], [0, 3, 3], [1, 1, 7]]))
+    assert patterns[0].tolist() == pytest.approx([3 / 14 ** 0.5, -1 / 14 ** 0.5, -2 / 14 ** 0.5])
+    logits = torch.tensor([[50.0, 10, 0], [-2, 1, 1], [0, 0, -9]])
+    assert model_utils.familiarity(logits, patterns).tolist() == pytest.approx(
+        [1, 1, 18 / (14 * 54) ** 0.5])
+    assert model_utils.familiarity(logits[:0], patterns).shape == (0,)
+
+
 def test_an_average_of_weights_moves_by_its_share():
     one, other = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
     nn.init.constant_(other.weight, 5)
@@ -226,9 +235,8 @@ def test_the_solved_head_is_the_optimum(smoothing, width, monkeypatch):
     features[:, 0] += labels
     features[:, 4] = 2  # constant: must not divide by 0
     head = nn.Linear(width, 3)
-    loss = model_utils.solve_head(head, features.clone(), labels, smoothing)
-    assert F.cross_entropy(head(features), labels, label_smoothing=smoothing).item() == (
-        pytest.approx(loss, abs=1e-4))
+    logits = model_utils.solve_head(head, features.clone(), labels, smoothing)
+    torch.testing.assert_close(head(features), logits, rtol=0, atol=1e-3)
 
     # An independent check: at the optimum the gradient of the whole objective is 0. In units
     # of the standardised features, the weights are the folded ones times the deviation.
@@ -260,6 +268,9 @@ def test_folds_find_the_penalty_that_generalises(monkeypatch):
 # --- Checkpoints ----------------------------------------------------------------------
 
 
+CALIBRATION = model_utils.Calibration(0.5, torch.eye(3), torch.linspace(0, 1, 1001))
+
+
 @pytest.fixture
 def saved(tmp_path):
     """A checkpoint of an untrained basic CNN, with its model and path."""
@@ -267,7 +278,8 @@ def saved(tmp_path):
     model, preprocessing, _ = model_utils.new_model("cnn", 3, 40)
     path = tmp_path / "checkpoint.pth"
     model_utils.save_checkpoint(path, model, "cnn", preprocessing, ["2", "10", "rose"],
-                                ["orchid", "10", "rose"], {"valid_accuracy": 0.5}, 7, "python")
+                                ["orchid", "10", "rose"], CALIBRATION, {"valid_accuracy": 0.5}, 7,
+                                "python")
     return model, path
 
 
@@ -276,11 +288,13 @@ def test_a_checkpoint_rebuilds_the_model_alone(saved):
     loaded, info = model_utils.load_checkpoint(path, precision=torch.float32)
     batch = images(4, 40)
     with torch.inference_mode():
-        torch.testing.assert_close(loaded(batch), model.eval()(batch))
+        torch.testing.assert_close(loaded(batch), model.eval()(batch) / 0.5)
+    assert (info["calibration"].patterns == torch.eye(3)).all()
     assert info["categories"] == ["2", "10", "rose"] and info["names"][0] == "orchid"
     assert info["preprocessing"].crop == 40 and info["seed"] == 7
     assert set(info) == {"format_version", "arch", "head", "categories", "names",
-                         "preprocessing", "figures", "seed", "command", "versions"}
+                         "preprocessing", "calibration", "figures", "seed", "command", "date",
+                         "versions"}
 
 
 def test_probabilities_sum_to_one(saved):
@@ -338,6 +352,12 @@ DAMAGED = {
     "an odd interpolation": _changed(preprocessing={
         "resize": 45, "crop": 40, "mean": (0, 0, 0), "std": (1, 1, 1), "interpolation": "odd"}),
     "a name with an escape": _changed(names=["a\x1b[31m", "b", "c"]),
+    "no calibration": _changed(calibration=None),
+    "a temperature of 0": _changed(calibration=CALIBRATION._replace(temperature=0.0)._asdict()),
+    "patterns of other categories": _changed(
+        calibration=CALIBRATION._replace(patterns=torch.eye(4))._asdict()),
+    "patterns that are none": _changed(calibration={"temperature": 1.0, "patterns": 1,
+                                                    "quantiles": 1}),
     "a tensor for a version": _changed(format_version=torch.ones(2)),
 }
 
@@ -358,7 +378,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(saved):
     try:
         with pytest.raises(RunError, match="checkpoint.pth cannot be written"):
             model_utils.save_checkpoint(path, model, "cnn", model_utils.Preprocessing(
-                45, 40, (0.0,) * 3, (1.0,) * 3), ["a"], ["a"], {}, 0, "")
+                45, 40, (0.0,) * 3, (1.0,) * 3), ["a"], ["a"], CALIBRATION, {}, 0, "")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == earlier and len(list(path.parent.iterdir())) == 1

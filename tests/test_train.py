@@ -1,6 +1,7 @@
 """train.py: the whole way on drawn flowers, its mistakes, and what it promises of its output."""
 
 import csv
+import json
 import math
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import data_utils
 import draw_flowers
@@ -36,10 +38,11 @@ def history_of(folder: Path) -> list[dict[str, str]]:
 
 def test_a_pretrained_run_from_data_to_checkpoint(drawn, trained):
     out, err = (trained / "out.txt").read_text(), (trained / "err.txt").read_text()
-    header, head, epoch, test, *_, checkpoint, following = out.splitlines()
+    header, head, epoch, test, *_, report, checkpoint, following = out.splitlines()
     assert header == train.HEADER and LINE.fullmatch(head) and LINE.fullmatch(epoch)
     assert head.endswith("saved")  # the first one is always the best so far
     assert re.fullmatch(r"test accuracy: \d+\.\d\d% \(\d+ of 16\)", test)
+    assert report == f"report: {trained / 'report.json'}"
     assert checkpoint == f"checkpoint: {trained / 'checkpoint.pth'}"
     assert following.startswith("next: python ") and f"{drawn}/test/" in following
     assert "48 train, 16 valid, 16 test photographs; 4 categories of 12 to 12" in err
@@ -55,7 +58,8 @@ def test_a_pretrained_run_from_data_to_checkpoint(drawn, trained):
     assert info["names"] == ["drawn daisy", "drawn poppy", "drawn sunflower", "drawn cornflower"]
     assert info["categories"] == ["1", "2", "3", "4"]
     assert info["command"].startswith("python train.py ")
-    assert sorted(os.listdir(trained)) == ["checkpoint.pth", "err.txt", "history.csv", "out.txt"]
+    assert sorted(os.listdir(trained)) == [
+        "checkpoint.pth", "err.txt", "history.csv", "out.txt", "report.json"]
 
 
 def test_the_same_seed_repeats_a_run_exactly(run_script, drawn, tmp_path):
@@ -84,9 +88,10 @@ def test_tune_says_which_layers_learn(drawn, tune):
     layers = model_utils.chain(model.body)
     before = [[p.clone() for p in layer.parameters()] for layer in layers]
     recipe = train.Recipe(epochs=1, lr=1e-3, batch_size=16)
-    (_, _, solved), (epoch, loss, averaged) = train.learn(model, activations, split.labels, recipe,
-                                                          pretrained=True, seed=0)
+    (_, _, sums, solved), (epoch, loss, later, averaged) = train.learn(
+        model, activations, split.labels, recipe, pretrained=True, seed=0)
     assert epoch == 1 and math.isfinite(loss)
+    assert (sums.argmax(1) == torch.arange(4)).all() and later.shape == (4, 4)
     for network in (solved, averaged):
         layers = model_utils.chain(network.body)
         changed = [any((a != b).any() for a, b in zip(layer.parameters(), weights))
@@ -149,7 +154,7 @@ def test_test_is_judged_once_and_by_the_reloaded_file(run_script, drawn, tmp_pat
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_best_checkpoint(
         run_script, drawn, tmp_path, monkeypatch):
     losses = iter([1.0, math.nan])
-    monkeypatch.setattr(train, "train_one_epoch", lambda *_: next(losses))
+    monkeypatch.setattr(train, "train_one_epoch", lambda *_: (next(losses), torch.eye(4)))
     run = run_script("train", drawn, *CNN, "--epochs", 3, "--save_dir", tmp_path)
     assert run.code == 1 and "epoch 2 is not a finite number; try a lower --lr" in run.err
     assert model_utils.load_checkpoint(tmp_path / "checkpoint.pth")[1]["figures"]["epoch"] == 1
@@ -282,6 +287,64 @@ def test_very_small_sets_work(run_script, tmp_path, options):
     assert run.code == 0 and model_utils.load_checkpoint(tmp_path / "checkpoint.pth")
 
 
+# --- The report -----------------------------------------------------------------------
+
+
+def test_the_run_ends_with_a_report(trained, drawn):
+    report = json.loads((trained / "report.json").read_text())
+    out = (trained / "out.txt").read_text()
+    top1 = report["top1"]
+    assert report["split"] == "test" and report["photographs"] == 16
+    assert f"test accuracy: {top1['share']:.2%} ({top1['right']} of 16)\n" in out
+    assert sum(row["right"] for row in report["categories"]) == top1["right"]
+    assert len(report["misnamed"]) == 16 - top1["right"]
+    for row in report["misnamed"]:
+        assert os.path.exists(row["file"]) and row["name"] != row["taken_for"]
+    assert report["calibration"].keys() == {"valid, cross-fitted", "test"}
+    assert report["temperature"] == model_utils.load_checkpoint(
+        trained / "checkpoint.pth")[1]["calibration"].temperature
+    assert sum(report["seconds"].values()) > 1 and report["peak_memory_mb"] > 100
+    assert report["command"].startswith("python train.py") and report["versions"]["torch"]
+    for words in ("among the best five:", "mean of the categories:", "calibration on test:",
+                  "seconds: start", "peak memory:", "versions: python", "command: python train.py"):
+        assert words in out
+
+
+def test_the_checkpoints_probabilities_are_the_calibrated_ones(trained, drawn):
+    """The temperature divides the logits wherever the checkpoint is used."""
+    model, info = model_utils.load_checkpoint(trained / "checkpoint.pth")
+    (batch,) = data_utils.load_batches(
+        list(map(str, sorted((drawn / "valid").glob("*/*.jpg"))))[:8], info["preprocessing"])
+    calibrated = model_utils.compute_logits(model, [batch])
+    model.temperature = 1.0
+    temperature = info["calibration"].temperature
+    torch.testing.assert_close(calibrated * temperature,
+                               model_utils.compute_logits(model, [batch]))
+    assert temperature != 1
+
+
+@pytest.mark.parametrize("wanted, code", [(0.0, 0), (1.0, 3)])
+def test_min_accuracy_tells_a_batch_job(run_script, drawn, tmp_path, wanted, code, monkeypatch):
+    evaluate = train.evaluate
+
+    def misjudge(*arguments):  # one photograph is named wrongly
+        result = evaluate(*arguments)
+        result.logits[0] = -result.logits[0]
+        return result
+    monkeypatch.setattr(train, "evaluate", misjudge)
+    run = run_script("train", drawn, *CNN, "--epochs", 1, "--min_accuracy", wanted, "--save_dir", tmp_path)
+    assert run.code == code and ("is below --min_accuracy" in run.err) == (code == 3)
+    assert (tmp_path / "checkpoint.pth").exists() and (tmp_path / "report.json").exists()
+
+
+def test_plot_draws_the_run(run_script, drawn, tmp_path):
+    pytest.importorskip("matplotlib")
+    assert run_script("train", drawn, *CNN, "--epochs", 1, "--plot", "--save_dir", tmp_path).code == 0
+    for name in ("curves.png", "confusion.png", "mistakes.png"):
+        with Image.open(tmp_path / name) as image:
+            assert min(image.size) > 200
+
+
 # --- Pure functions -------------------------------------------------------------------
 
 
@@ -316,17 +379,6 @@ def test_evaluation_is_weighted_by_photograph_not_by_batch(drawn):
         log_probabilities = model(torch.from_numpy(batch)).log_softmax(1).double().numpy()
     assert result.accuracy == (log_probabilities.argmax(1) == split.labels).sum() / 17
     assert result.loss == pytest.approx(-log_probabilities[range(17), split.labels].mean())
-
-
-def test_the_report_names_what_is_hard():
-    labels = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 2])
-    predictions = np.array([0, 0, 0, 1, 0, 0, 2, 2, 2, 2])
-    lines = list(train.report("test", Evaluation(0, 0.7, predictions), labels, ["rose", "lily", "iris"]))
-    assert lines == ["test accuracy: 70.00% (7 of 10)",
-                     "hardest: lily (0 of 2 right), rose (3 of 4 right)",
-                     "most confused: rose and lily (3 times)"]
-    assert list(train.report("test", Evaluation(0, 1.0, labels), labels, ["a", "b", "c"])) == [
-        "test accuracy: 100.00% (10 of 10)"]
 
 
 def test_the_drawing_repeats_and_leaves_a_folder_as_it_is(drawn, tmp_path):

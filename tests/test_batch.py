@@ -1,0 +1,306 @@
+"""predict.py for many inputs: records in order, names that survive, shards, scores."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import data_utils
+import predict
+from conftest import ROOT
+
+ODD_NAMES = [b"with space.jpg", b"it's \"quoted\", with comma.jpg", b"line\nbreak.jpg",
+             b"carriage\rreturn.jpg", b"-dash.jpg", b"no utf-8 \xff\xfe.jpg", "Blüte.jpg".encode(),
+             b"\x1b[31mred.jpg", b" .jpg", b"back\\slash.jpg"]
+
+
+@pytest.fixture
+def odd(tmp_path, photo):
+    """A folder of photographs with odd names."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name in ODD_NAMES:
+        shutil.copy(photo, os.path.join(os.fsencode(folder), name))
+    return folder
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    """Put bytes on standard input."""
+    def put(content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    return put
+
+
+@pytest.fixture
+def mixed(tmp_path, drawn, photo):
+    """Twelve photographs and three files that cannot be read, in this order."""
+    (tmp_path / "cut.jpg").write_bytes(photo.read_bytes()[:-1000])
+    (tmp_path / "text.jpg").write_text("no photograph")
+    paths = sorted((drawn / "train").glob("*/*.jpg"))[:12]
+    for place, bad in ((1, "cut.jpg"), (5, "missing.jpg"), (6, "text.jpg")):
+        paths.insert(place, tmp_path / bad)
+    return paths
+
+
+def read_jsonl(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def read_csv(text: str) -> list[dict]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+# --- Records --------------------------------------------------------------------------
+
+
+def test_every_input_gets_its_record_in_order(run_script, mixed, checkpoint):
+    run = run_script("predict", *mixed, checkpoint, "--format", "jsonl", "--batch_size", 2)
+    records = read_jsonl(run.out)
+    assert run.code == 1 and run.err == "predict.py: 3 of 15 inputs could not be named\n"
+    assert [record["file"] for record in records] == [str(path) for path in mixed]
+    assert [i for i, record in enumerate(records) if "error" in record] == [1, 5, 6]
+    assert "cannot be read" in records[1]["error"] and "no such file" in records[5]["error"]
+    for record in records:
+        if "error" not in record:
+            assert record.keys() == {"file", "label", "category", "probability", "top"}
+            assert {key: record[key] for key in record["top"][0]} == record["top"][0]
+            assert len(record["top"]) == 4
+            assert sum(guess["probability"] for guess in record["top"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_nothing_but_unreadable_inputs(run_script, tmp_path, checkpoint):
+    paths = [tmp_path / f"{i}.jpg" for i in range(20)]
+    run = run_script("predict", *paths, checkpoint, "--format", "csv")
+    assert run.code == 1 and len(read_csv(run.out)) == 20
+
+
+def test_csv_has_a_row_a_rank(run_script, mixed, checkpoint):
+    run = run_script("predict", *mixed, checkpoint, "--format", "csv", "--top_k", 2)
+    rows = read_csv(run.out)
+    assert [row["rank"] for row in rows[:4]] == ["1", "2", "", "1"]
+    assert rows[2]["error"].endswith("image file is truncated (31 bytes not processed)") or (
+        "cannot be read" in rows[2]["error"])
+    jsonl = read_jsonl(run_script("predict", *mixed, checkpoint, "--format", "jsonl").out)
+    assert rows[0]["label"] == jsonl[0]["label"] and rows[0]["category"] == jsonl[0]["category"]
+    assert float(rows[0]["probability"]) == jsonl[0]["probability"]
+    assert len(rows[0]["probability"]) == len("0.123456")
+
+
+def test_text_names_each_photograph(run_script, mixed, checkpoint):
+    lines = run_script("predict", *mixed[:2], checkpoint, "--top_k", 1).out.splitlines()
+    assert lines[0] == str(mixed[0]) and "%" in lines[1]
+    assert lines[2] == str(mixed[1]) and "cannot be read" in lines[3] and len(lines) == 4
+
+
+def test_a_photograph_has_the_same_record_alone_and_in_any_company(run_script, mixed, checkpoint):
+    many = [run_script("predict", *mixed, checkpoint, "--format", "jsonl", "--batch_size", size,
+                       "--workers", size).out for size in (1, 3, 64)]
+    assert many[0] == many[1] == many[2]
+    alone = "".join(run_script("predict", path, checkpoint, "--format", "jsonl").out
+                    for path in mixed)
+    assert alone == many[0]
+
+
+def test_odd_names_come_back_from_csv_and_json(run_script, odd, checkpoint):
+    output = odd.parent / "records"
+    expected = sorted(os.path.join(os.fsencode(odd), name) for name in ODD_NAMES)
+    run = run_script("predict", odd, checkpoint, "--format", "jsonl", "--output", output)
+    assert run.code == 0 and run.out == "" and output.read_bytes().isascii()
+    files = [json.loads(line)["file"] for line in output.read_text().splitlines()]
+    assert sorted(map(os.fsencode, files)) == expected
+    run_script("predict", odd, checkpoint, "--format", "csv", "--top_k", 1, "--output", output)
+    with open(output, newline="", errors="surrogateescape", encoding="utf-8") as file:
+        assert sorted(os.fsencode(row["file"]) for row in csv.DictReader(file)) == expected
+
+
+def test_odd_names_do_not_reach_a_terminal_raw(run_script, odd, checkpoint):
+    (odd / "\x1b]0;title\x07.jpg").write_text("no photograph")
+    run = run_script("predict", odd, checkpoint)
+    assert run.code == 1 and "\\x1b[31mred.jpg" in run.out and "line\\nbreak.jpg" in run.out
+    missing = run_script("predict", odd / "\x1b[2J.jpg", checkpoint)
+    for text in (run.out, run.err, missing.err):
+        assert all(line.isprintable() for line in text.split("\n"))
+
+
+def test_a_leading_dash(checkpoint, odd):
+    run = subprocess.run([sys.executable, ROOT / "predict.py", "--format", "jsonl", "--",
+                          "-dash.jpg", checkpoint], cwd=odd, capture_output=True, text=True)
+    assert run.returncode == 0 and json.loads(run.stdout)["file"] == "-dash.jpg"
+
+
+# --- Inputs ---------------------------------------------------------------------------
+
+
+def test_a_folder_is_searched_sorted_and_without_what_is_hidden(run_script, drawn, checkpoint,
+                                                                tmp_path):
+    folder = tmp_path / "all"
+    shutil.copytree(drawn / "valid", folder)
+    (folder / "1" / "up").symlink_to(folder)  # a loop
+    (folder / ".hidden").mkdir()
+    shutil.copy(next((folder / "1").glob("*.jpg")), folder / ".hidden" / "a.jpg")
+    (folder / "notes.txt").write_text("none")
+    run = run_script("predict", folder, checkpoint, "--format", "csv", "--top_k", 1)
+    files = [row["file"] for row in read_csv(run.out)]
+    assert files == sorted(map(str, folder.glob("[0-9]/*.jpg"))) and len(files) == 16
+
+
+def test_an_empty_folder_is_an_input_that_cannot_be_named(run_script, tmp_path, photo, checkpoint):
+    (tmp_path / "empty").mkdir()
+    run = run_script("predict", tmp_path / "empty", photo, checkpoint, "--format", "jsonl")
+    empty, named = read_jsonl(run.out)
+    assert run.code == 1 and "holds no photographs" in empty["error"] and "label" in named
+
+
+def test_paths_on_standard_input(run_script, stdin, mixed, photo, drawn, checkpoint):
+    lines = "".join(f"{path}\n" for path in mixed)
+    stdin(lines.encode() + b"\n" + os.fsencode(photo))  # an empty line, and no line end at last
+    run = run_script("predict", photo, "-", drawn / "valid" / "1", checkpoint, "--format", "jsonl")
+    files = [record["file"] for record in read_jsonl(run.out)]
+    assert files[:17] == [str(photo), *map(str, mixed), str(photo)] and len(files) == 21
+
+
+def test_nul_carries_line_breaks(run_script, stdin, odd, checkpoint):
+    paths = [os.path.join(os.fsencode(odd), name) for name in ODD_NAMES]
+    stdin(b"\0".join(paths) + b"\0")
+    run = run_script("predict", "-", checkpoint, "--null", "--format", "jsonl")
+    assert run.code == 0
+    assert [os.fsencode(record["file"]) for record in read_jsonl(run.out)] == paths
+
+
+def test_nothing_on_standard_input_is_no_mistake(run_script, stdin, checkpoint):
+    stdin(b"")
+    run = run_script("predict", "-", checkpoint, "--format", "csv")
+    assert run.code == 0 and run.out == "file,answer,rank,label,category,probability,error\n"
+
+
+def test_long_lists_are_read_piece_by_piece():
+    stream = io.BytesIO(b"".join(b"%06d.jpg\n" % i for i in range(50_000)))
+    paths = predict.read_paths(stream, b"\n")
+    assert next(paths) == "000000.jpg" and stream.tell() < 100_000
+    assert [*paths] == [f"{i:06}.jpg" for i in range(1, 50_000)]
+
+
+def test_shards_make_the_whole(run_script, stdin, drawn, checkpoint):
+    paths = sorted(map(str, (drawn / "train").glob("*/*.jpg")))[:11]
+    parts = []
+    for i in (1, 2, 3):
+        stdin("\n".join(paths).encode())
+        run = run_script("predict", "-", checkpoint, "--format", "csv", "--top_k", 1, "--shard",
+                         f"{i}/3")
+        parts.append([row["file"] for row in read_csv(run.out)])
+    assert parts == [paths[0::3], paths[1::3], paths[2::3]]
+
+
+# --- Output ---------------------------------------------------------------------------
+
+
+def test_output_appears_whole_or_not_at_all(run_script, drawn, checkpoint, tmp_path, monkeypatch):
+    output = tmp_path / "names.csv"
+    output.write_text("before")
+    monkeypatch.setattr(predict, "format_csv", None)
+
+    def fail(record):
+        raise KeyboardInterrupt
+    monkeypatch.setitem(predict.FORMATS, "csv", fail)
+    run = run_script("predict", drawn / "valid", checkpoint, "--format", "csv", "--output", output)
+    assert run.code == 130 and output.read_text() == "before"
+    assert os.listdir(tmp_path) == ["names.csv"]
+
+
+def test_a_closed_pipe_is_quiet(drawn, checkpoint):
+    run = subprocess.run(
+        f"{sys.executable} predict.py {drawn}/train {checkpoint} --batch_size 1 | head -n 1",
+        shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout.count("\n") == 1 and run.stderr == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+def test_a_full_disk_is_a_sentence(photo, checkpoint):
+    with open("/dev/full", "w") as full:
+        run = subprocess.run([sys.executable, ROOT / "predict.py", photo, checkpoint], stdout=full,
+                             stderr=subprocess.PIPE, text=True)
+    assert run.returncode == 1
+    assert run.stderr == "predict.py: standard output cannot be written: No space left on device\n"
+
+
+# --- No flower that it knows ----------------------------------------------------------
+
+
+def test_noise_is_unknown_and_flowers_keep_their_names(run_script, drawn, checkpoint, tmp_path):
+    noise = np.random.default_rng(0).integers(255, size=(8, 250, 250, 3), dtype=np.uint8)
+    for i, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    inputs = (tmp_path, drawn / "valid", checkpoint)
+    plain, records = (read_jsonl(run_script("predict", *inputs, "--format", "jsonl", *more).out)
+                      for more in ([], ["--reject"]))
+    answers = [record["label"] for record in records]
+    assert answers[:8] == ["unknown"] * 8 and answers[8:].count("unknown") <= 1  # of 16; 5 %
+    assert records[0]["category"] is records[0]["probability"] is None
+    assert [record["top"] for record in records] == [record["top"] for record in plain]
+    rows = read_csv(run_script("predict", *inputs, "--format", "csv", "--reject", "--top_k", 2).out)
+    assert [row["answer"] for row in rows[::2]] == answers
+    text = run_script("predict", tmp_path / "0.png", checkpoint, "--reject", "--top_k", 1).out
+    assert text.startswith("unknown\n") and "drawn" in text.splitlines()[1]
+
+
+def test_keep_says_what_share_stays(run_script, drawn, checkpoint):
+    def unknown(keep):
+        run = run_script("predict", drawn / "valid", checkpoint, "--format", "jsonl", "--reject",
+                         "--keep", keep)
+        return [record["label"] for record in read_jsonl(run.out)].count("unknown")
+    assert unknown(1) == 0 and unknown(0.5) == 8
+
+
+# --- Score, info, plot ----------------------------------------------------------------
+
+
+def test_a_labelled_folder_scores_itself(run_script, drawn, trained, checkpoint):
+    run = run_script("predict", drawn / "valid", checkpoint, "--format", "csv", "--score")
+    with open(trained / "history.csv", newline="") as file:
+        best = [row for row in csv.DictReader(file) if row["saved"] == "1"][-1]
+    right = sum(row["rank"] == "1" and row["category"] == row["file"].split(os.sep)[-2]
+                for row in read_csv(run.out))
+    assert right / 16 == float(best["valid_accuracy"])
+    assert f"accuracy: {right / 16:.2%} ({right} of 16)" in run.err
+    test = run_script("predict", drawn / "test", checkpoint, "--score").err
+    report = json.loads((trained / "report.json").read_text())["top1"]
+    assert f"accuracy: {report['share']:.2%} ({report['right']} of 16)" in test
+
+
+def test_folders_that_are_no_categories_do_not_count(run_script, photo, checkpoint, tmp_path):
+    shutil.copy(photo, tmp_path / "a.jpg")
+    run = run_script("predict", tmp_path, photo, checkpoint, "--score")
+    assert "1 photographs are not in a folder named as a category" in run.err
+    assert "(1 of 1)" in run.err
+
+
+def test_info(run_script, trained, checkpoint):
+    run = run_script("predict", "--info", checkpoint)
+    assert run.code == 0 and run.err == ""
+    for words in ("efficientnet_lite0", "categories: 4", "drawn poppy", "valid accuracy",
+                  "(n = 16)", "temperature", "224 x 224", "--epochs 1", "seed 0", "torch "):
+        assert words in run.out
+
+
+def test_plot(run_script, photo, checkpoint, tmp_path):
+    pytest.importorskip("matplotlib")
+    run = run_script("predict", photo, checkpoint, "--plot", tmp_path / "a.png")
+    assert run.code == 0 and "drawn poppy" in run.out
+    assert data_utils.load_image(tmp_path / "a.png", data_utils.Preprocessing(
+        64, 64, (0,) * 3, (1,) * 3)).std() > 20
+
+
+def test_missing_matplotlib_is_a_sentence(run_script, photo, drawn, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(data_utils.importlib.util, "find_spec", lambda name: None)
+    for run in (run_script("predict", photo, checkpoint, "--plot", tmp_path / "a.png"),
+                run_script("train", drawn, "--plot", "--save_dir", tmp_path)):
+        assert run.code == 2 and "--plot takes matplotlib: pip install matplotlib" in run.err
