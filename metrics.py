@@ -148,8 +148,8 @@ def summary_lines(title: str, summary: dict[str, Any]) -> Iterator[str]:
             f"{row['name']} ({row['right']} of {row['photographs']} right)"
             for row in summary["hardest"])
         yield "most confused: " + ", ".join(
-            "{} and {} ({} times)".format(*row["names"], row["times"])
-            for row in summary["confused"])
+            "{} and {} ({})".format(*row["names"], f"{row['times']} times" if row["times"] > 1
+                                    else "once") for row in summary["confused"])
 
 
 def calibration_line(split: str, figures: dict[str, Any]) -> str:

@@ -189,6 +189,8 @@ def test_activations_are_the_same_wherever_they_are_kept(
         batches = list(activations.batches(order, views, 10))
         assert [len(batch) for batch in batches] == [10, 10, 1]
     assert os.listdir(tmp_path) == []  # the file has no name
+    # Of 63 views the 21 that were asked for were computed.
+    assert activations.filled.sum() == (0 if place == "nowhere" else 21)
     (pixels,) = load_batches([photographs[i] for i in order], preprocessing, batch_size=21, views=[
         (5, int(view), int(i)) if view else None for i, view in zip(order, views)])
     expected = model.first(torch.from_numpy(pixels), cut)
