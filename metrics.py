@@ -239,7 +239,7 @@ def plot_guesses(file: BinaryIO, photograph: np.ndarray, names: Sequence[str],
     right.barh(places, probabilities)
     right.set_yticks(places, [_wrap(name) for name in names])
     right.invert_yaxis()
-    right.set(xlim=(0, 1.15), xlabel="probability", xticks=[0, 0.25, 0.5, 0.75, 1])
+    right.set(xlim=(0, 1.25), xlabel="probability", xticks=[0, 0.25, 0.5, 0.75, 1])
     right.xaxis.set_major_formatter(PercentFormatter(1))
     for place, probability in zip(places, probabilities):
         right.text(probability + 0.01, place, f"{probability:.1%}", va="center")
