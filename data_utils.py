@@ -40,6 +40,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 # their activations stay in its cache.
 EVALUATION_BATCH = 8
 
+# The share of the photographs of known flowers that keep their names where others are refused.
+KEEP = 0.95
+
 # EXIF's tag 0x0112 says how a camera was held (EXIF 2.32, section 4.6.4).
 ORIENTATION = 0x0112
 UPRIGHT = {

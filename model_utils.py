@@ -18,7 +18,6 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
 from http.client import HTTPException
 from itertools import islice
@@ -35,11 +34,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from data_utils import (
     EVALUATION_BATCH,
     FlowersError,
+    KEEP,
     InputError,
     Preprocessing,
     atomic_write,
     is_out_of_memory,
     load_batches,
+    map_ahead,
 )
 
 K = TypeVar("K")
@@ -353,7 +354,7 @@ def _pool(x: torch.Tensor) -> torch.Tensor:
         return x.float()
     x = x.float()
     mean = x.mean((2, 3), keepdim=True)
-    variance = (x - mean).square().mean((2, 3))  # var_mean() takes four times as long
+    variance = (x - mean).square().mean((2, 3))  # quicker than var_mean()
     return torch.cat([mean.flatten(1), (variance + 1e-5).sqrt()], 1)  # the root of 0 has no slope
 
 
@@ -630,17 +631,13 @@ def infer(model: Classifier, function: Callable[[torch.Tensor], torch.Tensor],
         yield from map(compute, batches)
         return
     threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-    pending: deque[Future] = deque()
+
+    def compute_alone(batch: np.ndarray | torch.Tensor) -> torch.Tensor:
+        torch.set_num_threads(1)  # of this thread
+        return compute(batch)
     try:
-        for batch in batches:
-            pending.append(pool.submit(compute, batch))
-            if len(pending) > 2 * threads:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        yield from map_ahead(compute_alone, batches, threads, 2 * threads + 1)
     finally:
-        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
 
 
@@ -648,8 +645,8 @@ class Activations:
     """What the layers before a cut make of photographs, for the layers behind it.
 
     They are computed once for each view of a photograph that is asked for and kept, in memory
-    or in a file; where they do not fit, anew each time, with the same result. With cut 0 they are the
-    photographs' pixels, and nothing is kept.
+    or in a file; where they do not fit, anew each time, with the same result. With cut 0
+    they are the photographs' pixels, and nothing is kept.
 
     Args:
         model: a network from `for_inference`.
@@ -786,6 +783,10 @@ class Calibration(NamedTuple):
     patterns: torch.Tensor  # float32 (C, C), see `familiarity`
     quantiles: torch.Tensor  # float32 (1001,), of the familiarity of valid's photographs
 
+    def least_familiar(self, keep: float = KEEP) -> float:
+        """Say how familiar the least familiar of a share (0..1) of valid's photographs is."""
+        return self.quantiles[round(1000 * (1 - keep))].item()
+
 
 class Prediction(NamedTuple):
     """What a network says of a photograph."""
@@ -831,7 +832,7 @@ def familiarity(logits: torch.Tensor, patterns: torch.Tensor) -> torch.Tensor:
     """Say how much logits (N, C) look like those of some category's training photographs.
 
     It is the highest cosine with a pattern (C, C): near 1 for photographs of the categories,
-    lower for others (README, "No flower that it knows"). Shape (N,), -1..1.
+    lower for others (README, "Probabilities, and what is unknown"). Shape (N,), -1..1.
     """
     centred = F.normalize(logits.float() - logits.float().mean(1, keepdim=True), dim=1)
     # Row by row: a matrix product may round otherwise in another company.

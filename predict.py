@@ -64,7 +64,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--reject", action="store_true",
                         help="answer unknown where a photograph looks like nothing that the "
                              "network learned")
-    parser.add_argument("--keep", type=float, default=0.95, metavar="SHARE",
+    parser.add_argument("--keep", type=float, default=data_utils.KEEP, metavar="SHARE",
                         help="with --reject: the share of the photographs of its categories that "
                              "keep their names (default: %(default)s)")
     parser.add_argument("--score", action="store_true",
@@ -167,9 +167,10 @@ def run(args: argparse.Namespace) -> int:
     paths = islice(expand(args.inputs, b"\0" if args.null else b"\n"), first - 1, None, step)
     photographs = data_utils.map_ahead(lambda item: read(*item, info["preprocessing"]), paths,
                                        args.workers, 3 * args.batch_size)
-    predictions = model_utils.predict_each(model, info["calibration"].patterns, photographs, args.batch_size)
-    quantiles = info["calibration"].quantiles
-    lowest = quantiles[round(1000 * (1 - args.keep))].item() if args.reject else -math.inf
+    calibration = info["calibration"]
+    predictions = model_utils.predict_each(model, calibration.patterns, photographs,
+                                           args.batch_size)
+    lowest = calibration.least_familiar(args.keep) if args.reject else -math.inf
     score = Score(categories) if args.score else None
     format_record = format_alone if alone and args.format == "text" else FORMATS[args.format]
     count = failed = 0

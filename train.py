@@ -260,7 +260,7 @@ def run(args: argparse.Namespace, command: str) -> int:
     split, labels = "valid", data.splits["valid"].labels
     logits = metrics.cross_fit(best.logits, labels)
     honesty = {"valid, cross-fitted": metrics.calibration(logits, labels)}
-    kept = {"valid": 0.95}  # what predict.py --reject leaves of the categories' photographs
+    kept = {"valid": data_utils.KEEP}  # what predict.py --reject leaves of the categories' photographs
     if "test" in data.splits:
         split, labels = "test", data.splits["test"].labels
         model, info = model_utils.load_checkpoint(checkpoint, device)
@@ -269,7 +269,7 @@ def run(args: argparse.Namespace, command: str) -> int:
         logits = evaluate(model, photographs, labels).logits
         honesty["test"] = metrics.calibration(logits, labels)
         familiar = model_utils.familiarity(torch.from_numpy(logits), calibration.patterns)
-        kept["test"] = (familiar >= calibration.quantiles[50]).float().mean().item()
+        kept["test"] = (familiar >= calibration.least_familiar()).float().mean().item()
     clock.lap("final figures")
     report = {
         "split": split,
@@ -277,7 +277,7 @@ def run(args: argparse.Namespace, command: str) -> int:
                             data.categories, names),
         "misnamed": list_misnamed(data.splits[split].paths, labels, logits, names),
         "temperature": calibration.temperature, "calibration": honesty, "kept": kept,
-        "seconds": clock.seconds, "peak_memory_mb": peak_memory(),
+        "seconds": clock.seconds, "peak_memory_mib": peak_memory(),
         "versions": model_utils.versions(), "command": command}
     with data_utils.atomic_write(Path(args.save_dir, "report.json")) as file:
         file.write(json.dumps(report, indent=1).encode())
@@ -566,7 +566,7 @@ def report_lines(report: dict) -> Iterator[str]:
         f"{share:.1%} of {split}" for split, share in report["kept"].items())
     yield "seconds: " + ", ".join(f"{phase} {seconds:.1f}"
                                   for phase, seconds in report["seconds"].items())
-    yield f"peak memory: {report['peak_memory_mb']:.0f} MB"
+    yield f"peak memory: {report['peak_memory_mib']:.0f} MiB"
     yield "versions: " + ", ".join(f"{name} {version}"
                                    for name, version in report["versions"].items())
     yield f"command: {printable(report['command'])}"
@@ -601,7 +601,7 @@ class Clock:
 
 
 def peak_memory() -> float | None:
-    """Ask how much memory this process has taken at most, in MB; None on Windows."""
+    """Ask how much memory this process has taken at most, in MiB; None on Windows."""
     try:
         import resource
     except ImportError:

@@ -303,7 +303,7 @@ def test_the_run_ends_with_a_report(trained, drawn):
     assert report["calibration"].keys() == {"valid, cross-fitted", "test"}
     assert report["temperature"] == model_utils.load_checkpoint(
         trained / "checkpoint.pth")[1]["calibration"].temperature
-    assert sum(report["seconds"].values()) > 1 and report["peak_memory_mb"] > 100
+    assert sum(report["seconds"].values()) > 1 and report["peak_memory_mib"] > 100
     assert report["command"].startswith("python train.py") and report["versions"]["torch"]
     for words in ("among the best five:", "mean of the categories:", "calibration on test:",
                   "seconds: start", "peak memory:", "versions: python", "command: python train.py"):

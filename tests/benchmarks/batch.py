@@ -18,7 +18,7 @@ import data_utils
 
 
 def resident(process: subprocess.Popen) -> int:
-    """Read how much memory a process holds now, in MB (Linux)."""
+    """Read how much memory a process holds now, in MiB (Linux)."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) // 1024
 
@@ -51,7 +51,7 @@ def main() -> None:
             files.append(record["file"])
             errors += "error" in record
             if len(files) % (args.count // 10) == 0 and process.poll() is None:
-                print(f"after {len(files)} records: {resident(process)} MB", flush=True)
+                print(f"after {len(files)} records: {resident(process)} MiB", flush=True)
         said, code = process.stderr.read(), process.wait()
         seconds = time.perf_counter() - started
     print(f"{len(files)} records, in order: {files == paths}; {errors} errors, of "

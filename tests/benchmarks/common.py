@@ -27,7 +27,7 @@ class Program(NamedTuple):
     """What a program took."""
 
     seconds: float
-    peak: float  # resident memory, MB
+    peak: float  # resident memory, MiB
     out: str
 
 

@@ -33,10 +33,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for epochs in (0, 1):
             program = run(ROOT / "train.py", data_dir, "--epochs", epochs, "--save_dir", folder)
-            print(f"train.py --epochs {epochs}: {program.peak:.0f} MB at most", flush=True)
+            print(f"train.py --epochs {epochs}: {program.peak:.0f} MiB at most", flush=True)
         for inputs in (100, 1000, 10_000):
             program = run("-c", PREDICT, Path(folder, "checkpoint.pth"), data_dir, inputs)
-            print(f"predicting {inputs}: {program.peak:.0f} MB at most", flush=True)
+            print(f"predicting {inputs}: {program.peak:.0f} MiB at most", flush=True)
 
 
 if __name__ == "__main__":
