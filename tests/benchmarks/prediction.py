@@ -1,6 +1,8 @@
 """How quick prediction is: one photograph from a cold start, many, and four programs at once.
 
     python tests/benchmarks/prediction.py checkpoint.pth FOLDER_OF_PHOTOGRAPHS
+
+The usual loop takes the same network from the package timm, which the rest does without.
 """
 
 import argparse
@@ -37,13 +39,13 @@ lap("the network")
 """
 
 LOOP = """
-import sys, time, torch, model_utils
+import sys, time, timm, torch
 from PIL import Image
 from torchvision import transforms
 transform = transforms.Compose([
     transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(),
     transforms.Normalize([127 / 255] * 3, [128 / 255] * 3)])
-body = model_utils.find_architecture("efficientnet_lite0").build().eval()
+body = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval()
 paths = sys.argv[1:]
 with torch.no_grad():
     body(transform(Image.open(paths[0]).convert("RGB"))[None])
@@ -112,6 +114,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2040, help="inputs, from the folder in turn")
     parser.add_argument("--rounds", type=int, default=10)
     args = parser.parse_args()
+    data_utils.require("timm", "the usual loop")
     checkpoint = str(Path(args.checkpoint).resolve())
     paths = sorted(path.resolve() for path in Path(args.folder).rglob("*")
                    if data_utils.is_image_name(path))
