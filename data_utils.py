@@ -6,9 +6,11 @@ a *category* is the name of a class's folder, such as "21"; a *name* is what peo
 call it, such as "fire lily".
 """
 
+import glob
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import re
 import shutil
@@ -39,6 +41,20 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 # Photographs a batch where nothing is learned. On a CPU small batches are the fast ones:
 # their activations stay in its cache.
 EVALUATION_BATCH = 8
+
+# Pixels of the largest picture that is decoded: more would take gigabytes. Pillow itself
+# refuses JPEGs, which are decoded smaller, from 179 million on.
+LARGEST_IMAGE = 100_000_000
+LARGEST_SIDE = 100_000
+
+# Side of the largest square that a network may ask for, in pixels.
+LARGEST_CROP = 1024
+
+# Fewer photographs in train are warned of: not every fold that the head is judged by has one.
+FEW = 3
+
+# Bytes of the largest names file; a million names fit.
+LARGEST_NAMES = 20_000_000
 
 # The share of the photographs of known flowers that keep their names where others are refused.
 KEEP = 0.95
@@ -109,6 +125,8 @@ def open_image(path: str | os.PathLike) -> Image.Image:
     Raises:
         ImageError: the file is missing or in none of `FORMATS`.
     """
+    if is_special(path):
+        raise ImageError(f"{path} is a pipe or a device, not a file")
     try:
         return Image.open(path, formats=FORMATS)
     except FileNotFoundError:
@@ -126,6 +144,11 @@ def open_image(path: str | os.PathLike) -> Image.Image:
             raise ImageError(f"{path} is not an image in a format that is read here "
                              f"({', '.join(FORMATS)})") from None
         raise ImageError(f"{path} cannot be read: {error}") from error
+
+
+def is_special(path: str | os.PathLike) -> bool:
+    """Tell pipes, devices and sockets, which could keep a reader waiting for ever."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def _open_heic(path: str | os.PathLike) -> Image.Image:
@@ -147,13 +170,15 @@ def load_image(path: str | os.PathLike, preprocessing: Preprocessing,
     training: a random part of it is resized to the crop, and half of them mirrored.
 
     Raises:
-        ImageError: the file is missing, damaged or no image.
+        ImageError: the file is missing, damaged, no image or far too large.
     """
     with open_image(path) as image:
         try:
             # A JPEG is decoded at 1/2, 1/4 or 1/8 where that still covers `resize`, which
             # spares most of the resizing; other formats ignore it.
             image.draft(None, (preprocessing.resize, preprocessing.resize))
+            if math.prod(image.size) > LARGEST_IMAGE or max(image.size) > LARGEST_SIDE:
+                raise ValueError(f"{image.width} x {image.height} pixels are too many")
             image.load()  # before EXIF is read: PNG's reader would hide damage, TIFF's turns twice
             image = _to_rgb(_upright(image))
         except Exception as error:  # damaged data raises almost anything
@@ -272,18 +297,20 @@ def map_ahead(function: Callable[[T], U], items: Iterable[T], workers: int,
         pool.shutdown(cancel_futures=True)
 
 
-def find_unreadable(paths: Sequence[str], workers: int) -> Iterator[ImageError | None]:
-    """Read every photograph once; yield its error, or None, in their order."""
+def inspect(paths: Sequence[str], workers: int) -> Iterator[bytes | ImageError]:
+    """Read every photograph once; yield a digest of its file, or its error, in their order."""
     tiny = Preprocessing(1, 1, (0.0,) * 3, (1.0,) * 3)  # JPEG decodes four times as fast
 
-    def check(path: str) -> ImageError | None:
+    def look(path: str) -> bytes | ImageError:
         try:
             load_image(path, tiny)
+            return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest()
         except ImageError as error:
             return error
-        return None
+        except OSError as error:  # gone since
+            return ImageError(f"{path} cannot be read: {error.strerror}")
 
-    return map_ahead(check, paths, workers, 1000)
+    return map_ahead(look, paths, workers, 1000)
 
 
 def require(package: str, what: str) -> None:
@@ -331,12 +358,14 @@ class DataSet(NamedTuple):
     """A data folder: categories in the order of the network's outputs, and its splits.
 
     `splits` has "train", "valid" and, where the folder has one, "test". `notes` are
-    sentences about what was left out, for the user.
+    sentences for the user about how it was divided, `gaps` about categories that are not in
+    all splits.
     """
 
     categories: list[str]
     splits: dict[str, Split]
     notes: list[str]
+    gaps: list[str]
 
 
 def is_image_name(path: str | os.PathLike) -> bool:
@@ -374,17 +403,17 @@ def find_data(data_dir: str | os.PathLike, leave_out: Collection[str] = ()) -> D
         if not category.isprintable():
             raise InputError(f"the folder name {category!r} in {data_dir} cannot be printed")
 
-    splits = {}
+    splits, gaps = {}, []
     for name, by_category in found.items():
         surplus = sorted({category for category, paths in by_category.items() if paths}
                          - set(categories), key=natural_key)
         if surplus:
-            notes.append(f"warning: left out of {name}, as train has no photographs of them: "
-                         + ", ".join(surplus))
+            gaps.append(f"left out of {name}, as train has no photographs of them: "
+                        + ", ".join(surplus))
         expected = by_category if name == "train" else categories
         missing = [category for category in expected if not by_category.get(category)]
         if missing:
-            notes.append(f"warning: {name} has no photographs of: " + ", ".join(missing))
+            gaps.append(f"{name} has no photographs of: " + ", ".join(missing))
         paths = [by_category.get(category, []) for category in categories]
         labels = np.repeat(np.arange(len(categories)), [len(p) for p in paths])
         splits[name] = Split([path for ps in paths for path in ps], labels)
@@ -393,7 +422,46 @@ def find_data(data_dir: str | os.PathLike, leave_out: Collection[str] = ()) -> D
                          + layout)
     if "test" in splits and not splits["test"].paths:
         del splits["test"]
-    return DataSet(categories, splits, notes)
+    return DataSet(categories, splits, notes, gaps)
+
+
+def find_problems(data: DataSet, unreadable: Iterable[ImageError], digests: dict[str, bytes],
+                  unnamed: list[str]) -> dict[str, list[str]]:
+    """Say what is wrong with a data folder: kinds of problems, and of each what was found.
+
+    Args:
+        data: what is in the folder, without what cannot be read.
+        unreadable: the errors of the photographs that cannot be read.
+        digests: of the others, by path, as `inspect` made them.
+        unnamed: categories that the names file does not know.
+    """
+    first: dict[bytes, tuple[str, str]] = {}
+    twice = []
+    for name, split in data.splits.items():
+        for path in split.paths:
+            other, other_path = first.setdefault(digests[path], (name, path))
+            if other != name:
+                twice.append(f"{path} is {other_path}")
+    counts = np.bincount(data.splits["train"].labels).tolist()
+    return {
+        "photographs that cannot be read": [str(error) for error in unreadable],
+        "photographs that stand in two splits": twice,
+        "categories that are not in all splits": data.gaps,
+        f"categories with fewer than {FEW} photographs in train": [
+            f"{category}: {count}" for category, count in zip(data.categories, counts)
+            if count < FEW],
+        "categories without a name": unnamed,
+    }
+
+
+def fingerprint(data: DataSet, data_dir: str | os.PathLike, digests: dict[str, bytes]) -> str:
+    """Sum up which photographs stand where, so that two data folders can be compared."""
+    whole = hashlib.sha256()
+    for name, split in data.splits.items():
+        for path in split.paths:
+            place = os.fsencode(f"{name}\0{os.path.relpath(path, data_dir)}\0")
+            whole.update(place + digests[path])
+    return whole.hexdigest()
 
 
 def _find_splits(data_dir: str | os.PathLike, leave_out: Collection[str],
@@ -518,6 +586,8 @@ def load_names(path: str | os.PathLike) -> dict[str, str]:
         InputError: the file is missing or holds something else.
     """
     try:
+        if is_special(path) or os.path.getsize(path) > LARGEST_NAMES:
+            raise InputError(f"the names file {path} is too large, or no file")
         names = json.loads(Path(path).read_text(encoding="utf-8-sig"))  # as Notepad may write it
     except OSError as error:
         raise InputError(f"the names file {path} cannot be read: {error.strerror}") from None
@@ -534,8 +604,8 @@ def load_names(path: str | os.PathLike) -> dict[str, str]:
 
 
 def find_names(categories: Sequence[str], data_dir: str | os.PathLike,
-               names_file: str | os.PathLike | None = None) -> tuple[list[str], str]:
-    """Name each category, and say where the names are from.
+               names_file: str | os.PathLike | None = None) -> tuple[list[str], str, list[str]]:
+    """Name each category; say where the names are from, and which categories have none there.
 
     They come from `names_file`, else from the data folder's own cat_to_name.json, else
     from the project's, but only where the categories are exactly its 102: a stranger's
@@ -551,8 +621,9 @@ def find_names(categories: Sequence[str], data_dir: str | os.PathLike,
     elif set(categories) == (home := load_names(HOME_NAMES)).keys():
         names, source = home, f"Oxford 102 Flowers ({NAMES_FILE} of this project)"
     else:
-        names, source = {}, "the folders' names"
-    return [names.get(category, category) for category in categories], source
+        names, source = dict(zip(categories, categories)), "the folders' names"
+    return ([names.get(category, category) for category in categories], source,
+            [category for category in categories if category not in names])
 
 
 # --- Writing files --------------------------------------------------------------------
@@ -575,11 +646,58 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """See that a new name in a folder outlives a power cut."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def hold(folder: str | os.PathLike, files: Iterable[str]) -> Iterator[None]:
+    """Keep other runs out of a folder during the block, and clear what killed ones left there.
+
+    A run that is killed lets go of it. Where there are no such locks, on Windows and on some
+    network file systems, nobody is kept out.
+
+    Args:
+        folder: it exists.
+        files: names of what a run writes; half-written ones are removed.
+
+    Raises:
+        InputError: another run is at work there.
+    """
+    path = Path(folder, ".train.lock")
+    with open(path, "w") as file:
+        busy = InputError(f"another train.py is at work in {folder}; wait for its end, or give "
+                          "another --save_dir")
+        try:
+            import fcntl
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_nlink == 0:  # its last holder has just removed it
+                raise busy
+        except BlockingIOError:
+            raise busy from None
+        except (ImportError, OSError):
+            pass
+        try:
+            for name in files:
+                for half in Path(folder).glob(f".{glob.escape(name)}.*.tmp"):
+                    half.unlink(missing_ok=True)
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def keep_previous(path: str | os.PathLike) -> Path | None:

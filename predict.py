@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -37,9 +37,16 @@ exit codes:
 """
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose messages leave the terminal alone, whatever was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line; exits with 2 where it makes no sense."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="predict.py", description="Name the flowers on photographs.",
         usage="%(prog)s INPUT [INPUT ...] CHECKPOINT [flags]\n       %(prog)s --info CHECKPOINT",
         epilog=EPILOG, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -94,10 +101,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"--keep {args.keep}: it must be from 0 to 1")
     shard = re.fullmatch(r"(\d{1,9})/(\d{1,9})", args.shard)
     if not shard or not 1 <= int(shard[1]) <= int(shard[2]):
-        parser.error(f"--shard {printable(args.shard)}: the second of eight is 2/8")
+        parser.error(f"--shard {args.shard}: the second of eight is 2/8")
     args.shard = int(shard[1]), int(shard[2])
     if args.paths and data_utils.is_image_name(args.paths[-1]):
-        parser.error(f"{printable(args.paths[-1])} is an image; the checkpoint comes last")
+        parser.error(f"{args.paths[-1]} is an image; the checkpoint comes last")
     if not args.paths or len(args.paths) == 1 and not args.info:
         parser.error("an image and a checkpoint are needed, in this order" if not args.info else
                      "--info takes a checkpoint")
@@ -412,6 +419,8 @@ def check_checkpoint_file(path: str) -> None:
     """
     if not os.path.exists(path):
         raise InputError(f"{path}: no such checkpoint")
+    if data_utils.is_special(path):
+        raise InputError(f"{path} is a pipe or a device; the checkpoint is a file")
     if os.path.isdir(path):
         raise InputError(f"{path} is a folder; the checkpoint is a file that train.py wrote, "
                          "such as checkpoint.pth")

@@ -1,6 +1,7 @@
 """Train a network to name flowers from a folder of photographs.
 
     python train.py flowers --gpu
+    python train.py flowers --resume
     python train.py --demo
 """
 
@@ -13,12 +14,15 @@ import math
 import os
 import re
 import shlex
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from tqdm import tqdm
@@ -32,14 +36,26 @@ from data_utils import DataSet, FlowersError, InputError, RunError, printable
 DEFAULT_ARCH = "efficientnet_lite0"
 DEMO_FOLDER = "drawn_flowers"
 RUN_FILES = ("checkpoint.pth", "history.csv", "report.json")
+RESUME_FILE = "last.pth"
 EPILOG = """\
 exit codes:
   0    done
-  1    a photograph went missing during the run, or the run failed (disk, numbers, memory)
+  1    a photograph went missing during the run, the run failed (disk, numbers, memory), or
+       --check_data found something
   2    the command line, data folder, names file, weights or --save_dir cannot be used
   3    the network is less accurate than --min_accuracy wants
   130  stopped by Ctrl-C
+  143  stopped by SIGTERM
 """
+
+
+# What decides the result of a run, beside the photographs; None: see `settle`.
+SETTINGS: dict[str, Any] = {
+    "arch": DEFAULT_ARCH, "weights": None, "hidden_units": [], "tune": None, "epochs": None,
+    "lr": None, "batch_size": None, "image_size": None, "seed": 0}
+LIMITS = {"epochs": (0, 10**6), "batch_size": (1, 10**6),
+          "image_size": (32, data_utils.LARGEST_CROP), "seed": (0, 2**63 - 1), "workers": (1, 1024)}
+HIGHEST_LR = 100
 
 
 class Recipe(NamedTuple):
@@ -62,9 +78,16 @@ SMOOTHING = 0.1
 KEPT_VIEWS = 4
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose messages leave the terminal alone, whatever was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line; exits with 2 where it makes no sense."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="train.py", epilog=EPILOG,
         description="Train a network to name flowers from a folder of photographs.",
         allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -78,13 +101,18 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                              "missing of valid and test is carved from the rest")
     parser.add_argument("--demo", action="store_true",
                         help=f"draw a small data set into SAVE_DIR/{DEMO_FOLDER} and train on it")
-    parser.add_argument("--arch", default=DEFAULT_ARCH, metavar="NAME",
+    parser.add_argument("--resume", action="store_true",
+                        help=f"go on from SAVE_DIR/{RESUME_FILE}, with the settings of that run; a "
+                             "higher --epochs extends it")
+    parser.add_argument("--check_data", "--check-data", action="store_true",
+                        help="read every photograph, say what is wrong with them, and stop")
+    parser.add_argument("--arch", metavar="NAME",
                         help="network: efficientnet_lite0, cnn or one of torchvision's, such as "
-                             "resnet50; help lists them (default: %(default)s)")
+                             f"resnet50; help lists them (default: {DEFAULT_ARCH})")
     parser.add_argument("--weights", metavar="none|FILE",
                         help="none: start from scratch; FILE: a state dict or a checkpoint to "
                              "start from (default: ImageNet weights, where the network has some)")
-    parser.add_argument("--hidden_units", "--hidden-units", metavar="N[,N...]", default="",
+    parser.add_argument("--hidden_units", "--hidden-units", metavar="N[,N...]",
                         help="width of each hidden layer of the head, as in 512 or 512,256 "
                              "(default: no hidden layer)")
     parser.add_argument("--tune", choices=("tail", "all"),
@@ -103,7 +131,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                         help="side of the square that the network sees (default: the network's "
                              "own)")
     parser.add_argument("--save_dir", "--save-dir", default=".", metavar="DIR",
-                        help="folder for checkpoint.pth and history.csv (default: this folder)")
+                        help="folder for checkpoint.pth and the run's other files (default: this "
+                             "folder)")
     parser.add_argument("--category_names", "--category-names", metavar="FILE",
                         help='JSON file of names, as in {"21": "fire lily"} (default: '
                              "cat_to_name.json of DATA_DIR; for Oxford's 102 categories this "
@@ -114,9 +143,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--plot", action="store_true",
                         help="draw curves.png, confusion.png and mistakes.png into SAVE_DIR")
     parser.add_argument("--gpu", action="store_true", help="use an accelerator where there is one")
-    parser.add_argument("--seed", type=int, default=0, metavar="N",
+    parser.add_argument("--seed", type=int, metavar="N",
                         help="the same seed on the same CPU gives the same network "
-                             "(default: %(default)s)")
+                             f"(default: {SETTINGS['seed']})")
     parser.add_argument("--workers", type=int, default=data_utils.default_workers(), metavar="N",
                         help="threads that decode photographs (default here: %(default)s)")
     args = parser.parse_args(argv)
@@ -126,19 +155,19 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     if args.demo == (args.data_dir is not None):
         parser.error("--demo draws its own photographs: leave DATA_DIR out" if args.demo else
                      "DATA_DIR is missing: the folder of photographs (or try --demo)")
-    for flag, lowest, highest in (("epochs", 0, 10**6), ("batch_size", 1, 10**6),
-                                  ("image_size", 32, 2048), ("seed", 0, 2**63 - 1),
-                                  ("workers", 1, 1024)):
+    for flag, (lowest, highest) in LIMITS.items():
         value = getattr(args, flag)
         if value is not None and not lowest <= value <= highest:
             parser.error(f"--{flag} {value}: it must be from {lowest} to {highest}")
-    if args.lr is not None and not 0 < args.lr <= 100:  # also refuses nan
-        parser.error(f"--lr {args.lr}: it must be above 0 and at most 100; 0.001 is usual")
+    if args.lr is not None and not 0 < args.lr <= HIGHEST_LR:  # also refuses nan
+        parser.error(f"--lr {args.lr}: it must be above 0 and at most {HIGHEST_LR}; 0.001 is usual")
     if args.min_accuracy is not None and not 0 <= args.min_accuracy <= 1:
         parser.error(f"--min_accuracy {args.min_accuracy}: it must be from 0 to 1")
-    if not re.fullmatch(r"([1-9]\d{0,5}(,[1-9]\d{0,5})*)?", args.hidden_units):
-        parser.error(f"--hidden_units {args.hidden_units}: whole numbers above 0, as in 512,256")
-    args.hidden_units = [int(units) for units in args.hidden_units.split(",") if units]
+    if args.hidden_units is not None:
+        if not re.fullmatch(r"[1-9]\d{0,5}(,[1-9]\d{0,5}){0,9}", args.hidden_units):
+            parser.error(f"--hidden_units {args.hidden_units}: whole numbers above 0, as in "
+                         "512,256")
+        args.hidden_units = [int(units) for units in args.hidden_units.split(",")]
     return args
 
 
@@ -148,40 +177,53 @@ def main(argv: list[str] | None = None) -> int:
     data_utils.share_processors()
     # Pillow warns of odd files with lines of its own source; unreadable ones raise anyway.
     warnings.filterwarnings("ignore", module="PIL")
-    command = shlex.join(["python", "train.py", *(sys.argv[1:] if argv is None else argv)])
+    outcome = Outcome(spell_command("train.py", *(sys.argv[1:] if argv is None else argv)))
     try:
-        return run(args, command)
+        with stoppable():
+            return run(args, outcome)
     except FlowersError as error:
-        say(f"train.py: {error}")
+        say(f"train.py: {error}", *outcome.lines())
         return error.exit_code
-    except KeyboardInterrupt:
-        say("train.py: stopped by Ctrl-C")
-        return 130
+    except Stopped as stop:
+        say(f"train.py: {stop}", *outcome.lines())
+        return stop.exit_code
     except (MemoryError, RuntimeError) as error:
         if not data_utils.is_out_of_memory(error):
             raise
-        say("train.py: out of memory; a lower --batch_size, --image_size or --hidden_units "
-            "takes less")
+        outcome.resumable = False  # it would need as much again
+        half = outcome.batch_size // 2
+        say("train.py: out of memory; " + (f"try --batch_size {half}, or " if half else "try ")
+            + "a lower --image_size or --hidden_units", *outcome.lines())
         return 1
 
 
-def run(args: argparse.Namespace, command: str) -> int:
-    """The whole way, from the folder of photographs to the report; return the exit code."""
+def run(args: argparse.Namespace, outcome: "Outcome") -> int:
+    """Do what is asked for: list the networks, check the data, or train."""
     if args.arch == "help":
         import model_utils
-        print(*model_utils.list_architectures(), sep="\n")
+        tell(*model_utils.list_architectures())
         return 0
-
-    # What can be wrong is found before time is spent.
-    clock = Clock()
     if args.plot:
         data_utils.require("matplotlib", "--plot")
     data_dir = args.data_dir
     if args.demo:
-        data_dir = draw_demo(args.save_dir, args.arch)
+        data_dir = draw_demo(args.save_dir, args.arch or DEFAULT_ARCH)
     data = data_utils.find_data(data_dir)
-    names, names_source = data_utils.find_names(data.categories, data_dir, args.category_names)
-    data_utils.prepare_folder(args.save_dir, RUN_FILES)
+    data_utils.find_names(data.categories, data_dir, args.category_names)
+    if args.check_data:
+        return check_data(inspect(data, data_dir, args.category_names, args.workers))
+    files = [*RUN_FILES, RESUME_FILE]
+    data_utils.prepare_folder(args.save_dir, files)
+    with data_utils.hold(args.save_dir, files):
+        return train(args, data, data_dir, outcome)
+
+
+def train(args: argparse.Namespace, data: DataSet, data_dir: str, outcome: "Outcome") -> int:
+    """The whole way, from the folder of photographs to the report; return the exit code."""
+    clock = Clock()
+    checkpoint, last = Path(args.save_dir, "checkpoint.pth"), Path(args.save_dir, RESUME_FILE)
+    if args.resume and not last.exists():
+        raise InputError(f"--resume goes on from {last}, which does not exist")
     import torch
 
     import model_utils
@@ -189,104 +231,110 @@ def run(args: argparse.Namespace, command: str) -> int:
     device = model_utils.find_device(args.gpu)
 
     # The network, and how it will learn.
-    torch.manual_seed(args.seed)
-    model, preprocessing, source = model_utils.new_model(
-        args.arch, len(data.categories), args.image_size, args.hidden_units, args.weights)
-    model.to(device)
-    pretrained = source is not None
-    if args.epochs == 0 and not pretrained:
-        raise InputError(f"--epochs 0 would leave {args.arch} untrained: it starts from scratch")
-    given = {field: getattr(args, field) for field in Recipe._fields}
-    recipe = (FINE_TUNING if pretrained else FROM_SCRATCH)._replace(
-        **{field: value for field, value in given.items() if value is not None})
-    cut = choose_cut(args.tune, args.arch, model, recipe.epochs)
+    typed = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    if args.resume:
+        start, preprocessing, earlier = read_resume_file(last, checkpoint, len(data.categories))
+        settings = settle_again(typed, earlier.settings)
+        model, source = start.model.to(device), earlier.source
+        start.averaged.to(device)
+        history, best = earlier.history, earlier.best
+        outcome.best, outcome.resumable = describe_best(checkpoint, history), True
+    else:
+        start, settings, history, best = None, {**SETTINGS, **typed}, [], None
+        torch.manual_seed(settings["seed"])
+        model, preprocessing, source = model_utils.new_model(
+            settings["arch"], len(data.categories), settings["image_size"],
+            settings["hidden_units"], settings["weights"])
+        model.to(device)
+        settings = settle(settings, model, preprocessing.crop, pretrained=source is not None)
+    outcome.batch_size = settings["batch_size"]
+    recipe = Recipe(settings["epochs"], settings["lr"], settings["batch_size"])
+    tail = settings["tune"] == "tail" and recipe.epochs
+    cut = model_utils.find_cut(model.body) if tail else 0
     say(*describe_data(data, data_dir),
-        f"names: {names_source}",
-        f"network: {args.arch}, "
-        + (f"starting from {source}, " if pretrained else "starting from scratch, ")
+        f"network: {settings['arch']}, "
+        + (f"starting from {source}, " if source else "starting from scratch, ")
         + f"{preprocessing.crop} x {preprocessing.crop} pixels, {recipe.epochs} epochs"
         + (" of the last third of its layers" if cut else ""),
         *describe_device(device, args.gpu))
     clock.lap("start")
-    data = leave_out_unreadable(data, data_dir, args.workers)
+
+    # Every photograph is read once, before hours are spent on them.
+    inspected = inspect(data, data_dir, args.category_names, args.workers)
+    data, names = inspected.data, inspected.names
+    say(f"names: {inspected.names_source}", *problem_lines(inspected.problems, 10))
+    if inspected.lost:
+        raise InputError("no readable photograph left to train on of " + ", ".join(inspected.lost))
+    if start and earlier.photographs != inspected.fingerprint:
+        raise InputError(f"the photographs in {data_dir} are not those of the run in {last}; "
+                         "without --resume a new one starts")
     clock.lap("reading every photograph once")
     frozen = model_utils.for_inference(model)
     activations = {
         name: model_utils.Activations(frozen, cut, data.splits[name].paths, preprocessing, views,
-                                      args.seed, args.workers, args.save_dir, with_bar)
+                                      settings["seed"], args.workers, args.save_dir,
+                                      f"{inspected.fingerprint} {name}", with_bar)
         for name, views in (("train", 1 + KEPT_VIEWS), ("valid", 1))}
+    model_utils.discard_others(args.save_dir, activations.values())
     if cut:
         say(f"the other layers' activations are kept {activations['train'].place}")
 
     # Every epoch is judged on valid; the checkpoint holds the best one so far.
-    checkpoint = Path(args.save_dir, "checkpoint.pth")
-    history: list[dict] = []
-    best = None
-    print(HEADER, flush=True)
-    for epoch, train_loss, sums, network in learn(
-            model, activations["train"], data.splits["train"].labels, recipe, pretrained,
-            args.seed):
+    labels = data.splits["valid"].labels
+    tell(HEADER, *(epoch_line(**row) for row in history))
+    if history:
+        write_history(Path(args.save_dir, "history.csv"), history)
+    for training, train_loss, sums in learn(
+            model, activations["train"], data.splits["train"].labels, recipe, source is not None,
+            settings["seed"], start):
+        epoch, network = training.epoch, training.averaged
         seconds = clock.lap("epochs" if epoch else "head")
-        result = evaluate(model_utils.for_inference(network), activations["valid"],
-                          data.splits["valid"].labels)
-        if not math.isfinite(train_loss + result.loss):
-            raise RunError(f"the loss of epoch {epoch} is not a finite number; try a lower --lr"
-                           + (f" ({checkpoint} holds the best epoch before it)" if best else ""))
+        require_finite(train_loss, epoch, outcome)
+        result = evaluate(model_utils.for_inference(network), activations["valid"], labels)
+        require_finite(result.loss, epoch, outcome)
         saved = best is None or result.is_better(best)
         if saved:
             if best is None:
                 keep_earlier_run(args.save_dir)
             best = result
-            patterns = model_utils.find_patterns(sums)
-            familiar = model_utils.familiarity(torch.from_numpy(result.logits), patterns)
-            calibration = model_utils.Calibration(
-                metrics.fit_temperature(result.logits, data.splits["valid"].labels), patterns,
-                familiar.quantile(torch.linspace(0, 1, 1001)))
             figures = {"epoch": epoch, "valid_loss": result.loss,
-                       "valid_accuracy": result.accuracy,
-                       "valid_images": len(result.logits),
+                       "valid_accuracy": result.accuracy, "valid_images": len(labels),
                        "precision": str(model_utils.native_precision(device))}
-            model_utils.save_checkpoint(checkpoint, network, args.arch, preprocessing,
-                                        data.categories, names, calibration, figures, args.seed,
-                                        command)
+            model_utils.save_checkpoint(
+                checkpoint, network, settings["arch"], preprocessing, data.categories, names,
+                calibrate(result, labels, sums), figures, settings["seed"], outcome.command)
         seconds += clock.lap("judging and saving")
         history.append({"epoch": epoch, "train_loss": train_loss, "valid_loss": result.loss,
                         "valid_accuracy": result.accuracy, "seconds": seconds,
                         "saved": int(saved)})
+        outcome.best = describe_best(checkpoint, history)
+        model_utils.save_training(last, training, settings["arch"], preprocessing, Earlier(
+            settings, source, inspected.fingerprint, history, best).entries())
+        outcome.resumable = True
         write_history(Path(args.save_dir, "history.csv"), history)
-        print(epoch_line(**history[-1]), flush=True)
+        tell(epoch_line(**history[-1]))
 
     # The figures to quote: of the file, as prediction will load it, on photographs never used.
-    split, labels = "valid", data.splits["valid"].labels
-    logits = metrics.cross_fit(best.logits, labels)
-    honesty = {"valid, cross-fitted": metrics.calibration(logits, labels)}
-    kept = {"valid": data_utils.KEEP}  # what predict.py --reject leaves of the categories' photographs
-    if "test" in data.splits:
-        split, labels = "test", data.splits["test"].labels
-        model, info = model_utils.load_checkpoint(checkpoint, device)
-        photographs = model_utils.Activations(model, 0, data.splits["test"].paths,
-                                              info["preprocessing"], workers=args.workers)
-        logits = evaluate(model, photographs, labels).logits
-        honesty["test"] = metrics.calibration(logits, labels)
-        familiar = model_utils.familiarity(torch.from_numpy(logits), calibration.patterns)
-        kept["test"] = (familiar >= calibration.least_familiar()).float().mean().item()
+    split, logits, honesty, kept = judge_checkpoint(checkpoint, device, data, best, args.workers)
     clock.lap("final figures")
+    labels = data.splits[split].labels
     report = {
         "split": split,
         **metrics.summarise(labels, logits.argmax(1), metrics.rank_of(logits, labels),
                             data.categories, names),
         "misnamed": list_misnamed(data.splits[split].paths, labels, logits, names),
-        "temperature": calibration.temperature, "calibration": honesty, "kept": kept,
-        "seconds": clock.seconds, "peak_memory_mib": peak_memory(),
-        "versions": model_utils.versions(), "command": command}
+        **honesty, "kept": kept, "seconds": clock.seconds, "peak_memory_mib": peak_memory(),
+        "versions": model_utils.versions(), "command": outcome.command}
     with data_utils.atomic_write(Path(args.save_dir, "report.json")) as file:
         file.write(json.dumps(report, indent=1).encode())
     if args.plot:
         draw(args.save_dir, history, labels, logits, names, report["misnamed"], preprocessing)
-    print(*report_lines(report), sep="\n")
-    print(f"report: {Path(args.save_dir, 'report.json')}")
-    print(f"checkpoint: {checkpoint}")
-    print(f"next: {predict_command(data.splits[split].paths[0], checkpoint)}")
+    for each in activations.values():
+        each.discard()
+    image = data.splits[split].paths[0]
+    tell(*report_lines(report), f"report: {Path(args.save_dir, 'report.json')}",
+         f"checkpoint: {checkpoint}",
+         f"next: {spell_command('predict.py', image, str(checkpoint))}")
     accuracy = report["top1"]["share"]
     if args.min_accuracy is not None and accuracy < args.min_accuracy:
         say(f"train.py: {split} accuracy {accuracy:.2%} is below --min_accuracy "
@@ -295,33 +343,226 @@ def run(args: argparse.Namespace, command: str) -> int:
     return 0
 
 
-def choose_cut(tune: str | None, arch: str, model, epochs: int) -> int:
-    """Say how many layers stay as they are; 0: all learn, or, without epochs, none does.
+# --- Settings, and runs that go on ----------------------------------------------------
+
+
+def settle(settings: dict[str, Any], model, crop: int, pretrained: bool) -> dict[str, Any]:
+    """Put numbers where the settings leave the choice to the network.
 
     Raises:
-        InputError: --tune tail, and the network has no tail.
+        InputError: they do not go together.
     """
-    import model_utils
-    if tune == "tail" and not model.depths:
+    recipe = FINE_TUNING if pretrained else FROM_SCRATCH
+    settings = {**settings, "image_size": crop, **{
+        field: value for field, value in recipe._asdict().items() if settings[field] is None}}
+    arch = settings["arch"]
+    if settings["epochs"] == 0 and not pretrained:
+        raise InputError(f"--epochs 0 would leave {arch} untrained: it starts from scratch")
+    if settings["tune"] == "tail" and not model.depths:
         raise InputError(f"--tune tail: {arch} as it is here has no tail; that takes a pretrained "
                          "network whose layers form a chain")
-    if tune is None:
-        tune = "tail" if model.depths and model.mean.device.type == "cpu" else "all"
-    return model_utils.find_cut(model.body) if tune == "tail" and epochs else 0
+    if settings["tune"] is None:
+        settings["tune"] = "tail" if model.depths and model.mean.device.type == "cpu" else "all"
+    return settings
+
+
+def settle_again(typed: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Take the settings of the run that goes on; only more epochs may be asked for.
+
+    Raises:
+        InputError: other settings are asked for, which would be another run.
+    """
+    wanted = {**settings, **typed}
+    others = [name for name in SETTINGS if wanted[name] != settings[name]
+              and (name != "epochs" or wanted[name] < settings[name])]
+    if others:
+        def spell(value: Any) -> str:
+            return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        raise InputError("; ".join(
+            f"--{name} {spell(wanted[name])}: the run that --resume goes on with has "
+            f"{spell(settings[name])}" for name in others)
+            + ". Leave it out, or start anew without --resume")
+    return wanted
+
+
+class Earlier(NamedTuple):
+    """What the resume file tells about a run, beside the network."""
+
+    settings: dict[str, Any]
+    source: str | None  # of the weights; None: from scratch
+    photographs: str  # see `data_utils.fingerprint`
+    history: list[dict]
+    best: "Evaluation"
+
+    def entries(self) -> dict[str, Any]:
+        """Turn it into plain data and tensors."""
+        import torch
+        best = self.best._replace(logits=torch.from_numpy(self.best.logits))
+        return {**self._asdict(), "best": best._asdict()}
+
+
+def read_resume_file(path: Path, checkpoint: Path, num_classes: int):
+    """Read where a run stands; return its `Training`, `Preprocessing` and `Earlier`.
+
+    Raises:
+        InputError: the file is damaged, or the checkpoint beside it is not this run's.
+    """
+    import torch
+
+    import model_utils
+    start, preprocessing, run = model_utils.load_training(path, num_classes)
+    try:
+        earlier = Earlier(**run)
+        check_types = model_utils.check_types
+        check_types(run, {"settings": dict, "source": (str, type(None)), "photographs": str,
+                          "history": list, "best": dict})
+        check_types(earlier.settings, {
+            "arch": str, "weights": (str, type(None)), "hidden_units": list, "tune": str,
+            "epochs": int, "lr": float, "batch_size": int, "image_size": int, "seed": int})
+        for row in earlier.history:
+            check_types(row, dict(epoch=int, train_loss=float, valid_loss=float,
+                                  valid_accuracy=float, seconds=float, saved=int))
+        check_types(run["best"], {"loss": float, "accuracy": float})
+        best = Evaluation(**run["best"])
+        if not (torch.is_tensor(best.logits) and best.logits.dtype == torch.float32
+                and best.logits.dim() == 2 and best.logits.shape[1] == num_classes
+                and best.logits.isfinite().all()
+                and earlier.history[-1]["epoch"] == start.epoch
+                and all(low <= earlier.settings[name] <= high
+                        for name, (low, high) in LIMITS.items() if name in earlier.settings)
+                and 0 < earlier.settings["lr"] <= HIGHEST_LR):
+            raise ValueError("impossible entries")
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged: its parts do not fit together") from error
+    figures = model_utils.load_checkpoint(checkpoint)[1]["figures"]
+    # A run may have been killed when it had saved a better network, but not yet the rest.
+    if figures["epoch"] != start.epoch + 1 and figures["valid_loss"] != best.loss:
+        raise InputError(f"{checkpoint} is not the best network of the run in {path}; without "
+                         "--resume a new run starts")
+    return start, preprocessing, earlier._replace(best=best._replace(logits=best.logits.numpy()))
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C, or the SIGTERM of a batch system."""
+
+    def __init__(self, number: int):
+        super().__init__("stopped by " + ("Ctrl-C" if number == signal.SIGINT else "SIGTERM"))
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM end the block in order, the second one at once."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def leave(number: int, _) -> None:
+        os._exit(128 + number)
+
+    def stop(number: int, _) -> None:
+        for each in numbers:
+            signal.signal(each, leave)
+        raise Stopped(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread hears signals
+        return
+    before = [signal.signal(number, stop) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before):
+            signal.signal(number, handler)
+
+
+class Outcome:
+    """What a run that ends early tells its user: what is safe, and how to go on."""
+
+    def __init__(self, command: str):
+        self.command = command
+        self.batch_size = 0
+        self.best: str | None = None  # a sentence
+        self.resumable = False
+
+    def lines(self) -> Iterator[str]:
+        """Say it."""
+        if self.best:
+            yield self.best
+        if self.resumable:
+            more = "" if "--resume" in shlex.split(self.command) else " --resume"
+            yield f"go on with: {self.command}{more}"
+
+
+def describe_best(checkpoint: Path, history: list[dict]) -> str:
+    """Say where the best network so far is, and how good it is."""
+    best = [row for row in history if row["saved"]][-1]
+    epoch = f"epoch {best['epoch']}" if best["epoch"] else "the head"
+    return (f"the best network so far is in {checkpoint} ({epoch}, "
+            f"{best['valid_accuracy']:.2%} on valid)")
+
+
+def require_finite(loss: float, epoch: int, outcome: Outcome) -> None:
+    """Stop a run that no longer computes with numbers.
+
+    Raises:
+        RunError: the loss is not finite.
+    """
+    if not math.isfinite(loss):
+        outcome.resumable = False  # it would come to the same
+        raise RunError(f"the loss of epoch {epoch} is not a finite number; try a lower --lr")
+
+
+def calibrate(result: "Evaluation", labels: np.ndarray, sums):
+    """Make a `Calibration` of an epoch's logits on valid and sums of logits in training."""
+    import torch
+
+    import model_utils
+    patterns = model_utils.find_patterns(sums)
+    familiar = model_utils.familiarity(torch.from_numpy(result.logits), patterns)
+    return model_utils.Calibration(metrics.fit_temperature(result.logits, labels), patterns,
+                                   familiar.quantile(torch.linspace(0, 1, 1001)))
+
+
+def judge_checkpoint(checkpoint: Path, device, data: DataSet, best: "Evaluation",
+                     workers: int) -> tuple[str, np.ndarray, dict[str, Any], dict[str, float]]:
+    """Judge the best network as prediction will load it, on test where there is one.
+
+    Returns:
+        The split, its logits (N, C), how far probabilities can be believed, and the share
+        of each split's photographs that --reject leaves their names.
+    """
+    import torch
+
+    import model_utils
+    split, labels = "valid", data.splits["valid"].labels
+    logits = metrics.cross_fit(best.logits, labels)
+    honesty = {"valid, cross-fitted": metrics.calibration(logits, labels)}
+    kept = {"valid": data_utils.KEEP}
+    model, info = model_utils.load_checkpoint(checkpoint, device)
+    calibration = info["calibration"]
+    if "test" in data.splits:
+        split, labels = "test", data.splits["test"].labels
+        photographs = model_utils.Activations(model, 0, data.splits["test"].paths,
+                                              info["preprocessing"], workers=workers)
+        logits = evaluate(model, photographs, labels).logits
+        honesty["test"] = metrics.calibration(logits, labels)
+        familiar = model_utils.familiarity(torch.from_numpy(logits), calibration.patterns)
+        kept["test"] = (familiar >= calibration.least_familiar()).float().mean().item()
+    return split, logits, {"temperature": calibration.temperature, "calibration": honesty}, kept
 
 
 # --- Learning and judging -------------------------------------------------------------
 
 
-def learn(model, activations, labels: np.ndarray, recipe: Recipe, pretrained: bool,
-          seed: int) -> Iterator[tuple[int, float, Any, Any]]:
-    """Train the network in place; yield each epoch's number, training loss, the sum of the
-    logits of each category's photographs (C, C), and the network.
+def learn(model, activations, labels: np.ndarray, recipe: Recipe, pretrained: bool, seed: int,
+          start=None) -> Iterator[tuple[Any, float, Any]]:
+    """Train the network in place; yield after each epoch the `Training`, the training loss,
+    and the sum of the logits of each category's photographs (C, C).
 
     A pretrained network's head comes first, as epoch 0, on features that are computed once:
     a linear one is solved, one with hidden layers learns. The epochs then start from it and
     train it with the layers behind the cut of the activations. From scratch there are the
-    epochs alone, and they train everything.
+    epochs alone, and they train everything. With `start`, an earlier `Training` whose model
+    this is, the epochs go on behind that one.
 
     What the epochs of a pretrained network yield is a moving average of its weights over
     about a tenth of the run: good from the first epoch on, while the weights themselves
@@ -329,33 +570,27 @@ def learn(model, activations, labels: np.ndarray, recipe: Recipe, pretrained: bo
     """
     import torch
 
-    from model_utils import chain, extract_features, learn_head, mirror, solve_head
-    count = len(labels)
-    smoothing = SMOOTHING if pretrained else 0.0
+    from model_utils import Training, chain, mirror, restore_optimizer
+    if pretrained and not start:
+        loss, sums = fit_head(model, activations, labels)
+        start = Training(0, model, model, {}, torch.get_rng_state())
+        yield start, loss, sums
     if pretrained:
-        batches = activations.batches(np.arange(count), np.zeros(count, int))
-        features = extract_features(activations.model, with_bar(batches, count, "features"),
-                                    count, activations.cut)
-        if not features.isfinite().all():
-            raise RunError("the network's features are not finite numbers; its weights are damaged")
-        fit_head = solve_head if isinstance(model.head, torch.nn.Linear) else learn_head
-        targets = torch.from_numpy(labels)
-        logits = fit_head(model.head, features, targets, smoothing)
-        loss = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)
-        sums = torch.zeros([logits.shape[1]] * 2).index_add_(0, targets, logits)
-        yield 0, loss.item(), sums, model
-        del features, logits
         model.frozen_statistics = True
         for layer in chain(model.body)[:activations.cut]:
             layer.requires_grad_(False)
-
+    averaged = model if not pretrained else (
+        start.averaged if start.epoch else copy.deepcopy(model))
     optimizer_class = torch.optim.AdamW if pretrained else torch.optim.Adam
     optimizer = optimizer_class([p for p in model.parameters() if p.requires_grad], lr=recipe.lr,
                                 fused=True)
-    steps = max(1, recipe.epochs * math.ceil(count / recipe.batch_size))
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, steps))
-    averaged = copy.deepcopy(model) if pretrained else model
-    for epoch in range(1, recipe.epochs + 1):
+    if start:
+        torch.set_rng_state(start.random)
+    if start and start.epoch:
+        restore_optimizer(optimizer, start.optimizer)
+
+    count = len(labels)
+    for epoch in range(start.epoch + 1 if start else 1, recipe.epochs + 1):
         # Order and views depend on the seed and the epoch alone, on any device.
         rng = np.random.default_rng((seed, epoch))
         order = rng.permutation(count)
@@ -366,24 +601,49 @@ def learn(model, activations, labels: np.ndarray, recipe: Recipe, pretrained: bo
             batches = (mirror(x, rng.random(len(x)) < 0.5) for x in batches)
         loss, sums = train_one_epoch(
             model, activations.cut, with_bar(batches, count, f"epoch {epoch} of {recipe.epochs}"),
-            torch.from_numpy(labels[order]), smoothing, optimizer, scheduler, averaged, 10 / steps)
-        yield epoch, loss, sums, averaged
+            torch.from_numpy(labels[order]), SMOOTHING if pretrained else 0.0, optimizer, averaged,
+            epoch, recipe)
+        yield Training(epoch, model, averaged, optimizer.state_dict()["state"],
+                       torch.get_rng_state()), loss, sums
+
+
+def fit_head(model, activations, labels: np.ndarray) -> tuple[float, Any]:
+    """Fit a pretrained network's head; return the loss, and the sums of logits (C, C)."""
+    import torch
+
+    from model_utils import extract_features, learn_head, solve_head
+    count = len(labels)
+    batches = activations.batches(np.arange(count), np.zeros(count, int))
+    features = extract_features(activations.model, with_bar(batches, count, "features"), count,
+                                activations.cut)
+    if not features.isfinite().all():
+        raise RunError("the network's features are not finite numbers; its weights are damaged")
+    fit = solve_head if isinstance(model.head, torch.nn.Linear) else learn_head
+    targets = torch.from_numpy(labels)
+    logits = fit(model.head, features, targets, SMOOTHING)
+    loss = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=SMOOTHING)
+    return loss.item(), torch.zeros([logits.shape[1]] * 2).index_add_(0, targets, logits)
 
 
 def train_one_epoch(model, cut: int, batches: Iterable, labels, smoothing: float, optimizer,
-                    scheduler, averaged, share: float) -> tuple[float, Any]:
+                    averaged, epoch: int, recipe: Recipe) -> tuple[float, Any]:
     """Show the network every photograph once, while it learns.
 
     Every step moves the averaged network by a share towards the one that learns.
 
     Returns:
-        The mean loss, and the sums of the logits by category (C, C).
+        The mean loss, and the sums of the logits by category (C, C); as soon as the loss is
+        no finite number, that.
     """
     import torch
 
     from model_utils import move_average
     total, seen, sums = 0.0, 0, 0
-    for x in batches:
+    steps_an_epoch = math.ceil(len(labels) / recipe.batch_size)
+    steps = steps_an_epoch * recipe.epochs
+    for step, x in enumerate(batches, start=steps_an_epoch * (epoch - 1)):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr * lr_factor(step, steps)
         model.train()
         if len(x) == 1:  # one photograph has no statistics for BatchNorm to normalise by
             model.freeze_statistics()
@@ -393,11 +653,12 @@ def train_one_epoch(model, cut: int, batches: Iterable, labels, smoothing: float
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        scheduler.step()
-        move_average(averaged, model, share)
-        total += loss.item() * len(x)
+        move_average(averaged, model, 10 / steps)
         seen += len(x)
+        total += loss.item() * len(x)
         sums += logits.new_zeros([logits.shape[1]] * 2).index_add_(0, targets, logits.detach())
+        if not math.isfinite(total):
+            break
     return total / seen, sums.cpu()
 
 
@@ -453,9 +714,24 @@ def draw_demo(save_dir: str, arch: str) -> str:
     return data_dir
 
 
+def tell(*lines: str) -> None:
+    """Print results on stdout.
+
+    Raises:
+        RunError: nobody reads them, or the disk is full that they go to.
+    """
+    try:
+        print(*map(printable, lines), sep="\n", flush=True)
+    except OSError as error:
+        with suppress(OSError, AttributeError):  # or Python would try once more at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise RunError(f"standard output cannot be written: {error.strerror}") from error
+
+
 def say(*lines: str) -> None:
     """Tell the user, on stderr, what is no result."""
-    print(*lines, sep="\n", file=sys.stderr, flush=True)
+    with suppress(OSError):
+        print(*map(printable, lines), sep="\n", file=sys.stderr, flush=True)
 
 
 def describe_data(data: DataSet, data_dir: str) -> Iterator[str]:
@@ -469,27 +745,56 @@ def describe_data(data: DataSet, data_dir: str) -> Iterator[str]:
         yield "there is no test split: the figures at the end will be those of valid"
 
 
-def leave_out_unreadable(data: DataSet, data_dir: str, workers: int) -> DataSet:
-    """Read every photograph once; name (ten at most) and count those that cannot be read.
+class Inspected(NamedTuple):
+    """What reading every photograph once has shown."""
 
-    Splits that were carved are carved again, from what can be read.
+    data: DataSet  # what can be read
+    names: list[str]  # parallel to the categories
+    names_source: str
+    lost: list[str]  # categories without a readable photograph in train
+    problems: dict[str, list[str]]  # see `data_utils.find_problems`
+    fingerprint: str
 
-    Raises:
-        InputError: a category has no photograph left to train on.
-    """
+
+def inspect(data: DataSet, data_dir: str, names_file: str | None, workers: int) -> Inspected:
+    """Read every photograph once. Splits that were carved are carved again without what is
+    unreadable."""
     paths = [path for split in data.splits.values() for path in split.paths]
-    errors = tqdm(data_utils.find_unreadable(paths, workers), "reading", len(paths),
-                  unit=" photos", leave=False, disable=None)
-    unreadable = {path: error for path, error in zip(paths, errors) if error}
-    if not unreadable:
-        return data
-    say(*(f"left out: {error}" for error in list(unreadable.values())[:10]),
-        f"warning: {len(unreadable)} of {len(paths)} photographs cannot be read")
-    readable = data_utils.find_data(data_dir, unreadable)
+    results = dict(zip(paths, tqdm(data_utils.inspect(paths, workers), "reading", len(paths),
+                                   unit=" photos", leave=False, disable=None)))
+    errors = {path: error for path, error in results.items() if isinstance(error, FlowersError)}
+    readable = data_utils.find_data(data_dir, errors) if errors else data
     lost = [category for category in data.categories if category not in readable.categories]
-    if lost:
-        raise InputError("no readable photograph left to train on of " + ", ".join(lost))
-    return readable
+    names, source, unnamed = data_utils.find_names(readable.categories, data_dir, names_file)
+    return Inspected(readable, names, source, lost,
+                     data_utils.find_problems(readable, errors.values(), results, unnamed),
+                     data_utils.fingerprint(readable, data_dir, results))
+
+
+def problem_lines(problems: dict[str, list[str]], most: int) -> Iterator[str]:
+    """Warn of what is wrong with the data, with at most so many examples of each kind."""
+    for kind, found in problems.items():
+        if found:
+            yield f"warning: {kind}: {len(found)}"
+            yield from (f"  {each}" for each in found[:most])
+            if len(found) > most:
+                yield f"  and {len(found) - most} more, which --check_data lists"
+
+
+def check_data(inspected: Inspected) -> int:
+    """Print what is in a data folder and what is wrong with it; return the exit code."""
+    data, problems = inspected.data, inspected.problems
+    tell("split  photographs  categories  in each")
+    for name, split in data.splits.items():
+        counts = np.bincount(split.labels, minlength=len(data.categories))
+        tell(f"{name:5}  {len(split.paths):11}  {(counts > 0).sum():10}  "
+             f"{counts.min()} to {counts.max()}")
+    tell("", *data.notes, f"names: {inspected.names_source}", "",
+         *(f"{len(found):6}  {kind}" for kind, found in problems.items()))
+    for kind, found in problems.items():
+        if found:
+            tell("", f"{kind}:", *(f"  {each}" for each in found))
+    return 1 if any(problems.values()) else 0
 
 
 def describe_device(device, wanted: bool) -> Iterator[str]:
@@ -518,6 +823,10 @@ def keep_earlier_run(save_dir: str) -> None:
     kept = [data_utils.keep_previous(Path(save_dir, name)) for name in RUN_FILES]
     if any(kept):
         say("kept the earlier run as " + " and ".join(str(path) for path in kept if path))
+    # Moved, so that nobody goes on from there with this run's checkpoint.
+    with suppress(FileNotFoundError):
+        last = Path(save_dir, RESUME_FILE)
+        os.replace(last, last.with_stem("last.previous"))
 
 
 HEADER = "epoch  train loss  valid loss  valid accuracy  seconds"
@@ -556,7 +865,7 @@ def report_lines(report: dict) -> Iterator[str]:
     yield from others
     shown = report["misnamed"][:10]
     for row in shown:
-        yield (f"misnamed: {printable(row['file'])}: {row['name']}, taken for {row['taken_for']} "
+        yield (f"misnamed: {row['file']}: {row['name']}, taken for {row['taken_for']} "
                f"({row['probability']:.1%})")
     if len(report["misnamed"]) > len(shown):
         yield f"misnamed: {len(report['misnamed']) - len(shown)} more, in the report"
@@ -569,7 +878,7 @@ def report_lines(report: dict) -> Iterator[str]:
     yield f"peak memory: {report['peak_memory_mib']:.0f} MiB"
     yield "versions: " + ", ".join(f"{name} {version}"
                                    for name, version in report["versions"].items())
-    yield f"command: {printable(report['command'])}"
+    yield f"command: {report['command']}"
 
 
 def draw(save_dir: str, history: list[dict], labels: np.ndarray, logits: np.ndarray,
@@ -610,10 +919,10 @@ def peak_memory() -> float | None:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def predict_command(image: str, checkpoint: Path) -> str:
-    """Spell the command that names a photograph with the checkpoint."""
-    script = os.path.relpath(Path(__file__).with_name("predict.py"))
-    return shlex.join(["python", script, image, str(checkpoint)])
+def spell_command(script: str, *arguments: str) -> str:
+    """Spell the command that runs a script of this folder from the present one."""
+    path = os.path.relpath(Path(__file__).with_name(script))
+    return shlex.join(["python", path, *arguments])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -220,9 +221,9 @@ def test_splits_are_matched_by_folder_name(folder):
                                        "valid/3/a.jpg", "test/2/a.jpg"))
     assert data.splits["valid"].labels.tolist() == [1]
     assert data.splits["test"].labels.tolist() == [1]
-    assert data.notes == [
-        "warning: left out of valid, as train has no photographs of them: 3",
-        "warning: valid has no photographs of: 1", "warning: test has no photographs of: 1"]
+    assert data.notes == [] and data.gaps == [
+        "left out of valid, as train has no photographs of them: 3",
+        "valid has no photographs of: 1", "test has no photographs of: 1"]
 
 
 def test_hidden_and_other_files_are_ignored(folder):
@@ -300,8 +301,8 @@ def test_photographs_that_are_left_out_are_not_carved(folder):
 def test_one_warning_for_an_empty_category(folder):
     data = folder("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg")
     (data / "empty").mkdir()
-    notes = [note for note in data_utils.find_data(data).notes if note.endswith("empty")]
-    assert notes == ["warning: train has no photographs of: empty"]
+    gaps = [gap for gap in data_utils.find_data(data).gaps if gap.endswith("empty")]
+    assert gaps == ["train has no photographs of: empty"]
 
 
 def test_capitals_of_split_folders_do_not_matter(folder):
@@ -315,8 +316,32 @@ def test_links_that_lead_nowhere_are_found_and_cannot_be_read(folder):
     (data / "train" / "1" / "nowhere.jpg").symlink_to("/nowhere.jpg")
     (data / "train" / "loop").symlink_to("loop")
     paths = data_utils.find_data(data).splits["train"].paths
-    errors = list(data_utils.find_unreadable(paths, 1))
-    assert [error is None for error in errors] == [True, False, False, True]
+    errors = list(data_utils.inspect(paths, 1))
+    assert [isinstance(error, bytes) for error in errors] == [True, False, False, True]
+
+
+def test_what_is_wrong_with_a_folder_is_found(folder):
+    data_dir = folder("train/1/a.jpg", "train/1/b.jpg", "train/1/c.jpg", "train/2/a.jpg",
+                      "valid/1/twin.jpg", "valid/3/a.jpg", "test/2/a.jpg")
+    for i, path in enumerate(sorted(data_dir.glob("*/*/*.jpg"))):
+        Image.new("RGB", (20, 20), (i, 0, 0)).save(path, "PNG")
+    shutil.copy(data_dir / "train/1/b.jpg", data_dir / "valid/1/twin.jpg")
+    data = data_utils.find_data(data_dir)
+    paths = [path for split in data.splits.values() for path in split.paths]
+    digests = dict(zip(paths, data_utils.inspect(paths, 2)))
+    error = ImageError("x.jpg cannot be read")
+    problems = data_utils.find_problems(data, [error], digests, ["2"])
+    assert list(problems.values()) == [
+        ["x.jpg cannot be read"], [f"{data_dir}/valid/1/twin.jpg is {data_dir}/train/1/b.jpg"],
+        ["left out of valid, as train has no photographs of them: 3",
+         "valid has no photographs of: 2", "test has no photographs of: 1"], ["2: 1"], ["2"]]
+    # Moved elsewhere they are the same photographs, with another one they are not.
+    before = data_utils.fingerprint(data, data_dir, digests)
+    moved = data_dir.rename(data_dir.with_name("moved"))
+    again = data_utils.find_data(moved)
+    elsewhere = {path.replace(str(data_dir), str(moved)): digests[path] for path in paths}
+    assert data_utils.fingerprint(again, moved, elsewhere) == before
+    assert data_utils.fingerprint(again, moved, {path: b"" for path in elsewhere}) != before
 
 
 def test_a_folder_name_that_cannot_be_printed_is_refused(folder):
@@ -335,12 +360,14 @@ def test_natural_order():
 
 def test_names_come_from_the_option_then_the_folder_then_the_project(tmp_path):
     oxford = [str(i) for i in range(1, 103)]
-    names, source = data_utils.find_names(oxford, tmp_path)
+    names, source, unnamed = data_utils.find_names(oxford, tmp_path)
     assert names[20] == "fire lily" and names[77] == "lotus" and "Oxford" in source
+    assert unnamed == []
     # A stranger's folders 1 to 10 are no flowers of Oxford.
-    assert data_utils.find_names(oxford[:10], tmp_path)[0] == oxford[:10]
+    assert data_utils.find_names(oxford[:10], tmp_path) == (oxford[:10], "the folders' names", [])
     (tmp_path / "cat_to_name.json").write_text('{"1": "own"}')
-    assert data_utils.find_names(oxford, tmp_path)[0][:2] == ["own", "2"]
+    names, _, unnamed = data_utils.find_names(oxford, tmp_path)
+    assert names[:2] == ["own", "2"] and unnamed == oxford[1:]
     (tmp_path / "given.json").write_text('{"2": "given"}')
     assert data_utils.find_names(oxford, tmp_path, tmp_path / "given.json")[0][:2] == ["1", "given"]
 

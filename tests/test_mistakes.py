@@ -20,7 +20,7 @@ TRAIN = [
     (["DATA", "--epochs", "-1"], 2, "--epochs -1: it must be from 0 to"),
     (["DATA", "--epochs", "two"], 2, "invalid int value: 'two'"),
     (["DATA", "--batch_size", "0"], 2, "--batch_size 0: it must be from 1 to"),
-    (["DATA", "--image-size", "8"], 2, "--image_size 8: it must be from 32 to 2048"),
+    (["DATA", "--image-size", "8"], 2, "--image_size 8: it must be from 32 to 1024"),
     (["DATA", "--lr", "0"], 2, "--lr 0.0: it must be above 0 and at most"),
     (["DATA", "--learning_rate", "nan"], 2, "--lr nan: it must be above 0"),
     (["DATA", "--hidden_units", "0"], 2, "--hidden_units 0: whole numbers above 0"),

@@ -188,13 +188,45 @@ def test_activations_are_the_same_wherever_they_are_kept(
     for _ in range(2):
         batches = list(activations.batches(order, views, 10))
         assert [len(batch) for batch in batches] == [10, 10, 1]
-    assert os.listdir(tmp_path) == []  # the file has no name
+    assert len(os.listdir(tmp_path)) == (2 if place == "file" else 0)
     # Of 63 views the 21 that were asked for were computed.
     assert activations.filled.sum() == (0 if place == "nowhere" else 21)
     (pixels,) = load_batches([photographs[i] for i in order], preprocessing, batch_size=21, views=[
         (5, int(view), int(i)) if view else None for i, view in zip(order, views)])
     expected = model.first(torch.from_numpy(pixels), cut)
     torch.testing.assert_close(torch.cat(batches), expected, rtol=1e-3, atol=1e-3)
+    activations.discard()
+    assert os.listdir(tmp_path) == []
+
+
+def test_activations_in_a_file_outlive_a_run_that_is_killed(
+        default_model, photographs, tmp_path, monkeypatch):
+    monkeypatch.setattr(model_utils.Activations, "MEMORY", 0)
+    model, preprocessing = default_model
+    fast, cut = model_utils.for_inference(model), model_utils.find_cut(model.body)
+
+    def activations(seed=5, data="these"):
+        return model_utils.Activations(fast, cut, photographs, preprocessing, views=2, seed=seed,
+                                       folder=tmp_path, data=data)
+    first = activations()
+    order, views = np.arange(21), np.arange(21) % 2
+    expected = torch.cat(list(first.batches(order, views)))
+    monkeypatch.setattr(first, "_computed", None)
+    again = activations()
+    assert (again.filled == first.filled).all() and again.filled.sum() == 21
+    monkeypatch.setattr(again, "_computed", None)  # nothing is computed twice
+    assert (torch.cat(list(again.batches(order, views))) == expected).all()
+
+    for other in (activations(seed=6), activations(data="others")):  # no one else's
+        assert not other.filled.any()
+    first.note.write_bytes(b"?")  # half a note is none
+    assert not activations().filled.any()
+    with torch.no_grad():
+        next(fast.body.parameters()).add_(1)
+    other = activations()
+    assert other.file != first.file
+    model_utils.discard_others(tmp_path, [other])
+    assert os.listdir(tmp_path) == [other.file.name]
 
 
 def test_a_file_that_the_disk_cannot_hold_is_not_tried(default_model, photographs, tmp_path,
@@ -273,6 +305,10 @@ def test_folds_find_the_penalty_that_generalises(monkeypatch):
 CALIBRATION = model_utils.Calibration(0.5, torch.eye(3), torch.linspace(0, 1, 1001))
 
 
+FIGURES = {"epoch": 1, "valid_loss": 0.5, "valid_accuracy": 0.5, "valid_images": 2,
+           "precision": "torch.float32"}
+
+
 @pytest.fixture
 def saved(tmp_path):
     """A checkpoint of an untrained basic CNN, with its model and path."""
@@ -280,8 +316,7 @@ def saved(tmp_path):
     model, preprocessing, _ = model_utils.new_model("cnn", 3, 40)
     path = tmp_path / "checkpoint.pth"
     model_utils.save_checkpoint(path, model, "cnn", preprocessing, ["2", "10", "rose"],
-                                ["orchid", "10", "rose"], CALIBRATION, {"valid_accuracy": 0.5}, 7,
-                                "python")
+                                ["orchid", "10", "rose"], CALIBRATION, FIGURES, 7, "python")
     return model, path
 
 

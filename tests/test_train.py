@@ -12,7 +12,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -59,7 +58,7 @@ def test_a_pretrained_run_from_data_to_checkpoint(drawn, trained):
     assert info["categories"] == ["1", "2", "3", "4"]
     assert info["command"].startswith("python train.py ")
     assert sorted(os.listdir(trained)) == [
-        "checkpoint.pth", "err.txt", "history.csv", "out.txt", "report.json"]
+        "checkpoint.pth", "err.txt", "history.csv", "last.pth", "out.txt", "report.json"]
 
 
 def test_the_same_seed_repeats_a_run_exactly(run_script, drawn, tmp_path):
@@ -81,18 +80,19 @@ def test_the_same_seed_repeats_a_run_exactly(run_script, drawn, tmp_path):
 def test_tune_says_which_layers_learn(drawn, tune):
     split = data_utils.find_data(drawn).splits["train"]
     model, preprocessing, _ = model_utils.new_model("efficientnet_lite0", 4, 64)
-    cut = train.choose_cut(tune, "efficientnet_lite0", model, epochs=1)
-    assert cut == (model_utils.find_cut(model.body) if tune == "tail" else 0)
+    settings = train.settle({**train.SETTINGS, "tune": tune}, model, 64, pretrained=True)
+    assert settings["tune"] == tune
+    cut = model_utils.find_cut(model.body) if tune == "tail" else 0
     activations = model_utils.Activations(model_utils.for_inference(model), cut, split.paths,
                                           preprocessing, views=2)
     layers = model_utils.chain(model.body)
     before = [[p.clone() for p in layer.parameters()] for layer in layers]
     recipe = train.Recipe(epochs=1, lr=1e-3, batch_size=16)
-    (_, _, sums, solved), (epoch, loss, later, averaged) = train.learn(
+    (solved, _, sums), (learned, loss, later) = train.learn(
         model, activations, split.labels, recipe, pretrained=True, seed=0)
-    assert epoch == 1 and math.isfinite(loss)
+    assert (solved.epoch, learned.epoch) == (0, 1) and math.isfinite(loss)
     assert (sums.argmax(1) == torch.arange(4)).all() and later.shape == (4, 4)
-    for network in (solved, averaged):
+    for network in (learned.model, learned.averaged):
         layers = model_utils.chain(network.body)
         changed = [any((a != b).any() for a, b in zip(layer.parameters(), weights))
                    for layer, weights in zip(layers, before) if weights]
@@ -175,7 +175,7 @@ def test_too_little_memory_is_one_sentence(run_script, drawn, tmp_path, monkeypa
         raise error
     monkeypatch.setattr(train, "train_one_epoch", fail)
     run = run_script("train", drawn, *CNN, "--epochs", 1, "--save_dir", tmp_path)
-    assert run.code == 1 and "out of memory; a lower --batch_size" in run.err
+    assert run.code == 1 and "out of memory; try --batch_size 32, or a lower" in run.err
 
 
 def test_a_full_disk_ends_the_demo_without_a_half_drawn_folder(run_script, tmp_path):
@@ -247,9 +247,9 @@ def test_unreadable_photographs_are_named_skipped_and_counted(run_script, drawn,
     cut.write_bytes(cut.read_bytes()[:-500])
     run = run_script("train", tmp_path / "data", *CNN, "--epochs", 1, "--save_dir", tmp_path)
     assert run.code == 0
-    assert "left out: " in run.err and "train/2/broken.jpg is not an image" in run.err
-    assert f"left out: {cut} cannot be read: " in run.err
-    assert "warning: 2 of 81 photographs cannot be read" in run.err
+    assert "warning: photographs that cannot be read: 2\n" in run.err
+    assert "train/2/broken.jpg is not an image" in run.err
+    assert f"  {cut} cannot be read: " in run.err
     figures = model_utils.load_checkpoint(tmp_path / "checkpoint.pth")[1]["figures"]
     assert figures["valid_images"] == 15
 

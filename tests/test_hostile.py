@@ -1,0 +1,367 @@
+"""Files that nobody vouches for: damaged, huge, endless, or made to do harm."""
+
+import io
+import json
+import os
+import pickle
+import resource
+import struct
+import threading
+import warnings
+import zipfile
+import zlib
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import data_utils
+import model_utils
+
+EXAMPLES = settings(max_examples=500, deadline=None, derandomize=True,
+                    suppress_health_check=[HealthCheck.function_scoped_fixture,
+                                           HealthCheck.too_slow])
+FIGURES = {"epoch": 1, "valid_loss": 0.5, "valid_accuracy": 0.5, "valid_images": 2,
+           "precision": "torch.float32"}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A small checkpoint."""
+    torch.manual_seed(0)
+    model, preprocessing, _ = model_utils.new_model("cnn", 3, 32)
+    path = tmp_path_factory.mktemp("small") / "checkpoint.pth"
+    model_utils.save_checkpoint(
+        path, model, "cnn", preprocessing, ["1", "2", "rose"], ["daisy", "poppy", "rose"],
+        model_utils.Calibration(0.5, torch.eye(3), torch.linspace(0, 1, 1001)), FIGURES, 7, "python")
+    return path
+
+
+def archive(value) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+@st.composite
+def damaged(draw, whole: bytes) -> bytes:
+    """Flip bits of a file, cut it off, or take out, repeat or overwrite a piece of it."""
+    if draw(st.booleans()):
+        content = bytearray(whole)
+        for _ in range(draw(st.integers(1, 8))):
+            content[draw(st.integers(0, len(whole) - 1))] ^= 1 << draw(st.integers(0, 7))
+        return bytes(content)
+    start, end = sorted(draw(st.integers(0, len(whole))) for _ in range(2))
+    piece = whole[start:end]
+    return draw(st.sampled_from([
+        whole[:start], whole[:start] + whole[end:], whole[:end] + piece + whole[end:],
+        whole[:start] + bytes(len(piece)) + whole[end:]]))
+
+
+# --- Checkpoints ----------------------------------------------------------------------
+
+
+@EXAMPLES
+@given(st.data())
+def test_a_damaged_checkpoint_names_nothing_or_the_same(small, photo, tmp_path, run_script, data):
+    path = tmp_path / "checkpoint.pth"
+    path.write_bytes(data.draw(damaged(small.read_bytes())))
+    run = run_script("predict", photo, path)
+    if run.code == 0:  # what was damaged says nothing
+        assert run.out == run_script("predict", photo, small).out
+    else:
+        assert run.code == 2 and run.out == "" and run.err.count("\n") == 1 and str(path) in run.err
+
+
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(-2**70, 2**70), st.floats(), st.text(max_size=5),
+    st.sampled_from([0, 1, -1, 10**9, "cnn", "resnet18", "\x1b[31m", "x" * 100_000, 1e308,
+                     torch.ones(3), torch.ones(2, 2), torch.full((3, 3), torch.nan),
+                     torch.zeros(0), torch.ones(1, dtype=torch.int64)]))
+VALUES = st.recursive(LEAVES, lambda inner: st.one_of(
+    st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)),
+    max_leaves=5)
+
+
+def places(value, path=()):
+    """List the places in nested dicts and lists."""
+    items = value.items() if isinstance(value, dict) else (
+        enumerate(value) if isinstance(value, list) else ())
+    for key, inner in items:
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+@EXAMPLES
+@given(st.data())
+def test_a_checkpoint_of_other_parts_is_one_sentence(small, photo, tmp_path, run_script, data):
+    entries = model_utils.read_archive(small)
+    for _ in range(data.draw(st.integers(1, 2))):
+        *way, last = data.draw(st.sampled_from([*places(entries)]))
+        parent = entries
+        for key in way:
+            parent = parent[key]
+        what = data.draw(st.sampled_from(["remove", "swap", "replace", "replace"]))
+        if what == "remove":
+            del parent[last]
+        elif what == "swap":
+            other = data.draw(st.sampled_from(
+                [*range(len(parent))] if isinstance(parent, list) else [*parent]))
+            parent[last], parent[other] = parent[other], parent[last]
+        else:
+            parent[last] = data.draw(VALUES)
+    path = tmp_path / "checkpoint.pth"
+    path.write_bytes(archive(entries))
+    run = run_script("predict", photo, path)
+    assert run.code in (0, 2) and "\x1b" not in run.out + run.err
+    assert run_script("predict", path, "--info").code == run.code
+
+
+class Call:
+    """Unpickled without care, it calls a function."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def rezipped(whole: bytes, compression=zipfile.ZIP_STORED, **changes: bytes) -> bytes:
+    """Write an archive anew, some members' content changed."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(buffer, "w",
+                                                                    compression) as new:
+        for name in old.namelist():
+            new.writestr(name, changes.get(name.split("/", 1)[1].replace(".", "_"),
+                                           old.read(name)))
+    return buffer.getvalue()
+
+
+def _deep(depth: int):
+    value = ()
+    for _ in range(depth):
+        value = (value, value)
+    return value
+
+
+def _with(small, **entries) -> bytes:
+    return archive({**model_utils.read_archive(small), **entries})
+
+
+def _pickled(small, content: bytes) -> bytes:
+    return rezipped(small.read_bytes(), data_pkl=content)
+
+
+def _wide(small) -> bytes:
+    """A tensor of few numbers and a large shape."""
+    return _with(small, figures={"x": torch.zeros(1).expand(1 << 20, 1 << 20)})
+
+
+BOMBS = {
+    "an allocation": lambda small: archive(Call(torch.FloatStorage, 10**9)),
+    "an array of bytes": lambda small: archive(Call(bytearray, 3 * 10**9)),
+    "a tensor repeated by its strides": _wide,
+    "compressed zeros": lambda small: rezipped(archive(torch.zeros(75_000_000)),
+                                               zipfile.ZIP_DEFLATED),
+    "a name for ever": lambda small: _with(small, names=["x", "y", _deep(60)]),
+    "a key for ever": lambda small: _pickled(small, pickle.dumps({_deep(20): 1}, 2)),
+    "a place in the memo": lambda small: _pickled(
+        small, b"\x80\x02}r" + struct.pack("<I", 2**31) + b"."),
+    "a string of gigabytes": lambda small: _pickled(
+        small, b"\x80\x02X" + struct.pack("<I", 2**32 - 1) + b"x."),
+    "an endless pickle": lambda small: _pickled(small, b"\x80\x02" + b"]" * 5_000_000),
+    "a wide layer": lambda small: _with(small, head={
+        "in_features": 10**9, "hidden_units": [10**9], "depths": []}),
+    "many layers": lambda small: _with(small, head={
+        "in_features": 2048, "hidden_units": [1] * 1000, "depths": []}),
+    "huge pictures": lambda small: _with(small, preprocessing={
+        "resize": 10**6, "crop": 10**6, "mean": [0.0] * 3, "std": [1.0] * 3,
+        "interpolation": "bicubic"}),
+    "half a million categories": lambda small: _with(small, categories=["x"] * 500_000,
+                                                     names=["x"] * 500_000),
+    "an endless number": lambda small: _pickled(
+        small, b"\x80\x02\x8b" + struct.pack("<i", 3_000_000) + b"\x7f" * 3_000_000 + b"."),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_small_file_takes_no_gigabytes_and_no_minutes(small, photo, tmp_path, run_script, bomb):
+    path = tmp_path / "checkpoint.pth"
+    path.write_bytes(BOMBS[bomb](small))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run = run_script("predict", photo, path)
+    assert run.code == 2 and run.err.count("\n") == 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
+
+
+def test_members_that_overlap_are_refused(small):
+    whole = bytearray(rezipped(small.read_bytes()))
+    with zipfile.ZipFile(io.BytesIO(whole)) as parts:
+        largest = max(parts.infolist(), key=lambda member: member.file_size)
+    # In the directory at the end every member is told to be where the largest is.
+    place = whole.find(b"PK\x01\x02")
+    while place >= 0:
+        whole[place + 16:place + 28] = struct.pack("<III", largest.CRC, largest.file_size,
+                                                   largest.file_size)
+        whole[place + 42:place + 46] = struct.pack("<I", largest.header_offset)
+        place = whole.find(b"PK\x01\x02", place + 4)
+    small.with_name("overlap.pth").write_bytes(whole)
+    with pytest.raises(data_utils.InputError, match="damaged"):
+        model_utils.read_archive(small.with_name("overlap.pth"))
+
+
+def test_no_file_runs_a_command(small, drawn, photo, trained, tmp_path, run_script):
+    marker = tmp_path / "marker"
+    evil = Call(os.system, f"touch {marker}")
+    buffer = io.BytesIO()
+    torch.save(evil, buffer, _use_new_zipfile_serialization=False)
+    run_folder = tmp_path / "run"
+    run_folder.mkdir()
+    (run_folder / "checkpoint.pth").write_bytes((trained / "checkpoint.pth").read_bytes())
+    for content in (archive(evil), archive({"format_version": model_utils.FORMAT_VERSION,
+                                            "state_dict": evil, "run": evil}),
+                    pickle.dumps(evil), buffer.getvalue()):
+        path = tmp_path / "evil.pth"
+        path.write_bytes(content)
+        (tmp_path / "evil.jpg").write_bytes(content)
+        (run_folder / "last.pth").write_bytes(content)
+        note = run_folder / ".activations.0.filled.tmp"
+        note.write_bytes(content)
+        for code, arguments in [
+                (2, ["predict", photo, path]), (2, ["predict", path, "--info"]),
+                (1, ["predict", tmp_path / "evil.jpg", small]),
+                (2, ["predict", photo, small, "--category_names", path]),
+                (2, ["train", drawn, "--weights", path, "--save_dir", tmp_path]),
+                (2, ["train", drawn, "--category_names", path, "--save_dir", tmp_path]),
+                (2, ["train", drawn, "--resume", "--save_dir", run_folder])]:
+            run = run_script(*arguments)
+            assert run.code == code and run.out == "" and "Traceback" not in run.err
+    assert not marker.exists()
+    with warnings.catch_warnings():  # the pickle would do it
+        pickle.loads(pickle.dumps(evil))
+    assert marker.exists()
+
+
+def test_a_checkpoint_in_half_precision_is_the_same_network(small, photo, tmp_path, run_script):
+    model_utils.halve(small, tmp_path / "half.pth")
+    assert (tmp_path / "half.pth").stat().st_size < 0.6 * small.stat().st_size
+    whole, half = (run_script("predict", photo, path, "--format", "jsonl").out
+                   for path in (small, tmp_path / "half.pth"))
+    for one, other in zip(json.loads(whole)["top"], json.loads(half)["top"]):
+        assert one["label"] == other["label"]
+        assert one["probability"] == pytest.approx(other["probability"], abs=1e-3)
+
+
+# --- Photographs ----------------------------------------------------------------------
+
+
+def photographs() -> dict[str, bytes]:
+    image = Image.linear_gradient("L").resize((50, 40)).convert("RGB")
+    image.putpixel((3, 3), (255, 0, 0))
+    made = {}
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"):
+        buffer = io.BytesIO()
+        with pytest.MonkeyPatch.context():
+            try:
+                image.save(buffer, kind)
+            except (KeyError, OSError):  # AVIF is new in Pillow
+                continue
+        made[kind] = buffer.getvalue()
+    buffer = io.BytesIO()
+    exif = image.getexif()
+    exif[data_utils.ORIENTATION] = 6
+    image.save(buffer, "JPEG", exif=exif, progressive=True)
+    return {**made, "turned": buffer.getvalue()}
+
+
+@EXAMPLES
+@given(st.data())
+def test_a_damaged_photograph_is_named_or_one_sentence(small, tmp_path, run_script, data):
+    whole = photographs()
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data.draw(damaged(whole[data.draw(st.sampled_from([*whole]))])))
+    run = run_script("predict", path, small)
+    if run.code == 0:
+        assert run.out.count("%") == 3 and run.err == ""
+    else:
+        assert run.code == 1 and run.out == ""
+        assert run.err.startswith("predict.py: ") and run.err.count("\n") == 1
+        assert "\x1b" not in run.err
+
+
+def png(width: int, height: int) -> bytes:
+    """Claim a size, and give nothing."""
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (struct.pack(">I", len(content)) + kind + content
+                + struct.pack(">I", zlib.crc32(kind + content)))
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+            + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("size", [(50_000, 50_000), (12_000, 12_000), (2**31 - 1, 1), (1, 10**8)])
+def test_a_decompression_bomb_is_one_sentence(small, tmp_path, run_script, size):
+    (tmp_path / "a.png").write_bytes(png(*size))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run = run_script("predict", tmp_path / "a.png", small)
+    assert run.code == 1 and "a.png cannot be read: " in run.err
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png"])
+def test_a_wide_panorama_is_a_photograph(small, tmp_path, run_script, extension):
+    path = tmp_path / f"wide.{extension}"
+    Image.linear_gradient("L").resize((50_000, 300)).convert("RGB").save(path)
+    assert run_script("predict", path, small).code == 0
+
+
+def test_pipes_and_devices_keep_nobody_waiting(small, drawn, photo, checkpoint, tmp_path,
+                                               run_script):
+    pipe = tmp_path / "pipe.jpg"
+    os.mkfifo(pipe)
+    run_folder = tmp_path / "run"
+    run_folder.mkdir()
+    os.mkfifo(run_folder / "last.pth")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    cases = [(1, ["predict", pipe, small]), (1, ["predict", tmp_path / "zero.jpg", small]),
+             (2, ["predict", photo, photo.parent / ".." / ".." / "pipe"]),
+             (2, ["predict", photo, small, "--category_names", pipe]),
+             (2, ["train", drawn, "--category_names", pipe, "--save_dir", tmp_path]),
+             (2, ["train", drawn, "--weights", pipe, "--save_dir", tmp_path]),
+             (2, ["train", drawn, "--resume", "--save_dir", run_folder])]
+    os.mkfifo(drawn / "pipe")
+    runs = []
+    try:
+        worker = threading.Thread(target=lambda: runs.extend(
+            run_script(*arguments) for _, arguments in cases), daemon=True)
+        worker.start()
+        worker.join(60)
+    finally:
+        (drawn / "pipe").unlink()
+    assert [run.code for run in runs] == [code for code, _ in cases]
+    assert all(run.out == "" and "Traceback" not in run.err for run in runs)
+    # In a folder they are no photographs.
+    assert data_utils.find_photographs(tmp_path) == []
+
+
+def test_terminal_escapes_are_not_passed_on(small, photo, tmp_path, run_script):
+    odd = tmp_path / "\x1b[31mred\x07.jpg"
+    for content in (b"hello", photo.read_bytes()):
+        odd.write_bytes(content)
+        for arguments in ([odd, small], [odd, photo, small], [photo, small, "--category_names", odd],
+                          [odd, small, "--no_such\x1b[31m"], [photo, odd.with_suffix(".pth")]):
+            run = run_script("predict", *arguments)
+            assert "\x1b" not in run.out + run.err and "\x07" not in run.out + run.err
+
+
+def test_names_files_are_small(small, photo, tmp_path, run_script, monkeypatch):
+    names = tmp_path / "names.json"
+    names.write_text("[" * 100_000)
+    run = run_script("predict", photo, small, "--category_names", names)
+    assert run.code == 2 and "is not JSON" in run.err
+    with open(names, "wb") as file:
+        file.truncate(10**12)  # of which the disk holds nothing
+    run = run_script("predict", photo, small, "--category_names", names)
+    assert run.code == 2 and "is too large" in run.err

@@ -1,0 +1,280 @@
+"""Runs that break off: what they leave, what they say, and that they go on as if nothing was."""
+
+import os
+import resource
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import data_utils
+import model_utils
+import train
+from conftest import ROOT
+
+sys.path.append(str(ROOT / "tests" / "benchmarks"))
+from kill import EXIT_CODES, NETWORKS, kill, result_of, start  # noqa: E402
+
+CNN = NETWORKS["cnn, with dropout"]
+TAIL = NETWORKS["tail of the default network"]
+
+
+class Killed(BaseException):
+    """The machine is gone."""
+
+
+def die(*_):
+    raise Killed
+
+
+@pytest.fixture(scope="module")
+def finished(drawn, tmp_path_factory):
+    """The folder of a finished run of the basic CNN."""
+    folder = tmp_path_factory.mktemp("finished")
+    assert train.main([str(drawn), *CNN, "--save_dir", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "copied")
+
+
+# --- Going on -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [
+    CNN, TAIL, [*TAIL, "--tune", "all", "--hidden_units", "8"]], ids=["cnn", "tail", "all"])
+def test_a_run_that_goes_on_is_the_run_left_in_peace(run_script, drawn, tmp_path, monkeypatch,
+                                                     options):
+    """It is killed between its two files, after both, and after the last epoch."""
+    assert run_script("train", drawn, *options, "--save_dir", tmp_path / "peace").code == 0
+    save, judge = model_utils.save_training, train.judge_checkpoint
+    moments = iter(["before", "after"])
+
+    def save_and_die(path, training, *rest):
+        moment = next(moments, None) if training.epoch else None
+        if moment == "before":
+            raise Killed
+        save(path, training, *rest)
+        if moment == "after":
+            raise Killed
+    monkeypatch.setattr(model_utils, "save_training", save_and_die)
+    monkeypatch.setattr(train, "judge_checkpoint", die)
+    folder = tmp_path / "killed"
+    for _ in range(3):
+        resume = ["--resume"] if (folder / "last.pth").exists() else []
+        with pytest.raises(Killed):
+            run_script("train", drawn, *options, "--save_dir", folder, *resume)
+    monkeypatch.setattr(train, "judge_checkpoint", judge)
+    # The settings are in the file.
+    assert run_script("train", drawn, "--save_dir", folder, "--resume").code == 0
+    assert result_of(folder) == result_of(tmp_path / "peace")
+
+
+@pytest.mark.parametrize("number", EXIT_CODES, ids=lambda number: number.name)
+def test_a_run_that_is_sent_a_signal_goes_on(drawn, finished, tmp_path, number):
+    folder = tmp_path / "run"
+    process = start(drawn, folder, CNN)
+    while not (folder / "last.pth").exists():
+        assert process.poll() is None
+    assert kill(process, number, after=0.01) is not None  # else it was too quick
+    said = folder.with_suffix(".log").read_text()
+    assert "Traceback" not in said
+    if number == signal.SIGKILL:
+        assert start(drawn, folder, CNN).wait() == 0
+    else:
+        assert "train.py: stopped by " in said
+        *_, best, following = said.splitlines()
+        assert best.startswith(f"the best network so far is in {folder}/checkpoint.pth (epoch ")
+        command = shlex.split(following.removeprefix("go on with: "))
+        assert command[0] == "python" and command[-1] == "--resume"
+        subprocess.run([sys.executable, *command[1:]], check=True, capture_output=True)
+    assert result_of(folder) == result_of(finished)
+
+
+def test_more_epochs_extend_a_finished_run(run_script, drawn, copied):
+    before = (copied / "history.csv").read_text()
+    run = run_script("train", drawn, "--save_dir", copied, "--resume", "--epochs", 6)
+    assert run.code == 0 and "kept the earlier run" not in run.err
+    after = (copied / "history.csv").read_text()
+    assert after.startswith(before) and after.count("\n") == before.count("\n") + 2
+    assert [line.split()[0] for line in run.out.splitlines()[1:7]] == [*"123456"]
+
+
+def test_the_solved_head_goes_on_with_epochs(run_script, drawn, tmp_path):
+    options = ["--image_size", "64", "--batch_size", "8"]
+    for folder, epochs in (("at once", [2]), ("in turn", [0, 2])):
+        for i, number in enumerate(epochs):
+            assert run_script("train", drawn, *options, "--epochs", number, "--save_dir",
+                              tmp_path / folder, *["--resume"][:i]).code == 0
+    assert result_of(tmp_path / "at once") == result_of(tmp_path / "in turn")
+
+
+@pytest.mark.parametrize("option, value", [
+    ("arch", "resnet18"), ("hidden_units", "7"), ("epochs", "3"), ("lr", "0.5"),
+    ("batch_size", "9"), ("image_size", "64"), ("seed", "5"), ("weights", "none"),
+    ("tune", "tail")])
+def test_other_settings_are_another_run(run_script, drawn, copied, option, value):
+    run = run_script("train", drawn, "--save_dir", copied, "--resume", f"--{option}", value)
+    assert run.code == 2 and f"--{option} {value}: the run that --resume goes on with" in run.err
+
+
+def test_settings_that_change_no_result_are_taken(run_script, drawn, copied):
+    result = result_of(copied)
+    assert run_script("train", drawn, *CNN, "--save_dir", copied, "--resume", "--workers", 1,
+                      "--min_accuracy", 0).code == 0
+    assert result_of(copied) == result
+
+
+def test_other_photographs_are_another_run(run_script, drawn, copied, tmp_path):
+    data = shutil.copytree(drawn, tmp_path / "data")
+    assert run_script("train", data, "--save_dir", copied, "--resume").code == 0  # only moved
+    next((data / "train" / "2").iterdir()).unlink()
+    run = run_script("train", data, "--save_dir", copied, "--resume")
+    assert run.code == 2 and f"the photographs in {data} are not those of the run" in run.err
+
+
+@pytest.mark.parametrize("file", ["last.pth", "checkpoint.pth"])
+def test_a_file_that_is_missing_damaged_or_anothers_is_no_silent_start(run_script, drawn, trained,
+                                                                       copied, file):
+    path = copied / file
+    for damage in (path.unlink, lambda: path.write_bytes(b"hello"),
+                   lambda: shutil.copy(trained / file, path)):
+        damage()
+        run = run_script("train", drawn, "--save_dir", copied, "--resume")
+        assert run.code == 2 and str(path) in run.err and run.out == ""
+
+
+# --- What is left when a run fails ----------------------------------------------------
+
+
+def test_one_run_at_a_time(run_script, drawn, tmp_path):
+    half = tmp_path / ".last.pth.123.tmp"
+    half.write_bytes(b"?")
+    with data_utils.hold(tmp_path, ["last.pth"]):
+        run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
+        assert run.code == 2 and f"another train.py is at work in {tmp_path}" in run.err
+        assert not half.exists()  # nobody goes on with that
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture
+def limit_file_size():
+    """Return a function that lets no file grow above some bytes, as a full disk does."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_leaves_the_best_network(run_script, drawn, finished, tmp_path,
+                                             limit_file_size):
+    size = (finished / "checkpoint.pth").stat().st_size
+    assert (finished / "last.pth").stat().st_size > size + 10_000
+    limit_file_size(size + 10_000)
+    run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
+    assert run.code == 1 and "last.pth cannot be written: File too large" in run.err
+    assert f"the best network so far is in {tmp_path / 'checkpoint.pth'} (epoch 1, " in run.err
+    assert "go on with" not in run.err and os.listdir(tmp_path) == ["checkpoint.pth"]
+    model_utils.load_checkpoint(tmp_path / "checkpoint.pth")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="takes Linux")
+def test_full_and_closed_outputs_are_one_sentence(drawn, tmp_path):
+    command = [sys.executable, ROOT / "train.py", drawn, *CNN, "--save_dir", tmp_path]
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert "standard output cannot be written: No space left on device" in run.stderr
+    read, write = os.pipe()
+    os.close(read)
+    run = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert run.returncode == 1 and run.stderr.splitlines()[-1] == (
+        "train.py: standard output cannot be written: Broken pipe")
+
+
+@pytest.mark.parametrize("what", ["folder", "photograph"])
+def test_what_vanishes_during_a_run_is_one_sentence(run_script, drawn, tmp_path, monkeypatch, what):
+    data, folder = shutil.copytree(drawn, tmp_path / "data"), tmp_path / "run"
+    evaluate = train.evaluate
+
+    def vanish(*arguments):
+        result = evaluate(*arguments)
+        if (folder / "last.pth").exists():
+            shutil.rmtree(folder if what == "folder" else data / "train" / "1")
+        return result
+    monkeypatch.setattr(train, "evaluate", vanish)
+    run = run_script("train", data, *CNN, "--save_dir", folder)
+    assert run.code == 1
+    if what == "folder":
+        assert f"{folder}/" in run.err and "cannot be written: No such file" in run.err
+    else:
+        assert "jpg: no such file" in run.err and "go on with: python" in run.err
+        shutil.copytree(drawn / "train" / "1", data / "train" / "1")
+        monkeypatch.setattr(train, "evaluate", evaluate)
+        assert run_script("train", data, "--save_dir", folder, "--resume").code == 0
+
+
+def test_a_loss_that_is_no_number_ends_the_epoch(run_script, drawn, tmp_path, monkeypatch):
+    average = model_utils.move_average
+    steps = []
+
+    def spoil(averaged, model, share):
+        steps.append(1)
+        if len(steps) == 7:  # of 6 steps an epoch
+            with torch.no_grad():
+                next(model.parameters()).fill_(torch.nan)
+        average(averaged, model, share)
+    monkeypatch.setattr(model_utils, "move_average", spoil)
+    run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
+    assert run.code == 1 and len(steps) == 8
+    *_, wrong, best = run.err.splitlines()
+    assert wrong == ("train.py: the loss of epoch 2 is not a finite number; try a lower --lr")
+    assert best.startswith("the best network so far is in ")  # and no word of --resume
+
+
+def test_the_second_ctrl_c_leaves_at_once():
+    script = """
+import time, train
+with train.stoppable():
+    try:
+        print("working", flush=True)
+        time.sleep(60)
+    finally:
+        print("stopping", flush=True)
+        time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE,
+                               text=True)
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "stopping\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+
+
+# --- The data's check -----------------------------------------------------------------
+
+
+def test_check_data_prints_a_table_and_writes_nothing(run_script, drawn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "model_utils", None)  # torch is not needed
+    run = run_script("train", drawn, "--check_data")
+    assert run.code == 0 and os.listdir(tmp_path) == []
+    lines = [line.split() for line in run.out.splitlines()]
+    assert lines[1:4] == [["train", "48", "4", "12", "to", "12"],
+                          ["valid", "16", "4", "4", "to", "4"], ["test", "16", "4", "4", "to", "4"]]
+    assert [line[0] for line in lines[-5:]] == ["0"] * 5
+
+    data = shutil.copytree(drawn, tmp_path / "data")
+    twin = shutil.copy(next((data / "train" / "2").iterdir()), data / "valid" / "2" / "twin.jpg")
+    odd = data / "train" / "3" / "\x1b[31m.jpg"
+    odd.write_bytes(b"hello")
+    run = run_script("train", data, "--check_data")
+    assert run.code == 1 and f"  {twin} is {data}/train/2/" in run.out
+    assert "\\x1b[31m.jpg is not an image" in run.out and "\x1b" not in run.out
