@@ -14,6 +14,8 @@ import math
 import os
 import re
 import shutil
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -337,6 +339,27 @@ def share_processors() -> None:
     one photograph then takes seconds.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@contextmanager
+def signals_wait() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the block is done, a second or two of imports.
+
+    An exception in the middle of importing a module in C++ can end Python itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # which never hears signals
+        return
+    waiting: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: waiting.append(number))
+              for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in waiting:
+            signal.raise_signal(number)
 
 
 def printable(text: str) -> str:

@@ -152,7 +152,8 @@ def run(args: argparse.Namespace) -> int:
         data_utils.open_image(args.inputs[0]).close()
     if args.plot:
         data_utils.require("matplotlib", "--plot")
-    import model_utils
+    with data_utils.signals_wait():
+        import model_utils
     model_utils.keep_freed_memory()
     device = model_utils.find_device(args.gpu)
     if args.gpu and device.type == "cpu":

@@ -24,6 +24,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+if __name__ == "__main__":  # until main() hears it, Ctrl-C ends this without a word
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import numpy as np
 from tqdm import tqdm
 
@@ -224,9 +227,10 @@ def train(args: argparse.Namespace, data: DataSet, data_dir: str, outcome: "Outc
     checkpoint, last = Path(args.save_dir, "checkpoint.pth"), Path(args.save_dir, RESUME_FILE)
     if args.resume and not last.exists():
         raise InputError(f"--resume goes on from {last}, which does not exist")
-    import torch
+    with data_utils.signals_wait():
+        import torch
 
-    import model_utils
+        import model_utils
     model_utils.keep_freed_memory()
     device = model_utils.find_device(args.gpu)
 
@@ -422,7 +426,7 @@ def read_resume_file(path: Path, checkpoint: Path, num_classes: int):
         for row in earlier.history:
             check_types(row, dict(epoch=int, train_loss=float, valid_loss=float,
                                   valid_accuracy=float, seconds=float, saved=int))
-        check_types(run["best"], {"loss": float, "accuracy": float})
+        check_types(run["best"], dict.fromkeys(("loss", "calibrated_loss", "accuracy"), float))
         best = Evaluation(**run["best"])
         if not (torch.is_tensor(best.logits) and best.logits.dtype == torch.float32
                 and best.logits.dim() == 2 and best.logits.shape[1] == num_classes
@@ -674,12 +678,16 @@ class Evaluation(NamedTuple):
     """How a network does on a split."""
 
     loss: float  # mean cross-entropy, in nats
+    calibrated_loss: float  # the same with the temperature that a checkpoint gets
     accuracy: float  # 0..1
     logits: np.ndarray  # float32 (N, C)
 
     def is_better(self, other: "Evaluation") -> bool:
-        """Compare accuracies; between equal ones the lower loss wins."""
-        return (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
+        """Compare accuracies; between equal ones the lower calibrated loss wins.
+
+        The plain one is high where smoothed labels have taught a network to be unsure.
+        """
+        return (self.accuracy, -self.calibrated_loss) > (other.accuracy, -other.calibrated_loss)
 
 
 def evaluate(model, activations, labels: np.ndarray) -> Evaluation:
@@ -690,9 +698,13 @@ def evaluate(model, activations, labels: np.ndarray) -> Evaluation:
     count = len(labels)
     batches = activations.batches(np.arange(count), np.zeros(count, int))
     logits = compute_logits(model, with_bar(batches, count, "judging"), activations.cut)
-    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)).item()
-    logits = logits.numpy()
-    return Evaluation(loss, float((logits.argmax(1) == labels).mean()), logits)
+    targets, loss_of = torch.from_numpy(labels), torch.nn.functional.cross_entropy
+    loss = calibrated = loss_of(logits, targets).item()
+    if math.isfinite(loss):
+        temperature = metrics.fit_temperature(logits.numpy(), labels)
+        calibrated = loss_of(logits / temperature, targets).item()
+    accuracy = (logits.argmax(1) == targets).double().mean().item()
+    return Evaluation(loss, calibrated, accuracy, logits.numpy())
 
 
 # --- What is checked, said and written ------------------------------------------------
@@ -701,7 +713,8 @@ def evaluate(model, activations, labels: np.ndarray) -> Evaluation:
 def draw_demo(save_dir: str, arch: str) -> str:
     """Draw the demo's photographs where they are not there yet; return their folder."""
     import draw_flowers
-    import model_utils
+    with data_utils.signals_wait():
+        import model_utils
     data_dir = str(Path(save_dir, DEMO_FOLDER))
     model_utils.find_architecture(arch)  # a mistyped name need not wait for the drawing
     data_utils.prepare_folder(save_dir, [])

@@ -82,8 +82,9 @@ def test_a_run_that_is_sent_a_signal_goes_on(drawn, finished, tmp_path, number):
     process = start(drawn, folder, CNN)
     while not (folder / "last.pth").exists():
         assert process.poll() is None
-    assert kill(process, number, after=0.01) is not None  # else it was too quick
-    said = folder.with_suffix(".log").read_text()
+    log = folder.with_suffix(".log")
+    assert kill(process, number, 0.01, log) is not None  # else it was too quick
+    said = log.read_text()
     assert "Traceback" not in said
     if number == signal.SIGKILL:
         assert start(drawn, folder, CNN).wait() == 0

@@ -360,10 +360,10 @@ def test_the_learning_rate_rises_and_then_falls_towards_0(steps):
 
 
 def test_the_better_epoch_is_more_accurate_or_else_surer():
-    result = Evaluation(0.5, 0.9, None)
-    assert Evaluation(0.9, 0.91, None).is_better(result)
-    assert Evaluation(0.4, 0.9, None).is_better(result)
-    assert not Evaluation(0.4, 0.89, None).is_better(result) and not result.is_better(result)
+    result = Evaluation(0.5, 0.5, 0.9, None)
+    assert Evaluation(0.9, 0.9, 0.91, None).is_better(result)
+    assert Evaluation(0.9, 0.4, 0.9, None).is_better(result)  # unsure, but for the temperature
+    assert not Evaluation(0.4, 0.4, 0.89, None).is_better(result) and not result.is_better(result)
 
 
 def test_evaluation_is_weighted_by_photograph_not_by_batch(drawn):

@@ -63,7 +63,8 @@ def start(data: Path, folder: Path, options: list[str]) -> subprocess.Popen:
             stdout=log, stderr=log)
 
 
-def kill(process: subprocess.Popen, number: signal.Signals, after: float) -> float | None:
+def kill(process: subprocess.Popen, number: signal.Signals, after: float,
+         log: Path) -> float | None:
     """Send a signal after some seconds; return how long the end took, None if it came before."""
     try:
         code = process.wait(after)
@@ -74,7 +75,7 @@ def kill(process: subprocess.Popen, number: signal.Signals, after: float) -> flo
         code = process.wait(60)
         late = time.perf_counter() - sent
     if code not in (0, *EXIT_CODES[number]):
-        sys.exit(f"a run that was sent {number.name} ended with {code}")
+        sys.exit(f"a run that was sent {number.name} ended with {code}:\n{log.read_text()}")
     return None if code == 0 else late
 
 
@@ -103,7 +104,8 @@ def main() -> None:
                 folder = Path(scratch, f"{name} {i}")
                 for _ in range(1 + (rng.random() < 1 / 3)):
                     number = rng.choice(SIGNALS)
-                    took = kill(start(data, folder, options), number, rng.uniform(0, seconds))
+                    took = kill(start(data, folder, options), number, rng.uniform(0, seconds),
+                                folder.with_suffix(".log"))
                     late[number.name if took is not None else "too late"].append(took or 0)
                 code = start(data, folder, options).wait()
                 same = code == 0 and result_of(folder) == expected
