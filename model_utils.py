@@ -1254,8 +1254,8 @@ def _write(path: str | os.PathLike, entries: dict[str, Any]) -> None:
         try:
             torch.save(entries, file)
         except RuntimeError as error:
-            # Half-way through a file PyTorch covers the disk's error with one of its own.
-            if isinstance(error.__context__, OSError):
+            # Half-way through a file PyTorch covers a full disk or Ctrl-C with an error of its own.
+            if isinstance(error.__context__, (OSError, KeyboardInterrupt)):
                 raise error.__context__ from None
             raise
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -182,6 +183,31 @@ def test_a_full_disk_leaves_the_best_network(run_script, drawn, finished, tmp_pa
     assert f"the best network so far is in {tmp_path / 'checkpoint.pth'} (epoch 1, " in run.err
     assert "go on with" not in run.err and os.listdir(tmp_path) == ["checkpoint.pth"]
     model_utils.load_checkpoint(tmp_path / "checkpoint.pth")
+
+
+def test_ctrl_c_while_a_file_is_written_leaves_the_one_before(finished, tmp_path):
+    path = tmp_path / "checkpoint.pth"
+    shutil.copy(finished / "checkpoint.pth", path)
+    before = path.read_bytes()
+
+    write = data_utils.atomic_write
+    with pytest.MonkeyPatch.context() as patch:
+        @contextmanager
+        def interrupted(name):
+            with write(name) as file:
+                class File:
+                    def write(self, content):
+                        if file.tell() > 10_000:
+                            raise train.Stopped(signal.SIGINT)
+                        return file.write(content)
+
+                    def flush(self):
+                        file.flush()
+                yield File()
+        patch.setattr(model_utils, "atomic_write", interrupted)
+        with pytest.raises(train.Stopped):
+            model_utils.halve(path, path)
+    assert path.read_bytes() == before and len(os.listdir(tmp_path)) == 1
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="takes Linux")
