@@ -9,6 +9,7 @@ call it, such as "fire lily".
 import glob
 import hashlib
 import importlib.util
+import io
 import json
 import math
 import os
@@ -23,10 +24,14 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+    from tarfile import TarFile
 
 T, U = TypeVar("T"), TypeVar("U")
 
@@ -599,6 +604,314 @@ def natural_key(text: str) -> tuple:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], text
 
 
+# --- Known data sets ------------------------------------------------------------------
+
+
+class KnownDataSet(NamedTuple):
+    """A published archive, and how to make a data folder of it.
+
+    `size` (bytes) and `md5` are the publisher's archive's. `read` is given the open archive
+    and the number of photographs, and yields them in batches, each as its path below the
+    data folder and its file's content.
+    """
+
+    url: str
+    size: int
+    md5: str
+    photographs: int
+    read: Callable[..., Iterator[list[tuple[str, bytes]]]]
+
+    @property
+    def archive(self) -> str:
+        """The archive's file name."""
+        return self.url.split("/")[-1]
+
+
+# Seconds that a server may be silent, and bytes that it is asked for at once.
+PATIENCE = 20
+CHUNK = 2**16
+
+# The category of each of Oxford's photographs, from imagelabels.mat: the first photograph of
+# each run of one category (from 1 on), and that category.
+FLOWER_RUNS = (
+    (1, 77), (252, 73), (446, 88), (598, 89), (781, 81), (947, 46), (1143, 74), (1314, 51),
+    (1491, 44), (1584, 82), (1696, 83), (1827, 78), (1964, 80), (2069, 75), (2189, 41),
+    (2316, 43), (2446, 76), (2553, 84), (2639, 58), (2753, 56), (2862, 86), (2920, 60),
+    (3029, 92), (3095, 11), (3182, 65), (3284, 8), (3369, 23), (3460, 30), (3545, 72),
+    (3641, 53), (3734, 37), (3828, 17), (3913, 51), (3994, 12), (4081, 29), (4159, 52),
+    (4244, 18), (4326, 36), (4401, 90), (4481, 71), (4558, 40), (4625, 48), (4696, 55),
+    (4767, 85), (4829, 91), (4897, 20), (4953, 47), (5020, 59), (5087, 2), (5147, 5),
+    (5212, 28), (5278, 70), (5340, 22), (5399, 54), (5460, 87), (5523, 66), (5584, 32),
+    (5629, 4), (5685, 42), (5744, 13), (5793, 38), (5849, 63), (5903, 68), (5957, 69),
+    (6011, 93), (6049, 14), (6097, 64), (6149, 19), (6198, 49), (6247, 61), (6297, 50),
+    (6346, 15), (6395, 9), (6441, 33), (6487, 26), (6528, 50), (6571, 25), (6612, 3),
+    (6652, 16), (6693, 79), (6734, 1), (6774, 21), (6814, 24), (6850, 27), (6890, 31),
+    (6929, 34), (6969, 35), (7007, 39), (7046, 67), (7086, 10), (7123, 45), (7162, 6),
+    (7200, 7), (7234, 57), (7268, 62), (7284, 89), (7285, 37), (7299, 90), (7301, 85),
+    (7302, 93), (7304, 94), (7466, 95), (7594, 96), (7685, 97), (7751, 98), (7833, 99),
+    (7893, 100), (7942, 101), (8000, 102), (8048, 24), (8054, 91), (8062, 99), (8065, 31),
+    (8078, 67), (8080, 39), (8082, 88), (8084, 35), (8089, 71), (8090, 10), (8098, 45),
+    (8099, 7), (8105, 6), (8112, 93), (8118, 57), (8151, 62)
+)
+
+# In the order of the labels, from 0 on (batches.meta.txt).
+CIFAR10_CATEGORIES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+
+
+def has_train(data_dir: str | os.PathLike) -> bool:
+    """Tell whether there is a data folder with photographs to train on, by its folder train."""
+    return os.path.isdir(data_dir) and any(
+        entry.name.lower() in SPLIT_FOLDERS["train"] and os.path.isdir(entry.path)
+        for entry in _scan(data_dir))
+
+
+def download(name: str, data_dir: str | os.PathLike,
+             progress: Callable[..., Iterator] = lambda batches, *_: batches) -> None:
+    """Put a known data set into a folder without photographs, as train, valid and test.
+
+    Its archive is fetched where it does not lie in the folder, and stays there. Whatever
+    interrupts this, the same call goes on behind what has been fetched; train appears last,
+    when all is there.
+
+    Args:
+        name: of `KNOWN_DATA_SETS`.
+        data_dir: is made where it does not exist.
+        progress: is given batches, the sum of their lengths, a word for them, what their
+            lengths count and how much of it was there before; passes the batches on.
+
+    Raises:
+        InputError: the folder cannot be used, the archive cannot be had or is another one.
+        RunError: the disk is full.
+    """
+    known, data_dir = KNOWN_DATA_SETS[name], Path(data_dir)
+    archive, unpacked = data_dir / known.archive, data_dir / f".{name}.unpacked"
+    prepare_folder(data_dir, [])
+    with hold(data_dir, []):
+        try:
+            if not (unpacked / "train").exists():  # else it was killed while these were moved
+                _require_no_photographs(data_dir)
+                if os.path.lexists(archive):
+                    _require_md5(archive, known)
+                else:
+                    _fetch(known, archive, progress)
+                _unpack(known, archive, unpacked, progress)
+            for split in ("test", "valid", "train"):
+                if (unpacked / split).exists():
+                    os.replace(unpacked / split, data_dir / split)
+            unpacked.rmdir()
+        except OSError as error:
+            raise RunError(f"{name} cannot be written into {data_dir}: "
+                           f"{error.strerror or error}; with room there, the same command goes "
+                           "on") from error
+
+
+def _require_no_photographs(data_dir: Path) -> None:
+    found, _ = _find_splits(data_dir, ())
+    if any(any(by_category.values()) for by_category in found.values()):
+        raise InputError(f"{data_dir} has photographs, but no folder train; a data set is "
+                         "downloaded into a folder of its own")
+
+
+def _require_md5(archive: Path, known: KnownDataSet) -> None:
+    if not archive.is_file():
+        raise InputError(f"{archive} is no file, where the archive {known.url} would lie")
+    md5 = hashlib.md5(usedforsecurity=False)
+    try:
+        with open(archive, "rb") as file:
+            while chunk := file.read(2**20):
+                md5.update(chunk)
+    except OSError as error:
+        raise InputError(f"{archive} cannot be read: {error.strerror}") from None
+    if md5.hexdigest() != known.md5:
+        raise InputError(f"{archive} is damaged or another file (its md5 is {md5.hexdigest()}, not "
+                         f"{known.md5}); move it away, and the same command fetches {known.url}")
+
+
+def _fetch(known: KnownDataSet, archive: Path, progress: Callable[..., Iterator]) -> None:
+    """Fetch an archive and verify it, going on behind what an earlier attempt left."""
+    part = archive.with_name(archive.name + ".part")
+    done = part.stat().st_size if part.exists() else 0
+    if done != known.size:  # else the last attempt was killed before it could verify
+        response, done = _ask(known, archive, done if done < known.size else 0)
+        with response, open(part, "ab" if done else "wb") as file:
+            for chunk in progress(_receive(response, known, archive, done), known.size,
+                                  "fetching", "B", done):
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+    try:
+        _require_md5(part, known)
+    except InputError:
+        part.unlink()  # nothing to go on from
+        raise _out_of_reach(known, archive, "what was fetched has another checksum, and was "
+                            "removed") from None
+    os.replace(part, archive)
+
+
+def _ask(known: KnownDataSet, archive: Path, done: int) -> tuple["HTTPResponse", int]:
+    """Ask for the bytes of an archive behind the first ones; where that fails, for all.
+
+    Returns:
+        The response, and how many bytes are before what it holds: `done` or 0.
+    """
+    # Imported here, as it takes longer than all else that predict.py needs of this module.
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+    request = Request(known.url, headers={"Range": f"bytes={done}-"} if done else {})
+    try:
+        response = urlopen(request, timeout=PATIENCE)
+    except HTTPError as error:
+        error.close()
+        if error.code == 416 and done:  # the server's file ends before that
+            return _ask(known, archive, 0)
+        raise _out_of_reach(known, archive, error) from error
+    except (OSError, HTTPException) as error:
+        raise _out_of_reach(known, archive, error) from error
+    if response.status == 206:
+        wanted = f"bytes {done}-{known.size - 1}/{known.size}"
+        if done and response.headers["Content-Range"] == wanted:
+            return response, done
+        response.close()  # a part of something else
+        if done:
+            return _ask(known, archive, 0)
+    size = response.headers["Content-Length"]
+    if response.status != 200 or size not in (None, str(known.size)):
+        response.close()
+        raise _out_of_reach(known, archive, f"status {response.status}, {size} bytes instead of "
+                            f"{known.size}")
+    return response, 0
+
+
+def _receive(response: "HTTPResponse", known: KnownDataSet, archive: Path,
+             done: int) -> Iterator[bytes]:
+    """Yield the bytes of an archive behind the first ones as they come."""
+    from http.client import HTTPException
+    while done < known.size:
+        try:  # only around the network: what the caller does with the bytes is another matter
+            chunk = response.read1(min(CHUNK, known.size - done))
+        except (OSError, HTTPException) as error:
+            raise _out_of_reach(known, archive, error) from error
+        if not chunk:
+            raise _out_of_reach(known, archive, f"it broke off after {done} of {known.size} bytes")
+        done += len(chunk)
+        yield chunk
+
+
+def _out_of_reach(known: KnownDataSet, archive: Path, why: object) -> InputError:
+    return InputError(f"{known.url} cannot be had ({why}); try the same command again, which goes "
+                      f"on behind what was fetched, or put {archive.name} into {archive.parent} by "
+                      "hand")
+
+
+def _unpack(known: KnownDataSet, archive: Path, unpacked: Path,
+            progress: Callable[..., Iterator]) -> None:
+    """Write the photographs of a verified archive into a folder that appears when it is whole."""
+    import tarfile
+    half = unpacked.with_suffix(".half")
+    for leftover in (half, unpacked):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        with tarfile.open(archive, "r|gz") as tar:
+            for batch in progress(known.read(tar, known.photographs), known.photographs,
+                                  "unpacking"):
+                for path, content in batch:
+                    place = half / path
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.write_bytes(content)
+        if hasattr(os, "sync"):  # a folder that outlives a power cut shall not be of empty files
+            os.sync()
+        os.replace(half, unpacked)
+    except tarfile.TarError as error:
+        raise InputError(f"{archive} cannot be unpacked: {error}") from error
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+
+
+def _read_members(tar: "TarFile", wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and content of each wanted file of an archive, in the archive's order.
+
+    Names from the archive never become paths here. One with links, devices or paths that
+    lead out of its folder is refused all the same: it is not what it seems to be.
+    """
+    missing = set(wanted)
+    for member in tar:
+        if (not (member.isfile() or member.isdir()) or member.name.startswith("/")
+                or ".." in member.name.split("/")):
+            raise InputError(f"{tar.name} is not unpacked: {member.name!r} in it is a link, a "
+                             "device or a path out of the folder")
+        name = member.name.removeprefix("./")
+        if member.isfile() and name in missing:
+            missing.remove(name)
+            yield name, tar.extractfile(member).read()
+    if missing:
+        raise InputError(f"{tar.name} lacks {len(missing)} files, among them {min(missing)}")
+
+
+def _deal(by_category: dict[str, list[str]], tenths: Sequence[str], rest: str) -> dict[str, str]:
+    """Give a tenth of each category's files to each of some splits, and the rest to another.
+
+    The files are ranked by `_tenth`, so that it is the same on every machine. Ranks, unlike
+    `_carve`'s values, make the tenths exact: of a set that does not grow, no category shall
+    be missing in a split by chance.
+
+    Returns:
+        For each file its path, <split>/<category>/<file>.
+    """
+    paths = {}
+    for category, files in by_category.items():
+        tenth = (len(files) + 5) // 10
+        for rank, file in enumerate(sorted(files, key=partial(_tenth, category))):
+            split = tenths[rank // tenth] if rank < tenth * len(tenths) else rest
+            paths[file] = f"{split}/{category}/{file}"
+    return paths
+
+
+def _read_flowers(tar: "TarFile", count: int) -> Iterator[list[tuple[str, bytes]]]:
+    """Read Oxford's photographs: a tenth of each category is valid, a tenth test."""
+    firsts, categories = zip(*FLOWER_RUNS)
+    by_category: dict[str, list[str]] = {}
+    labels = np.repeat(categories, np.diff([*firsts, count + 1])).tolist()
+    for number, category in enumerate(labels, start=1):
+        by_category.setdefault(str(category), []).append(f"image_{number:05}.jpg")
+    paths = _deal(by_category, ["valid", "test"], "train")
+    for name, content in _read_members(tar, [f"jpg/{file}" for file in paths]):
+        yield [(paths[name.removeprefix("jpg/")], content)]
+
+
+def _read_cifar10(tar: "TarFile", _: int) -> Iterator[list[tuple[str, bytes]]]:
+    """Read CIFAR-10's pictures as PNG: a tenth of each category of its training split is valid.
+
+    Its files are records of a label and 32 x 32 pixels, first all red ones, then green and
+    blue, row by row (https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version").
+    """
+    train = [f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)]
+    test = ["cifar-10-batches-bin/test_batch.bin"]
+    content = dict(_read_members(tar, train + test))
+    for split, names, tenths in (("train", train, ["valid"]), ("test", test, [])):
+        records = np.frombuffer(b"".join(content[name] for name in names), np.uint8)
+        labels, pixels = np.split(records.reshape(-1, 1 + 3 * 32 * 32), [1], axis=1)
+        files = [f"{split}_{number:05}.png" for number in range(1, len(labels) + 1)]
+        by_category: dict[str, list[str]] = {category: [] for category in CIFAR10_CATEGORIES}
+        for file, label in zip(files, labels[:, 0]):
+            by_category[CIFAR10_CATEGORIES[label]].append(file)
+        paths = _deal(by_category, tenths, split)
+        for file, image in zip(files, pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)):
+            png = io.BytesIO()
+            Image.fromarray(image).save(png, "PNG")
+            yield [(paths[file], png.getvalue())]
+
+
+# Nilsback & Zisserman 2008, and Krizhevsky 2009; the checksums are the publishers'.
+KNOWN_DATA_SETS = {
+    "flowers": KnownDataSet("https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz",
+                            344_862_509, "52808999861908f626f3c1f4e79d11fa", 8189, _read_flowers),
+    "cifar10": KnownDataSet("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+                            170_052_171, "c32a1d4ab5d03f1284b67883e8d87530", 60_000,
+                            _read_cifar10),
+}
+
+
 # --- Names ----------------------------------------------------------------------------
 
 
@@ -704,7 +1017,7 @@ def hold(folder: str | os.PathLike, files: Iterable[str]) -> Iterator[None]:
     path = Path(folder, ".train.lock")
     with open(path, "w") as file:
         busy = InputError(f"another train.py is at work in {folder}; wait for its end, or give "
-                          "another --save_dir")
+                          "another folder")
         try:
             import fcntl
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

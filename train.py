@@ -1,6 +1,7 @@
 """Train a network to name flowers from a folder of photographs.
 
     python train.py flowers --gpu
+    python train.py flowers --download flowers
     python train.py flowers --resume
     python train.py --demo
 """
@@ -104,6 +105,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                              "missing of valid and test is carved from the rest")
     parser.add_argument("--demo", action="store_true",
                         help=f"draw a small data set into SAVE_DIR/{DEMO_FOLDER} and train on it")
+    parser.add_argument("--download", choices=tuple(data_utils.KNOWN_DATA_SETS),
+                        help="put this data set into DATA_DIR first, where that has no train yet: "
+                             "Oxford 102 Flowers (345 MB) or CIFAR-10 (170 MB)")
     parser.add_argument("--resume", action="store_true",
                         help=f"go on from SAVE_DIR/{RESUME_FILE}, with the settings of that run; a "
                              "higher --epochs extends it")
@@ -158,6 +162,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     if args.demo == (args.data_dir is not None):
         parser.error("--demo draws its own photographs: leave DATA_DIR out" if args.demo else
                      "DATA_DIR is missing: the folder of photographs (or try --demo)")
+    if args.demo and args.download:
+        parser.error("--demo draws its own photographs: leave --download out")
     for flag, (lowest, highest) in LIMITS.items():
         value = getattr(args, flag)
         if value is not None and not lowest <= value <= highest:
@@ -211,6 +217,8 @@ def run(args: argparse.Namespace, outcome: "Outcome") -> int:
     data_dir = args.data_dir
     if args.demo:
         data_dir = draw_demo(args.save_dir, args.arch or DEFAULT_ARCH)
+    if args.download and not data_utils.has_train(data_dir):
+        download(args)
     data = data_utils.find_data(data_dir)
     data_utils.find_names(data.categories, data_dir, args.category_names)
     if args.check_data:
@@ -727,6 +735,21 @@ def draw_demo(save_dir: str, arch: str) -> str:
     return data_dir
 
 
+def download(args: argparse.Namespace) -> None:
+    """Put a known data set into DATA_DIR; what is mistyped need not wait for that."""
+    if args.category_names:
+        data_utils.load_names(args.category_names)
+    if not args.check_data:
+        with data_utils.signals_wait():
+            import model_utils
+        model_utils.find_architecture(args.arch or DEFAULT_ARCH)
+        data_utils.prepare_folder(args.save_dir, [*RUN_FILES, RESUME_FILE])
+    known = data_utils.KNOWN_DATA_SETS[args.download]
+    say(f"putting {args.download} into {args.data_dir}, from {known.archive} if it lies there, else "
+        f"from {known.url}")
+    data_utils.download(args.download, args.data_dir, with_bar)
+
+
 def tell(*lines: str) -> None:
     """Print results on stdout.
 
@@ -823,9 +846,11 @@ def describe_device(device, wanted: bool) -> Iterator[str]:
         yield f"hint: an accelerator ({torch.accelerator.current_accelerator()}) is idle; try --gpu"
 
 
-def with_bar(batches: Iterable, total: int, description: str) -> Iterator:
-    """Show progress in photographs while the batches pass, on a terminal only."""
-    with tqdm(total=total, desc=description, unit=" photos", leave=False, disable=None) as bar:
+def with_bar(batches: Iterable, total: int, description: str, unit: str = " photos",
+             done: int = 0) -> Iterator:
+    """Show progress in photographs or bytes ("B") while the batches pass, on a terminal only."""
+    with tqdm(total=total, desc=description, unit=unit, unit_scale=unit == "B", initial=done,
+              leave=False, disable=None) as bar:
         for batch in batches:
             yield batch
             bar.update(len(batch))
