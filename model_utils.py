@@ -40,6 +40,7 @@ from data_utils import (
     InputError,
     KEEP,
     LARGEST_CROP,
+    SMALLEST_CROP,
     Preprocessing,
     atomic_write,
     is_out_of_memory,
@@ -436,7 +437,7 @@ class Classifier(nn.Module):
 
 def new_model(arch: str, num_classes: int, image_size: int | None = None,
               hidden_units: Sequence[int] = (), weights: str | None = None,
-              ) -> tuple[Classifier, Preprocessing, str | None]:
+              side: int | None = None) -> tuple[Classifier, Preprocessing, str | None]:
     """Build a network for training; return it, its preprocessing and its weights' source.
 
     Args:
@@ -446,6 +447,7 @@ def new_model(arch: str, num_classes: int, image_size: int | None = None,
         hidden_units: width of each hidden layer of the head.
         weights: "none" to start from scratch, or the path of a state dict or checkpoint;
             default: ImageNet weights where the architecture has them, else from scratch.
+        side: short side of the photographs in pixels; networks of no fixed size see no more.
 
     Returns:
         The network, its preprocessing, and where its weights are from (None: from scratch).
@@ -455,8 +457,12 @@ def new_model(arch: str, num_classes: int, image_size: int | None = None,
     """
     spec = find_architecture(arch)
     preprocessing = spec.preprocessing
+    if image_size is None and side is not None and spec.imagenet is None:
+        image_size = max(min(side, preprocessing.crop), SMALLEST_CROP)
     if image_size is not None:
         resize = round(image_size * preprocessing.resize / preprocessing.crop)
+        if side is not None and spec.imagenet is None:  # nothing is enlarged just to be cropped
+            resize = min(resize, max(side, image_size))
         preprocessing = preprocessing._replace(resize=resize, crop=image_size)
     body, source = spec.build(), None
     if weights not in (None, "none"):
@@ -684,6 +690,11 @@ class Activations:
         self.views, self.seed, self.workers, self.progress = views, seed, workers, progress
         self.filled = np.zeros((views, len(paths)), bool)
         self.file: Path | None = None
+        # Pictures that need no resizing: their pixels (N, S, S, 3), once they are read
+        side = preprocessing.crop
+        self.small = (not cut and preprocessing.resize == side
+                      and len(paths) * side * side * 3 <= self.MEMORY)
+        self.pixels: torch.Tensor | None = None
         # (views, N, H, W, C), or without H and W, and in words where that is
         self.kept, self.place = self._make_room(folder, data) if cut else (None, "nowhere")
 
@@ -754,6 +765,9 @@ class Activations:
         Raises:
             ImageError: a photograph cannot be read.
         """
+        if self.small:
+            yield from self._small_batches(photographs, views, batch_size)
+            return
         if self.kept is None:
             yield from self._computed(photographs, views, batch_size)
             return
@@ -765,6 +779,28 @@ class Activations:
             rows = self.kept[torch.from_numpy(views[part]), torch.from_numpy(photographs[part])]
             rows = rows.to(self.model.mean.device)
             yield rows.permute(0, 3, 1, 2) if rows.dim() == 4 else rows
+
+    def _small_batches(self, photographs: np.ndarray, views: np.ndarray,
+                       batch_size: int) -> Iterator[torch.Tensor]:
+        """Yield small pictures, read once; views of them are shifted and mirrored."""
+        count = len(self.paths)
+        if self.pixels is None:
+            side = self.preprocessing.crop
+            self.pixels = torch.empty(count, side, side, 3, dtype=torch.uint8)
+            images = load_batches(self.paths, self.preprocessing, self.workers)
+            for i, batch in enumerate(images):
+                start = i * EVALUATION_BATCH
+                self.pixels[start:start + len(batch)] = torch.from_numpy(batch)
+            self.pixels = self.pixels.to(self.model.mean.device)
+        numbers = np.full((len(views), 3), 0.5)  # no shift, no mirror
+        for view in np.unique(views[views > 0]):
+            chosen = views == view
+            numbers[chosen] = np.random.default_rng((self.seed, view)).random(
+                (count, 3))[photographs[chosen]]
+        for start in range(0, len(photographs), batch_size):
+            part = slice(start, start + batch_size)
+            images = self.pixels[torch.from_numpy(photographs[part]).to(self.pixels.device)]
+            yield shift(images, numbers[part]) if views[part].any() else images
 
     def _fill(self, photographs: np.ndarray, views: np.ndarray) -> None:
         batches = self._computed(photographs, views, EVALUATION_BATCH)
@@ -899,6 +935,25 @@ def familiarity(logits: torch.Tensor, patterns: torch.Tensor) -> torch.Tensor:
     # Row by row: a matrix product may round otherwise in another company.
     return torch.stack([(patterns * row).sum(1).max() for row in centred]) if len(centred) else (
         torch.empty(0))
+
+
+def shift(images: torch.Tensor, numbers: np.ndarray) -> torch.Tensor:
+    """Shift pictures (N, S, S, 3) by up to an eighth of their side and mirror some of them.
+
+    `numbers` (N, 3), 0..1, say for each how far down, how far to the right, and whether. What
+    comes in at an edge is the picture, mirrored.
+    """
+    side = images.shape[1]
+    most = side // 8
+    pixels = torch.arange(side)
+    shifts = torch.from_numpy(np.floor(numbers[:, :2] * (2 * most + 1)).astype(np.int64)) - most
+    rows, columns = ((pixels + shifts[:, i:i + 1]).abs() for i in (0, 1))
+    rows, columns = ((side - 1 - (side - 1 - place).abs()).to(images.device)
+                     for place in (rows, columns))
+    mirrored = torch.from_numpy(numbers[:, 2:] < 0.5).to(images.device)
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    which = torch.arange(len(images), device=images.device).view(-1, 1, 1)
+    return images[which, rows[:, :, None], columns[:, None, :]]
 
 
 def mirror(maps: torch.Tensor, which: np.ndarray) -> torch.Tensor:

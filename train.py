@@ -58,7 +58,7 @@ SETTINGS: dict[str, Any] = {
     "arch": DEFAULT_ARCH, "weights": None, "hidden_units": [], "tune": None, "epochs": None,
     "lr": None, "batch_size": None, "image_size": None, "seed": 0}
 LIMITS = {"epochs": (0, 10**6), "batch_size": (1, 10**6),
-          "image_size": (32, data_utils.LARGEST_CROP), "seed": (0, 2**63 - 1), "workers": (1, 1024)}
+          "image_size": (data_utils.SMALLEST_CROP, data_utils.LARGEST_CROP), "seed": (0, 2**63 - 1), "workers": (1, 1024)}
 HIGHEST_LR = 100
 
 
@@ -256,7 +256,8 @@ def train(args: argparse.Namespace, data: DataSet, data_dir: str, outcome: "Outc
         torch.manual_seed(settings["seed"])
         model, preprocessing, source = model_utils.new_model(
             settings["arch"], len(data.categories), settings["image_size"],
-            settings["hidden_units"], settings["weights"])
+            settings["hidden_units"], settings["weights"],
+            data_utils.typical_side(data.splits["train"].paths))
         model.to(device)
         settings = settle(settings, model, preprocessing.crop, pretrained=source is not None)
     outcome.batch_size = settings["batch_size"]

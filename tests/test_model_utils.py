@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
@@ -64,6 +65,48 @@ def test_every_network_takes_pixels_of_its_size(arch, image_size):
     side = image_size or model_utils.OWN_ARCHITECTURES[arch].preprocessing.crop
     assert preprocessing.crop == side <= preprocessing.resize
     assert model.eval()(images(3, side)).shape == (3, 7)
+
+
+@pytest.mark.parametrize("side, given, expected", [
+    (32, None, (32, 32)), (40, None, (40, 40)), (20, None, (32, 32)), (64, None, (64, 64)),
+    (68, None, (68, 64)), (500, None, (71, 64)), (32, 32, (32, 32)), (500, 32, (36, 32)),
+    (32, 64, (64, 64)), (None, None, (71, 64))])
+def test_small_pictures_are_not_enlarged_for_a_network_of_any_size(side, given, expected):
+    preprocessing = model_utils.new_model("cnn", 2, given, side=side)[1]
+    assert (preprocessing.resize, preprocessing.crop) == expected
+    assert model_utils.new_model("efficientnet_lite0", 2, weights="none", side=side)[1].crop == 224
+
+
+def test_shifting_is_cropping_of_the_mirrored_surroundings():
+    batch = images(9, 16)
+    numbers = np.random.default_rng(0).random((9, 3))
+    numbers[0] = 0.5
+    shifted = model_utils.shift(batch, numbers)
+    assert (shifted[0] == batch[0]).all() and shifted.dtype == torch.uint8
+    for image, (down, right, mirrored), result in zip(batch.numpy(), numbers, shifted.numpy()):
+        wide = np.pad(image, ((2, 2), (2, 2), (0, 0)), "reflect")
+        top, left = int(down * 5), int(right * 5)
+        expected = wide[top:top + 16, left:left + 16]
+        assert (result == (expected[:, ::-1] if mirrored < 0.5 else expected)).all()
+
+
+def test_small_pictures_are_read_once(tmp_path, monkeypatch):
+    paths = []
+    for i in range(11):
+        paths.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray(images(1, 32, seed=i)[0].numpy()).save(paths[-1])
+    model, preprocessing, _ = model_utils.new_model("cnn", 2, side=32)
+    activations = model_utils.Activations(model, 0, paths, preprocessing, views=5, seed=3)
+    order = np.random.default_rng(0).permutation(11)
+    plain = torch.cat(list(activations.batches(order, np.zeros(11, int), 4)))
+    assert (plain == torch.cat([images(1, 32, seed=int(i)) for i in order])).all()
+    monkeypatch.setattr(model_utils, "load_batches", None)
+    first, again, other = (torch.cat(list(activations.batches(order, np.full(11, view), size)))
+                           for view, size in ((1, 4), (1, 11), (2, 4)))
+    assert (first == again).all() and (first != plain).any() and (first != other).any()
+    # A view of a photograph is the same in whatever order it comes.
+    sorted_first = torch.cat(list(activations.batches(np.arange(11), np.full(11, 1), 4)))
+    assert (sorted_first[torch.from_numpy(order)] == first).all()
 
 
 def test_damaged_imagenet_weights_are_refused(tmp_path, monkeypatch):

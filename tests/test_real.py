@@ -2,11 +2,15 @@
 
 import csv
 import json
+import re
 
 import torch
 
 import data_utils
 import model_utils
+from conftest import ROOT
+
+NETWORK = ROOT / "assets" / "flowers102.pth"
 
 
 def test_the_solved_head_names_real_flowers(run_script, real_data, tmp_path):
@@ -31,3 +35,15 @@ def test_the_solved_head_names_real_flowers(run_script, real_data, tmp_path):
     named = model_utils.predict(model, batches).argmax(1).tolist()
     plain = sum(info["categories"][i] == path.split("/")[-2] for i, path in zip(named, photos))
     assert abs(plain - right) <= len(photos) / 100
+
+
+def test_the_network_that_comes_along_names_real_flowers(run_script, real_data):
+    run = run_script("predict", real_data / "valid", NETWORK, "--score", "--format", "csv")
+    right, count = map(int, re.search(r"\((\d+) of (\d+)\)", run.err).groups())
+    assert right / count >= 0.985
+
+
+def test_the_network_that_comes_along_is_small_and_loads(run_script):
+    assert NETWORK.stat().st_size <= 8_000_000
+    run = run_script("predict", "--info", NETWORK)
+    assert run.code == 0 and "categories: 102" in run.out and "valid accuracy: 99.14%" in run.out
