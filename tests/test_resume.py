@@ -48,11 +48,14 @@ def copied(finished, tmp_path):
 # --- Going on -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [
-    CNN, TAIL, [*TAIL, "--tune", "all", "--hidden_units", "8"]], ids=["cnn", "tail", "all"])
+@pytest.mark.parametrize("case, options", [
+    ("cnn", CNN), ("tail", TAIL), ("activations in a file", TAIL),
+    ("all", [*TAIL, "--tune", "all", "--hidden_units", "8", "--epochs", "1"])])
 def test_a_run_that_goes_on_is_the_run_left_in_peace(run_script, drawn, tmp_path, monkeypatch,
-                                                     options):
+                                                     case, options):
     """It is killed between its two files, after both, and after the last epoch."""
+    if case == "activations in a file":
+        monkeypatch.setattr(model_utils.Activations, "MEMORY", 0)
     assert run_script("train", drawn, *options, "--save_dir", tmp_path / "peace").code == 0
     save, judge = model_utils.save_training, train.judge_checkpoint
     moments = iter(["before", "after"])
@@ -72,13 +75,16 @@ def test_a_run_that_goes_on_is_the_run_left_in_peace(run_script, drawn, tmp_path
         with pytest.raises(Killed):
             run_script("train", drawn, *options, "--save_dir", folder, *resume)
     monkeypatch.setattr(train, "judge_checkpoint", judge)
+    kept = [name for name in os.listdir(folder) if name.startswith(".activations.")]
+    assert len(kept) == (4 if case == "activations in a file" else 0)
     # The settings are in the file.
     assert run_script("train", drawn, "--save_dir", folder, "--resume").code == 0
     assert result_of(folder) == result_of(tmp_path / "peace")
+    assert not [name for name in os.listdir(folder) if name.startswith(".activations.")]
 
 
 @pytest.mark.parametrize("number", EXIT_CODES, ids=lambda number: number.name)
-def test_a_run_that_is_sent_a_signal_goes_on(drawn, finished, tmp_path, number):
+def test_a_run_that_is_sent_a_signal_goes_on(run_script, drawn, finished, tmp_path, number):
     folder = tmp_path / "run"
     process = start(drawn, folder, CNN)
     while not (folder / "last.pth").exists():
@@ -88,14 +94,14 @@ def test_a_run_that_is_sent_a_signal_goes_on(drawn, finished, tmp_path, number):
     said = log.read_text()
     assert "Traceback" not in said
     if number == signal.SIGKILL:
-        assert start(drawn, folder, CNN).wait() == 0
+        assert run_script("train", drawn, "--save_dir", folder, "--resume").code == 0
     else:
         assert "train.py: stopped by " in said
         *_, best, following = said.splitlines()
         assert best.startswith(f"the best network so far is in {folder}/checkpoint.pth (epoch ")
         command = shlex.split(following.removeprefix("go on with: "))
-        assert command[0] == "python" and command[-1] == "--resume"
-        subprocess.run([sys.executable, *command[1:]], check=True, capture_output=True)
+        assert command[0] == "python" and command[1].endswith("train.py")
+        assert command[-1] == "--resume" and run_script("train", *command[2:]).code == 0
     assert result_of(folder) == result_of(finished)
 
 
@@ -211,12 +217,14 @@ def test_ctrl_c_while_a_file_is_written_leaves_the_one_before(finished, tmp_path
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="takes Linux")
-def test_full_and_closed_outputs_are_one_sentence(drawn, tmp_path):
+def test_full_and_closed_outputs_are_one_sentence(run_script, drawn, tmp_path, monkeypatch):
     command = [sys.executable, ROOT / "train.py", drawn, *CNN, "--save_dir", tmp_path]
     with open("/dev/full", "w") as full:
-        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert run.returncode == 1 and "Traceback" not in run.stderr
-    assert "standard output cannot be written: No space left on device" in run.stderr
+        monkeypatch.setattr(sys, "stdout", full)
+        run = run_script(*map(str, ["train", *command[2:]]))
+        monkeypatch.undo()
+    assert run.code == 1
+    assert "standard output cannot be written: No space left on device" in run.err
     read, write = os.pipe()
     os.close(read)
     run = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
