@@ -57,7 +57,11 @@ def is_exported(path: str | os.PathLike) -> bool:
 
 def seal(content: bytes) -> bytes:
     """Append a checksum to an ONNX file, which has none of its own, as one more metadata entry."""
-    return content + SEAL + hashlib.sha256(content).hexdigest().encode()
+    return content + SEAL + _checksum(content)
+
+
+def _checksum(content: bytes | memoryview) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _read_sealed(path: str | os.PathLike) -> bytes:
@@ -79,7 +83,7 @@ def _read_sealed(path: str | os.PathLike) -> bytes:
             content = file.read()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    if seal(content[:start]) != content:
+    if _checksum(memoryview(content)[:start]) != content[-DIGITS:]:
         raise broken
     return content
 
@@ -99,10 +103,13 @@ def load(path: str | os.PathLike) -> tuple[Callable[[np.ndarray], Prediction], d
         session = _start(content)
         info = _read_metadata(session)
         _check_form(session, info["preprocessing"].crop, len(info["categories"]))
-    except (InputError, MemoryError):
+    except MemoryError:
         raise
     except Exception as error:  # ONNX Runtime and hostile metadata raise almost anything
         raise InputError(f"{path} is damaged: its parts do not fit together") from error
+    if info["format_version"] != FORMAT_VERSION:
+        raise InputError(f"{path} was written by another version of this project (format "
+                         f"{info['format_version']}, here {FORMAT_VERSION}); export it again")
 
     def predict(image: np.ndarray) -> Prediction:
         try:
@@ -154,7 +161,6 @@ def _read_metadata(session) -> dict[str, Any]:
     """Read what a network's file says of it, and see that it can be.
 
     Raises:
-        InputError: it is of another version.
         KeyError, RecursionError, TypeError, ValueError: it cannot be.
     """
     texts = session.get_modelmeta().custom_metadata_map
@@ -162,10 +168,6 @@ def _read_metadata(session) -> dict[str, Any]:
         raise ValueError("too much metadata")
     info = {key: json.loads(texts[key]) for key in ENTRIES}
     check_types(info, {"format_version": int, "arch": str, "calibration": dict})
-    if info["format_version"] != FORMAT_VERSION:
-        raise InputError("the exported network was written by another version of this project "
-                         f"(format {info['format_version']}, here {FORMAT_VERSION}); export the "
-                         "checkpoint again")
     check_history(info)
     calibration = info["calibration"]
     check_types(calibration, {"temperature": float, "quantiles": list})
