@@ -1390,6 +1390,9 @@ def _try(model: Classifier, crop: int) -> None:
 
 # --- Export ---------------------------------------------------------------------------
 
+# Bytes of weights: protobuf takes no more than 2 GiB, and layers and names need some.
+LARGEST_EXPORT = 2 * 2**30 - 2**25
+
 
 class _Exported(nn.Module):
     """A network from pixels to what an application asks for, many photographs at once.
@@ -1416,37 +1419,50 @@ def export(path: str | os.PathLike, checkpoint: str | os.PathLike) -> None:
     """
     import onnx
     model, info = load_checkpoint(checkpoint, precision=torch.float32)
-    crop, calibration = info["preprocessing"].crop, info["calibration"]
-    whole = _Exported(model, calibration.patterns).eval()
-    images = torch.zeros(2, crop, crop, 3, dtype=torch.uint8)  # with one N would count as fixed
+    calibration = info["calibration"]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what the exporter itself does
-            proto = torch.onnx.export(
-                whole, (images,), input_names=[onnx_utils.IMAGES],
-                output_names=[onnx_utils.PROBABILITIES, onnx_utils.FAMILIARITY],
-                dynamic_shapes={"images": {0: torch.export.Dim("N")}}, opset_version=18,
-                dynamo=True, external_data=False, verbose=False).model_proto
-        # Each layer tells where in whose folders its source lies.
-        for part in (*proto.graph.node, *proto.graph.value_info):
-            part.ClearField("doc_string")
-            part.ClearField("metadata_props")
-        entries = {
-            **info,
-            "format_version": onnx_utils.FORMAT_VERSION,
-            "preprocessing": info["preprocessing"]._asdict(),
-            "calibration": {"temperature": calibration.temperature,
-                            "quantiles": calibration.quantiles.tolist()},
-            "figures": {key: info["figures"][key] for key in FIGURES},
-        }
-        onnx.helper.set_model_props(proto, {key: json.dumps(entries[key])
-                                            for key in onnx_utils.ENTRIES})
-        content = onnx_utils.seal(proto.SerializeToString())
-    except (torch.onnx.OnnxExporterError, ValueError) as error:  # no such layer, or over 2 GiB
+        network = _to_onnx(_Exported(model, calibration.patterns), info["preprocessing"].crop)
+    except (torch.onnx.errors.OnnxExporterError, ValueError) as error:
         raise InputError(f"{checkpoint} cannot be exported: its network, {info['arch']}, does "
                          "not fit into an ONNX file") from error
+    entries = {
+        **info,
+        "format_version": onnx_utils.FORMAT_VERSION,
+        "preprocessing": info["preprocessing"]._asdict(),
+        "calibration": {"temperature": calibration.temperature,
+                        "quantiles": calibration.quantiles.tolist()},
+        "figures": {key: info["figures"][key] for key in FIGURES},
+    }
+    onnx.helper.set_model_props(network, {key: json.dumps(entries[key])
+                                          for key in onnx_utils.ENTRIES})
     with atomic_write(path) as file:
-        file.write(content)
+        file.write(onnx_utils.seal(network.SerializeToString()))
+
+
+def _to_onnx(exported: _Exported, crop: int):
+    """Turn a network into an onnx.ModelProto of the form that `onnx_utils` describes.
+
+    Raises:
+        torch.onnx.errors.OnnxExporterError: ONNX has no such layers.
+        ValueError: it is too large.
+    """
+    if sum(value.nbytes for value in exported.state_dict().values()) > LARGEST_EXPORT:
+        raise ValueError("too many weights")
+    for module in exported.modules():
+        if getattr(module, "inplace", False):  # changed parts of tensors become slow layers
+            module.inplace = False
+    images = torch.zeros(2, crop, crop, 3, dtype=torch.uint8)  # with one N would count as fixed
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what the exporter itself does
+        network = torch.onnx.export(
+            exported.eval(), (images,), input_names=[onnx_utils.IMAGES],
+            output_names=[onnx_utils.PROBABILITIES, onnx_utils.FAMILIARITY],
+            dynamic_shapes={"images": {0: torch.export.Dim("N")}}, opset_version=18,
+            dynamo=True, external_data=False, verbose=False).model_proto
+    for part in (*network.graph.node, *network.graph.value_info):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")  # in whose folders the layer's source lies
+    return network
 
 
 # --- Runs that go on ------------------------------------------------------------------

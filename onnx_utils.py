@@ -143,7 +143,8 @@ def _start(content: bytes):
             # Weights may be said to lie in other files: look for them where no file can be.
             ("session.model_external_initializers_file_folder_path", os.devnull)):
         options.add_session_config_entry(key, value)
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"],
+                                        enable_fallback=False)  # which would print
 
 
 @functools.cache  # ONNX Runtime takes one for the process
@@ -207,6 +208,9 @@ def predict_each(predict: Callable[[np.ndarray], Prediction],
     """Put predictions in the place of photographs, as `model_utils.predict_each` does.
 
     `predict` is from `load`.
+
+    Raises:
+        InputError: the network's file turns out to be damaged.
     """
     def replace(item: tuple[K, np.ndarray | FlowersError]) -> tuple[K, Prediction | FlowersError]:
         key, image = item

@@ -277,8 +277,8 @@ class Record(NamedTuple):
     error: FlowersError | None
 
 
-def make_record(file: str, result: Prediction | FlowersError, categories: list[str], names: list[str], top_k: int,
-                lowest: float) -> Record:
+def make_record(file: str, result: Prediction | FlowersError, categories: list[str],
+                names: list[str], top_k: int, lowest: float) -> Record:
     """Say of a prediction, or error, what is to be said.
 
     What is less familiar than `lowest` is unknown.
@@ -432,7 +432,8 @@ def check_checkpoint_file(path: str) -> None:
     if os.path.isdir(path):
         raise InputError(f"{path} is a folder; the checkpoint is a file that train.py wrote, "
                          "such as checkpoint.pth")
-    if not onnx_utils.is_exported(path) and not zipfile.is_zipfile(path):  # as torch.save writes; one that was cut off is none
+    # torch.save writes an archive; one that was cut off is none.
+    if not onnx_utils.is_exported(path) and not zipfile.is_zipfile(path):
         raise InputError(f"{path} is damaged or no checkpoint of train.py")
 
 

@@ -183,12 +183,15 @@ def test_export_takes_a_checkpoint_and_a_name(run_script, arguments):
     assert run.code == 2 and "--export" in run.err.splitlines()[-1]
 
 
-def test_an_export_that_fails_leaves_no_file(run_script, checkpoint, tmp_path):
+def test_an_export_that_fails_leaves_no_file(run_script, checkpoint, tmp_path, monkeypatch):
     (tmp_path / "cut.pth").write_bytes(checkpoint.read_bytes()[:-1000])
     (tmp_path / "folder.onnx").mkdir()
     for target, source in (("a.onnx", tmp_path / "cut.pth"), ("folder.onnx", checkpoint)):
         run = run_script("predict", "--export", tmp_path / target, source)
         assert run.code == 2 and run.out == "" and run.err.count("\n") == 1
+    monkeypatch.setattr(model_utils, "LARGEST_EXPORT", 1000)
+    run = run_script("predict", "--export", tmp_path / "a.onnx", checkpoint)
+    assert run.code == 2 and "efficientnet_lite0, does not fit into an ONNX file\n" in run.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.pth", "folder.onnx"]
 
 
@@ -309,6 +312,14 @@ def test_other_metadata_is_one_sentence(small, photo, tmp_path, run_script, key,
     path.write_bytes(onnx_utils.seal(network.SerializeToString()))
     for arguments in ([photo, path], ["--info", path]):
         assert refused(run_script("predict", *arguments), path)
+
+
+def test_text_that_is_none_is_one_sentence(small, photo, tmp_path, run_script):
+    content = small.read_bytes()[:-len(onnx_utils.SEAL) - onnx_utils.DIGITS]
+    assert b'"daisy"' in content
+    path = tmp_path / "a.onnx"
+    path.write_bytes(onnx_utils.seal(content.replace(b'"daisy"', b'"d\xffisy"')))
+    assert refused(run_script("predict", photo, path), path)
 
 
 def test_odd_names_survive(run_script, small, photo, tmp_path):
