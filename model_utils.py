@@ -8,6 +8,7 @@ import ctypes
 import difflib
 import hashlib
 import io
+import json
 import math
 import os
 import pickletools
@@ -34,15 +35,20 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+import onnx_utils
 from data_utils import (
     EVALUATION_BATCH,
+    FIGURES,
+    Calibration,
     FlowersError,
     InputError,
-    KEEP,
-    LARGEST_CROP,
     SMALLEST_CROP,
+    Prediction,
     Preprocessing,
     atomic_write,
+    check_history,
+    check_preprocessing,
+    check_types,
     is_out_of_memory,
     is_special,
     load_batches,
@@ -873,25 +879,6 @@ def predict(model: Classifier, batches: Iterable[np.ndarray]) -> torch.Tensor:
     return compute_logits(model, batches).softmax(1)
 
 
-class Calibration(NamedTuple):
-    """What makes probabilities honest, and tells a photograph of something else."""
-
-    temperature: float  # logits are divided by it
-    patterns: torch.Tensor  # float32 (C, C), see `familiarity`
-    quantiles: torch.Tensor  # float32 (1001,), of the familiarity of valid's photographs
-
-    def least_familiar(self, keep: float = KEEP) -> float:
-        """Say how familiar the least familiar of a share (0..1) of valid's photographs is."""
-        return self.quantiles[round(1000 * (1 - keep))].item()
-
-
-class Prediction(NamedTuple):
-    """What a network says of a photograph."""
-
-    probabilities: torch.Tensor  # float32 (C,), 0..1
-    familiarity: float  # -1..1, see `familiarity`
-
-
 def predict_each(model: Classifier, patterns: torch.Tensor,
                  items: Iterable[tuple[K, np.ndarray | FlowersError]],
                  batch_size: int) -> Iterator[tuple[K, Prediction | FlowersError]]:
@@ -912,7 +899,7 @@ def predict_each(model: Classifier, patterns: torch.Tensor,
 
     for logits in infer(model, model, batches()):
         logits = logits.cpu()
-        rows = map(Prediction, logits.softmax(1), familiarity(logits, patterns).tolist())
+        rows = map(Prediction, logits.softmax(1).numpy(), familiarity(logits, patterns).tolist())
         for key, error in chunks.popleft():
             yield key, next(rows) if error is None else error
 
@@ -925,13 +912,18 @@ def find_patterns(sums: torch.Tensor) -> torch.Tensor:
     return F.normalize((sums - sums.mean(1, keepdim=True)).float(), dim=1)
 
 
+def _centred(rows: torch.Tensor) -> torch.Tensor:
+    """Take the mean from each row (N, C) and scale what is left to length 1."""
+    return F.normalize(rows - rows.mean(1, keepdim=True), dim=1)
+
+
 def familiarity(logits: torch.Tensor, patterns: torch.Tensor) -> torch.Tensor:
     """Say how much logits (N, C) look like those of some category's training photographs.
 
     It is the highest cosine with a pattern (C, C): near 1 for photographs of the categories,
     lower for others (README, "Probabilities, and what is unknown"). Shape (N,), -1..1.
     """
-    centred = F.normalize(logits.float() - logits.float().mean(1, keepdim=True), dim=1)
+    centred = _centred(logits.float())
     # Row by row: a matrix product may round otherwise in another company.
     return torch.stack([(patterns * row).sum(1).max() for row in centred]) if len(centred) else (
         torch.empty(0))
@@ -1268,24 +1260,6 @@ def _view(storage: torch.Tensor, offset: int, size: tuple[int, ...],
     return storage.as_strided(size, stride, offset)
 
 
-def check_types(entries: Any, expected: dict[str, type | tuple[type, ...]]) -> None:
-    """See that a dict has entries of some names, each of its type or one of them.
-
-    Numbers are finite, strings not endless, and True is no number.
-
-    Raises:
-        ValueError: it has not.
-    """
-    if type(entries) is not dict:
-        raise ValueError("no dict")
-    for key, types in expected.items():
-        value = entries.get(key)
-        if type(value) not in (types if isinstance(types, tuple) else (types,)):
-            raise ValueError(f"{key} is of another type")
-        if type(value) is float and not math.isfinite(value):
-            raise ValueError(f"{key} is not finite")
-
-
 # --- Checkpoints ----------------------------------------------------------------------
 
 
@@ -1389,17 +1363,8 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device = torch.device
     """
     checkpoint = _read(path, "calibration")
     try:
-        check_types(checkpoint, {"categories": list, "names": list, "seed": int, "command": str,
-                                 "date": str, "versions": dict})
-        check_types(checkpoint["versions"], dict.fromkeys(checkpoint["versions"], str))
-        check_types(checkpoint.get("figures"), {
-            "epoch": int, "valid_loss": float, "valid_accuracy": float, "valid_images": int,
-            "precision": str})
-        categories, names = checkpoint["categories"], checkpoint["names"]
-        _check_names(categories)
-        _check_names(names)
-        if len(names) != len(categories) or len(set(categories)) != len(categories):
-            raise ValueError("impossible names")
+        check_history(checkpoint)
+        categories = checkpoint["categories"]
         calibration = Calibration(**checkpoint["calibration"])
         check_types(calibration._asdict(), {"temperature": float})
         patterns, quantiles = (_to_float(values, shape) for values, shape in (
@@ -1419,11 +1384,6 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device = torch.device
     checkpoint.update(preprocessing=preprocessing, calibration=calibration._replace(
         patterns=patterns, quantiles=quantiles))
     return model, checkpoint
-
-
-def _check_names(names: list) -> None:
-    if not all(type(name) is str and name.isprintable() for name in names):
-        raise ValueError("impossible names")
 
 
 def _to_float(values: Any, shape: Sequence[int]) -> torch.Tensor:
@@ -1452,7 +1412,7 @@ def _rebuild(entries: dict[str, Any], num_classes: int,
     check_types(head, {"in_features": int, "hidden_units": list, "depths": list})
     if any(type(n) is not int for n in head["hidden_units"] + head["depths"]):
         raise ValueError("impossible layers")
-    preprocessing = _check_preprocessing(entries["preprocessing"])
+    preprocessing = check_preprocessing(entries["preprocessing"])
     widths = [head["in_features"], *head["hidden_units"], num_classes]
     numbers = sum(value.numel() for value in state.values() if torch.is_tensor(value))
     if (min(widths) < 1 or sum(map(math.prod, zip(widths, widths[1:]))) > numbers
@@ -1483,18 +1443,81 @@ def _try(model: Classifier, crop: int) -> None:
         model(torch.zeros(1, crop, crop, 3, dtype=torch.uint8, device=model.mean.device))
 
 
-def _check_preprocessing(entries: dict[str, Any]) -> Preprocessing:
-    check_types(entries, {"resize": int, "crop": int, "mean": list, "std": list,
-                          "interpolation": str})
-    preprocessing = Preprocessing(**entries)._replace(mean=tuple(entries["mean"]),
-                                                      std=tuple(entries["std"]))
-    resize, crop, mean, std, interpolation = preprocessing
-    if not (0 < crop <= LARGEST_CROP and crop <= resize <= 10 * crop
-            and len(mean) == len(std) == 3
-            and all(type(x) is float and math.isfinite(x) for x in mean + std)
-            and min(std) > 0 and interpolation in ("bicubic", "bilinear")):
-        raise ValueError("impossible preprocessing")
-    return preprocessing
+# --- Export ---------------------------------------------------------------------------
+
+# Bytes of weights: protobuf takes no more than 2 GiB, and layers and names need some.
+LARGEST_EXPORT = 2 * 2**30 - 2**25
+
+
+class _Exported(nn.Module):
+    """A network from pixels to what an application asks for, many photographs at once.
+
+    Takes uint8 images (N, S, S, 3); returns probabilities (N, C) and familiarity (N,).
+    """
+
+    def __init__(self, model: Classifier, patterns: torch.Tensor):
+        super().__init__()
+        self.model = model
+        self.register_buffer("patterns", patterns)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = self.model(images)  # the temperature is in them
+        return logits.softmax(1), (_centred(logits) @ self.patterns.T).amax(1)
+
+
+def export(path: str | os.PathLike, checkpoint: str | os.PathLike) -> None:
+    """Write a checkpoint's network as one ONNX file, in float32, for `onnx_utils.load`.
+
+    Raises:
+        InputError: the checkpoint cannot be used, or its network cannot be exported.
+        RunError: the disk is full, or the folder cannot be written to.
+    """
+    import onnx
+    model, info = load_checkpoint(checkpoint, precision=torch.float32)
+    calibration = info["calibration"]
+    try:
+        network = _to_onnx(_Exported(model, calibration.patterns), info["preprocessing"].crop)
+    except (torch.onnx.errors.OnnxExporterError, ValueError) as error:
+        raise InputError(f"{checkpoint} cannot be exported: its network, {info['arch']}, does "
+                         "not fit into an ONNX file") from error
+    entries = {
+        **info,
+        "format_version": onnx_utils.FORMAT_VERSION,
+        "preprocessing": info["preprocessing"]._asdict(),
+        "calibration": {"temperature": calibration.temperature,
+                        "quantiles": calibration.quantiles.tolist()},
+        "figures": {key: info["figures"][key] for key in FIGURES},
+    }
+    onnx.helper.set_model_props(network, {key: json.dumps(entries[key])
+                                          for key in onnx_utils.ENTRIES})
+    with atomic_write(path) as file:
+        file.write(onnx_utils.seal(network.SerializeToString()))
+
+
+def _to_onnx(exported: _Exported, crop: int):
+    """Turn a network into an onnx.ModelProto of the form that `onnx_utils` describes.
+
+    Raises:
+        torch.onnx.errors.OnnxExporterError: ONNX has no such layers.
+        ValueError: it is too large.
+    """
+    if sum(value.nbytes for value in exported.state_dict().values()) > LARGEST_EXPORT:
+        raise ValueError("too many weights")
+    for module in exported.modules():
+        if getattr(module, "inplace", False):  # changed parts of tensors become slow layers
+            module.inplace = False
+    images = torch.zeros(2, crop, crop, 3, dtype=torch.uint8)  # with one N would count as fixed
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what the exporter itself does
+        network = torch.onnx.export(
+            exported.eval(), (images,), input_names=[onnx_utils.IMAGES],
+            output_names=[onnx_utils.PROBABILITIES, onnx_utils.FAMILIARITY],
+            dynamic_shapes={"images": {0: torch.export.Dim("N")}}, opset_version=18,
+            dynamo=True, external_data=False, verbose=False).model_proto
+    for part in (*network.graph.node, *network.graph.value_info):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")  # in whose folders the layer's source lies
+    return network
 
 
 # --- Runs that go on ------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
     python predict.py image.jpg checkpoint.pth --top_k 5
     python predict.py photographs/ checkpoint.pth --format csv --output names.csv
+    python predict.py --export flowers.onnx checkpoint.pth
 """
 
 import argparse
@@ -17,15 +18,18 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 import numpy as np
 
 import data_utils
-from data_utils import FlowersError, ImageError, InputError, RunError, printable
+import onnx_utils
+from data_utils import FlowersError, ImageError, InputError, Prediction, RunError, printable
 
-# torch and what imports it come in `run`, so that --help and mistakes need not wait.
+# torch and what imports it come where a checkpoint is loaded: --help, mistakes and exported
+# networks need not wait for it.
 
 EPILOG = """\
 exit codes:
@@ -48,11 +52,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line; exits with 2 where it makes no sense."""
     parser = Parser(
         prog="predict.py", description="Name the flowers on photographs.",
-        usage="%(prog)s INPUT [INPUT ...] CHECKPOINT [flags]\n       %(prog)s --info CHECKPOINT",
+        usage="%(prog)s INPUT [INPUT ...] CHECKPOINT [flags]\n       %(prog)s --info CHECKPOINT\n"
+              "       %(prog)s --export FILE CHECKPOINT",
         epilog=EPILOG, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="*", metavar="INPUT ... CHECKPOINT",
                         help="photographs, folders of them, or - for paths on standard input, one "
-                             "a line; and the checkpoint.pth that train.py wrote")
+                             "a line; and the checkpoint.pth that train.py wrote, or a file of "
+                             "--export")
     parser.add_argument("--top_k", "--top-k", type=int, default=5, metavar="K",
                         help="how many names to print, the most probable first "
                              "(default: %(default)s)")
@@ -81,6 +87,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                         help="draw the one photograph beside its most probable names")
     parser.add_argument("--info", action="store_true",
                         help="say what a checkpoint knows, and stop")
+    parser.add_argument("--export", metavar="FILE",
+                        help="write the checkpoint's network into an ONNX file for applications, "
+                             "flowers.onnx, and stop")
     parser.add_argument("--batch_size", "--batch-size", type=int, metavar="N",
                         default=data_utils.EVALUATION_BATCH,
                         help="photographs that are computed at once (default: %(default)s)")
@@ -105,12 +114,17 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args.shard = int(shard[1]), int(shard[2])
     if args.paths and data_utils.is_image_name(args.paths[-1]):
         parser.error(f"{args.paths[-1]} is an image; the checkpoint comes last")
-    if not args.paths or len(args.paths) == 1 and not args.info:
-        parser.error("an image and a checkpoint are needed, in this order" if not args.info else
-                     "--info takes a checkpoint")
+    alone = "--info" if args.info else "--export FILE" if args.export else None
+    if not args.paths or len(args.paths) == 1 and not alone:
+        parser.error("an image and a checkpoint are needed, in this order" if not alone else
+                     f"{alone} takes a checkpoint")
     *args.inputs, args.checkpoint = args.paths
-    if args.info and args.inputs:
-        parser.error("--info takes a checkpoint and nothing else")
+    if alone and args.inputs:
+        parser.error(f"{alone} takes a checkpoint and nothing else")
+    if args.export and (args.info or onnx_utils.is_exported(args.checkpoint)
+                        or not onnx_utils.is_exported(args.export)):
+        parser.error("--export turns a checkpoint into a file named .onnx, as in --export "
+                     "flowers.onnx checkpoint.pth")
     if args.inputs.count("-") > 1:
         parser.error("- can be read only once")
     if args.plot and not is_one_photograph(args.inputs):
@@ -152,13 +166,10 @@ def run(args: argparse.Namespace) -> int:
         data_utils.open_image(args.inputs[0]).close()
     if args.plot:
         data_utils.require("matplotlib", "--plot")
-    with data_utils.signals_wait():
-        import model_utils
-    model_utils.keep_freed_memory()
-    device = model_utils.find_device(args.gpu)
-    if args.gpu and device.type == "cpu":
-        say("warning: PyTorch finds no accelerator here; the CPU does the work")
-    model, info = model_utils.load_checkpoint(args.checkpoint, device)
+    if args.export:
+        export(args.export, args.checkpoint)
+        return 0
+    predict_each, info = load(args.checkpoint, args.gpu, args.batch_size)
     if args.info:
         print(*map(printable, describe(info)), sep="\n")
         return 0
@@ -175,20 +186,17 @@ def run(args: argparse.Namespace) -> int:
     paths = islice(expand(args.inputs, b"\0" if args.null else b"\n"), first - 1, None, step)
     photographs = data_utils.map_ahead(lambda item: read(*item, info["preprocessing"]), paths,
                                        args.workers, 3 * args.batch_size)
-    calibration = info["calibration"]
-    predictions = model_utils.predict_each(model, calibration.patterns, photographs,
-                                           args.batch_size)
-    lowest = calibration.least_familiar(args.keep) if args.reject else -math.inf
+    lowest = info["calibration"].least_familiar(args.keep) if args.reject else -math.inf
     score = Score(categories) if args.score else None
     format_record = format_alone if alone and args.format == "text" else FORMATS[args.format]
     count = failed = 0
     with open_output(args.output, args.format) as write:
         if args.format == "csv":
             write(csv_row(CSV_HEADER))
-        for file, result in with_bar(predictions):
+        for file, result in with_bar(predict_each(photographs)):
             record = make_record(file, result, categories, names, args.top_k, lowest)
             if score and not record.error:
-                score.add(file, result.probabilities.numpy())
+                score.add(file, result.probabilities)
             count += 1
             failed += bool(record.error)
             write(format_record(record))
@@ -269,17 +277,16 @@ class Record(NamedTuple):
     error: FlowersError | None
 
 
-def make_record(file: str, result, categories: list[str], names: list[str], top_k: int,
-                lowest: float) -> Record:
+def make_record(file: str, result: Prediction | FlowersError, categories: list[str],
+                names: list[str], top_k: int, lowest: float) -> Record:
     """Say of a prediction, or error, what is to be said.
 
     What is less familiar than `lowest` is unknown.
     """
     if isinstance(result, FlowersError):
         return Record(file, [], False, result)
-    probabilities, indices = result.probabilities.topk(min(top_k, len(categories)))
-    guesses = [Guess(names[i], categories[i], probability)
-               for probability, i in zip(probabilities.tolist(), indices.tolist())]
+    best = np.argsort(-result.probabilities, kind="stable")[:top_k].tolist()
+    guesses = [Guess(names[i], categories[i], result.probabilities[i].item()) for i in best]
     return Record(file, guesses, result.familiarity >= lowest, None)
 
 
@@ -425,8 +432,49 @@ def check_checkpoint_file(path: str) -> None:
     if os.path.isdir(path):
         raise InputError(f"{path} is a folder; the checkpoint is a file that train.py wrote, "
                          "such as checkpoint.pth")
-    if not zipfile.is_zipfile(path):  # as torch.save writes; one that was cut off is none
+    # torch.save writes an archive; one that was cut off is none.
+    if not onnx_utils.is_exported(path) and not zipfile.is_zipfile(path):
         raise InputError(f"{path} is damaged or no checkpoint of train.py")
+
+
+def load(path: str, gpu: bool, batch_size: int) -> tuple[Callable[[Iterable], Iterator],
+                                                          dict[str, Any]]:
+    """Load a checkpoint or an exported network; return it with what the file knows.
+
+    The network is a function that puts predictions in the place of photographs, see
+    `model_utils.predict_each`.
+
+    Raises:
+        InputError: the file cannot be used.
+    """
+    if onnx_utils.is_exported(path):
+        if gpu:
+            say("warning: an exported network is computed by the CPU here")
+        predict, info = onnx_utils.load(path)
+        return partial(onnx_utils.predict_each, predict), info
+    with data_utils.signals_wait():
+        import model_utils
+    model_utils.keep_freed_memory()
+    device = model_utils.find_device(gpu)
+    if gpu and device.type == "cpu":
+        say("warning: PyTorch finds no accelerator here; the CPU does the work")
+    model, info = model_utils.load_checkpoint(path, device)
+    return partial(model_utils.predict_each, model, info["calibration"].patterns,
+                   batch_size=batch_size), info
+
+
+def export(path: str, checkpoint: str) -> None:
+    """Write a checkpoint's network into an ONNX file.
+
+    Raises:
+        FlowersError: the checkpoint cannot be used, a package is missing, or the disk is full.
+    """
+    for package in ("onnx", "onnxscript"):
+        data_utils.require(package, "--export")
+    data_utils.prepare_folder(os.path.dirname(path) or ".", [os.path.basename(path)])
+    with data_utils.signals_wait():
+        import model_utils
+    model_utils.export(path, checkpoint)
 
 
 def describe(info: dict[str, Any]) -> Iterator[str]:

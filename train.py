@@ -426,7 +426,7 @@ def read_resume_file(path: Path, checkpoint: Path, num_classes: int):
     start, preprocessing, run = model_utils.load_training(path, num_classes)
     try:
         earlier = Earlier(**run)
-        check_types = model_utils.check_types
+        check_types = data_utils.check_types
         check_types(run, {"settings": dict, "source": (str, type(None)), "photographs": str,
                           "history": list, "best": dict})
         check_types(earlier.settings, {

@@ -1,6 +1,6 @@
 """How quick prediction is: one photograph from a cold start, many, and four programs at once.
 
-    python tests/benchmarks/prediction.py checkpoint.pth FOLDER_OF_PHOTOGRAPHS
+    python tests/benchmarks/prediction.py checkpoint.pth FOLDER_OF_PHOTOGRAPHS --exported flowers.onnx
 
 The usual loop takes the same network from the package timm, which the rest does without.
 """
@@ -69,6 +69,17 @@ def cold(image: Path, checkpoint: str, rounds: int) -> None:
     print(f"where it goes:\n{run('-c', PHASES, checkpoint, image).out}", end="")
 
 
+def exported(image: Path, checkpoint: str, network: str, rounds: int) -> None:
+    """Compare one photograph with the exported network and with the checkpoint, in turns."""
+    seconds = {checkpoint: [], network: []}
+    for _ in range(rounds + 1):
+        for path, times in seconds.items():
+            times.append(run(ROOT / "predict.py", image, path).seconds)
+    with_torch, without = (statistics.median(times[1:]) for times in seconds.values())
+    print(f"one photograph, cold, exported: {without:.2f} s, {without / with_torch:.2f} times the "
+          f"checkpoint ({with_torch:.2f} s); medians of {rounds}")
+
+
 def crowded(image: Path, checkpoint: str) -> None:
     """Compare four programs at once with one."""
     def start():
@@ -111,6 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint")
     parser.add_argument("folder")
+    parser.add_argument("--exported", help="the checkpoint as predict.py --export writes it")
     parser.add_argument("--count", type=int, default=2040, help="inputs, from the folder in turn")
     parser.add_argument("--rounds", type=int, default=10)
     args = parser.parse_args()
@@ -120,6 +132,8 @@ def main() -> None:
                    if data_utils.is_image_name(path))
     print(f"{machine()}; {len(paths)} photographs", flush=True)
     cold(paths[0], checkpoint, args.rounds)
+    if args.exported:
+        exported(paths[0], checkpoint, str(Path(args.exported).resolve()), args.rounds)
     crowded(paths[0], checkpoint)
     many(paths, checkpoint, args.count)
 
