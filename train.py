@@ -58,7 +58,8 @@ SETTINGS: dict[str, Any] = {
     "arch": DEFAULT_ARCH, "weights": None, "hidden_units": [], "tune": None, "epochs": None,
     "lr": None, "batch_size": None, "image_size": None, "seed": 0}
 LIMITS = {"epochs": (0, 10**6), "batch_size": (1, 10**6),
-          "image_size": (data_utils.SMALLEST_CROP, data_utils.LARGEST_CROP), "seed": (0, 2**63 - 1), "workers": (1, 1024)}
+          "image_size": (data_utils.SMALLEST_CROP, data_utils.LARGEST_CROP),
+          "seed": (0, 2**63 - 1), "workers": (1, 1024)}
 HIGHEST_LR = 100
 
 
@@ -746,8 +747,8 @@ def download(args: argparse.Namespace) -> None:
         model_utils.find_architecture(args.arch or DEFAULT_ARCH)
         data_utils.prepare_folder(args.save_dir, [*RUN_FILES, RESUME_FILE])
     known = data_utils.KNOWN_DATA_SETS[args.download]
-    say(f"putting {args.download} into {args.data_dir}, from {known.archive} if it lies there, else "
-        f"from {known.url}")
+    say(f"putting {args.download} into {args.data_dir}, from {known.archive} if it lies there, "
+        f"else from {known.url}")
     data_utils.download(args.download, args.data_dir, with_bar)
 
 

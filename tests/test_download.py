@@ -23,7 +23,7 @@ from PIL import Image
 import data_utils
 import train
 from conftest import ROOT
-from data_utils import InputError, RunError
+from data_utils import InputError
 
 # Forty photographs of two categories, the first of them in two runs.
 RUNS = ((1, 21), (11, 3), (31, 21))

@@ -16,6 +16,7 @@ import data_utils
 import model_utils
 import train
 from conftest import ROOT
+from data_utils import InputError
 
 sys.path.append(str(ROOT / "tests" / "benchmarks"))
 from kill import EXIT_CODES, NETWORKS, kill, result_of, start  # noqa: E402
@@ -156,6 +157,32 @@ def test_a_file_that_is_missing_damaged_or_anothers_is_no_silent_start(run_scrip
         damage()
         run = run_script("train", drawn, "--save_dir", copied, "--resume")
         assert run.code == 2 and str(path) in run.err and run.out == ""
+
+
+@pytest.mark.parametrize("place, value", [
+    ("format_version", 1), ("epoch", -1), ("epoch", 3), ("epoch", "4"), ("model", {}), ("averaged", {}),
+    ("random", torch.zeros(9, dtype=torch.uint8)), ("random", None), ("optimizer", []),
+    ("optimizer.0", {"step": torch.tensor(1.0)}), ("optimizer.1.exp_avg", torch.zeros(1)),
+    ("optimizer.1.exp_avg_sq", None), ("run", {}), ("run.settings", {}), ("run.settings.lr", "x"),
+    ("run.settings.lr", float("nan")), ("run.settings.epochs", 10**9), ("run.settings.seed", -1),
+    ("run.settings.batch_size", 0), ("run.settings.arch", "vgg99"), ("run.photographs", 5),
+    ("run.history", []), ("run.history", [{}]), ("run.best", {}), ("run.best.loss", None),
+    ("run.best.loss", 0.0), ("run.best.logits", torch.zeros(16, 3)), ("run.source", 7),
+    ("head.in_features", 10**9), ("preprocessing.crop", 10**6)])
+def test_a_resume_file_is_not_believed(run_script, drawn, copied, place, value):
+    entries = model_utils.read_archive(copied / "last.pth")
+    *way, last = [int(key) if key.isdecimal() else key for key in place.split(".")]
+    part = entries
+    for key in way:
+        part = part[key]
+    part[last] = value
+    torch.save(entries, copied / "last.pth")
+    if place.startswith("optimizer."):  # seen when the optimizer is there
+        run = run_script("train", drawn, "--resume", "--epochs", 5, "--save_dir", copied)
+        assert run.code == 2 and "optimizer's state in last.pth is damaged" in run.err
+    else:
+        with pytest.raises(InputError, match=str(copied)):
+            train.read_resume_file(copied / "last.pth", copied / "checkpoint.pth", 4)
 
 
 # --- What is left when a run fails ----------------------------------------------------

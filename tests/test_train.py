@@ -7,9 +7,6 @@ import os
 import re
 import resource
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +17,6 @@ import data_utils
 import draw_flowers
 import model_utils
 import train
-from conftest import ROOT
 from train import Evaluation
 
 CNN = ["--arch", "cnn", "--image_size", "32"]
@@ -187,18 +183,6 @@ def test_a_full_disk_ends_the_demo_without_a_half_drawn_folder(run_script, tmp_p
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert run.code == 1 and "drawn_flowers cannot be drawn: File too large" in run.err
     assert os.listdir(tmp_path) == []
-
-
-def test_ctrl_c_exits_with_130(drawn, tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "train.py", drawn, *CNN, "--epochs", "10000", "--save_dir", tmp_path],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while "saved" not in process.stdout.readline():
-        pass
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in err
-    model_utils.load_checkpoint(tmp_path / "checkpoint.pth")
 
 
 @pytest.mark.skipif(not torch.accelerator.is_available(), reason="no accelerator here")

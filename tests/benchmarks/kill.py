@@ -14,7 +14,9 @@ import csv
 import hashlib
 import json
 import random
+import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -102,19 +104,25 @@ def main() -> None:
             print(f"{name}: {seconds:.1f} s without interruption", flush=True)
             for i in range(args.runs // len(NETWORKS)):
                 folder = Path(scratch, f"{name} {i}")
-                for _ in range(1 + (rng.random() < 1 / 3)):
+                kills = 1 + (rng.random() < 1 / 3)
+                while kills:
                     number = rng.choice(SIGNALS)
                     took = kill(start(data, folder, options), number, rng.uniform(0, seconds),
                                 folder.with_suffix(".log"))
-                    late[number.name if took is not None else "too late"].append(took or 0)
+                    if took is None:  # it had come to its end before
+                        shutil.rmtree(folder)
+                    else:
+                        late[number].append(took)
+                        kills -= 1
                 code = start(data, folder, options).wait()
                 same = code == 0 and result_of(folder) == expected
                 if not same:
                     print(f"  run {i} differs, exit code {code}:\n"
                           + folder.with_suffix(".log").read_text())
                 equal += same
-    for what, seconds in late.items():
-        print(f"{what}: {len(seconds)}, at most {max(seconds):.1f} s until the end")
+    for number, seconds in late.items():
+        print(f"{number.name}: {len(seconds)} times; seconds until the end: median "
+              f"{statistics.median(seconds):.1f}, at most {max(seconds):.1f}")
     print(f"{equal} of {args.runs} runs equal the uninterrupted one")
 
 
