@@ -1557,8 +1557,9 @@ def save_training(path: str | os.PathLike, training: Training, arch: str,
 
 
 def load_training(path: str | os.PathLike, num_classes: int,
-                  ) -> tuple[Training, Preprocessing, dict[str, Any]]:
-    """Read what `save_training` wrote: the learning, the preprocessing, and the run's entries.
+                  ) -> tuple[Training, str, Preprocessing, dict[str, Any]]:
+    """Read what `save_training` wrote: the learning, the architecture, the preprocessing, and
+    the run's entries.
 
     What the optimizer keeps fits its parameters or not; `restore_optimizer` looks at that.
 
@@ -1583,7 +1584,7 @@ def load_training(path: str | os.PathLike, num_classes: int,
             raise
         raise InputError(f"{path} is damaged, or of another set of categories") from error
     training = Training(entries["epoch"], model, averaged, entries["optimizer"], random)
-    return training, preprocessing, entries["run"]
+    return training, entries["arch"], preprocessing, entries["run"]
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer,

@@ -424,7 +424,7 @@ def read_resume_file(path: Path, checkpoint: Path, num_classes: int):
     import torch
 
     import model_utils
-    start, preprocessing, run = model_utils.load_training(path, num_classes)
+    start, arch, preprocessing, run = model_utils.load_training(path, num_classes)
     try:
         earlier = Earlier(**run)
         check_types = data_utils.check_types
@@ -442,6 +442,7 @@ def read_resume_file(path: Path, checkpoint: Path, num_classes: int):
                 and best.logits.dim() == 2 and best.logits.shape[1] == num_classes
                 and best.logits.isfinite().all()
                 and earlier.history[-1]["epoch"] == start.epoch
+                and earlier.settings["arch"] == arch
                 and all(low <= earlier.settings[name] <= high
                         for name, (low, high) in LIMITS.items() if name in earlier.settings)
                 and 0 < earlier.settings["lr"] <= HIGHEST_LR):
