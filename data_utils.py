@@ -333,14 +333,14 @@ def inspect(paths: Sequence[str], workers: int) -> Iterator[bytes | ImageError]:
     return map_ahead(look, paths, workers, 1000)
 
 
-def require(package: str, what: str) -> None:
-    """See that an optional package is installed.
+def require(package: str, what: str, install: str | None = None) -> None:
+    """See that an optional package is installed, which comes with `install` (default: itself).
 
     Raises:
         InputError: it is not.
     """
     if importlib.util.find_spec(package) is None:
-        raise InputError(f"{what} takes {package}: pip install {package}")
+        raise InputError(f"{what} takes {package}: pip install {install or package}")
 
 
 def default_workers() -> int:

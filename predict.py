@@ -470,7 +470,7 @@ def export(path: str, checkpoint: str) -> None:
         FlowersError: the checkpoint cannot be used, a package is missing, or the disk is full.
     """
     for package in ("onnx", "onnxscript"):
-        data_utils.require(package, "--export")
+        data_utils.require(package, "--export", "onnx onnxscript")
     data_utils.prepare_folder(os.path.dirname(path) or ".", [os.path.basename(path)])
     with data_utils.signals_wait():
         import model_utils

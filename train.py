@@ -224,6 +224,9 @@ def run(args: argparse.Namespace, outcome: "Outcome") -> int:
     data_utils.find_names(data.categories, data_dir, args.category_names)
     if args.check_data:
         return check_data(inspect(data, data_dir, args.category_names, args.workers))
+    last = Path(args.save_dir, RESUME_FILE)
+    if args.resume and not last.exists():
+        raise InputError(f"--resume goes on from {last}, which does not exist")
     files = [*RUN_FILES, RESUME_FILE]
     data_utils.prepare_folder(args.save_dir, files)
     with data_utils.hold(args.save_dir, files):
@@ -234,8 +237,6 @@ def train(args: argparse.Namespace, data: DataSet, data_dir: str, outcome: "Outc
     """The whole way, from the folder of photographs to the report; return the exit code."""
     clock = Clock()
     checkpoint, last = Path(args.save_dir, "checkpoint.pth"), Path(args.save_dir, RESUME_FILE)
-    if args.resume and not last.exists():
-        raise InputError(f"--resume goes on from {last}, which does not exist")
     with data_utils.signals_wait():
         import torch
 

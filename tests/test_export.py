@@ -171,7 +171,7 @@ def test_a_package_that_is_missing_is_named(run_script, photo, checkpoint, expor
     run = run_script("predict", photo, exported)
     assert run.code == 2 and "takes onnxruntime: pip install onnxruntime\n" in run.err
     run = run_script("predict", "--export", tmp_path / "a.onnx", checkpoint)
-    assert run.code == 2 and run.err.endswith("--export takes onnx: pip install onnx\n")
+    assert run.code == 2 and run.err.endswith("--export takes onnx: pip install onnx onnxscript\n")
 
 
 @pytest.mark.parametrize("arguments", [
