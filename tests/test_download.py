@@ -86,9 +86,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         if status == 206:
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-        self.end_headers()
         body = body[:server.break_off]
-        server.requests.append((wanted, len(body)))
+        server.requests.append((wanted, len(body)))  # before the headers go out
+        self.end_headers()
         self.wfile.write(body)
         self.wfile.flush()
         if server.hangs:
