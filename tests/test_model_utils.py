@@ -211,6 +211,18 @@ def test_a_photograph_gets_the_same_result_in_any_company(default_model, precisi
     assert (alone == together).all()
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_maps_have_the_same_features_in_any_company(default_model, precision):
+    """To the last bit, or a run that goes on would be another run."""
+    fast = model_utils.for_inference(default_model[0], precision)
+    cut = model_utils.find_cut(fast.body)
+    maps = fast.first(images(16, 96), cut)
+    together = model_utils.extract_features(fast, [maps], 16, cut)
+    for size in (1, 3, 5):
+        apart = model_utils.extract_features(fast, maps.split(size), 16, cut)
+        assert (apart == together).all()
+
+
 @pytest.fixture
 def photographs(drawn):
     return sorted(map(str, drawn.glob("train/*/*.jpg")))[:21]
