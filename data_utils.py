@@ -955,7 +955,7 @@ FIGURES = {"epoch": int, "valid_loss": float, "valid_accuracy": float, "valid_im
 def check_types(entries: Any, expected: dict[str, type | tuple[type, ...]]) -> None:
     """See that a dict has entries of some names, each of its type or one of them.
 
-    Numbers are finite, strings not endless, and True is no number.
+    Numbers are finite, and True is no number.
 
     Raises:
         ValueError: it has not.

@@ -280,7 +280,8 @@ def train(args: argparse.Namespace, data: DataSet, data_dir: str, outcome: "Outc
     say(f"names: {inspected.names_source}", *problem_lines(inspected.problems, 10))
     if inspected.lost:
         raise InputError("no readable photograph left to train on of " + ", ".join(inspected.lost))
-    if start and earlier.photographs != inspected.fingerprint:
+    if start and (earlier.photographs != inspected.fingerprint
+                  or len(best.logits) != len(data.splits["valid"].labels)):
         raise InputError(f"the photographs in {data_dir} are not those of the run in {last}; "
                          "without --resume a new one starts")
     clock.lap("reading every photograph once")
@@ -443,6 +444,7 @@ def read_resume_file(path: Path, checkpoint: Path, num_classes: int):
                 and best.logits.dim() == 2 and best.logits.shape[1] == num_classes
                 and best.logits.isfinite().all()
                 and earlier.history[-1]["epoch"] == start.epoch
+                and any(row["saved"] for row in earlier.history)
                 and earlier.settings["arch"] == arch
                 and all(low <= earlier.settings[name] <= high
                         for name, (low, high) in LIMITS.items() if name in earlier.settings)

@@ -10,7 +10,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import torch  # noqa: E402
+
 import draw_flowers  # noqa: E402
+import model_utils  # noqa: E402
 import predict  # noqa: E402
 import train  # noqa: E402
 
@@ -21,6 +24,19 @@ class Run(NamedTuple):
     code: int
     out: str
     err: str
+
+
+FIGURES = {"epoch": 1, "valid_loss": 0.5, "valid_accuracy": 0.5, "valid_images": 2,
+           "precision": "torch.float32"}
+
+
+def save_small(path: Path, categories: list[str], names: list[str]) -> None:
+    """Write the checkpoint of a small untrained network of three categories."""
+    torch.manual_seed(0)
+    model, preprocessing, _ = model_utils.new_model("cnn", 3, 32)
+    calibration = model_utils.Calibration(0.5, torch.eye(3), torch.linspace(0, 1, 1001))
+    model_utils.save_checkpoint(path, model, "cnn", preprocessing, categories, names, calibration,
+                                FIGURES, 7, "python")
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ import data_utils
 import model_utils
 import onnx_utils
 import predict
-from conftest import ROOT
-from test_hostile import FIGURES, damaged
+from conftest import ROOT, save_small
+from test_hostile import damaged
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -36,13 +36,9 @@ def exported(checkpoint, tmp_path_factory):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A small exported network, whose categories have odd names."""
-    torch.manual_seed(0)
-    model, preprocessing, _ = model_utils.new_model("cnn", 3, 32)
     path = tmp_path_factory.mktemp("small") / "small.onnx"
-    model_utils.save_checkpoint(
-        path.with_suffix(".pth"), model, "cnn", preprocessing, ["1", "location", "Blüte"],
-        ["daisy", "\U0001f33b", "rose \\ \""],
-        data_utils.Calibration(0.5, torch.eye(3), torch.linspace(0, 1, 1001)), FIGURES, 7, "python")
+    save_small(path.with_suffix(".pth"), ["1", "location", "Blüte"],
+               ["daisy", "\U0001f33b", "rose \\ \""])
     model_utils.export(path, path.with_suffix(".pth"))
     return path
 

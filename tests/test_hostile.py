@@ -19,23 +19,18 @@ from PIL import Image
 
 import data_utils
 import model_utils
+from conftest import save_small
 
 EXAMPLES = settings(max_examples=500, deadline=None, derandomize=True,
                     suppress_health_check=[HealthCheck.function_scoped_fixture,
                                            HealthCheck.too_slow])
-FIGURES = {"epoch": 1, "valid_loss": 0.5, "valid_accuracy": 0.5, "valid_images": 2,
-           "precision": "torch.float32"}
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A small checkpoint."""
-    torch.manual_seed(0)
-    model, preprocessing, _ = model_utils.new_model("cnn", 3, 32)
     path = tmp_path_factory.mktemp("small") / "checkpoint.pth"
-    model_utils.save_checkpoint(
-        path, model, "cnn", preprocessing, ["1", "2", "rose"], ["daisy", "poppy", "rose"],
-        model_utils.Calibration(0.5, torch.eye(3), torch.linspace(0, 1, 1001)), FIGURES, 7, "python")
+    save_small(path, ["1", "2", "rose"], ["daisy", "poppy", "rose"])
     return path
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import model_utils
+from conftest import FIGURES
 from data_utils import InputError, RunError, load_batches
 
 
@@ -358,10 +359,6 @@ def test_folds_find_the_penalty_that_generalises(monkeypatch):
 
 
 CALIBRATION = model_utils.Calibration(0.5, torch.eye(3), torch.linspace(0, 1, 1001))
-
-
-FIGURES = {"epoch": 1, "valid_loss": 0.5, "valid_accuracy": 0.5, "valid_images": 2,
-           "precision": "torch.float32"}
 
 
 @pytest.fixture

@@ -166,8 +166,11 @@ def test_a_file_that_is_missing_damaged_or_anothers_is_no_silent_start(run_scrip
     ("optimizer.1.exp_avg_sq", None), ("run", {}), ("run.settings", {}), ("run.settings.lr", "x"),
     ("run.settings.lr", float("nan")), ("run.settings.epochs", 10**9), ("run.settings.seed", -1),
     ("run.settings.batch_size", 0), ("run.settings.arch", "vgg99"), ("run.photographs", 5),
-    ("run.history", []), ("run.history", [{}]), ("run.best", {}), ("run.best.loss", None),
-    ("run.best.loss", 0.0), ("run.best.logits", torch.zeros(16, 3)), ("run.source", 7),
+    ("run.history", []), ("run.history", [{}]),
+    ("run.history", [dict(epoch=4, train_loss=1.0, valid_loss=1.0, valid_accuracy=1.0, seconds=1.0,
+                          saved=0)]), ("run.best", {}), ("run.best.loss", None),
+    ("run.best.loss", 0.0), ("run.best.logits", torch.zeros(16, 3)),
+    ("run.best.logits", torch.zeros(15, 4)), ("run.source", 7),
     ("head.in_features", 10**9), ("preprocessing.crop", 10**6)])
 def test_a_resume_file_is_not_believed(run_script, drawn, copied, place, value):
     entries = model_utils.read_archive(copied / "last.pth")
@@ -177,9 +180,11 @@ def test_a_resume_file_is_not_believed(run_script, drawn, copied, place, value):
         part = part[key]
     part[last] = value
     torch.save(entries, copied / "last.pth")
-    if place.startswith("optimizer."):  # seen when the optimizer is there
+    later = {"optimizer": "the optimizer's state in last.pth is damaged",  # when that is there
+             "run": "are not those of the run"}
+    if place.startswith("optimizer.") or place == "run.best.logits" and value.shape == (15, 4):
         run = run_script("train", drawn, "--resume", "--epochs", 5, "--save_dir", copied)
-        assert run.code == 2 and "optimizer's state in last.pth is damaged" in run.err
+        assert run.code == 2 and later[place.split(".")[0]] in run.err
     else:
         with pytest.raises(InputError, match=str(copied)):
             train.read_resume_file(copied / "last.pth", copied / "checkpoint.pth", 4)
