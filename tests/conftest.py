@@ -1,7 +1,9 @@
 """Shared by all tests: a small drawn data set, and one network trained on it."""
 
 import os
+import resource
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +39,20 @@ def save_small(path: Path, categories: list[str], names: list[str]) -> None:
     calibration = model_utils.Calibration(0.5, torch.eye(3), torch.linspace(0, 1, 1001))
     model_utils.save_checkpoint(path, model, "cnn", preprocessing, categories, names, calibration,
                                 FIGURES, 7, "python")
+
+
+@contextmanager
+def file_size_limit(size: int):
+    """Let no file of this process grow above `size` bytes, as on a full disk.
+
+    Only around the call that is tested: pytest's own report may be such a file, too.
+    """
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture

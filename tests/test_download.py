@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import re
-import resource
 import signal
 import socket
 import subprocess
@@ -22,7 +21,7 @@ from PIL import Image
 
 import data_utils
 import train
-from conftest import ROOT
+from conftest import ROOT, file_size_limit
 from data_utils import InputError
 
 # Forty photographs of two categories, the first of them in two runs.
@@ -386,30 +385,21 @@ def test_a_silent_server_is_not_waited_for(run_script, server, tmp_path, monkeyp
         assert "timed out" in fail(run_script, tmp_path)
 
 
-@pytest.fixture
-def limit_file_size():
-    """Return a function that lets no file grow above some bytes, as a full disk does."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-def test_a_full_disk_keeps_what_was_fetched(run_script, server, tmp_path, limit_file_size):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    limit_file_size(50_000)
-    sentence = fail(run_script, tmp_path, code=1)
+def test_a_full_disk_keeps_what_was_fetched(run_script, server, tmp_path):
+    with file_size_limit(50_000):
+        sentence = fail(run_script, tmp_path, code=1)
     assert f"flowers cannot be written into {tmp_path}: File too large; with room" in sentence
     assert (tmp_path / "102flowers.tgz.part").stat().st_size == 50_000
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     data_utils.download("flowers", tmp_path)
     require_flowers(tmp_path)
     assert server.requests[-1] == ("bytes=50000-", len(FLOWERS) - 50_000)
 
 
-def test_a_full_disk_while_unpacking(run_script, server, tmp_path, limit_file_size):
+def test_a_full_disk_while_unpacking(run_script, server, tmp_path):
     (tmp_path / "102flowers.tgz").write_bytes(FLOWERS)
-    limit_file_size(1000)
-    assert "File too large" in fail(run_script, tmp_path, code=1)
+    with file_size_limit(1000):
+        sentence = fail(run_script, tmp_path, code=1)
+    assert "File too large" in sentence
     assert visible(tmp_path) == ["102flowers.tgz"]
 
 

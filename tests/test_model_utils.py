@@ -3,7 +3,6 @@
 import io
 import os
 import pickle
-import resource
 import shutil
 import sys
 from types import SimpleNamespace
@@ -16,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import model_utils
-from conftest import FIGURES
+from conftest import FIGURES, file_size_limit
 from data_utils import InputError, RunError, load_batches
 
 
@@ -462,12 +461,8 @@ def test_a_damaged_checkpoint_is_one_sentence(saved, damage):
 def test_a_full_disk_leaves_the_earlier_checkpoint(saved):
     model, path = saved
     earlier = path.read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # bytes a file may have
-    try:
-        with pytest.raises(RunError, match="checkpoint.pth cannot be written"):
-            model_utils.save_checkpoint(path, model, "cnn", model_utils.Preprocessing(
-                45, 40, (0.0,) * 3, (1.0,) * 3), ["a"], ["a"], CALIBRATION, {}, 0, "")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with (file_size_limit(10_000),
+          pytest.raises(RunError, match="checkpoint.pth cannot be written")):
+        model_utils.save_checkpoint(path, model, "cnn", model_utils.Preprocessing(
+            45, 40, (0.0,) * 3, (1.0,) * 3), ["a"], ["a"], CALIBRATION, {}, 0, "")
     assert path.read_bytes() == earlier and len(list(path.parent.iterdir())) == 1

@@ -1,7 +1,6 @@
 """Runs that break off: what they leave, what they say, and that they go on as if nothing was."""
 
 import os
-import resource
 import shlex
 import shutil
 import signal
@@ -15,7 +14,7 @@ import torch
 import data_utils
 import model_utils
 import train
-from conftest import ROOT
+from conftest import ROOT, file_size_limit
 from data_utils import InputError
 
 sys.path.append(str(ROOT / "tests" / "benchmarks"))
@@ -203,20 +202,11 @@ def test_one_run_at_a_time(run_script, drawn, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.fixture
-def limit_file_size():
-    """Return a function that lets no file grow above some bytes, as a full disk does."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-def test_a_full_disk_leaves_the_best_network(run_script, drawn, finished, tmp_path,
-                                             limit_file_size):
+def test_a_full_disk_leaves_the_best_network(run_script, drawn, finished, tmp_path):
     size = (finished / "checkpoint.pth").stat().st_size
     assert (finished / "last.pth").stat().st_size > size + 10_000
-    limit_file_size(size + 10_000)
-    run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
+    with file_size_limit(size + 10_000):
+        run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
     assert run.code == 1 and "last.pth cannot be written: File too large" in run.err
     assert f"the best network so far is in {tmp_path / 'checkpoint.pth'} (epoch 1, " in run.err
     assert "go on with" not in run.err and os.listdir(tmp_path) == ["checkpoint.pth"]

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import re
-import resource
 import shutil
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import data_utils
 import draw_flowers
 import model_utils
 import train
+from conftest import file_size_limit
 from train import Evaluation
 
 CNN = ["--arch", "cnn", "--image_size", "32"]
@@ -175,12 +175,8 @@ def test_too_little_memory_is_one_sentence(run_script, drawn, tmp_path, monkeypa
 
 
 def test_a_full_disk_ends_the_demo_without_a_half_drawn_folder(run_script, tmp_path):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))  # bytes a file may have
-    try:
+    with file_size_limit(3000):
         run = run_script("train", "--demo", "--save_dir", tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert run.code == 1 and "drawn_flowers cannot be drawn: File too large" in run.err
     assert os.listdir(tmp_path) == []
 
