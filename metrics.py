@@ -6,9 +6,12 @@ numpy alone, so that it serves every script. Labels and predictions are indices 
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BINS = 15  # of the expected calibration error, between the probabilities 0 and 1
 
@@ -163,15 +166,15 @@ def calibration_line(split: str, figures: dict[str, Any]) -> str:
 # --- Pictures -------------------------------------------------------------------------
 
 # matplotlib is optional, and imported where it is used. A Figure of one's own, without pyplot,
-# needs no screen. The files are in PNG format.
+# needs no screen; `savefig` writes it, a notebook shows it.
 
 
-def plot_curves(file: BinaryIO, history: Sequence[dict[str, float]]) -> None:
+def plot_curves(history: Sequence[dict[str, float]]) -> "Figure":
     """Draw loss and accuracy against the epochs."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
     epochs = [row["epoch"] for row in history]
-    figure = Figure((10, 4), layout="constrained")
+    figure = Figure((10, 4), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(epochs, [row["train_loss"] for row in history], ".-", label="train, while learning")
     left.plot(epochs, [row["valid_loss"] for row in history], ".-", label="valid")
@@ -183,11 +186,11 @@ def plot_curves(file: BinaryIO, history: Sequence[dict[str, float]]) -> None:
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-    figure.savefig(file, dpi=120)
+    return figure
 
 
-def plot_confusion(file: BinaryIO, labels: np.ndarray, predictions: np.ndarray,
-                   names: Sequence[str]) -> None:
+def plot_confusion(labels: np.ndarray, predictions: np.ndarray,
+                   names: Sequence[str]) -> "Figure":
     """Draw what share of each category (row) was taken for which (column)."""
     from matplotlib.figure import Figure
     number = len(names)
@@ -195,7 +198,7 @@ def plot_confusion(file: BinaryIO, labels: np.ndarray, predictions: np.ndarray,
     np.add.at(shares, (labels, predictions), 1)
     shares /= shares.sum(1, keepdims=True).clip(1)
     side = 3 + 0.17 * number  # inches: every name has its line
-    figure = Figure((side + 1, side), layout="constrained")
+    figure = Figure((side + 1, side), dpi=110, layout="constrained")
     axes = figure.subplots()
     picture = axes.imshow(np.where(shares > 0, shares, np.nan), vmin=0, vmax=1, cmap="viridis_r")
     axes.set_xticks(range(number), names, rotation=90, fontsize=7)
@@ -206,31 +209,37 @@ def plot_confusion(file: BinaryIO, labels: np.ndarray, predictions: np.ndarray,
     axes.grid(which="minor", color="0.9", linewidth=0.4)
     axes.tick_params(which="minor", length=0)
     figure.colorbar(picture, label="share of the flower's photographs", shrink=0.5)
-    figure.savefig(file, dpi=110)
+    return figure
 
 
-def plot_mistakes(file: BinaryIO, photographs: Sequence[np.ndarray], names: Sequence[str],
-                  taken_for: Sequence[str]) -> None:
-    """Draw misnamed photographs (H, W, 3), each with its name and what it was taken for."""
+def plot_photographs(photographs: Sequence[np.ndarray], names: Sequence[str],
+                     taken_for: Sequence[str] = ()) -> "Figure":
+    """Draw photographs (H, W, 3), each with its name and, if given, what it was taken for."""
     from matplotlib.figure import Figure
-    columns = 6
-    rows = max(1, -(-len(photographs) // columns))
-    figure = Figure((2.2 * columns, 2.8 * rows), layout="constrained")
+    # At most six in a row, and rows as equal as can be.
+    rows = max(1, -(-len(photographs) // 6))
+    columns = max(1, -(-len(photographs) // rows))
+    figure = Figure((2.2 * columns, (3.1 if taken_for else 2.6) * rows), dpi=110,
+                    layout="constrained")
     places = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in places:
         axes.axis("off")
-    for axes, photograph, name, other in zip(places, photographs, names, taken_for):
+    titles = [_wrap(name) for name in names]
+    if taken_for:
+        titles = [f"{title}\ntaken for\n{_wrap(other)}" for title, other in zip(titles, taken_for)]
+    for axes, photograph, title in zip(places, photographs, titles):
         axes.imshow(photograph)
-        axes.set_title(f"{_wrap(name)}\ntaken for\n{_wrap(other)}", fontsize=8)
-    figure.savefig(file, dpi=110)
+        axes.set_title(title, fontsize=9)
+        axes.set_anchor("N")  # or the layout cuts long titles
+    return figure
 
 
-def plot_guesses(file: BinaryIO, photograph: np.ndarray, names: Sequence[str],
-                 probabilities: Sequence[float]) -> None:
+def plot_guesses(photograph: np.ndarray, names: Sequence[str],
+                 probabilities: Sequence[float]) -> "Figure":
     """Draw a photograph (H, W, 3) beside bars of its most probable names."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
-    figure = Figure((9, 4), layout="constrained")
+    figure = Figure((9, 4), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
     left.imshow(photograph)
     left.set_title(_wrap(names[0]))
@@ -243,7 +252,7 @@ def plot_guesses(file: BinaryIO, photograph: np.ndarray, names: Sequence[str],
     right.xaxis.set_major_formatter(PercentFormatter(1))
     for place, probability in zip(places, probabilities):
         right.text(probability + 0.01, place, f"{probability:.1%}", va="center")
-    figure.savefig(file, dpi=120)
+    return figure
 
 
 def _wrap(name: str) -> str:

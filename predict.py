@@ -205,9 +205,10 @@ def run(args: argparse.Namespace) -> int:
     if args.plot and count > failed:
         import metrics
         photograph = data_utils.load_image(args.inputs[0], info["preprocessing"])
+        figure = metrics.plot_guesses(photograph, [guess.name for guess in record.guesses],
+                                      [guess.probability for guess in record.guesses])
         with data_utils.atomic_write(args.plot) as file:
-            metrics.plot_guesses(file, photograph, [guess.name for guess in record.guesses],
-                                 [guess.probability for guess in record.guesses])
+            figure.savefig(file)
     if failed:
         say(f"{failed} of {count} inputs could not be named")
     return 1 if failed else 0

@@ -930,13 +930,13 @@ def draw(save_dir: str, history: list[dict], labels: np.ndarray, logits: np.ndar
     """Draw the run's pictures into the folder."""
     shown = misnamed[:60]
     photographs = [data_utils.load_image(row["file"], preprocessing) for row in shown]
-    with data_utils.atomic_write(Path(save_dir, "curves.png")) as file:
-        metrics.plot_curves(file, history)
-    with data_utils.atomic_write(Path(save_dir, "confusion.png")) as file:
-        metrics.plot_confusion(file, labels, logits.argmax(1), names)
-    with data_utils.atomic_write(Path(save_dir, "mistakes.png")) as file:
-        metrics.plot_mistakes(file, photographs, [row["name"] for row in shown],
-                              [row["taken_for"] for row in shown])
+    for name, figure in (
+            ("curves", metrics.plot_curves(history)),
+            ("confusion", metrics.plot_confusion(labels, logits.argmax(1), names)),
+            ("mistakes", metrics.plot_photographs(photographs, [row["name"] for row in shown],
+                                                  [row["taken_for"] for row in shown]))):
+        with data_utils.atomic_write(Path(save_dir, f"{name}.png")) as file:
+            figure.savefig(file)
 
 
 class Clock:

@@ -113,11 +113,15 @@ def test_pictures_are_drawn():
     history = [{"epoch": i, "train_loss": 1 / (i + 1), "valid_loss": 2 / (i + 1),
                 "valid_accuracy": 0.5} for i in range(3)]
     labels, predictions = rng.integers(102, size=(2, 500))
-    for draw, *arguments in (
-            (metrics.plot_curves, history), (metrics.plot_confusion, labels, predictions, names),
-            (metrics.plot_mistakes, [photo] * 8, names[:8], names[8:16]),
-            (metrics.plot_guesses, photo, names[:5], [0.5, 0.3, 0.1, 0.05, 0.05])):
+    for figure in (
+            metrics.plot_curves(history), metrics.plot_confusion(labels, predictions, names),
+            metrics.plot_photographs([photo] * 10, names[:10]),
+            metrics.plot_photographs([photo] * 8, names[:8], names[8:16]),
+            metrics.plot_guesses(photo, names[:5], [0.5, 0.3, 0.1, 0.05, 0.05])):
         file = io.BytesIO()
-        draw(file, *arguments)
+        figure.savefig(file)
         with Image.open(file) as image:
-            assert min(image.size) > 200 and image.convert("L").getextrema()[0] < 255, draw
+            assert min(image.size) > 200 and image.convert("L").getextrema()[0] < 255
+        titles = [axes.title.get_window_extent() for axes in figure.axes]
+        assert max(title.y1 for title in titles) <= figure.bbox.height  # is not cut
+    metrics.plot_photographs([], []).savefig(io.BytesIO())  # the mistakes of a run without any
