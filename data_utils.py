@@ -106,6 +106,11 @@ def is_out_of_memory(error: BaseException) -> bool:
             or "can't allocate memory" in str(error))
 
 
+def is_lost_connection(error: BaseException) -> bool:
+    """Recognise what torch.distributed raises where another process has gone."""
+    return "Dist" in type(error).__name__ or "gloo" in str(error) or "onnection" in str(error)
+
+
 # --- The one preprocessing ------------------------------------------------------------
 
 
@@ -344,10 +349,12 @@ def require(package: str, what: str, install: str | None = None) -> None:
 
 
 def default_workers() -> int:
-    """Count the processors that this process may use."""
+    """Count the processors for this process; several of torchrun's share them out."""
     if hasattr(os, "sched_getaffinity"):  # Linux; knows about containers and taskset
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    return max(1, count // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def share_processors() -> None:

@@ -21,18 +21,19 @@ import warnings
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from datetime import datetime, timezone
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta, timezone
 from http.client import HTTPException
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import PIL
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import onnx_utils
@@ -480,10 +481,11 @@ def new_model(arch: str, num_classes: int, image_size: int | None = None,
     if source:
         fold_batch_norm(body)
     side = preprocessing.crop
+    body.eval()  # one picture has no statistics for BatchNorm
     try:
         with torch.inference_mode():
             ramp = torch.linspace(-1, 1, 3 * side * side).view(1, 3, side, side)
-            depths = find_depths(body.eval(), ramp) if source else []
+            depths = find_depths(body, ramp) if source else []
             headless = Classifier(body, nn.Identity(), *preprocessing[2:4], depths)
             in_features = headless(torch.zeros(1, side, side, 3, dtype=torch.uint8)).shape[1]
     except RuntimeError as error:
@@ -597,11 +599,119 @@ def keep_freed_memory() -> None:
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: what is freed stays, up to 2 GiB
 
 
+class Processes:
+    """The processes among which torchrun shares out a run; without it, this one alone.
+
+    Photographs are dealt out like cards: of n processes, number r gets the photographs r,
+    r + n, r + 2 n and so on. What exchanges something has to be called by all of them.
+    """
+
+    BLOCK = 4096  # rows that a process sends at a time, so that little memory is taken twice
+
+    def __init__(self, rank: int = 0, size: int = 1):
+        self.rank, self.size = rank, size
+        self.first = rank == 0  # the one that talks and writes
+
+    def share_of(self, items: Sequence[K]) -> Sequence[K]:
+        """Take what falls to this process."""
+        return items[self.rank::self.size]
+
+    def collect(self, rows: torch.Tensor, count: int, everywhere: bool = True) -> torch.Tensor:
+        """Put everybody's rows, on the CPU, back into their order: (count, ...).
+
+        Unless that is wanted everywhere, the others than the first get none.
+        """
+        if self.size == 1:
+            return rows
+        wanted = everywhere or self.first
+        whole = rows.new_empty(count if wanted else 0, *rows.shape[1:])
+        longest = -(-count // self.size)
+        for start in range(0, longest, self.BLOCK):
+            block = rows[start:start + self.BLOCK]
+            mine = rows.new_zeros(min(self.BLOCK, longest - start), *rows.shape[1:])
+            mine[:len(block)] = block
+            blocks = [torch.empty_like(mine) for _ in range(self.size)] if wanted else None
+            if everywhere:
+                distributed.all_gather(blocks, mine)
+            else:
+                distributed.gather(mine, blocks)
+            for rank, block in enumerate(blocks or []):
+                place = whole[start * self.size + rank::self.size][:len(block)]
+                place.copy_(block[:len(place)])
+        return whole
+
+    def collect_objects(self, part: list[K]) -> list[K]:
+        """Put everybody's objects back into their order, everywhere."""
+        if self.size == 1:
+            return part
+        parts: list[list[K]] = [[]] * self.size
+        distributed.all_gather_object(parts, part)
+        return [item for row in zip_longest(*parts, fillvalue=parts) for item in row
+                if item is not parts]
+
+    def add(self, values: torch.Tensor) -> torch.Tensor:
+        """Add up everybody's values."""
+        if self.size > 1:
+            distributed.all_reduce(values)
+        return values
+
+    def copy_first(self, *modules: nn.Module) -> None:
+        """Give every process the first one's weights and statistics."""
+        if self.size > 1:
+            for module in modules:
+                for value in module.state_dict().values():
+                    distributed.broadcast(value, 0)
+
+    def wait(self) -> None:
+        """Wait for the others."""
+        self.add(torch.zeros(()))
+
+    @contextmanager
+    def first_before_others(self) -> Iterator[None]:
+        """Run the block in the first process, then in the others."""
+        if not self.first:
+            self.wait()
+        yield
+        if self.first:
+            self.wait()
+
+    def synchronised(self, model: nn.Module) -> nn.Module:
+        """Wrap a network so that all learn the same from everybody's photographs."""
+        if self.size == 1:
+            return model
+        return DistributedDataParallel(model)
+
+
+ALONE = Processes()
+
+
+def join_processes(device: torch.device) -> Processes:
+    """Meet the other processes that torchrun has started, if any."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return ALONE
+    # A dead process is noticed at once; a living one may take hours for its photographs.
+    distributed.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl",
+                                   timeout=timedelta(days=7))
+    return Processes(distributed.get_rank(), distributed.get_world_size())
+
+
 def find_device(gpu: bool) -> torch.device:
-    """Choose the accelerator if it is wanted and there is one, else the CPU."""
-    if gpu and torch.accelerator.is_available():
-        return torch.accelerator.current_accelerator()
-    return torch.device("cpu")
+    """Choose the accelerator if it is wanted and there is one, else the CPU.
+
+    Raises:
+        InputError: torchrun has started more processes than there are accelerators.
+    """
+    if not (gpu and torch.accelerator.is_available()):
+        return torch.device("cpu")
+    device = torch.accelerator.current_accelerator()
+    if "LOCAL_RANK" in os.environ:
+        count = torch.accelerator.device_count()
+        if int(os.environ["LOCAL_WORLD_SIZE"]) > count:
+            raise InputError(f"torchrun has started more processes than the {count} accelerators "
+                             "of this machine")
+        device = torch.device(device.type, int(os.environ["LOCAL_RANK"]))
+        torch.get_device_module(device).set_device(device)
+    return device
 
 
 def native_precision(device: torch.device) -> torch.dtype:
@@ -615,6 +725,21 @@ def native_precision(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
+def learning_precision(model: Classifier, cut: int = 0) -> torch.dtype:
+    """Choose what the layers behind a cut multiply in while they learn; weights are float32.
+
+    CPUs with bfloat16 are quicker in it, but for filters of each channel alone, whose backward
+    pass takes twice as long as in float32.
+    """
+    device = model.mean.device
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    layers = (module for layer in chain(model.body)[cut:] for module in layer.modules())
+    if any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in layers):
+        return torch.float32
+    return native_precision(device)
+
+
 def for_inference(model: Classifier, precision: torch.dtype | None = None) -> Classifier:
     """Copy a network into the form in which it computes fastest, and no longer learns.
 
@@ -625,6 +750,14 @@ def for_inference(model: Classifier, precision: torch.dtype | None = None) -> Cl
     fold_batch_norm(fast.body)
     fast.body.to(precision or native_precision(model.mean.device))
     return fast.to(memory_format=torch.channels_last)
+
+
+def to_device(batch: np.ndarray | torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a batch to a device; to an accelerator, while both sides go on working."""
+    x = torch.as_tensor(batch)
+    if device.type == "cuda" and x.device.type == "cpu":
+        x = x.pin_memory()
+    return x.to(device, non_blocking=True)
 
 
 def infer(model: Classifier, function: Callable[[torch.Tensor], torch.Tensor],
@@ -641,7 +774,7 @@ def infer(model: Classifier, function: Callable[[torch.Tensor], torch.Tensor],
     def compute(batch: np.ndarray | torch.Tensor) -> torch.Tensor:
         if len(batch) == 0:
             return torch.empty(0, 1)  # nothing to compute, of no category
-        x = torch.as_tensor(batch).to(device)
+        x = to_device(batch, device)
         missing = -len(x) % EVALUATION_BATCH
         if missing:  # without expand(), behind which channels_last would be lost
             x = torch.cat([x] + [x[-1:]] * missing)
@@ -683,23 +816,30 @@ class Activations:
         data: what tells these photographs from others, should a later run find the files.
         progress: is given batches, their number of photographs and a word for them, and
             passes them on.
+        processes: share the photographs out; these are the activations of this one's share,
+            and `paths`, in the end, is that share.
     """
 
-    # Bytes that may be kept in memory; more goes to a file, of at most half the free disk.
+    # Bytes that may be kept in memory; more goes to files, of at most half the free disk.
     MEMORY = 2 * 2**30
 
     def __init__(self, model: Classifier, cut: int, paths: Sequence[str],
                  preprocessing: Preprocessing, views: int = 1, seed: int = 0, workers: int = 1,
                  folder: str | os.PathLike = ".", data: str = "",
-                 progress: Callable[[Iterator, int, str], Iterator] = lambda batches, *_: batches):
-        self.model, self.cut, self.paths, self.preprocessing = model, cut, paths, preprocessing
+                 progress: Callable[[Iterator, int, str], Iterator] = lambda batches, *_: batches,
+                 processes: Processes = ALONE):
+        self.model, self.cut, self.preprocessing = model, cut, preprocessing
         self.views, self.seed, self.workers, self.progress = views, seed, workers, progress
-        self.filled = np.zeros((views, len(paths)), bool)
+        # The photographs that are this process's share, and their numbers among all of them
+        self.paths, self.numbers = map(processes.share_of, (paths, range(len(paths))))
+        self.processes, self.total = processes, len(paths)
+        self.memory = self.MEMORY // processes.size
+        self.filled = np.zeros((views, len(self.paths)), bool)
         self.file: Path | None = None
         # Pictures that need no resizing: their pixels (N, S, S, 3), once they are read
         side = preprocessing.crop
         self.small = (not cut and preprocessing.resize == side
-                      and len(paths) * side * side * 3 <= self.MEMORY)
+                      and len(self.paths) * side * side * 3 <= self.memory)
         self.pixels: torch.Tensor | None = None
         # (views, N, H, W, C), or without H and W, and in words where that is
         self.kept, self.place = self._make_room(folder, data) if cut else (None, "nowhere")
@@ -711,21 +851,21 @@ class Activations:
         row = _to_rows(next(infer(self.model, self._first, [images])))
         shape = (self.views, len(self.paths), *row.shape[1:])
         size = math.prod(shape) * row.element_size()
-        if size <= self.MEMORY:
+        if size <= self.memory:
             return torch.empty(shape, dtype=row.dtype), f"in memory ({size / 1e9:.1f} GB)"
         file = Path(folder, f".activations.{self._identity(data)}.tmp")
         free = shutil.disk_usage(folder).free
         try:
             found = file.exists() and file.stat().st_size == size
-            if found or 2 * size <= free:
+            if found or 2 * size * self.processes.size <= free:
                 with open(file, "r+b" if found else "w+b") as opened:
                     # A disk that fills is found out now.
                     os.posix_fallocate(opened.fileno(), 0, size)
-                    numbers = self.numbers = np.memmap(opened, np.uint8, "r+")
+                    self.mapped = np.memmap(opened, np.uint8, "r+")
                 self.file = file
                 if found:
                     self._restore_filled()
-                kept = torch.from_numpy(numbers).view(row.dtype).view(shape)
+                kept = torch.from_numpy(self.mapped).view(row.dtype).view(shape)
                 return kept, f"in a file in {folder} ({size / 1e9:.1f} GB)"
         except (AttributeError, OSError):  # no such call on this system, or no room after all
             file.unlink(missing_ok=True)
@@ -733,8 +873,9 @@ class Activations:
 
     def _identity(self, data: str) -> str:
         """Name what the activations depend on, in short."""
-        whole = hashlib.sha256(repr((data, self.paths, self.views, self.seed, self.cut,
-                                     self.preprocessing, versions())).encode(errors="replace"))
+        whole = hashlib.sha256(repr((data, self.paths, self.numbers, self.views, self.seed,
+                                     self.cut, self.preprocessing, versions(),
+                                     )).encode(errors="replace"))
         for layer in chain(self.model.body)[:self.cut]:
             for value in layer.state_dict().values():
                 whole.update(str(value.dtype).encode())
@@ -757,7 +898,7 @@ class Activations:
     def discard(self) -> None:
         """Remove the file, if there is one: nobody will go on from here."""
         if self.file:
-            self.kept = self.numbers = None
+            self.kept = self.mapped = None
             self.file.unlink(missing_ok=True)
             self.note.unlink(missing_ok=True)
 
@@ -802,7 +943,7 @@ class Activations:
         for view in np.unique(views[views > 0]):
             chosen = views == view
             numbers[chosen] = np.random.default_rng((self.seed, view)).random(
-                (count, 3))[photographs[chosen]]
+                (self.total, 3))[self.numbers][photographs[chosen]]
         for start in range(0, len(photographs), batch_size):
             part = slice(start, start + batch_size)
             images = self.pixels[torch.from_numpy(photographs[part]).to(self.pixels.device)]
@@ -818,7 +959,7 @@ class Activations:
             done += len(x)
         self.filled[views, photographs] = True
         if self.file:  # first the numbers, then the note that they are there
-            self.numbers.flush()
+            self.mapped.flush()
             with atomic_write(self.note) as note:
                 note.write(np.packbits(self.filled).tobytes())
 
@@ -826,22 +967,25 @@ class Activations:
                   batch_size: int) -> Iterator[torch.Tensor]:
         images = load_batches([self.paths[i] for i in photographs], self.preprocessing,
                               self.workers, batch_size,
-                              [(self.seed, view, i) if view else None
+                              [(self.seed, view, self.numbers[i]) if view else None
                                for view, i in zip(views.tolist(), photographs.tolist())])
         if self.cut:
             return infer(self.model, self._first, images)
-        return (torch.from_numpy(batch).to(self.model.mean.device) for batch in images)
+        return (to_device(batch, self.model.mean.device) for batch in images)
 
     def _first(self, images: torch.Tensor) -> torch.Tensor:
         return self.model.first(images, self.cut)
 
 
-def discard_others(folder: str | os.PathLike, activations: Iterable[Activations]) -> None:
+def discard_others(folder: str | os.PathLike, activations: Iterable[Activations],
+                   processes: Processes = ALONE) -> None:
     """Remove activations' files that runs left in a folder when they were killed."""
-    files = {path for each in activations if each.file for path in (each.file, each.note)}
-    for path in Path(folder).glob(".activations.*.tmp"):
-        if path not in files:
-            path.unlink(missing_ok=True)
+    files = {*processes.collect_objects([path for each in activations if each.file
+                                         for path in (each.file, each.note)])}
+    if processes.first:
+        for path in Path(folder).glob(".activations.*.tmp"):
+            if path not in files:
+                path.unlink(missing_ok=True)
 
 
 def _to_rows(x: torch.Tensor) -> torch.Tensor:
@@ -948,13 +1092,16 @@ def shift(images: torch.Tensor, numbers: np.ndarray) -> torch.Tensor:
     return images[which, rows[:, :, None], columns[:, None, :]]
 
 
-def mirror(maps: torch.Tensor, which: np.ndarray) -> torch.Tensor:
-    """Mirror some of the maps (N, C, H, W), those where `which` (N,) is true.
+def mirror_some(batches: Iterable[torch.Tensor], which: np.ndarray) -> Iterator[torch.Tensor]:
+    """Mirror some of the maps (N, C, H, W) of batches, those where `which` is true.
 
     They are nearly what the network would make of the mirrored photographs.
     """
-    which = torch.from_numpy(which).to(maps.device).view(-1, 1, 1, 1)
-    return torch.where(which, maps.flip(3), maps)
+    done = 0
+    for maps in batches:
+        mirrored = torch.from_numpy(which[done:done + len(maps)]).to(maps.device)
+        done += len(maps)
+        yield torch.where(mirrored.view(-1, 1, 1, 1), maps.flip(3), maps)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@
     python train.py flowers --download flowers
     python train.py flowers --resume
     python train.py --demo
+    torchrun --nproc_per_node=2 train.py flowers
 """
 
 import argparse
@@ -21,7 +22,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -41,6 +42,11 @@ DEFAULT_ARCH = "efficientnet_lite0"
 DEMO_FOLDER = "drawn_flowers"
 RUN_FILES = ("checkpoint.pth", "history.csv", "report.json")
 RESUME_FILE = "last.pth"
+
+# Under torchrun several processes run this script. The first one talks and writes.
+FIRST = os.environ.get("RANK", "0") == "0"
+TOGETHER = int(os.environ.get("WORLD_SIZE", "1")) > 1
+
 EPILOG = """\
 exit codes:
   0    done
@@ -87,6 +93,8 @@ class Parser(argparse.ArgumentParser):
     """A parser whose messages leave the terminal alone, whatever was typed."""
 
     def error(self, message: str) -> NoReturn:
+        if not FIRST:
+            sys.exit(2)
         super().error(printable(message))
 
 
@@ -192,12 +200,17 @@ def main(argv: list[str] | None = None) -> int:
         with stoppable():
             return run(args, outcome)
     except FlowersError as error:
-        say(f"train.py: {error}", *outcome.lines())
+        # Of several processes all see a mistyped flag, but perhaps one a vanished photograph.
+        say(f"train.py: {error}", everybody=not isinstance(error, InputError))
+        say(*outcome.lines())
         return error.exit_code
     except Stopped as stop:
         say(f"train.py: {stop}", *outcome.lines())
         return stop.exit_code
     except (MemoryError, RuntimeError) as error:
+        if TOGETHER and data_utils.is_lost_connection(error):
+            say("train.py: another process of this run has ended", *outcome.lines())
+            return 1
         if not data_utils.is_out_of_memory(error):
             raise
         outcome.resumable = False  # it would need as much again
@@ -216,6 +229,10 @@ def run(args: argparse.Namespace, outcome: "Outcome") -> int:
     if args.plot:
         data_utils.require("matplotlib", "--plot")
     data_dir = args.data_dir
+    if TOGETHER and (args.demo or args.download and not data_utils.has_train(data_dir)):
+        raise InputError("under torchrun the photographs have to be there already; "
+                         + (f"--download {args.download} --check_data without torchrun puts them "
+                            "there" if args.download else "--demo is for one process"))
     if args.demo:
         data_dir = draw_demo(args.save_dir, args.arch or DEFAULT_ARCH)
     if args.download and not data_utils.has_train(data_dir):
@@ -228,8 +245,9 @@ def run(args: argparse.Namespace, outcome: "Outcome") -> int:
     if args.resume and not last.exists():
         raise InputError(f"--resume goes on from {last}, which does not exist")
     files = [*RUN_FILES, RESUME_FILE]
-    data_utils.prepare_folder(args.save_dir, files)
-    with data_utils.hold(args.save_dir, files):
+    if FIRST:
+        data_utils.prepare_folder(args.save_dir, files)
+    with data_utils.hold(args.save_dir, files) if FIRST else nullcontext():
         return train(args, data, data_dir, outcome)
 
 
@@ -243,6 +261,7 @@ def train(args: argparse.Namespace, data: DataSet, data_dir: str, outcome: "Outc
         import model_utils
     model_utils.keep_freed_memory()
     device = model_utils.find_device(args.gpu)
+    processes = model_utils.join_processes(device)
 
     # The network, and how it will learn.
     typed = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
@@ -256,10 +275,11 @@ def train(args: argparse.Namespace, data: DataSet, data_dir: str, outcome: "Outc
     else:
         start, settings, history, best = None, {**SETTINGS, **typed}, [], None
         torch.manual_seed(settings["seed"])
-        model, preprocessing, source = model_utils.new_model(
-            settings["arch"], len(data.categories), settings["image_size"],
-            settings["hidden_units"], settings["weights"],
-            data_utils.typical_side(data.splits["train"].paths))
+        with processes.first_before_others():  # it may download weights
+            model, preprocessing, source = model_utils.new_model(
+                settings["arch"], len(data.categories), settings["image_size"],
+                settings["hidden_units"], settings["weights"],
+                data_utils.typical_side(data.splits["train"].paths))
         model.to(device)
         settings = settle(settings, model, preprocessing.crop, pretrained=source is not None)
     outcome.batch_size = settings["batch_size"]
@@ -271,15 +291,19 @@ def train(args: argparse.Namespace, data: DataSet, data_dir: str, outcome: "Outc
         + (f"starting from {source}, " if source else "starting from scratch, ")
         + f"{preprocessing.crop} x {preprocessing.crop} pixels, {recipe.epochs} epochs"
         + (" of the last third of its layers" if cut else ""),
-        *describe_device(device, args.gpu))
+        *describe_device(device, args.gpu, processes.size))
     clock.lap("start")
 
     # Every photograph is read once, before hours are spent on them.
-    inspected = inspect(data, data_dir, args.category_names, args.workers)
+    inspected = inspect(data, data_dir, args.category_names, args.workers, processes)
     data, names = inspected.data, inspected.names
     say(f"names: {inspected.names_source}", *problem_lines(inspected.problems, 10))
     if inspected.lost:
         raise InputError("no readable photograph left to train on of " + ", ".join(inspected.lost))
+    for name, split in data.splits.items():
+        if len(split.paths) < processes.size:
+            raise InputError(f"{processes.size} processes cannot share out the photographs of "
+                             f"{name}: {len(split.paths)}")
     if start and (earlier.photographs != inspected.fingerprint
                   or len(best.logits) != len(data.splits["valid"].labels)):
         raise InputError(f"the photographs in {data_dir} are not those of the run in {last}; "
@@ -289,16 +313,16 @@ def train(args: argparse.Namespace, data: DataSet, data_dir: str, outcome: "Outc
     activations = {
         name: model_utils.Activations(frozen, cut, data.splits[name].paths, preprocessing, views,
                                       settings["seed"], args.workers, args.save_dir,
-                                      f"{inspected.fingerprint} {name}", with_bar)
+                                      f"{inspected.fingerprint} {name}", with_bar, processes)
         for name, views in (("train", 1 + KEPT_VIEWS), ("valid", 1))}
-    model_utils.discard_others(args.save_dir, activations.values())
+    model_utils.discard_others(args.save_dir, activations.values(), processes)
     if cut:
         say(f"the other layers' activations are kept {activations['train'].place}")
 
     # Every epoch is judged on valid; the checkpoint holds the best one so far.
     labels = data.splits["valid"].labels
     tell(HEADER, *(epoch_line(**row) for row in history))
-    if history:
+    if history and processes.first:
         write_history(Path(args.save_dir, "history.csv"), history)
     for training, train_loss, sums in learn(
             model, activations["train"], data.splits["train"].labels, recipe, source is not None,
@@ -310,28 +334,32 @@ def train(args: argparse.Namespace, data: DataSet, data_dir: str, outcome: "Outc
         require_finite(result.loss, epoch, outcome)
         saved = best is None or result.is_better(best)
         if saved:
-            if best is None:
-                keep_earlier_run(args.save_dir)
+            if processes.first:
+                if best is None:
+                    keep_earlier_run(args.save_dir)
+                figures = {"epoch": epoch, "valid_loss": result.loss,
+                           "valid_accuracy": result.accuracy, "valid_images": len(labels),
+                           "precision": str(model_utils.native_precision(device))}
+                model_utils.save_checkpoint(
+                    checkpoint, network, settings["arch"], preprocessing, data.categories, names,
+                    calibrate(result, labels, sums), figures, settings["seed"], outcome.command)
             best = result
-            figures = {"epoch": epoch, "valid_loss": result.loss,
-                       "valid_accuracy": result.accuracy, "valid_images": len(labels),
-                       "precision": str(model_utils.native_precision(device))}
-            model_utils.save_checkpoint(
-                checkpoint, network, settings["arch"], preprocessing, data.categories, names,
-                calibrate(result, labels, sums), figures, settings["seed"], outcome.command)
         seconds += clock.lap("judging and saving")
         history.append({"epoch": epoch, "train_loss": train_loss, "valid_loss": result.loss,
                         "valid_accuracy": result.accuracy, "seconds": seconds,
                         "saved": int(saved)})
         outcome.best = describe_best(checkpoint, history)
-        model_utils.save_training(last, training, settings["arch"], preprocessing, Earlier(
-            settings, source, inspected.fingerprint, history, best).entries())
+        if processes.first:
+            model_utils.save_training(last, training, settings["arch"], preprocessing, Earlier(
+                settings, source, inspected.fingerprint, history, best).entries())
+            write_history(Path(args.save_dir, "history.csv"), history)
         outcome.resumable = True
-        write_history(Path(args.save_dir, "history.csv"), history)
         tell(epoch_line(**history[-1]))
+    processes.wait()
 
     # The figures to quote: of the file, as prediction will load it, on photographs never used.
-    split, logits, honesty, kept = judge_checkpoint(checkpoint, device, data, best, args.workers)
+    split, logits, honesty, kept = judge_checkpoint(checkpoint, device, data, best, args.workers,
+                                                    processes)
     clock.lap("final figures")
     labels = data.splits[split].labels
     report = {
@@ -341,10 +369,11 @@ def train(args: argparse.Namespace, data: DataSet, data_dir: str, outcome: "Outc
         "misnamed": list_misnamed(data.splits[split].paths, labels, logits, names),
         **honesty, "kept": kept, "seconds": clock.seconds, "peak_memory_mib": peak_memory(),
         "versions": model_utils.versions(), "command": outcome.command}
-    with data_utils.atomic_write(Path(args.save_dir, "report.json")) as file:
-        file.write(json.dumps(report, indent=1).encode())
-    if args.plot:
-        draw(args.save_dir, history, labels, logits, names, report["misnamed"], preprocessing)
+    if processes.first:
+        with data_utils.atomic_write(Path(args.save_dir, "report.json")) as file:
+            file.write(json.dumps(report, indent=1).encode())
+        if args.plot:
+            draw(args.save_dir, history, labels, logits, names, report["misnamed"], preprocessing)
     for each in activations.values():
         each.discard()
     image = data.splits[split].paths[0]
@@ -541,7 +570,8 @@ def calibrate(result: "Evaluation", labels: np.ndarray, sums):
 
 
 def judge_checkpoint(checkpoint: Path, device, data: DataSet, best: "Evaluation",
-                     workers: int) -> tuple[str, np.ndarray, dict[str, Any], dict[str, float]]:
+                     workers: int, processes,
+                     ) -> tuple[str, np.ndarray, dict[str, Any], dict[str, float]]:
     """Judge the best network as prediction will load it, on test where there is one.
 
     Returns:
@@ -560,7 +590,8 @@ def judge_checkpoint(checkpoint: Path, device, data: DataSet, best: "Evaluation"
     if "test" in data.splits:
         split, labels = "test", data.splits["test"].labels
         photographs = model_utils.Activations(model, 0, data.splits["test"].paths,
-                                              info["preprocessing"], workers=workers)
+                                              info["preprocessing"], workers=workers,
+                                              processes=processes)
         logits = evaluate(model, photographs, labels).logits
         honesty["test"] = metrics.calibration(logits, labels)
         familiar = model_utils.familiarity(torch.from_numpy(logits), calibration.patterns)
@@ -588,7 +619,7 @@ def learn(model, activations, labels: np.ndarray, recipe: Recipe, pretrained: bo
     """
     import torch
 
-    from model_utils import Training, chain, mirror, restore_optimizer
+    from model_utils import Training, chain, mirror_some, restore_optimizer
     if pretrained and not start:
         loss, sums = fit_head(model, activations, labels)
         start = Training(0, model, model, {}, torch.get_rng_state())
@@ -607,22 +638,35 @@ def learn(model, activations, labels: np.ndarray, recipe: Recipe, pretrained: bo
     if start and start.epoch:
         restore_optimizer(optimizer, start.optimizer)
 
-    count = len(labels)
+    processes = activations.processes
+    learner, count = processes.synchronised(model), len(labels)
+    # What falls to this process of the photographs of a step, and of an epoch's weights.
+    recipe = recipe._replace(batch_size=-(-recipe.batch_size // processes.size))
+    weights = torch.from_numpy(weigh(count, recipe.batch_size, processes.rank, processes.size))
     for epoch in range(start.epoch + 1 if start else 1, recipe.epochs + 1):
         # Order and views depend on the seed and the epoch alone, on any device.
         rng = np.random.default_rng((seed, epoch))
         order = rng.permutation(count)
         views = (rng.integers(activations.views, size=count) if activations.cut else
                  np.full(count, epoch))
-        batches = activations.batches(order, views, recipe.batch_size)
+        mirrored = rng.random(count) < 0.5
+        mine = np.flatnonzero(order % processes.size == processes.rank)
+        mine = np.resize(mine, len(weights))  # where it has one too few, one stands there twice
+        order, views, mirrored = order[mine], views[mine], mirrored[mine]
+        batches = activations.batches(order // processes.size, views, recipe.batch_size)
         if activations.cut:  # no more to compute, and twice as many views
-            batches = (mirror(x, rng.random(len(x)) < 0.5) for x in batches)
+            batches = mirror_some(batches, mirrored)
+        if processes.rank:  # what dropout leaves out is another thing in each process
+            torch.manual_seed(rng.integers(2**31) + processes.rank)
         loss, sums = train_one_epoch(
-            model, activations.cut, with_bar(batches, count, f"epoch {epoch} of {recipe.epochs}"),
-            torch.from_numpy(labels[order]), SMOOTHING if pretrained else 0.0, optimizer, averaged,
-            epoch, recipe)
-        yield Training(epoch, model, averaged, optimizer.state_dict()["state"],
-                       torch.get_rng_state()), loss, sums
+            model, learner, activations.cut,
+            with_bar(batches, len(order), f"epoch {epoch} of {recipe.epochs}"),
+            torch.from_numpy(labels[order]), weights, SMOOTHING if pretrained else 0.0, optimizer,
+            averaged, epoch, recipe)
+        processes.copy_first(model, averaged)
+        yield (Training(epoch, model, averaged, optimizer.state_dict()["state"],
+                        torch.get_rng_state()),
+               processes.add(loss).item() / count, processes.add(sums))
 
 
 def fit_head(model, activations, labels: np.ndarray) -> tuple[float, Any]:
@@ -630,34 +674,62 @@ def fit_head(model, activations, labels: np.ndarray) -> tuple[float, Any]:
     import torch
 
     from model_utils import extract_features, learn_head, solve_head
-    count = len(labels)
+    processes, count = activations.processes, len(activations.paths)
     batches = activations.batches(np.arange(count), np.zeros(count, int))
     features = extract_features(activations.model, with_bar(batches, count, "features"), count,
                                 activations.cut)
     if not features.isfinite().all():
         raise RunError("the network's features are not finite numbers; its weights are damaged")
-    fit = solve_head if isinstance(model.head, torch.nn.Linear) else learn_head
-    targets = torch.from_numpy(labels)
-    logits = fit(model.head, features, targets, SMOOTHING)
-    loss = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=SMOOTHING)
-    return loss.item(), torch.zeros([logits.shape[1]] * 2).index_add_(0, targets, logits)
+    features = processes.collect(features, len(labels), everywhere=False)
+    number = int(labels.max()) + 1
+    loss, sums = torch.zeros(()), torch.zeros(number, number)
+    if processes.first:
+        fit = solve_head if isinstance(model.head, torch.nn.Linear) else learn_head
+        targets = torch.from_numpy(labels)
+        logits = fit(model.head, features, targets, SMOOTHING)
+        loss = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=SMOOTHING)
+        sums.index_add_(0, targets, logits)
+    processes.copy_first(model.head)
+    return processes.add(loss).item(), processes.add(sums)
 
 
-def train_one_epoch(model, cut: int, batches: Iterable, labels, smoothing: float, optimizer,
-                    averaged, epoch: int, recipe: Recipe) -> tuple[float, Any]:
-    """Show the network every photograph once, while it learns.
+def weigh(count: int, batch_size: int, rank: int, size: int) -> np.ndarray:
+    """Weigh the photographs that one of `size` processes learns from in an epoch: float32 (n,).
+
+    The processes' gradients are averaged. With these weights, in sums of the photographs'
+    losses, the average is the gradient of the mean loss of all photographs of a step. Where
+    they cannot be shared out evenly, a process that has one less repeats one, of weight 0.
+    """
+    longest = -(-count // size)
+    weights = np.empty(longest, np.float32)
+    for start in range(0, longest, batch_size):
+        part = weights[start:start + batch_size]
+        surplus = longest * size - count if start + batch_size >= longest else 0
+        part[:] = size / (len(part) * size - surplus)
+    if rank >= count - (longest - 1) * size:
+        weights[-1] = 0
+    return weights
+
+
+def train_one_epoch(model, learner, cut: int, batches: Iterable, targets, weights,
+                    smoothing: float, optimizer, averaged, epoch: int,
+                    recipe: Recipe) -> tuple[Any, Any]:
+    """Show the network, by way of `learner`, every photograph once, while it learns.
 
     Every step moves the averaged network by a share towards the one that learns.
 
     Returns:
-        The mean loss, and the sums of the logits by category (C, C); as soon as the loss is
-        no finite number, that.
+        The sum of the losses, and the sums of the logits by category (C, C). An epoch whose
+        loss is no finite number is broken off.
     """
     import torch
 
-    from model_utils import move_average
-    total, seen, sums = 0.0, 0, 0
-    steps_an_epoch = math.ceil(len(labels) / recipe.batch_size)
+    from model_utils import learning_precision, move_average
+    device = model.mean.device
+    precision = learning_precision(model, cut)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+    total, seen, sums = torch.zeros((), device=device), 0, None
+    steps_an_epoch = math.ceil(len(targets) / recipe.batch_size)
     steps = steps_an_epoch * recipe.epochs
     for step, x in enumerate(batches, start=steps_an_epoch * (epoch - 1)):
         for group in optimizer.param_groups:
@@ -665,19 +737,29 @@ def train_one_epoch(model, cut: int, batches: Iterable, labels, smoothing: float
         model.train()
         if len(x) == 1:  # one photograph has no statistics for BatchNorm to normalise by
             model.freeze_statistics()
-        targets = labels[seen:seen + len(x)].to(x.device)
-        logits = model(x, cut)
-        loss = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)
+        part = slice(seen, seen + len(x))
+        labels, weight = targets[part].to(device), weights[part].to(device)
+        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            logits = learner(x, cut)
+        logits = logits.float()
+        losses = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing,
+                                                   reduction="none")
         optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        scaler.scale((losses * weight).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
         move_average(averaged, model, 10 / steps)
         seen += len(x)
-        total += loss.item() * len(x)
-        sums += logits.new_zeros([logits.shape[1]] * 2).index_add_(0, targets, logits.detach())
-        if not math.isfinite(total):
+        with torch.no_grad():
+            counted = (weight > 0).float()
+            total += losses @ counted
+            if sums is None:
+                sums = logits.new_zeros([logits.shape[1]] * 2)
+            sums.index_add_(0, labels, logits * counted[:, None])
+        # An accelerator waits when one looks; several processes end their epoch together.
+        if (device.type == "cpu" or step % 50 == 0) and learner is model and not total.isfinite():
             break
-    return total / seen, sums.cpu()
+    return total.cpu(), sums.cpu()
 
 
 def lr_factor(step: int, steps: int) -> float:
@@ -709,9 +791,10 @@ def evaluate(model, activations, labels: np.ndarray) -> Evaluation:
     import torch
 
     from model_utils import compute_logits
-    count = len(labels)
+    count = len(activations.paths)
     batches = activations.batches(np.arange(count), np.zeros(count, int))
     logits = compute_logits(model, with_bar(batches, count, "judging"), activations.cut)
+    logits = activations.processes.collect(logits, len(labels))
     targets, loss_of = torch.from_numpy(labels), torch.nn.functional.cross_entropy
     loss = calibrated = loss_of(logits, targets).item()
     if math.isfinite(loss):
@@ -762,6 +845,8 @@ def tell(*lines: str) -> None:
     Raises:
         RunError: nobody reads them, or the disk is full that they go to.
     """
+    if not FIRST:
+        return
     try:
         print(*map(printable, lines), sep="\n", flush=True)
     except OSError as error:
@@ -770,8 +855,10 @@ def tell(*lines: str) -> None:
         raise RunError(f"standard output cannot be written: {error.strerror}") from error
 
 
-def say(*lines: str) -> None:
-    """Tell the user, on stderr, what is no result."""
+def say(*lines: str, everybody: bool = False) -> None:
+    """Tell the user, on stderr, what is no result; of several processes the first one does."""
+    if not lines or not (FIRST or everybody):
+        return
     with suppress(OSError):
         print(*map(printable, lines), sep="\n", file=sys.stderr, flush=True)
 
@@ -798,12 +885,15 @@ class Inspected(NamedTuple):
     fingerprint: str
 
 
-def inspect(data: DataSet, data_dir: str, names_file: str | None, workers: int) -> Inspected:
+def inspect(data: DataSet, data_dir: str, names_file: str | None, workers: int,
+            processes=None) -> Inspected:
     """Read every photograph once. Splits that were carved are carved again without what is
     unreadable."""
     paths = [path for split in data.splits.values() for path in split.paths]
-    results = dict(zip(paths, tqdm(data_utils.inspect(paths, workers), "reading", len(paths),
-                                   unit=" photos", leave=False, disable=None)))
+    mine = processes.share_of(paths) if processes else paths
+    found = [*tqdm(data_utils.inspect(mine, workers), "reading", len(mine), unit=" photos",
+                   leave=False, disable=None if FIRST else True)]
+    results = dict(zip(paths, processes.collect_objects(found) if processes else found))
     errors = {path: error for path, error in results.items() if isinstance(error, FlowersError)}
     readable = data_utils.find_data(data_dir, errors) if errors else data
     lost = [category for category in data.categories if category not in readable.categories]
@@ -839,13 +929,14 @@ def check_data(inspected: Inspected) -> int:
     return 1 if any(problems.values()) else 0
 
 
-def describe_device(device, wanted: bool) -> Iterator[str]:
+def describe_device(device, wanted: bool, processes: int) -> Iterator[str]:
     """Say where the network runs; warn where no accelerator is there, hint where one idles."""
     import torch
+    each = f"{processes} processes of " if processes > 1 else ""
     if device.type != "cpu":
-        yield f"device: {device}"
+        yield f"device: {each}one {device.type}" if each else f"device: {device}"
         return
-    yield f"device: cpu, {torch.get_num_threads()} threads"
+    yield f"device: cpu, {each}{torch.get_num_threads()} threads"
     if wanted:
         yield "warning: --gpu, but PyTorch finds no accelerator here; the CPU does the work"
     elif torch.accelerator.is_available():
@@ -856,7 +947,7 @@ def with_bar(batches: Iterable, total: int, description: str, unit: str = " phot
              done: int = 0) -> Iterator:
     """Show progress in photographs or bytes ("B") while the batches pass, on a terminal only."""
     with tqdm(total=total, desc=description, unit=unit, unit_scale=unit == "B", initial=done,
-              leave=False, disable=None) as bar:
+              leave=False, disable=None if FIRST else True) as bar:
         for batch in batches:
             yield batch
             bar.update(len(batch))

@@ -149,7 +149,7 @@ def test_test_is_judged_once_and_by_the_reloaded_file(run_script, drawn, tmp_pat
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_best_checkpoint(
         run_script, drawn, tmp_path, monkeypatch):
-    losses = iter([1.0, math.nan])
+    losses = map(torch.tensor, (1.0, math.nan))
     monkeypatch.setattr(train, "train_one_epoch", lambda *_: (next(losses), torch.eye(4)))
     run = run_script("train", drawn, *CNN, "--epochs", 3, "--save_dir", tmp_path)
     assert run.code == 1 and "epoch 2 is not a finite number; try a lower --lr" in run.err
