@@ -140,9 +140,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                         help="times that the network sees every photograph; 0: solve the head of "
                              f"a pretrained network and stop {defaults('epochs')}")
     parser.add_argument("--lr", "--learning_rate", "--learning-rate", type=float, metavar="RATE",
-                        help=f"highest learning rate of the epochs {defaults('lr')}")
+                        help=f"highest learning rate of the epochs {defaults('lr')}, with "
+                             "another --batch_size in proportion to its root")
     parser.add_argument("--batch_size", "--batch-size", type=int, metavar="N",
-                        help=f"photographs a step of the epochs {defaults('batch_size')}")
+                        help="photographs a step of the epochs, of all processes together "
+                             f"{defaults('batch_size')}")
     parser.add_argument("--image_size", "--image-size", type=int, metavar="PIXELS",
                         help="side of the square that the network sees (default: the network's "
                              "own)")
@@ -398,6 +400,10 @@ def settle(settings: dict[str, Any], model, crop: int, pretrained: bool) -> dict
         InputError: they do not go together.
     """
     recipe = FINE_TUNING if pretrained else FROM_SCRATCH
+    if settings["batch_size"]:  # Malladi et al., "On the SDEs and scaling rules for adaptive
+        # gradient algorithms" (NeurIPS 2022): Adam's rate goes with the root of the batch size.
+        recipe = recipe._replace(lr=recipe.lr * math.sqrt(
+            settings["batch_size"] / recipe.batch_size))
     settings = {**settings, "image_size": crop, **{
         field: value for field, value in recipe._asdict().items() if settings[field] is None}}
     arch = settings["arch"]

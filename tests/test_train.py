@@ -72,6 +72,15 @@ def test_the_same_seed_repeats_a_run_exactly(run_script, drawn, tmp_path):
     assert other[0] == losses[0] and other[1] != losses[1]  # the head needs no luck
 
 
+@pytest.mark.parametrize("typed, lr", [
+    ({}, 4e-4), ({"batch_size": 64}, 4e-4), ({"batch_size": 256}, 8e-4), ({"batch_size": 16}, 2e-4),
+    ({"batch_size": 256, "lr": 0.5}, 0.5)])
+def test_the_rate_goes_with_the_root_of_the_batch_size(typed, lr):
+    model, _, _ = model_utils.new_model("cnn", 4, 32)
+    settings = train.settle({**train.SETTINGS, **typed}, model, 32, pretrained=True)
+    assert settings["lr"] == pytest.approx(lr)
+
+
 @pytest.mark.parametrize("tune", ["tail", "all"])
 def test_tune_says_which_layers_learn(drawn, tune):
     split = data_utils.find_data(drawn).splits["train"]

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -29,17 +30,21 @@ class Program(NamedTuple):
     seconds: float
     peak: float  # resident memory, MiB
     out: str
+    err: str
 
 
 def run(*arguments: object, **environment: str) -> Program:
     """Run Python with some arguments in a process of its own, and wait for its end."""
     started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *map(str, arguments)], stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL, text=True, cwd=ROOT,
-                               env={**os.environ, **environment})
-    out = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
+    with tempfile.TemporaryFile("w+") as err:
+        process = subprocess.Popen([sys.executable, *map(str, arguments)], stderr=err, text=True,
+                                   stdout=subprocess.PIPE, cwd=ROOT,
+                                   env={**os.environ, **environment})
+        out = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        err.seek(0)
+        said = err.read()
     if status:
-        sys.exit(f"{arguments} ended with status {status}")
-    return Program(seconds, usage.ru_maxrss / 1024, out)
+        sys.exit(f"{arguments} ended with status {status}: {said}")
+    return Program(seconds, usage.ru_maxrss / 1024, out, said)
