@@ -140,16 +140,17 @@ def efficientnet_lite0() -> nn.Sequential:
 
 
 def basic_cnn() -> nn.Sequential:
-    """Build the body of the basic CNN: (N, 3, S, S) to (N, 128, S / 8, S / 8).
+    """Build the body of the basic CNN: (N, 3, S, S) to (N, 256, S / 8, S / 8).
 
-    Thirteen layers; the linear head that follows is the fourteenth and last.
+    Thirteen layers; the linear head that follows is the fourteenth and last. The maps shrink
+    early and become many late: most of the work is done where little room is left.
     """
     return nn.Sequential(
-        nn.Conv2d(3, 32, 5, stride=2, padding=2), nn.BatchNorm2d(32), nn.ReLU(),
-        nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(),
+        nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Conv2d(16, 64, 5, stride=2, padding=2), nn.BatchNorm2d(64), nn.ReLU(),
         nn.MaxPool2d(2),
-        nn.Conv2d(64, 128, 3, padding=1), nn.BatchNorm2d(128), nn.ReLU(),
-        nn.Conv2d(128, 128, 3, stride=2, padding=1), nn.BatchNorm2d(128), nn.ReLU())
+        nn.Conv2d(64, 256, 3, padding=1), nn.BatchNorm2d(256), nn.ReLU(),
+        nn.Conv2d(256, 256, 3, stride=2, padding=1), nn.BatchNorm2d(256), nn.ReLU())
 
 
 class Architecture(NamedTuple):
@@ -1074,13 +1075,13 @@ def familiarity(logits: torch.Tensor, patterns: torch.Tensor) -> torch.Tensor:
 
 
 def shift(images: torch.Tensor, numbers: np.ndarray) -> torch.Tensor:
-    """Shift pictures (N, S, S, 3) by up to an eighth of their side and mirror some of them.
+    """Shift pictures (N, S, S, 3) by up to a tenth of their side and mirror some of them.
 
     `numbers` (N, 3), 0..1, say for each how far down, how far to the right, and whether. What
     comes in at an edge is the picture, mirrored.
     """
     side = images.shape[1]
-    most = side // 8
+    most = side // 10
     pixels = torch.arange(side)
     shifts = torch.from_numpy(np.floor(numbers[:, :2] * (2 * most + 1)).astype(np.int64)) - most
     rows, columns = ((pixels + shifts[:, i:i + 1]).abs() for i in (0, 1))
@@ -1089,7 +1090,9 @@ def shift(images: torch.Tensor, numbers: np.ndarray) -> torch.Tensor:
     mirrored = torch.from_numpy(numbers[:, 2:] < 0.5).to(images.device)
     columns = torch.where(mirrored, columns.flip(1), columns)
     which = torch.arange(len(images), device=images.device).view(-1, 1, 1)
-    return images[which, rows[:, :, None], columns[:, None, :]]
+    places = (which * side + rows[:, :, None]) * side + columns[:, None, :]
+    # Four times as quick as images[which, rows, columns].
+    return images.view(-1, 3).index_select(0, places.flatten()).view(images.shape)
 
 
 def mirror_some(batches: Iterable[torch.Tensor], which: np.ndarray) -> Iterator[torch.Tensor]:

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import re
 import shutil
 import sys
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import model_utils
-from conftest import FIGURES, file_size_limit
+from conftest import FIGURES, ROOT, file_size_limit
 from data_utils import InputError, RunError, load_batches
 
 
@@ -58,6 +59,19 @@ def test_the_basic_cnn_has_its_fourteen_layers():
     assert kinds == [*conv, *conv, nn.MaxPool2d, *conv, *conv, nn.Linear]
 
 
+def test_readme_has_the_basic_cnn_layer_by_layer():
+    model, *_ = model_utils.new_model("cnn", 10, 32)
+    rows = re.findall(r"^\| (\d+)\. .* \| ([^|]*) \| ([\d,]+) \|$",
+                      (ROOT / "README.md").read_text(), re.M)
+    x = torch.zeros(1, 3, 32, 32)
+    for number, (layer, (stated, shape, parameters)) in enumerate(
+            zip([*model.body.eval(), model.head], rows, strict=True), start=1):
+        x = layer(x if number < 14 else x.flatten(1))
+        assert int(stated) == number
+        assert [int(n) for n in re.findall(r"\d+", shape)] == [*x.shape[1:]]
+        assert int(parameters.replace(",", "")) == sum(p.numel() for p in layer.parameters())
+
+
 @pytest.mark.parametrize("arch", model_utils.OWN_ARCHITECTURES)
 @pytest.mark.parametrize("image_size", [None, 32, 65])
 def test_every_network_takes_pixels_of_its_size(arch, image_size):
@@ -78,7 +92,7 @@ def test_small_pictures_are_not_enlarged_for_a_network_of_any_size(side, given, 
 
 
 def test_shifting_is_cropping_of_the_mirrored_surroundings():
-    batch = images(9, 16)
+    batch = images(9, 20)
     numbers = np.random.default_rng(0).random((9, 3))
     numbers[0] = 0.5
     shifted = model_utils.shift(batch, numbers)
@@ -86,7 +100,7 @@ def test_shifting_is_cropping_of_the_mirrored_surroundings():
     for image, (down, right, mirrored), result in zip(batch.numpy(), numbers, shifted.numpy()):
         wide = np.pad(image, ((2, 2), (2, 2), (0, 0)), "reflect")
         top, left = int(down * 5), int(right * 5)
-        expected = wide[top:top + 16, left:left + 16]
+        expected = wide[top:top + 20, left:left + 20]
         assert (result == (expected[:, ::-1] if mirrored < 0.5 else expected)).all()
 
 
