@@ -956,7 +956,7 @@ class Activations:
         for x in self.progress(batches, len(photographs), "new views"):
             part = slice(done, done + len(x))
             self.kept[torch.from_numpy(views[part]), torch.from_numpy(photographs[part])] = (
-                _to_rows(x))
+                _to_rows(x).cpu())
             done += len(x)
         self.filled[views, photographs] = True
         if self.file:  # first the numbers, then the note that they are there
