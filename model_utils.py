@@ -667,6 +667,11 @@ class Processes:
         """Wait for the others."""
         self.add(torch.zeros(()))
 
+    def leave(self) -> None:
+        """Say goodbye to the others, when all is done."""
+        if self.size > 1:
+            distributed.destroy_process_group()
+
     @contextmanager
     def first_before_others(self) -> Iterator[None]:
         """Run the block in the first process, then in the others."""
@@ -690,7 +695,7 @@ def join_processes(device: torch.device) -> Processes:
     """Meet the other processes that torchrun has started, if any."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return ALONE
-    # A dead process is noticed at once; a living one may take hours for its photographs.
+    # Gloo notices at once when a process dies; a living one may take hours for its photographs.
     distributed.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl",
                                    timeout=timedelta(days=7))
     return Processes(distributed.get_rank(), distributed.get_world_size())
@@ -700,12 +705,15 @@ def find_device(gpu: bool) -> torch.device:
     """Choose the accelerator if it is wanted and there is one, else the CPU.
 
     Raises:
-        InputError: torchrun has started more processes than there are accelerators.
+        InputError: torchrun has started more processes than there are accelerators, or there
+            is no way for accelerators of this kind to work together.
     """
     if not (gpu and torch.accelerator.is_available()):
         return torch.device("cpu")
     device = torch.accelerator.current_accelerator()
-    if "LOCAL_RANK" in os.environ:
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        if not (device.type == "cuda" and distributed.is_nccl_available()):
+            raise InputError("several processes with --gpu take NVIDIA's or AMD's GPUs and NCCL")
         count = torch.accelerator.device_count()
         if int(os.environ["LOCAL_WORLD_SIZE"]) > count:
             raise InputError(f"torchrun has started more processes than the {count} accelerators "
@@ -734,7 +742,8 @@ def learning_precision(model: Classifier, cut: int = 0) -> torch.dtype:
     """
     device = model.mean.device
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        # False: where it is not only emulated.
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
     layers = (module for layer in chain(model.body)[cut:] for module in layer.modules())
     if any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in layers):
         return torch.float32
@@ -757,8 +766,8 @@ def to_device(batch: np.ndarray | torch.Tensor, device: torch.device) -> torch.T
     """Copy a batch to a device; to an accelerator, while both sides go on working."""
     x = torch.as_tensor(batch)
     if device.type == "cuda" and x.device.type == "cpu":
-        x = x.pin_memory()
-    return x.to(device, non_blocking=True)
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
 
 
 def infer(model: Classifier, function: Callable[[torch.Tensor], torch.Tensor],
@@ -925,7 +934,7 @@ class Activations:
         for start in range(0, len(photographs), batch_size):
             part = slice(start, start + batch_size)
             rows = self.kept[torch.from_numpy(views[part]), torch.from_numpy(photographs[part])]
-            rows = rows.to(self.model.mean.device)
+            rows = to_device(rows, self.model.mean.device)
             yield rows.permute(0, 3, 1, 2) if rows.dim() == 4 else rows
 
     def _small_batches(self, photographs: np.ndarray, views: np.ndarray,
@@ -947,7 +956,7 @@ class Activations:
                 (self.total, 3))[self.numbers][photographs[chosen]]
         for start in range(0, len(photographs), batch_size):
             part = slice(start, start + batch_size)
-            images = self.pixels[torch.from_numpy(photographs[part]).to(self.pixels.device)]
+            images = self.pixels[to_device(photographs[part], self.pixels.device)]
             yield shift(images, numbers[part]) if views[part].any() else images
 
     def _fill(self, photographs: np.ndarray, views: np.ndarray) -> None:
@@ -1085,9 +1094,9 @@ def shift(images: torch.Tensor, numbers: np.ndarray) -> torch.Tensor:
     pixels = torch.arange(side)
     shifts = torch.from_numpy(np.floor(numbers[:, :2] * (2 * most + 1)).astype(np.int64)) - most
     rows, columns = ((pixels + shifts[:, i:i + 1]).abs() for i in (0, 1))
-    rows, columns = ((side - 1 - (side - 1 - place).abs()).to(images.device)
+    rows, columns = (to_device(side - 1 - (side - 1 - place).abs(), images.device)
                      for place in (rows, columns))
-    mirrored = torch.from_numpy(numbers[:, 2:] < 0.5).to(images.device)
+    mirrored = to_device(numbers[:, 2:] < 0.5, images.device)
     columns = torch.where(mirrored, columns.flip(1), columns)
     which = torch.arange(len(images), device=images.device).view(-1, 1, 1)
     places = (which * side + rows[:, :, None]) * side + columns[:, None, :]
@@ -1102,7 +1111,7 @@ def mirror_some(batches: Iterable[torch.Tensor], which: np.ndarray) -> Iterator[
     """
     done = 0
     for maps in batches:
-        mirrored = torch.from_numpy(which[done:done + len(maps)]).to(maps.device)
+        mirrored = to_device(which[done:done + len(maps)], maps.device)
         done += len(maps)
         yield torch.where(mirrored.view(-1, 1, 1, 1), maps.flip(3), maps)
 

@@ -44,8 +44,8 @@ RUN_FILES = ("checkpoint.pth", "history.csv", "report.json")
 RESUME_FILE = "last.pth"
 
 # Under torchrun several processes run this script. The first one talks and writes.
-FIRST = os.environ.get("RANK", "0") == "0"
 TOGETHER = int(os.environ.get("WORLD_SIZE", "1")) > 1
+FIRST = not TOGETHER or os.environ["RANK"] == "0"
 
 EPILOG = """\
 exit codes:
@@ -94,6 +94,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if not FIRST:
+            let_the_first_speak()
             sys.exit(2)
         super().error(printable(message))
 
@@ -202,16 +203,18 @@ def main(argv: list[str] | None = None) -> int:
         with stoppable():
             return run(args, outcome)
     except FlowersError as error:
-        # Of several processes all see a mistyped flag, but perhaps one a vanished photograph.
-        say(f"train.py: {error}", everybody=not isinstance(error, InputError))
+        # Perhaps one process alone sees that a photograph has vanished.
+        say(f"train.py: {error}", everybody=isinstance(error, data_utils.ImageError))
         say(*outcome.lines())
+        let_the_first_speak()
         return error.exit_code
     except Stopped as stop:
         say(f"train.py: {stop}", *outcome.lines())
         return stop.exit_code
     except (MemoryError, RuntimeError) as error:
         if TOGETHER and data_utils.is_lost_connection(error):
-            say("train.py: another process of this run has ended", *outcome.lines())
+            say("train.py: another process of this run has ended, or is out of reach: "
+                + str(error).splitlines()[0], *outcome.lines())
             return 1
         if not data_utils.is_out_of_memory(error):
             raise
@@ -221,6 +224,12 @@ def main(argv: list[str] | None = None) -> int:
             + "a lower --image_size or --hidden_units", everybody=True)
         say(*outcome.lines())
         return 1
+
+
+def let_the_first_speak() -> None:
+    """Wait a little before this process ends: torchrun then stops the others at once."""
+    if not FIRST:
+        time.sleep(2)
 
 
 def run(args: argparse.Namespace, outcome: "Outcome") -> int:
@@ -243,7 +252,7 @@ def run(args: argparse.Namespace, outcome: "Outcome") -> int:
     data = data_utils.find_data(data_dir)
     data_utils.find_names(data.categories, data_dir, args.category_names)
     if args.check_data:
-        return check_data(inspect(data, data_dir, args.category_names, args.workers))
+        return check_data(inspect(data, data_dir, args.category_names, args.workers)) if FIRST else 0
     last = Path(args.save_dir, RESUME_FILE)
     if args.resume and not last.exists():
         raise InputError(f"--resume goes on from {last}, which does not exist")
@@ -285,6 +294,9 @@ def train(args: argparse.Namespace, data: DataSet, data_dir: str, outcome: "Outc
                 data_utils.typical_side(data.splits["train"].paths))
         model.to(device)
         settings = settle(settings, model, preprocessing.crop, pretrained=source is not None)
+    if settings["batch_size"] < processes.size:
+        raise InputError(f"--batch_size {settings['batch_size']} cannot be shared out among "
+                         f"{processes.size} processes")
     outcome.batch_size = settings["batch_size"]
     recipe = Recipe(settings["epochs"], settings["lr"], settings["batch_size"])
     tail = settings["tune"] == "tail" and recipe.epochs
@@ -383,8 +395,10 @@ def train(args: argparse.Namespace, data: DataSet, data_dir: str, outcome: "Outc
     tell(*report_lines(report), f"report: {Path(args.save_dir, 'report.json')}",
          f"checkpoint: {checkpoint}",
          f"next: {spell_command('predict.py', image, str(checkpoint))}")
+    processes.leave()
     accuracy = report["top1"]["share"]
-    if args.min_accuracy is not None and accuracy < args.min_accuracy:
+    # The others would have torchrun stop the first one while it writes.
+    if args.min_accuracy is not None and accuracy < args.min_accuracy and processes.first:
         say(f"train.py: {split} accuracy {accuracy:.2%} is below --min_accuracy "
             f"{args.min_accuracy:.2%}")
         return 3
@@ -519,8 +533,9 @@ def stoppable() -> Iterator[None]:
             signal.signal(each, leave)
         raise Stopped(number)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread hears signals
+    # Only the main thread hears signals; of several processes only the first has to say something.
+    if threading.current_thread() is not threading.main_thread() or not FIRST:
+        yield
         return
     before = [signal.signal(number, stop) for number in numbers]
     try:
@@ -726,15 +741,17 @@ def train_one_epoch(model, learner, cut: int, batches: Iterable, targets, weight
     Every step moves the averaged network by a share towards the one that learns.
 
     Returns:
-        The sum of the losses, and the sums of the logits by category (C, C). An epoch whose
-        loss is no finite number is broken off.
+        The sum of the losses, and the sums of the logits by category (C, C). Where one process
+        works alone, an epoch whose loss is no finite number is broken off.
     """
     import torch
 
     from model_utils import learning_precision, move_average
     device = model.mean.device
     precision = learning_precision(model, cut)
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+    # New in every epoch, and low, so that no step is left out for an overflow.
+    scaler = torch.amp.GradScaler(device.type, 1024, enabled=precision == torch.float16)
+    targets, weights = targets.to(device), weights.to(device)
     total, seen, sums = torch.zeros((), device=device), 0, None
     steps_an_epoch = math.ceil(len(targets) / recipe.batch_size)
     steps = steps_an_epoch * recipe.epochs
@@ -745,7 +762,7 @@ def train_one_epoch(model, learner, cut: int, batches: Iterable, targets, weight
         if len(x) == 1:  # one photograph has no statistics for BatchNorm to normalise by
             model.freeze_statistics()
         part = slice(seen, seen + len(x))
-        labels, weight = targets[part].to(device), weights[part].to(device)
+        labels, weight = targets[part], weights[part]
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
             logits = learner(x, cut)
         logits = logits.float()
