@@ -39,17 +39,18 @@ def repeat(data: data_utils.DataSet, folder: Path, count: int) -> None:
 def memory_of_names(folder: Path) -> int:
     """Measure what a process has at most that lists and compares photographs, in bytes.
 
-    Their digests are made up, as reading a million photographs takes long.
+    Their digests are made up, as reading a million photographs takes long. (getrusage would
+    count what this process had when it started that one, which is more.)
     """
     script = """
-import os, resource, sys
+import os, re, sys
 sys.path.insert(0, sys.argv[1])
 import data_utils
 data = data_utils.find_data(sys.argv[2])
 digests = {path: os.urandom(16) for split in data.splits.values() for path in split.paths}
 data_utils.find_problems(data, [], digests, [])
 data_utils.fingerprint(data, sys.argv[2], digests)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(int(re.search("VmHWM:[^0-9]*([0-9]+)", open("/proc/self/status").read())[1]) * 1024)
 """
     return int(subprocess.run([sys.executable, "-c", script, ROOT, folder], check=True,
                               capture_output=True, text=True).stdout)
