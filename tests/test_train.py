@@ -180,7 +180,7 @@ def test_too_little_memory_is_one_sentence(run_script, drawn, tmp_path, monkeypa
         raise error
     monkeypatch.setattr(train, "train_one_epoch", fail)
     run = run_script("train", drawn, *CNN, "--epochs", 1, "--save_dir", tmp_path)
-    assert run.code == 1 and "out of memory; try --batch_size 32, or a lower" in run.err
+    assert run.code == 1 and "out of memory; try --batch_size 128, or a lower" in run.err
 
 
 def test_a_full_disk_ends_the_demo_without_a_half_drawn_folder(run_script, tmp_path):
