@@ -3,6 +3,7 @@
 Every network here is a `Classifier`: uint8 pixels in, logits out.
 """
 
+import atexit
 import copy
 import ctypes
 import difflib
@@ -667,11 +668,6 @@ class Processes:
         """Wait for the others."""
         self.add(torch.zeros(()))
 
-    def leave(self) -> None:
-        """Say goodbye to the others, when all is done."""
-        if self.size > 1:
-            distributed.destroy_process_group()
-
     @contextmanager
     def first_before_others(self) -> Iterator[None]:
         """Run the block in the first process, then in the others."""
@@ -698,6 +694,7 @@ def join_processes(device: torch.device) -> Processes:
     # Gloo notices at once when a process dies; a living one may take hours for its photographs.
     distributed.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl",
                                    timeout=timedelta(days=7))
+    atexit.register(distributed.destroy_process_group)  # or its threads may abort Python's end
     return Processes(distributed.get_rank(), distributed.get_world_size())
 
 

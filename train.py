@@ -395,7 +395,6 @@ def train(args: argparse.Namespace, data: DataSet, data_dir: str, outcome: "Outc
     tell(*report_lines(report), f"report: {Path(args.save_dir, 'report.json')}",
          f"checkpoint: {checkpoint}",
          f"next: {spell_command('predict.py', image, str(checkpoint))}")
-    processes.leave()
     accuracy = report["top1"]["share"]
     # The others would have torchrun stop the first one while it writes.
     if args.min_accuracy is not None and accuracy < args.min_accuracy and processes.first:
