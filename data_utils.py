@@ -108,7 +108,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def is_lost_connection(error: BaseException) -> bool:
     """Recognise what torch.distributed raises where another process has gone."""
-    return "Dist" in type(error).__name__ or "gloo" in str(error) or "onnection" in str(error)
+    return type(error).__name__.startswith("Dist") or any(
+        word in str(error).lower() for word in ("gloo", "connection"))
 
 
 # --- The one preprocessing ------------------------------------------------------------
@@ -355,6 +356,11 @@ def default_workers() -> int:
     else:
         count = os.cpu_count() or 1
     return max(1, count // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def count_processes() -> int:
+    """Count the processes that torchrun has started, on all machines; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
 
 
 def share_processors() -> None:

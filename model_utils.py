@@ -51,6 +51,7 @@ from data_utils import (
     check_history,
     check_preprocessing,
     check_types,
+    count_processes,
     is_out_of_memory,
     is_special,
     load_batches,
@@ -688,9 +689,15 @@ ALONE = Processes()
 
 
 def join_processes(device: torch.device) -> Processes:
-    """Meet the other processes that torchrun has started, if any."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    """Meet the other processes that torchrun has started, if any.
+
+    Raises:
+        InputError: accelerators of this kind have no way to work together.
+    """
+    if count_processes() == 1:
         return ALONE
+    if device.type != "cpu" and not (device.type == "cuda" and distributed.is_nccl_available()):
+        raise InputError("several processes with --gpu take NVIDIA's or AMD's GPUs and NCCL")
     # Gloo notices at once when a process dies; a living one may take hours for its photographs.
     distributed.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl",
                                    timeout=timedelta(days=7))
@@ -702,21 +709,18 @@ def find_device(gpu: bool) -> torch.device:
     """Choose the accelerator if it is wanted and there is one, else the CPU.
 
     Raises:
-        InputError: torchrun has started more processes than there are accelerators, or there
-            is no way for accelerators of this kind to work together.
+        InputError: torchrun has started more processes than there are accelerators.
     """
     if not (gpu and torch.accelerator.is_available()):
         return torch.device("cpu")
     device = torch.accelerator.current_accelerator()
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        if not (device.type == "cuda" and distributed.is_nccl_available()):
-            raise InputError("several processes with --gpu take NVIDIA's or AMD's GPUs and NCCL")
+    if device.type == "cuda" and "LOCAL_WORLD_SIZE" in os.environ:  # under torchrun
         count = torch.accelerator.device_count()
         if int(os.environ["LOCAL_WORLD_SIZE"]) > count:
             raise InputError(f"torchrun has started more processes than the {count} accelerators "
                              "of this machine")
         device = torch.device(device.type, int(os.environ["LOCAL_RANK"]))
-        torch.get_device_module(device).set_device(device)
+        torch.cuda.set_device(device)
     return device
 
 

@@ -44,7 +44,7 @@ RUN_FILES = ("checkpoint.pth", "history.csv", "report.json")
 RESUME_FILE = "last.pth"
 
 # Under torchrun several processes run this script. The first one talks and writes.
-TOGETHER = int(os.environ.get("WORLD_SIZE", "1")) > 1
+TOGETHER = data_utils.count_processes() > 1
 FIRST = not TOGETHER or os.environ["RANK"] == "0"
 
 EPILOG = """\

@@ -1,5 +1,6 @@
 """Shared by all tests: a small drawn data set, and one network trained on it."""
 
+import csv
 import os
 import resource
 import sys
@@ -39,6 +40,14 @@ def save_small(path: Path, categories: list[str], names: list[str]) -> None:
     calibration = model_utils.Calibration(0.5, torch.eye(3), torch.linspace(0, 1, 1001))
     model_utils.save_checkpoint(path, model, "cnn", preprocessing, categories, names, calibration,
                                 FIGURES, 7, "python")
+
+
+CNN = ["--arch", "cnn", "--image_size", "32"]
+
+
+def history_of(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "history.csv", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @contextmanager

@@ -1,13 +1,11 @@
 """train.py in several processes: the same figures, one voice, and no waiting for the dead."""
 
-import csv
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,26 +13,18 @@ import torch
 
 import model_utils
 import train
-from conftest import ROOT
+from conftest import CNN, ROOT, history_of
 
-CNN = ["--arch", "cnn", "--image_size", "32"]
-
-
-def history_of(folder: Path) -> list[dict[str, str]]:
-    with open(folder / "history.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def start_together(size: int, *arguments) -> list[subprocess.Popen]:
+def start_together(size: int, *arguments, script=ROOT / "train.py") -> list[subprocess.Popen]:
     """Start processes as torchrun does, but each with an output of its own."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     return [subprocess.Popen(
-        [sys.executable, ROOT / "train.py", *map(str, arguments)], text=True,
+        [sys.executable, script, *map(str, arguments)], text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size),
              "LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-             "OMP_NUM_THREADS": "1"}) for rank in range(size)]
+             "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}) for rank in range(size)]
 
 
 @pytest.mark.parametrize("count, batch_size, size", [
@@ -148,12 +138,9 @@ for count in (3, 22, 24, 25):
     assert first.equal(rows) if processes.first else len(first) == 0
     assert processes.collect_objects(mine.tolist()) == rows.tolist()
 """)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    processes = [subprocess.Popen([sys.executable, script], env={
-        **os.environ, "PYTHONPATH": str(ROOT), "RANK": str(rank), "WORLD_SIZE": "3",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}) for rank in range(3)]
-    assert [process.wait() for process in processes] == [0, 0, 0]
+    processes = start_together(3, script=script)
+    outputs = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
 
 
 def test_learning_is_in_bfloat16_only_where_that_is_quicker(monkeypatch):

@@ -1,12 +1,10 @@
 """train.py: the whole way on drawn flowers, its mistakes, and what it promises of its output."""
 
-import csv
 import json
 import math
 import os
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,16 +14,10 @@ import data_utils
 import draw_flowers
 import model_utils
 import train
-from conftest import file_size_limit
+from conftest import CNN, file_size_limit, history_of
 from train import Evaluation
 
-CNN = ["--arch", "cnn", "--image_size", "32"]
 LINE = re.compile(r"( head|    \d)  +\d+\.\d{4}  +\d+\.\d{4}  +\d+\.\d\d%  +\d+\.\d(  saved)?")
-
-
-def history_of(folder: Path) -> list[dict[str, str]]:
-    with open(folder / "history.csv", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 # --- The whole way --------------------------------------------------------------------
