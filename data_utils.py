@@ -46,13 +46,17 @@ EXTENSIONS = frozenset(
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 # Photographs a batch where nothing is learned. On a CPU small batches are the fast ones:
-# their activations stay in its cache.
+# their activations stay in its cache. An accelerator waits for its next order otherwise.
 EVALUATION_BATCH = 8
+ACCELERATOR_BATCH = 64
 
 # Pixels of the largest picture that is decoded: more would take gigabytes. Pillow itself
 # refuses JPEGs, which are decoded smaller, from 179 million on.
 LARGEST_IMAGE = 100_000_000
 LARGEST_SIDE = 100_000
+
+# Of a photograph that is longer than so many times its width, views show the middle only.
+LONGEST = 2
 
 # Side of the largest square that a network may ask for, in pixels.
 LARGEST_CROP = 1024
@@ -177,11 +181,11 @@ def _open_heic(path: str | os.PathLike) -> Image.Image:
 
 
 def load_image(path: str | os.PathLike, preprocessing: Preprocessing,
-               rng: np.random.Generator | None = None) -> np.ndarray:
+               whole: bool = False) -> np.ndarray:
     """Read a photograph as the network sees it: uint8 RGB, (crop, crop, 3), 0..255.
 
-    Without `rng` it is resized and its centre cropped. With `rng` it is augmented for
-    training: a random part of it is resized to the crop, and half of them mirrored.
+    It is resized and its centre cropped. The `whole` of it, for random views, is only scaled
+    down until its short side has no more than `resize` pixels: (height, width, 3).
 
     Raises:
         ImageError: the file is missing, damaged, no image or far too large.
@@ -197,8 +201,7 @@ def load_image(path: str | os.PathLike, preprocessing: Preprocessing,
             image = _to_rgb(_upright(image))
         except Exception as error:  # damaged data raises almost anything
             raise ImageError(f"{path} cannot be read: {error}") from error
-    part = _centre if rng is None else partial(_random_part, rng=rng)
-    return np.array(part(image, preprocessing))
+    return np.array((_whole if whole else _centre)(image, preprocessing))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -238,55 +241,55 @@ def _centre(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
         return image.crop((left, top, left + crop, top + crop))
     box = (max(left * scale, 0), max(top * scale, 0),
            min((left + crop) * scale, width), min((top + crop) * scale, height))
-    return _resize(image, preprocessing, box)
+    return _resize(image, preprocessing, (crop, crop), box)
 
 
-def _random_part(image: Image.Image, preprocessing: Preprocessing,
-                 rng: np.random.Generator) -> Image.Image:
-    """Scale a random part (half the area to all of it, sides within 3:4) to a square.
-
-    The crop of Szegedy et al., "Going deeper with convolutions" (CVPR 2015), kept large
-    enough to hold the flower. Colours stay: they tell one flower from another.
-    """
-    width, height = image.size
-    area = rng.uniform(0.5, 1) * width * height
-    ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
-    part_width, part_height = min(np.sqrt(area * ratio), width), min(np.sqrt(area / ratio), height)
-    left, top = rng.uniform(0, width - part_width), rng.uniform(0, height - part_height)
-    part = _resize(image, preprocessing, (left, top, left + part_width, top + part_height))
-    return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else part
+def _whole(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """Scale the short side down to `resize`, if it is longer; a panorama loses its ends."""
+    short = min(image.size)
+    kept = [min(side, LONGEST * short) for side in image.size]
+    left, top = ((side - part) // 2 for side, part in zip(image.size, kept))
+    box = (left, top, left + kept[0], top + kept[1])
+    scale = short / preprocessing.resize
+    if scale <= 1:
+        return image.crop(box)
+    return _resize(image, preprocessing, tuple(round(part / scale) for part in kept), box)
 
 
-def _resize(image: Image.Image, preprocessing: Preprocessing,
+def _resize(image: Image.Image, preprocessing: Preprocessing, size: tuple[int, ...],
             box: tuple[float, ...]) -> Image.Image:
     # Only the box is resized, not what a crop would throw away. The gap lets Pillow shrink
     # a large picture by whole factors first, to no less than twice the wanted size.
-    return image.resize((preprocessing.crop,) * 2,
-                        Image.Resampling[preprocessing.interpolation.upper()], box,
+    return image.resize(size, Image.Resampling[preprocessing.interpolation.upper()], box,
                         reducing_gap=2.0)
 
 
-def load_batches(paths: Sequence[str], preprocessing: Preprocessing, workers: int = 1,
-                 batch_size: int = EVALUATION_BATCH,
-                 views: Sequence[tuple[int, ...] | None] | None = None) -> Iterator[np.ndarray]:
-    """Yield photographs in their order as uint8 arrays (n, crop, crop, 3), 0..255.
+def load_images(paths: Sequence[str], preprocessing: Preprocessing, workers: int, ahead: int,
+                whole: Sequence[bool] | None = None) -> Iterator[np.ndarray]:
+    """Yield photographs in their order, each as `load_image` returns it.
 
-    Every batch has `batch_size` photographs but the last, which may have fewer. Threads
-    decode ahead, two batches at most, so that memory does not grow with the number of
-    photographs. `views` says of each photograph how to look at it: None for its centre, or
-    some whole numbers, such as (seed, view, photograph), for the random view that these
-    numbers stand for (see `load_image`).
+    Threads decode at most `ahead` of them before their turn. `whole` says it of each.
 
     Raises:
         ImageError: a photograph cannot be read.
     """
-    def load(position: int) -> np.ndarray:
-        view = views[position] if views else None
-        # One more, as numpy's generators take (0, 1) and (0, 1, 0) for the same seed.
-        rng = None if view is None else np.random.default_rng((*view[:-1], view[-1] + 1))
-        return load_image(paths[position], preprocessing, rng)
+    def load(i: int) -> np.ndarray:
+        return load_image(paths[i], preprocessing, whole is not None and whole[i])
+    return map_ahead(load, range(len(paths)), workers, ahead)
 
-    images = map_ahead(load, range(len(paths)), workers, 3 * batch_size)
+
+def load_batches(paths: Sequence[str], preprocessing: Preprocessing, workers: int = 1,
+                 batch_size: int = EVALUATION_BATCH) -> Iterator[np.ndarray]:
+    """Yield photographs in their order as uint8 arrays (n, crop, crop, 3), 0..255.
+
+    Every batch has `batch_size` photographs but the last, which may have fewer. Threads
+    decode ahead, two batches at most, so that memory does not grow with the number of
+    photographs.
+
+    Raises:
+        ImageError: a photograph cannot be read.
+    """
+    images = load_images(paths, preprocessing, workers, 3 * batch_size)
     while batch := [*islice(images, batch_size)]:
         yield np.stack(batch)
 

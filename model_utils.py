@@ -18,12 +18,14 @@ import re
 import shutil
 import socket
 import sys
+import tempfile
 import warnings
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from http.client import HTTPException
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -39,6 +41,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import onnx_utils
 from data_utils import (
+    ACCELERATOR_BATCH,
     EVALUATION_BATCH,
     FIGURES,
     Calibration,
@@ -55,7 +58,9 @@ from data_utils import (
     is_out_of_memory,
     is_special,
     load_batches,
+    load_images,
     map_ahead,
+    typical_side,
 )
 
 K = TypeVar("K")
@@ -619,15 +624,17 @@ class Processes:
         """Take what falls to this process."""
         return items[self.rank::self.size]
 
-    def collect(self, rows: torch.Tensor, count: int, everywhere: bool = True) -> torch.Tensor:
+    def collect(self, rows: torch.Tensor, count: int, everywhere: bool = True,
+                room: Callable[..., torch.Tensor] | None = None) -> torch.Tensor:
         """Put everybody's rows, on the CPU, back into their order: (count, ...).
 
-        Unless that is wanted everywhere, the others than the first get none.
+        Unless that is wanted everywhere, the others than the first get none. `room` makes
+        room for numbers of a shape, by default in memory.
         """
         if self.size == 1:
             return rows
         wanted = everywhere or self.first
-        whole = rows.new_empty(count if wanted else 0, *rows.shape[1:])
+        whole = (room or rows.new_empty)(count if wanted else 0, *rows.shape[1:])
         longest = -(-count // self.size)
         for start in range(0, longest, self.BLOCK):
             block = rows[start:start + self.BLOCK]
@@ -771,34 +778,44 @@ def to_device(batch: np.ndarray | torch.Tensor, device: torch.device) -> torch.T
     return x.to(device)
 
 
+def move_if_it_fits(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a large tensor to a GPU, if a third of the memory that is free there will do."""
+    fits = device.type == "cuda" and 3 * x.nbytes <= torch.cuda.mem_get_info(device)[0]
+    return to_device(x, device) if fits else x
+
+
 def infer(model: Classifier, function: Callable[[torch.Tensor], torch.Tensor],
-          batches: Iterable[np.ndarray | torch.Tensor]) -> Iterator[torch.Tensor]:
+          batches: Iterable[K], read: Callable[[K, torch.device], torch.Tensor] = to_device,
+          ) -> Iterator[torch.Tensor]:
     """Apply a part of a network from `for_inference` to batches; yield what comes, in order.
 
-    Kernels are chosen by shape and may round differently. Here they see `EVALUATION_BATCH`
-    rows at a time, the last ones padded, so that a photograph has the same result in
-    whatever company it comes. A CPU's threads each work on a batch of their own: if they
-    shared one they would wait for each other after every layer.
+    Batches are what `read` turns into tensors on a device. Kernels are chosen by shape and
+    may round differently. Here they always see the same number of rows at a time, the last
+    ones padded, so that a photograph has the same result in whatever company it comes. A
+    CPU's threads each work on a batch of their own: if they shared one they would wait for
+    each other after every layer.
     """
     device = model.mean.device
+    rows = EVALUATION_BATCH if device.type == "cpu" else ACCELERATOR_BATCH
 
-    def compute(batch: np.ndarray | torch.Tensor) -> torch.Tensor:
-        if len(batch) == 0:
+    def compute(batch: K) -> torch.Tensor:
+        x = read(batch, device)
+        count = len(x)
+        if count == 0:
             return torch.empty(0, 1)  # nothing to compute, of no category
-        x = to_device(batch, device)
-        missing = -len(x) % EVALUATION_BATCH
+        missing = -count % rows
         if missing:  # without expand(), behind which channels_last would be lost
             x = torch.cat([x] + [x[-1:]] * missing)
         with torch.no_grad():  # inference mode's tensors could not be learned from
-            parts = [function(part) for part in x.split(EVALUATION_BATCH)]
-        return torch.cat(parts)[:len(batch)]
+            parts = [function(part) for part in x.split(rows)]
+        return torch.cat(parts)[:count]
 
     if device.type != "cpu":
         yield from map(compute, batches)
         return
     threads = torch.get_num_threads()
 
-    def compute_alone(batch: np.ndarray | torch.Tensor) -> torch.Tensor:
+    def compute_alone(batch: K) -> torch.Tensor:
         torch.set_num_threads(1)  # of this thread
         return compute(batch)
     try:
@@ -812,7 +829,9 @@ class Activations:
 
     They are computed once for each view of a photograph that is asked for and kept, in memory
     or in a file; where they do not fit, anew each time, with the same result. With cut 0
-    they are the photographs' pixels, and nothing is kept.
+    they are the photographs' pixels. Those are kept, too, where they fit into memory and the
+    pictures are of the network's own size; views of these are shifted, of others they are
+    random parts.
 
     Args:
         model: a network from `for_inference`.
@@ -841,22 +860,19 @@ class Activations:
                  processes: Processes = ALONE):
         self.model, self.cut, self.preprocessing = model, cut, preprocessing
         self.views, self.seed, self.workers, self.progress = views, seed, workers, progress
-        # The photographs that are this process's share, and their numbers among all of them
-        self.paths, self.numbers = map(processes.share_of, (paths, range(len(paths))))
-        self.processes, self.total = processes, len(paths)
-        self.memory = self.MEMORY // processes.size
+        self.paths, self.total, self.processes = processes.share_of(paths), len(paths), processes
+        self.folder, self.memory = folder, self.MEMORY // processes.size
         self.filled = np.zeros((views, len(self.paths)), bool)
         self.file: Path | None = None
-        # Pictures that need no resizing: their pixels (N, S, S, 3), once they are read
         side = preprocessing.crop
-        self.small = (not cut and preprocessing.resize == side
+        self.shifted = side == preprocessing.resize == typical_side(paths)
+        self.small = (self.shifted and not cut
                       and len(self.paths) * side * side * 3 <= self.memory)
-        self.pixels: torch.Tensor | None = None
+        self.pixels: torch.Tensor | None = None  # of small pictures, once read: (N, S, S, 3)
         # (views, N, H, W, C), or without H and W, and in words where that is
-        self.kept, self.place = self._make_room(folder, data) if cut else (None, "nowhere")
+        self.kept, self.place = self._make_room(data) if cut else (None, "nowhere")
 
-    def _make_room(self, folder: str | os.PathLike,
-                   data: str) -> tuple[torch.Tensor | None, str]:
+    def _make_room(self, data: str) -> tuple[torch.Tensor | None, str]:
         side = self.preprocessing.crop
         images = torch.zeros(1, side, side, 3, dtype=torch.uint8)
         row = _to_rows(next(infer(self.model, self._first, [images])))
@@ -864,8 +880,8 @@ class Activations:
         size = math.prod(shape) * row.element_size()
         if size <= self.memory:
             return torch.empty(shape, dtype=row.dtype), f"in memory ({size / 1e9:.1f} GB)"
-        file = Path(folder, f".activations.{self._identity(data)}.tmp")
-        free = shutil.disk_usage(folder).free
+        file = Path(self.folder, f".activations.{self._identity(data)}.tmp")
+        free = shutil.disk_usage(self.folder).free
         try:
             found = file.exists() and file.stat().st_size == size
             if found or 2 * size * self.processes.size <= free:
@@ -877,16 +893,16 @@ class Activations:
                 if found:
                     self._restore_filled()
                 kept = torch.from_numpy(self.mapped).view(row.dtype).view(shape)
-                return kept, f"in a file in {folder} ({size / 1e9:.1f} GB)"
+                return kept, f"in a file in {self.folder} ({size / 1e9:.1f} GB)"
         except (AttributeError, OSError):  # no such call on this system, or no room after all
             file.unlink(missing_ok=True)
         return None, f"nowhere, as there is no room for {size / 1e9:.1f} GB"
 
     def _identity(self, data: str) -> str:
         """Name what the activations depend on, in short."""
-        whole = hashlib.sha256(repr((data, self.paths, self.numbers, self.views, self.seed,
-                                     self.cut, self.preprocessing, versions(),
-                                     )).encode(errors="replace"))
+        whole = hashlib.sha256(repr((
+            data, self.paths, self.processes.share_of(range(self.total)), self.views, self.seed,
+            self.cut, self.preprocessing, versions())).encode(errors="replace"))
         for layer in chain(self.model.body)[:self.cut]:
             for value in layer.state_dict().values():
                 whole.update(str(value.dtype).encode())
@@ -906,6 +922,16 @@ class Activations:
                 self.filled = np.unpackbits(bits, count=self.filled.size).astype(bool).reshape(
                     self.filled.shape)
 
+    def room(self, *shape: int) -> torch.Tensor:
+        """Make room for float32 numbers: in memory, or in a file that ends with the process."""
+        size = 4 * math.prod(shape)
+        if size > self.memory and 2 * size <= shutil.disk_usage(self.folder).free:
+            with suppress(AttributeError, OSError), tempfile.TemporaryFile(
+                    dir=self.folder) as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+                return torch.from_numpy(np.memmap(file, np.float32, "r+", shape=shape))
+        return torch.empty(shape)
+
     def discard(self) -> None:
         """Remove the file, if there is one: nobody will go on from here."""
         if self.file:
@@ -914,7 +940,7 @@ class Activations:
             self.note.unlink(missing_ok=True)
 
     def batches(self, photographs: np.ndarray, views: np.ndarray,
-                batch_size: int = EVALUATION_BATCH) -> Iterator[torch.Tensor]:
+                batch_size: int | None = None) -> Iterator[torch.Tensor]:
         """Yield the activations of photographs (indices) in their order.
 
         `views` has the number of a view for each. A batch is what `Classifier.first`
@@ -923,6 +949,9 @@ class Activations:
         Raises:
             ImageError: a photograph cannot be read.
         """
+        device = self.model.mean.device
+        if batch_size is None:
+            batch_size = EVALUATION_BATCH if device.type == "cpu" else ACCELERATOR_BATCH
         if self.small:
             yield from self._small_batches(photographs, views, batch_size)
             return
@@ -935,30 +964,48 @@ class Activations:
         for start in range(0, len(photographs), batch_size):
             part = slice(start, start + batch_size)
             rows = self.kept[torch.from_numpy(views[part]), torch.from_numpy(photographs[part])]
-            rows = to_device(rows, self.model.mean.device)
+            rows = to_device(rows, device)
             yield rows.permute(0, 3, 1, 2) if rows.dim() == 4 else rows
 
     def _small_batches(self, photographs: np.ndarray, views: np.ndarray,
                        batch_size: int) -> Iterator[torch.Tensor]:
-        """Yield small pictures, read once; views of them are shifted and mirrored."""
-        count = len(self.paths)
+        """Yield small pictures, which are read once."""
         if self.pixels is None:
             side = self.preprocessing.crop
-            self.pixels = torch.empty(count, side, side, 3, dtype=torch.uint8)
-            images = load_batches(self.paths, self.preprocessing, self.workers)
-            for i, batch in enumerate(images):
-                start = i * EVALUATION_BATCH
-                self.pixels[start:start + len(batch)] = torch.from_numpy(batch)
-            self.pixels = self.pixels.to(self.model.mean.device)
-        numbers = np.full((len(views), 3), 0.5)  # no shift, no mirror
-        for view in np.unique(views[views > 0]):
-            chosen = views == view
-            numbers[chosen] = np.random.default_rng((self.seed, view)).random(
-                (self.total, 3))[self.numbers][photographs[chosen]]
+            pixels = torch.empty(len(self.paths), side, side, 3, dtype=torch.uint8)
+            images = load_images(self.paths, self.preprocessing, self.workers, 1000)
+            for row, image in zip(pixels, images):
+                row.copy_(torch.from_numpy(image))
+            self.pixels = pixels.to(self.model.mean.device)
+        numbers = self._numbers(photographs, views)
         for start in range(0, len(photographs), batch_size):
             part = slice(start, start + batch_size)
             images = self.pixels[to_device(photographs[part], self.pixels.device)]
-            yield shift(images, numbers[part]) if views[part].any() else images
+            yield self._look(images, views[part], numbers[part]) if views[part].any() else images
+
+    def _numbers(self, photographs: np.ndarray, views: np.ndarray) -> np.ndarray:
+        """Draw what decides about each view: (n, 5), from 0 to 1.
+
+        They depend on nothing but the seed, the view and the photograph.
+        """
+        numbers = np.empty((len(views), 5))
+        for view in np.unique(views):
+            # (seed, epoch) alone is what the order of the photographs comes from.
+            drawn = np.random.default_rng((self.seed, view, 1)).random((self.total, 5))
+            chosen = views == view
+            numbers[chosen] = self.processes.share_of(drawn)[photographs[chosen]]
+        return numbers
+
+    def _look(self, images: torch.Tensor, views: np.ndarray,
+              numbers: np.ndarray) -> torch.Tensor:
+        """Make views of images of one size: uint8 (N, H, W, 3) to (N, S, S, 3)."""
+        height, width = images.shape[1:3]
+        parts = (random_shifts(numbers, height) if self.shifted else
+                 random_parts(numbers, height, width))
+        as_it_is = views == 0
+        parts[as_it_is] = 0, 0, height, width
+        mirrored = (numbers[:, 4] < 0.5) & ~as_it_is
+        return augment(images, parts, mirrored, self.preprocessing.crop)
 
     def _fill(self, photographs: np.ndarray, views: np.ndarray) -> None:
         batches = self._computed(photographs, views, EVALUATION_BATCH)
@@ -976,13 +1023,34 @@ class Activations:
 
     def _computed(self, photographs: np.ndarray, views: np.ndarray,
                   batch_size: int) -> Iterator[torch.Tensor]:
-        images = load_batches([self.paths[i] for i in photographs], self.preprocessing,
-                              self.workers, batch_size,
-                              [(self.seed, view, self.numbers[i]) if view else None
-                               for view, i in zip(views.tolist(), photographs.tolist())])
+        paths = [self.paths[i] for i in photographs]
+        if not views.any():
+            batches = load_batches(paths, self.preprocessing, self.workers, batch_size)
+            read = to_device
+        else:
+            images = load_images(paths, self.preprocessing, self.workers, 3 * batch_size,
+                                 (views > 0) & (not self.shifted))
+            seen = zip(images, views, self._numbers(photographs, views))
+            batches = iter(lambda: [*islice(seen, batch_size)], [])
+            read = self._look_at_all
         if self.cut:
-            return infer(self.model, self._first, images)
-        return (to_device(batch, self.model.mean.device) for batch in images)
+            return infer(self.model, self._first, batches, read)
+        device = self.model.mean.device
+        look = partial(read, device=device)
+        # A CPU has enough to do with learning; an accelerator should not have to wait.
+        return map(look, batches) if device.type == "cpu" else map_ahead(look, batches, 1, 2)
+
+    def _look_at_all(self, batch: list[tuple[np.ndarray, int, np.ndarray]],
+                     device: torch.device) -> torch.Tensor:
+        """Make views of images of any sizes: those of one size together."""
+        side = self.preprocessing.crop
+        whole = torch.empty(len(batch), side, side, 3, dtype=torch.uint8, device=device)
+        shapes = [image.shape for image, *_ in batch]
+        for shape in {*shapes}:
+            chosen = [i for i, other in enumerate(shapes) if other == shape]
+            images, views, numbers = map(np.stack, zip(*(batch[i] for i in chosen)))
+            whole[chosen] = self._look(to_device(images, device), views, numbers)
+        return whole
 
     def _first(self, images: torch.Tensor) -> torch.Tensor:
         return self.model.first(images, self.cut)
@@ -1005,15 +1073,17 @@ def _to_rows(x: torch.Tensor) -> torch.Tensor:
 
 
 def extract_features(model: Classifier, batches: Iterable[torch.Tensor], count: int,
-                     cut: int = 0) -> torch.Tensor:
+                     cut: int = 0, room: Callable[..., torch.Tensor] = torch.empty,
+                     ) -> torch.Tensor:
     """Compute what the head sees of `count` photographs: float32 (N, F), on the CPU.
 
-    `model` is from `for_inference`, and the batches are from before the cut.
+    `model` is from `for_inference`, the batches are from before the cut, and `room` makes
+    room for numbers of a shape.
     """
     features, done = None, 0
     for part in infer(model, lambda x: model.features(x, cut), batches):
         if features is None:  # one block: for many photographs twice the memory is too much
-            features = torch.empty(count, part.shape[1])
+            features = room(count, part.shape[1])
         features[done:done + len(part)] = part
         done += len(part)
     return features
@@ -1084,25 +1154,71 @@ def familiarity(logits: torch.Tensor, patterns: torch.Tensor) -> torch.Tensor:
         torch.empty(0))
 
 
-def shift(images: torch.Tensor, numbers: np.ndarray) -> torch.Tensor:
-    """Shift pictures (N, S, S, 3) by up to a tenth of their side and mirror some of them.
+def random_parts(numbers: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Choose a part of each image: half of its area to all of it, its sides within 3:4.
 
-    `numbers` (N, 3), 0..1, say for each how far down, how far to the right, and whether. What
-    comes in at an edge is the picture, mirrored.
+    The crop of Szegedy et al., "Going deeper with convolutions" (CVPR 2015), kept large
+    enough to hold the flower. Colours stay: they tell one flower from another.
+
+    Args:
+        numbers: (N, 4 or more), 0..1, of which area, ratio and place are made.
+        height, width: of all images.
+
+    Returns:
+        Top, left, height and width of each part, in pixels: (N, 4).
     """
-    side = images.shape[1]
+    area = (0.5 + numbers[:, 0] / 2) * height * width
+    ratio = np.exp((2 * numbers[:, 1] - 1) * math.log(4 / 3))
+    sides = np.stack([np.minimum(np.sqrt(area / ratio), height),
+                      np.minimum(np.sqrt(area * ratio), width)], 1)
+    return np.concatenate([numbers[:, 2:4] * ((height, width) - sides), sides], 1)
+
+
+def random_shifts(numbers: np.ndarray, side: int) -> np.ndarray:
+    """Choose how far to shift each square image: by whole pixels, up to a tenth of its side.
+
+    Args:
+        numbers: (N, 4 or more), 0..1; the last two of four decide.
+        side: of all images.
+
+    Returns:
+        Top, left, height and width of what is to be seen, in pixels: (N, 4).
+    """
     most = side // 10
-    pixels = torch.arange(side)
-    shifts = torch.from_numpy(np.floor(numbers[:, :2] * (2 * most + 1)).astype(np.int64)) - most
-    rows, columns = ((pixels + shifts[:, i:i + 1]).abs() for i in (0, 1))
-    rows, columns = (to_device(side - 1 - (side - 1 - place).abs(), images.device)
-                     for place in (rows, columns))
-    mirrored = to_device(numbers[:, 2:] < 0.5, images.device)
-    columns = torch.where(mirrored, columns.flip(1), columns)
-    which = torch.arange(len(images), device=images.device).view(-1, 1, 1)
-    places = (which * side + rows[:, :, None]) * side + columns[:, None, :]
-    # Four times as quick as images[which, rows, columns].
-    return images.view(-1, 3).index_select(0, places.flatten()).view(images.shape)
+    places = np.floor(numbers[:, 2:4] * (2 * most + 1)) - most
+    return np.concatenate([places, np.full(places.shape, side)], 1)
+
+
+def augment(images: torch.Tensor, parts: np.ndarray, mirrored: np.ndarray,
+            side: int) -> torch.Tensor:
+    """Scale a part of each image to a square and mirror some, wherever the images are.
+
+    Beyond an edge stands the image, mirrored. Values between pixels are bilinear; parts are
+    not much larger than the square, so that no pixel goes unseen.
+
+    Args:
+        images: uint8 (N, H, W, 3).
+        parts: top, left, height and width of each part, in pixels: (N, 4).
+        mirrored: whether to mirror it, too: (N,).
+        side: of the square.
+
+    Returns:
+        uint8 (N, side, side, 3).
+    """
+    steps = (np.arange(side) + 0.5) / side
+    places = []  # of each row and column of the square: (N, side), -1..1 from the first
+    for axis, length in enumerate(images.shape[1:3]):  # pixel to the last
+        x = parts[:, axis, None] + steps * parts[:, axis + 2, None] - 0.5
+        x = length - 1 - abs(length - 1 - abs(x))
+        places.append(2 * x / max(length - 1, 1) - 1)
+    rows, columns = places
+    columns = np.where(mirrored[:, None], columns[:, ::-1], columns)
+    rows, columns = (to_device(x.astype(np.float32), images.device) for x in (rows, columns))
+    grid = torch.stack([columns[:, None, :].expand(-1, side, -1),
+                        rows[:, :, None].expand(-1, -1, side)], 3)
+    views = F.grid_sample(images.permute(0, 3, 1, 2).float(), grid, padding_mode="border",
+                          align_corners=True)
+    return views.round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def mirror_some(batches: Iterable[torch.Tensor], which: np.ndarray) -> Iterator[torch.Tensor]:
@@ -1218,7 +1334,8 @@ def solve_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor,
     regression = _Regression(smoothing, _whiten(features))
     # Photographs stand sorted by category, so that every fold has its share of each.
     folds = [(features[i::FOLDS], labels[i::FOLDS]) for i in range(FOLDS)]
-    zero = torch.zeros(head.out_features, head.in_features), torch.zeros(head.out_features)
+    zero = (features.new_zeros(head.out_features, head.in_features),
+            features.new_zeros(head.out_features))
     solutions = [zero] * min(FOLDS, math.ceil(ENOUGH * FOLDS / len(labels)))
     lowest, best, start = math.inf, PENALTIES[0], zero
     for penalty in PENALTIES:
@@ -1231,8 +1348,9 @@ def solve_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor,
         lowest, best, start = loss, penalty, solutions[0]
     u, bias = regression.solve([(features, labels)], best, start, 1e-5)
     with torch.no_grad():
-        head.weight.copy_(regression.unwhiten(u) / std)
-        head.bias.copy_(bias - head.weight.cpu() @ mean)
+        weight = regression.unwhiten(u) / std
+        head.weight.copy_(weight)
+        head.bias.copy_(bias - weight @ mean)
     return F.linear(features, u, bias)
 
 
@@ -1246,13 +1364,13 @@ def learn_head(head: nn.Sequential, features: torch.Tensor, labels: torch.Tensor
     """
     mean, std = _standardise(features)
     device = head[0].weight.device
-    head.cpu().train()
+    head.to(features.device).train()
     steps_an_epoch = math.ceil(len(labels) / 128)
     epochs = max(20, math.ceil(2000 / steps_an_epoch))
     optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps_an_epoch)
     for _ in range(epochs):
-        for batch in torch.randperm(len(labels)).split(128):
+        for batch in torch.randperm(len(labels)).to(features.device).split(128):
             loss = F.cross_entropy(head(features[batch]), labels[batch],
                                    label_smoothing=smoothing)
             optimizer.zero_grad()

@@ -91,8 +91,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                         help="write the checkpoint's network into an ONNX file for applications, "
                              "flowers.onnx, and stop")
     parser.add_argument("--batch_size", "--batch-size", type=int, metavar="N",
-                        default=data_utils.EVALUATION_BATCH,
-                        help="photographs that are computed at once (default: %(default)s)")
+                        help="photographs that are computed at once (default: "
+                             f"{data_utils.EVALUATION_BATCH}, with --gpu "
+                             f"{data_utils.ACCELERATOR_BATCH})")
     parser.add_argument("--workers", type=int, default=data_utils.default_workers(), metavar="N",
                         help="threads that decode photographs (default here: %(default)s)")
     parser.add_argument("--gpu", action="store_true", help="use an accelerator where there is one")
@@ -101,6 +102,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_intermixed_args(argv[:end])
     args.paths += argv[end + 1:]
 
+    if args.batch_size is None:
+        args.batch_size = (data_utils.ACCELERATOR_BATCH if args.gpu else
+                           data_utils.EVALUATION_BATCH)
     for flag, highest in (("top_k", None), ("batch_size", 10_000), ("workers", 1024)):
         value = getattr(args, flag)
         if value < 1 or highest and value > highest:

@@ -695,24 +695,25 @@ def fit_head(model, activations, labels: np.ndarray) -> tuple[float, Any]:
     """Fit a pretrained network's head; return the loss, and the sums of logits (C, C)."""
     import torch
 
-    from model_utils import extract_features, learn_head, solve_head
+    from model_utils import extract_features, learn_head, move_if_it_fits, solve_head
     processes, count = activations.processes, len(activations.paths)
     batches = activations.batches(np.arange(count), np.zeros(count, int))
     features = extract_features(activations.model, with_bar(batches, count, "features"), count,
-                                activations.cut)
+                                activations.cut, activations.room)
     if not features.isfinite().all():
         raise RunError("the network's features are not finite numbers; its weights are damaged")
-    features = processes.collect(features, len(labels), everywhere=False)
+    features = processes.collect(features, len(labels), everywhere=False, room=activations.room)
     number = int(labels.max()) + 1
     loss, sums = torch.zeros(()), torch.zeros(number, number)
     if processes.first:
         fit = solve_head if isinstance(model.head, torch.nn.Linear) else learn_head
-        targets = torch.from_numpy(labels)
+        features = move_if_it_fits(features, model.mean.device)
+        targets = torch.from_numpy(labels).to(features.device)
         logits = fit(model.head, features, targets, SMOOTHING)
         loss = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=SMOOTHING)
-        sums.index_add_(0, targets, logits)
+        sums.index_add_(0, targets.cpu(), logits.cpu())
     processes.copy_first(model.head)
-    return processes.add(loss).item(), processes.add(sums)
+    return processes.add(loss.cpu()).item(), processes.add(sums)
 
 
 def weigh(count: int, batch_size: int, rank: int, size: int) -> np.ndarray:

@@ -165,7 +165,7 @@ def test_interpolation_is_the_networks(tmp_path):
     assert abs(ours.astype(int) - np.asarray(plain)).max() <= 1
 
 
-def test_batches_keep_the_order_and_random_views_their_numbers(tmp_path):
+def test_batches_keep_the_order(tmp_path):
     paths = []
     for i in range(11):
         paths.append(str(tmp_path / f"{i}.png"))
@@ -174,19 +174,14 @@ def test_batches_keep_the_order_and_random_views_their_numbers(tmp_path):
     assert [len(batch) for batch in batches] == [4, 4, 3]
     assert [image[0, 0, 0] for batch in batches for image in batch] == [i * 20 for i in range(11)]
 
-    def views(workers, batch_size, *numbers):
-        halves().save(tmp_path / "a.jpg")
-        return np.concatenate(list(data_utils.load_batches(
-            [str(tmp_path / "a.jpg")] * 9, SMALL, workers, batch_size,
-            [(*numbers, i) for i in range(9)])))
-    assert (views(1, 9, 0, 1) == views(3, 2, 0, 1)).all()
-    assert (views(1, 9, 0, 1) != views(1, 9, 0, 2)).any()
-    assert len({view.tobytes() for view in views(1, 9, 0, 1)}) == 9
 
-    # A photograph as it is and random views of it may stand in one batch.
-    (mixed,) = data_utils.load_batches([str(tmp_path / "a.jpg")] * 2, SMALL, views=[None, (0, 1, 0)])
-    assert (mixed[0] == data_utils.load_image(tmp_path / "a.jpg", SMALL)).all()
-    assert (mixed[1] == views(1, 9, 0, 1)[0]).all()
+@pytest.mark.parametrize("size, expected", [
+    ((50, 50), (50, 50)), ((50, 70), (50, 70)), ((30, 20), (30, 20)), ((100, 160), (50, 80)),
+    ((50, 170), (50, 100)), ((1000, 90), (100, 50)), ((20, 1), (2, 1))])
+def test_the_whole_of_a_photograph_is_only_scaled_down(tmp_path, size, expected):
+    Image.new("RGB", size, (9, 99, 200)).save(tmp_path / "a.png")
+    pixels = data_utils.load_image(tmp_path / "a.png", SMALL, whole=True)
+    assert pixels.shape == (expected[1], expected[0], 3) and (pixels == (9, 99, 200)).all()
 
 
 # --- The data folder ------------------------------------------------------------------

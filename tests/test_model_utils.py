@@ -93,15 +93,53 @@ def test_small_pictures_are_not_enlarged_for_a_network_of_any_size(side, given, 
 
 def test_shifting_is_cropping_of_the_mirrored_surroundings():
     batch = images(9, 20)
-    numbers = np.random.default_rng(0).random((9, 3))
+    numbers = np.random.default_rng(0).random((9, 5))
     numbers[0] = 0.5
-    shifted = model_utils.shift(batch, numbers)
+    mirrored = numbers[:, 4] < 0.5
+    shifted = model_utils.augment(batch, model_utils.random_shifts(numbers, 20), mirrored, 20)
     assert (shifted[0] == batch[0]).all() and shifted.dtype == torch.uint8
-    for image, (down, right, mirrored), result in zip(batch.numpy(), numbers, shifted.numpy()):
+    for image, (*_, down, right, mirror), result in zip(batch.numpy(), numbers, shifted.numpy()):
         wide = np.pad(image, ((2, 2), (2, 2), (0, 0)), "reflect")
         top, left = int(down * 5), int(right * 5)
         expected = wide[top:top + 20, left:left + 20]
-        assert (result == (expected[:, ::-1] if mirrored < 0.5 else expected)).all()
+        assert (result == (expected[:, ::-1] if mirror < 0.5 else expected)).all()
+
+
+def test_random_parts_are_large_and_within_the_image():
+    corners = np.array([[a, b, c, d] for a in (0, 1) for b in (0, 1) for c in (0, 1) for d in (0, 1)])
+    numbers = np.concatenate([np.random.default_rng(0).random((1000, 4)), corners])
+    for height, width in ((250, 333), (333, 250), (20, 20)):
+        top, left, tall, wide = model_utils.random_parts(numbers, height, width).T
+        assert (top >= 0).all() and (top + tall <= height + 1e-9).all()
+        assert (left >= 0).all() and (left + wide <= width + 1e-9).all()
+        free = (tall < height) & (wide < width)  # the others could not be as large as drawn
+        area, ratio = (tall * wide / height / width)[free], (wide / tall)[free]
+        assert area.min() >= 0.5 - 1e-9 and (3 / 4 - 1e-9 <= ratio).all() and ratio.max() <= 4 / 3 + 1e-9
+        assert len(area) > 200 and area.max() > 0.75 and area.std() > 0.05
+
+
+def test_a_part_is_scaled_as_pillow_scales_it():
+    batch = images(3, 40)
+    parts = np.array([[3.3, 5.1, 22, 30], [0, 0, 40, 40], [9, 12.5, 17.5, 20]])
+    ours = model_utils.augment(batch, parts, np.array([False, True, False]), 60).numpy()
+    for image, (top, left, height, width), mirror, result in zip(batch.numpy(), parts, (0, 1, 0), ours):
+        box = (left, top, left + width, top + height)
+        theirs = np.asarray(Image.fromarray(image).resize((60, 60), Image.Resampling.BILINEAR, box))
+        if mirror:
+            theirs = theirs[:, ::-1]
+        # Pillow looks at nothing beyond the part, so that its edges are others.
+        assert abs(theirs.astype(int) - result)[4:-4, 4:-4].max() <= 2
+
+
+@pytest.mark.parametrize("device", ["meta", pytest.param(
+    "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))])
+def test_views_are_made_wherever_the_images_are(device):
+    batch, parts = images(2, 40), np.array([[3.3, 5.1, 22, 30], [0, 0, 40, 40]])
+    here = model_utils.augment(batch, parts, np.array([True, False]), 32)
+    there = model_utils.augment(batch.to(device), parts, np.array([True, False]), 32)
+    assert (there.device.type, there.dtype, there.shape) == (device, here.dtype, here.shape)
+    if device != "meta":  # where tensors have shapes and no values
+        assert (there.cpu().int() - here).abs().max() <= 1
 
 
 def test_small_pictures_are_read_once(tmp_path, monkeypatch):
@@ -114,7 +152,7 @@ def test_small_pictures_are_read_once(tmp_path, monkeypatch):
     order = np.random.default_rng(0).permutation(11)
     plain = torch.cat(list(activations.batches(order, np.zeros(11, int), 4)))
     assert (plain == torch.cat([images(1, 32, seed=int(i)) for i in order])).all()
-    monkeypatch.setattr(model_utils, "load_batches", None)
+    monkeypatch.setattr(model_utils, "load_images", None)
     first, again, other = (torch.cat(list(activations.batches(order, np.full(11, view), size)))
                            for view, size in ((1, 4), (1, 11), (2, 4)))
     assert (first == again).all() and (first != plain).any() and (first != other).any()
@@ -260,12 +298,34 @@ def test_activations_are_the_same_wherever_they_are_kept(
     assert len(os.listdir(tmp_path)) == (2 if place == "file" else 0)
     # Of 63 views the 21 that were asked for were computed.
     assert activations.filled.sum() == (0 if place == "nowhere" else 21)
-    (pixels,) = load_batches([photographs[i] for i in order], preprocessing, batch_size=21, views=[
-        (5, int(view), int(i)) if view else None for i, view in zip(order, views)])
-    expected = model.first(torch.from_numpy(pixels), cut)
+    pixels = model_utils.Activations(fast, 0, photographs, preprocessing, seed=5)
+    expected = model.first(torch.cat(list(pixels.batches(order, views))), cut)
     torch.testing.assert_close(torch.cat(batches), expected, rtol=1e-3, atol=1e-3)
     activations.discard()
     assert os.listdir(tmp_path) == []
+
+
+def test_a_view_is_the_same_in_any_company(default_model, tmp_path):
+    paths = []
+    for i, size in enumerate([(300, 260), (260, 300), (224, 224), (300, 260), (900, 100)] * 2):
+        paths.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray(np.random.default_rng(i).integers(256, size=(*size, 3), dtype=np.uint8)).save(
+            paths[-1])
+    model, preprocessing = default_model
+    activations = model_utils.Activations(model, 0, paths, preprocessing, seed=5, workers=2)
+
+    def look(photographs, views, batch_size):
+        return torch.cat(list(activations.batches(np.array(photographs), np.array(views), batch_size)))
+    together = look(range(10), [1, 0, 1, 2, 1, 0, 2, 2, 1, 0], 10)
+    assert (look([*range(9, -1, -1)], [0, 1, 2, 2, 0, 1, 2, 1, 0, 1], 3).flip(0) == together).all()
+    (plain,) = load_batches([paths[i] for i in (1, 5, 9)], preprocessing)
+    assert (together[[1, 5, 9]].numpy() == plain).all()  # view 0 is what prediction sees
+    assert (look([0], [1], 1) != look([0], [2], 1)).any()
+    shares = [model_utils.Activations(model, 0, paths, preprocessing, seed=5,
+                                      processes=model_utils.Processes(rank, 2)) for rank in (0, 1)]
+    for rank, share in enumerate(shares):
+        views = np.array([1, 0, 1, 2, 1, 0, 2, 2, 1, 0])[rank::2]
+        assert (torch.cat(list(share.batches(np.arange(5), views))) == together[rank::2]).all()
 
 
 def test_activations_in_a_file_outlive_a_run_that_is_killed(
@@ -306,6 +366,26 @@ def test_a_file_that_the_disk_cannot_hold_is_not_tried(default_model, photograph
     fast, cut = model_utils.for_inference(model), model_utils.find_cut(model.body)
     assert model_utils.Activations(fast, cut, photographs, preprocessing,
                                    folder=tmp_path).kept is None
+
+
+def test_features_that_do_not_fit_into_memory_lie_in_a_file_without_a_name(
+        default_model, photographs, tmp_path, monkeypatch):
+    model, preprocessing = default_model
+    fast = model_utils.for_inference(model)
+    activations = model_utils.Activations(fast, 0, photographs, preprocessing, folder=tmp_path)
+    labels, heads, mapped, memmap = torch.arange(21) % 3, [], [], np.memmap
+    monkeypatch.setattr(np, "memmap", lambda *a, **k: mapped.append(k["shape"]) or memmap(*a, **k))
+    for memory in (10**9, 0):
+        activations.memory = memory
+        batches = activations.batches(np.arange(21), np.zeros(21, int))
+        features = model_utils.extract_features(fast, batches, 21, room=activations.room)
+        assert mapped == ([] if memory else [features.shape])
+        heads.append(nn.Linear(features.shape[1], 3))
+        model_utils.solve_head(heads[-1], features, labels)
+    assert heads[0].weight.equal(heads[1].weight) and heads[0].bias.equal(heads[1].bias)
+    assert os.listdir(tmp_path) == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    assert activations.room(300).shape == (300,) and len(mapped) == 1
 
 
 def test_familiarity_is_the_best_cosine_with_a_pattern():
