@@ -380,8 +380,8 @@ def test_features_that_do_not_fit_into_memory_lie_in_a_file_without_a_name(
         batches = activations.batches(np.arange(21), np.zeros(21, int))
         features = model_utils.extract_features(fast, batches, 21, room=activations.room)
         assert mapped == ([] if memory else [features.shape])
-        heads.append(nn.Linear(features.shape[1], 3))
-        model_utils.solve_head(heads[-1], features, labels)
+        heads.append(nn.Linear(50, 3))
+        model_utils.solve_head(heads[-1], features[:, :50], labels)
     assert heads[0].weight.equal(heads[1].weight) and heads[0].bias.equal(heads[1].bias)
     assert os.listdir(tmp_path) == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
