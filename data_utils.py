@@ -107,7 +107,7 @@ class RunError(FlowersError):
 def is_out_of_memory(error: BaseException) -> bool:
     """Recognise Python's own error, PyTorch's for accelerators, and its CPU allocator's."""
     return (isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
-            or "can't allocate memory" in str(error))
+            or "can't allocate memory" in str(error) or "out of memory" in str(error))
 
 
 def is_lost_connection(error: BaseException) -> bool:
@@ -227,7 +227,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _centre(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
@@ -247,12 +247,12 @@ def _centre(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
 def _whole(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """Scale the short side down to `resize`, if it is longer; a panorama loses its ends."""
     short = min(image.size)
-    kept = [min(side, LONGEST * short) for side in image.size]
+    kept = tuple(min(side, LONGEST * short) for side in image.size)
     left, top = ((side - part) // 2 for side, part in zip(image.size, kept))
     box = (left, top, left + kept[0], top + kept[1])
     scale = short / preprocessing.resize
     if scale <= 1:
-        return image.crop(box)
+        return image if kept == image.size else image.crop(box)
     return _resize(image, preprocessing, tuple(round(part / scale) for part in kept), box)
 
 

@@ -57,7 +57,6 @@ from data_utils import (
     count_processes,
     is_out_of_memory,
     is_special,
-    load_batches,
     load_images,
     map_ahead,
     typical_side,
@@ -616,8 +615,9 @@ class Processes:
 
     BLOCK = 4096  # rows that a process sends at a time, so that little memory is taken twice
 
-    def __init__(self, rank: int = 0, size: int = 1):
+    def __init__(self, rank: int = 0, size: int = 1, group: Any = None):
         self.rank, self.size = rank, size
+        self.group = group  # what exchanges weights and gradients; None: what exchanges the rest
         self.first = rank == 0  # the one that talks and writes
 
     def share_of(self, items: Sequence[K]) -> Sequence[K]:
@@ -668,9 +668,10 @@ class Processes:
     def copy_first(self, *modules: nn.Module) -> None:
         """Give every process the first one's weights and statistics."""
         if self.size > 1:
+            self.wait()  # as long as it takes, which NCCL would not
             for module in modules:
                 for value in module.state_dict().values():
-                    distributed.broadcast(value, 0)
+                    distributed.broadcast(value, 0, self.group)
 
     def wait(self) -> None:
         """Wait for the others."""
@@ -689,7 +690,7 @@ class Processes:
         """Wrap a network so that all learn the same from everybody's photographs."""
         if self.size == 1:
             return model
-        return DistributedDataParallel(model)
+        return DistributedDataParallel(model, process_group=self.group)
 
 
 ALONE = Processes()
@@ -706,10 +707,12 @@ def join_processes(device: torch.device) -> Processes:
     if device.type != "cpu" and not (device.type == "cuda" and distributed.is_nccl_available()):
         raise InputError("several processes with --gpu take NVIDIA's or AMD's GPUs and NCCL")
     # Gloo notices at once when a process dies; a living one may take hours for its photographs.
-    distributed.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl",
-                                   timeout=timedelta(days=7))
+    distributed.init_process_group("gloo", timeout=timedelta(days=7))
+    # NCCL does not notice, and is only used while all of them learn.
+    group = None if device.type == "cpu" else distributed.new_group(
+        backend="nccl", timeout=timedelta(hours=1))
     atexit.register(distributed.destroy_process_group)  # or its threads may abort Python's end
-    return Processes(distributed.get_rank(), distributed.get_world_size())
+    return Processes(distributed.get_rank(), distributed.get_world_size(), group)
 
 
 def find_device(gpu: bool) -> torch.device:
@@ -721,13 +724,14 @@ def find_device(gpu: bool) -> torch.device:
     if not (gpu and torch.accelerator.is_available()):
         return torch.device("cpu")
     device = torch.accelerator.current_accelerator()
-    if device.type == "cuda" and "LOCAL_WORLD_SIZE" in os.environ:  # under torchrun
-        count = torch.accelerator.device_count()
-        if int(os.environ["LOCAL_WORLD_SIZE"]) > count:
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > count:
             raise InputError(f"torchrun has started more processes than the {count} accelerators "
                              "of this machine")
-        device = torch.device(device.type, int(os.environ["LOCAL_RANK"]))
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
+        torch.backends.cudnn.allow_tf32 = False  # what is called float32 has its 24 bits
     return device
 
 
@@ -781,7 +785,12 @@ def to_device(batch: np.ndarray | torch.Tensor, device: torch.device) -> torch.T
 def move_if_it_fits(x: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Copy a large tensor to a GPU, if a third of the memory that is free there will do."""
     fits = device.type == "cuda" and 3 * x.nbytes <= torch.cuda.mem_get_info(device)[0]
-    return to_device(x, device) if fits else x
+    return x.to(device) if fits else x  # pinned, it would be in memory twice
+
+
+def rows_at_once(device: torch.device) -> int:
+    """Say how many photographs a device computes at once where nothing is learned."""
+    return EVALUATION_BATCH if device.type == "cpu" else ACCELERATOR_BATCH
 
 
 def infer(model: Classifier, function: Callable[[torch.Tensor], torch.Tensor],
@@ -796,7 +805,7 @@ def infer(model: Classifier, function: Callable[[torch.Tensor], torch.Tensor],
     each other after every layer.
     """
     device = model.mean.device
-    rows = EVALUATION_BATCH if device.type == "cpu" else ACCELERATOR_BATCH
+    rows = rows_at_once(device)
 
     def compute(batch: K) -> torch.Tensor:
         x = read(batch, device)
@@ -829,9 +838,9 @@ class Activations:
 
     They are computed once for each view of a photograph that is asked for and kept, in memory
     or in a file; where they do not fit, anew each time, with the same result. With cut 0
-    they are the photographs' pixels. Those are kept, too, where they fit into memory and the
-    pictures are of the network's own size; views of these are shifted, of others they are
-    random parts.
+    they are the photographs' pixels; what views are made of is decoded once then, as far as it
+    fits into memory. Views are random parts; of pictures that are just of the network's size
+    they are shifted.
 
     Args:
         model: a network from `for_inference`.
@@ -864,11 +873,9 @@ class Activations:
         self.folder, self.memory = folder, self.MEMORY // processes.size
         self.filled = np.zeros((views, len(self.paths)), bool)
         self.file: Path | None = None
-        side = preprocessing.crop
-        self.shifted = side == preprocessing.resize == typical_side(paths)
-        self.small = (self.shifted and not cut
-                      and len(self.paths) * side * side * 3 <= self.memory)
-        self.pixels: torch.Tensor | None = None  # of small pictures, once read: (N, S, S, 3)
+        self.shifted = preprocessing.crop == preprocessing.resize == typical_side(paths)
+        self.images: dict[int, np.ndarray] = {}  # decoded photographs, and bytes for more
+        self.left = 0 if cut else self.memory
         # (views, N, H, W, C), or without H and W, and in words where that is
         self.kept, self.place = self._make_room(data) if cut else (None, "nowhere")
 
@@ -951,10 +958,7 @@ class Activations:
         """
         device = self.model.mean.device
         if batch_size is None:
-            batch_size = EVALUATION_BATCH if device.type == "cpu" else ACCELERATOR_BATCH
-        if self.small:
-            yield from self._small_batches(photographs, views, batch_size)
-            return
+            batch_size = rows_at_once(device)
         if self.kept is None:
             yield from self._computed(photographs, views, batch_size)
             return
@@ -967,48 +971,8 @@ class Activations:
             rows = to_device(rows, device)
             yield rows.permute(0, 3, 1, 2) if rows.dim() == 4 else rows
 
-    def _small_batches(self, photographs: np.ndarray, views: np.ndarray,
-                       batch_size: int) -> Iterator[torch.Tensor]:
-        """Yield small pictures, which are read once."""
-        if self.pixels is None:
-            side = self.preprocessing.crop
-            pixels = torch.empty(len(self.paths), side, side, 3, dtype=torch.uint8)
-            images = load_images(self.paths, self.preprocessing, self.workers, 1000)
-            for row, image in zip(pixels, images):
-                row.copy_(torch.from_numpy(image))
-            self.pixels = pixels.to(self.model.mean.device)
-        numbers = self._numbers(photographs, views)
-        for start in range(0, len(photographs), batch_size):
-            part = slice(start, start + batch_size)
-            images = self.pixels[to_device(photographs[part], self.pixels.device)]
-            yield self._look(images, views[part], numbers[part]) if views[part].any() else images
-
-    def _numbers(self, photographs: np.ndarray, views: np.ndarray) -> np.ndarray:
-        """Draw what decides about each view: (n, 5), from 0 to 1.
-
-        They depend on nothing but the seed, the view and the photograph.
-        """
-        numbers = np.empty((len(views), 5))
-        for view in np.unique(views):
-            # (seed, epoch) alone is what the order of the photographs comes from.
-            drawn = np.random.default_rng((self.seed, view, 1)).random((self.total, 5))
-            chosen = views == view
-            numbers[chosen] = self.processes.share_of(drawn)[photographs[chosen]]
-        return numbers
-
-    def _look(self, images: torch.Tensor, views: np.ndarray,
-              numbers: np.ndarray) -> torch.Tensor:
-        """Make views of images of one size: uint8 (N, H, W, 3) to (N, S, S, 3)."""
-        height, width = images.shape[1:3]
-        parts = (random_shifts(numbers, height) if self.shifted else
-                 random_parts(numbers, height, width))
-        as_it_is = views == 0
-        parts[as_it_is] = 0, 0, height, width
-        mirrored = (numbers[:, 4] < 0.5) & ~as_it_is
-        return augment(images, parts, mirrored, self.preprocessing.crop)
-
     def _fill(self, photographs: np.ndarray, views: np.ndarray) -> None:
-        batches = self._computed(photographs, views, EVALUATION_BATCH)
+        batches = self._computed(photographs, views, rows_at_once(self.model.mean.device))
         done = 0
         for x in self.progress(batches, len(photographs), "new views"):
             part = slice(done, done + len(x))
@@ -1023,34 +987,67 @@ class Activations:
 
     def _computed(self, photographs: np.ndarray, views: np.ndarray,
                   batch_size: int) -> Iterator[torch.Tensor]:
-        paths = [self.paths[i] for i in photographs]
-        if not views.any():
-            batches = load_batches(paths, self.preprocessing, self.workers, batch_size)
-            read = to_device
-        else:
-            images = load_images(paths, self.preprocessing, self.workers, 3 * batch_size,
-                                 (views > 0) & (not self.shifted))
-            seen = zip(images, views, self._numbers(photographs, views))
-            batches = iter(lambda: [*islice(seen, batch_size)], [])
-            read = self._look_at_all
+        images = self._images(photographs, (views > 0) & (not self.shifted), 3 * batch_size)
+        seen = zip(images, views, self._numbers(photographs, views))
+        batches = iter(lambda: [*islice(seen, batch_size)], [])
         if self.cut:
-            return infer(self.model, self._first, batches, read)
+            return infer(self.model, self._first, batches, self._look)
         device = self.model.mean.device
-        look = partial(read, device=device)
-        # A CPU has enough to do with learning; an accelerator should not have to wait.
-        return map(look, batches) if device.type == "cpu" else map_ahead(look, batches, 1, 2)
+        look = partial(self._look, device=device)
+        # A CPU has enough to do with learning; a GPU should not have to wait.
+        return map_ahead(look, batches, 1, 2) if device.type == "cuda" else map(look, batches)
 
-    def _look_at_all(self, batch: list[tuple[np.ndarray, int, np.ndarray]],
-                     device: torch.device) -> torch.Tensor:
-        """Make views of images of any sizes: those of one size together."""
-        side = self.preprocessing.crop
-        whole = torch.empty(len(batch), side, side, 3, dtype=torch.uint8, device=device)
-        shapes = [image.shape for image, *_ in batch]
-        for shape in {*shapes}:
-            chosen = [i for i, other in enumerate(shapes) if other == shape]
-            images, views, numbers = map(np.stack, zip(*(batch[i] for i in chosen)))
-            whole[chosen] = self._look(to_device(images, device), views, numbers)
-        return whole
+    def _images(self, photographs: np.ndarray, whole: np.ndarray,
+                ahead: int) -> Iterator[np.ndarray]:
+        """Yield photographs, each whole or its centre, and keep what views are made of."""
+        of_views = whole | self.shifted
+        known = np.array([i in self.images for i in photographs.tolist()], bool) & of_views
+        new = load_images([self.paths[i] for i in photographs[~known]], self.preprocessing,
+                          self.workers, ahead, whole[~known])
+        for i, is_known, keep in zip(photographs.tolist(), known, of_views):
+            image = self.images[i] if is_known else next(new)
+            size = sys.getsizeof(image)
+            if keep and i not in self.images and size <= self.left:
+                self.images[i] = image
+                self.left -= size
+            yield image
+
+    def _numbers(self, photographs: np.ndarray, views: np.ndarray) -> np.ndarray:
+        """Draw what decides about each view: (n, 5), from 0 to 1.
+
+        They depend on nothing but the seed, the view and the photograph.
+        """
+        numbers = np.empty((len(views), 5))
+        for view in np.unique(views):
+            # (seed, epoch) alone is what the order of the photographs comes from.
+            drawn = np.random.default_rng((self.seed, view, 1)).random((self.total, 5))
+            chosen = views == view
+            numbers[chosen] = self.processes.share_of(drawn)[photographs[chosen]]
+        return numbers
+
+    def _look(self, batch: list[tuple[np.ndarray, int, np.ndarray]],
+              device: torch.device) -> torch.Tensor:
+        """Make views of photographs: uint8 (n, S, S, 3)."""
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # of this thread
+        images, views, numbers = zip(*batch)
+        if not any(views):
+            return to_device(np.stack(images), device)
+        as_it_is, numbers = np.array(views) == 0, np.stack(numbers)
+        sizes = np.array([image.shape[:2] for image in images])
+        parts = (random_shifts(numbers, self.preprocessing.crop) if self.shifted else
+                 random_parts(numbers, sizes))
+        parts[as_it_is, :2], parts[as_it_is, 2:] = 0, sizes[as_it_is]
+        mirrored = (numbers[:, 4] < 0.5) & ~as_it_is
+        # A CPU looks at images of one size at a time: rounding may depend on what they are
+        # padded to, and there a run that goes on has to see the same as one left in peace.
+        kinds = np.zeros(len(sizes), int) if device.type != "cpu" else (
+            np.unique(sizes, axis=0, return_inverse=True)[1].reshape(-1))
+        groups = [np.flatnonzero(kinds == kind) for kind in range(kinds.max() + 1)]
+        seen = [augment(to_device(_stack([images[i] for i in group]), device), sizes[group],
+                        parts[group], mirrored[group], self.preprocessing.crop)
+                for group in groups]
+        return torch.cat(seen)[to_device(np.argsort(np.concatenate(groups)), device)]
 
     def _first(self, images: torch.Tensor) -> torch.Tensor:
         return self.model.first(images, self.cut)
@@ -1154,7 +1151,16 @@ def familiarity(logits: torch.Tensor, patterns: torch.Tensor) -> torch.Tensor:
         torch.empty(0))
 
 
-def random_parts(numbers: np.ndarray, height: int, width: int) -> np.ndarray:
+def _stack(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Put images (H, W, 3) of any sizes on top of each other, the smaller ones padded."""
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    whole = np.zeros((len(images), height, width, 3), np.uint8)
+    for row, image in zip(whole, images):
+        row[:image.shape[0], :image.shape[1]] = image
+    return whole
+
+
+def random_parts(numbers: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Choose a part of each image: half of its area to all of it, its sides within 3:4.
 
     The crop of Szegedy et al., "Going deeper with convolutions" (CVPR 2015), kept large
@@ -1162,16 +1168,15 @@ def random_parts(numbers: np.ndarray, height: int, width: int) -> np.ndarray:
 
     Args:
         numbers: (N, 4 or more), 0..1, of which area, ratio and place are made.
-        height, width: of all images.
+        sizes: height and width of each image, in pixels: (N, 2).
 
     Returns:
         Top, left, height and width of each part, in pixels: (N, 4).
     """
-    area = (0.5 + numbers[:, 0] / 2) * height * width
+    area = (0.5 + numbers[:, 0] / 2) * sizes.prod(1)
     ratio = np.exp((2 * numbers[:, 1] - 1) * math.log(4 / 3))
-    sides = np.stack([np.minimum(np.sqrt(area / ratio), height),
-                      np.minimum(np.sqrt(area * ratio), width)], 1)
-    return np.concatenate([numbers[:, 2:4] * ((height, width) - sides), sides], 1)
+    sides = np.minimum(np.sqrt(np.stack([area / ratio, area * ratio], 1)), sizes)
+    return np.concatenate([numbers[:, 2:4] * (sizes - sides), sides], 1)
 
 
 def random_shifts(numbers: np.ndarray, side: int) -> np.ndarray:
@@ -1189,7 +1194,7 @@ def random_shifts(numbers: np.ndarray, side: int) -> np.ndarray:
     return np.concatenate([places, np.full(places.shape, side)], 1)
 
 
-def augment(images: torch.Tensor, parts: np.ndarray, mirrored: np.ndarray,
+def augment(images: torch.Tensor, sizes: np.ndarray, parts: np.ndarray, mirrored: np.ndarray,
             side: int) -> torch.Tensor:
     """Scale a part of each image to a square and mirror some, wherever the images are.
 
@@ -1197,7 +1202,8 @@ def augment(images: torch.Tensor, parts: np.ndarray, mirrored: np.ndarray,
     not much larger than the square, so that no pixel goes unseen.
 
     Args:
-        images: uint8 (N, H, W, 3).
+        images: uint8 (N, H, W, 3); what is smaller lies at the top left.
+        sizes: height and width of each, in pixels: (N, 2).
         parts: top, left, height and width of each part, in pixels: (N, 4).
         mirrored: whether to mirror it, too: (N,).
         side: of the square.
@@ -1206,11 +1212,12 @@ def augment(images: torch.Tensor, parts: np.ndarray, mirrored: np.ndarray,
         uint8 (N, side, side, 3).
     """
     steps = (np.arange(side) + 0.5) / side
-    places = []  # of each row and column of the square: (N, side), -1..1 from the first
-    for axis, length in enumerate(images.shape[1:3]):  # pixel to the last
-        x = parts[:, axis, None] + steps * parts[:, axis + 2, None] - 0.5
-        x = length - 1 - abs(length - 1 - abs(x))
-        places.append(2 * x / max(length - 1, 1) - 1)
+    places = []  # of the square's rows and columns: (N, side)
+    for axis, length in enumerate(images.shape[1:3]):
+        x = parts[:, axis, None] + steps * parts[:, axis + 2, None] - 0.5  # in pixels
+        last = sizes[:, axis, None] - 1
+        x = last - abs(last - abs(x))
+        places.append(2 * x / max(length - 1, 1) - 1)  # from the first pixel, -1, to the last, 1
     rows, columns = places
     columns = np.where(mirrored[:, None], columns[:, ::-1], columns)
     rows, columns = (to_device(x.astype(np.float32), images.device) for x in (rows, columns))
@@ -1236,9 +1243,9 @@ def mirror_some(batches: Iterable[torch.Tensor], which: np.ndarray) -> Iterator[
 @torch.no_grad()
 def move_average(averaged: nn.Module, model: nn.Module, share: float) -> None:
     """Move the average of a network's weights by a share of the way to its present ones."""
-    for average, value in zip(averaged.state_dict().values(), model.state_dict().values()):
-        if average.is_floating_point():
-            average.lerp_(value, share)
+    averages, values = ([value for value in (*network.parameters(), *network.buffers())
+                         if value.is_floating_point()] for network in (averaged, model))
+    torch._foreach_lerp_(averages, values, share)  # many a time as quick on a GPU as one by one
 
 
 # --- The head -------------------------------------------------------------------------

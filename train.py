@@ -755,10 +755,10 @@ def train_one_epoch(model, learner, cut: int, batches: Iterable, targets, weight
     total, seen, sums = torch.zeros((), device=device), 0, None
     steps_an_epoch = math.ceil(len(targets) / recipe.batch_size)
     steps = steps_an_epoch * recipe.epochs
+    model.train()
     for step, x in enumerate(batches, start=steps_an_epoch * (epoch - 1)):
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * lr_factor(step, steps)
-        model.train()
         if len(x) == 1:  # one photograph has no statistics for BatchNorm to normalise by
             model.freeze_statistics()
         part = slice(seen, seen + len(x))
@@ -772,7 +772,8 @@ def train_one_epoch(model, learner, cut: int, batches: Iterable, targets, weight
         scaler.scale((losses * weight).sum()).backward()
         scaler.step(optimizer)
         scaler.update()
-        move_average(averaged, model, 10 / steps)
+        if averaged is not model:
+            move_average(averaged, model, min(1, 10 / steps))
         seen += len(x)
         with torch.no_grad():
             counted = (weight > 0).float()
@@ -1086,4 +1087,8 @@ def spell_command(script: str, *arguments: str) -> str:
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal cannot show
-    sys.exit(main())
+    code = main()
+    if TOGETHER and code:  # NCCL would wait for processes that may have gone
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)

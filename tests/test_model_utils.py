@@ -15,6 +15,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+import data_utils
 import model_utils
 from conftest import FIGURES, ROOT, file_size_limit
 from data_utils import InputError, RunError, load_batches
@@ -96,7 +97,8 @@ def test_shifting_is_cropping_of_the_mirrored_surroundings():
     numbers = np.random.default_rng(0).random((9, 5))
     numbers[0] = 0.5
     mirrored = numbers[:, 4] < 0.5
-    shifted = model_utils.augment(batch, model_utils.random_shifts(numbers, 20), mirrored, 20)
+    parts, sizes = model_utils.random_shifts(numbers, 20), np.full((9, 2), 20)
+    shifted = model_utils.augment(batch, sizes, parts, mirrored, 20)
     assert (shifted[0] == batch[0]).all() and shifted.dtype == torch.uint8
     for image, (*_, down, right, mirror), result in zip(batch.numpy(), numbers, shifted.numpy()):
         wide = np.pad(image, ((2, 2), (2, 2), (0, 0)), "reflect")
@@ -109,7 +111,8 @@ def test_random_parts_are_large_and_within_the_image():
     corners = np.array([[a, b, c, d] for a in (0, 1) for b in (0, 1) for c in (0, 1) for d in (0, 1)])
     numbers = np.concatenate([np.random.default_rng(0).random((1000, 4)), corners])
     for height, width in ((250, 333), (333, 250), (20, 20)):
-        top, left, tall, wide = model_utils.random_parts(numbers, height, width).T
+        sizes = np.broadcast_to((height, width), (len(numbers), 2))
+        top, left, tall, wide = model_utils.random_parts(numbers, sizes).T
         assert (top >= 0).all() and (top + tall <= height + 1e-9).all()
         assert (left >= 0).all() and (left + wide <= width + 1e-9).all()
         free = (tall < height) & (wide < width)  # the others could not be as large as drawn
@@ -121,7 +124,9 @@ def test_random_parts_are_large_and_within_the_image():
 def test_a_part_is_scaled_as_pillow_scales_it():
     batch = images(3, 40)
     parts = np.array([[3.3, 5.1, 22, 30], [0, 0, 40, 40], [9, 12.5, 17.5, 20]])
-    ours = model_utils.augment(batch, parts, np.array([False, True, False]), 60).numpy()
+    sizes, mirrored = np.full((3, 2), 40), np.array([False, True, False])
+    padded = torch.nn.functional.pad(batch, (0, 0, 0, 7, 0, 5), value=255)
+    ours = model_utils.augment(padded, sizes, parts, mirrored, 60).numpy()
     for image, (top, left, height, width), mirror, result in zip(batch.numpy(), parts, (0, 1, 0), ours):
         box = (left, top, left + width, top + height)
         theirs = np.asarray(Image.fromarray(image).resize((60, 60), Image.Resampling.BILINEAR, box))
@@ -135,8 +140,9 @@ def test_a_part_is_scaled_as_pillow_scales_it():
     "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))])
 def test_views_are_made_wherever_the_images_are(device):
     batch, parts = images(2, 40), np.array([[3.3, 5.1, 22, 30], [0, 0, 40, 40]])
-    here = model_utils.augment(batch, parts, np.array([True, False]), 32)
-    there = model_utils.augment(batch.to(device), parts, np.array([True, False]), 32)
+    arguments = np.full((2, 2), 40), parts, np.array([True, False]), 32
+    here = model_utils.augment(batch, *arguments)
+    there = model_utils.augment(batch.to(device), *arguments)
     assert (there.device.type, there.dtype, there.shape) == (device, here.dtype, here.shape)
     if device != "meta":  # where tensors have shapes and no values
         assert (there.cpu().int() - here).abs().max() <= 1
@@ -152,10 +158,12 @@ def test_small_pictures_are_read_once(tmp_path, monkeypatch):
     order = np.random.default_rng(0).permutation(11)
     plain = torch.cat(list(activations.batches(order, np.zeros(11, int), 4)))
     assert (plain == torch.cat([images(1, 32, seed=int(i)) for i in order])).all()
-    monkeypatch.setattr(model_utils, "load_images", None)
+    monkeypatch.setattr(data_utils, "load_image", None)
     first, again, other = (torch.cat(list(activations.batches(order, np.full(11, view), size)))
                            for view, size in ((1, 4), (1, 11), (2, 4)))
     assert (first == again).all() and (first != plain).any() and (first != other).any()
+    assert activations.left == model_utils.Activations.MEMORY - 11 * sys.getsizeof(
+        np.empty((32, 32, 3), np.uint8))
     # A view of a photograph is the same in whatever order it comes.
     sorted_first = torch.cat(list(activations.batches(np.arange(11), np.full(11, 1), 4)))
     assert (sorted_first[torch.from_numpy(order)] == first).all()
