@@ -833,14 +833,97 @@ def infer(model: Classifier, function: Callable[[torch.Tensor], torch.Tensor],
         torch.set_num_threads(threads)
 
 
+class Pixels:
+    """Photographs as a network sees them: as they are, or random views of them.
+
+    Views are random parts; of pictures that are just of the network's size, they are shifted.
+    They depend on nothing but the seed, the view's number and the photograph.
+
+    Args:
+        paths: the photographs.
+        preprocessing: the network's.
+        seed, workers, processes: see `Activations`.
+        memory: bytes that may be kept of what views are made of, so that it is decoded once.
+    """
+
+    def __init__(self, paths: Sequence[str], preprocessing: Preprocessing, seed: int,
+                 workers: int, memory: int, processes: Processes):
+        self.preprocessing, self.seed, self.workers = preprocessing, seed, workers
+        self.total, self.processes = len(paths), processes
+        # This process's share, and its numbers among all photographs
+        self.paths, self.numbers = map(processes.share_of, (paths, range(len(paths))))
+        self.shifted = preprocessing.crop == preprocessing.resize == typical_side(paths)
+        self.kept: dict[int, np.ndarray] = {}
+        self.left = memory
+
+    def batches(self, photographs: np.ndarray, views: np.ndarray, batch_size: int,
+                ) -> Iterator[list[tuple[np.ndarray, int, np.ndarray]]]:
+        """Yield for each photograph (index) its image, which view is wanted, and `_draw`'s row.
+
+        Raises:
+            ImageError: a photograph cannot be read.
+        """
+        images = self._load(photographs, (views > 0) & (not self.shifted), 3 * batch_size)
+        seen = zip(images, views, self._draw(photographs, views))
+        while batch := [*islice(seen, batch_size)]:
+            yield batch
+
+    def _load(self, photographs: np.ndarray, whole: np.ndarray,
+                ahead: int) -> Iterator[np.ndarray]:
+        """Yield photographs, each whole or its centre, and keep what views are made of."""
+        of_views = whole | self.shifted
+        known = np.array([i in self.kept for i in photographs.tolist()], bool) & of_views
+        new = load_images([self.paths[i] for i in photographs[~known]], self.preprocessing,
+                          self.workers, ahead, whole[~known])
+        for i, is_known, keep in zip(photographs.tolist(), known, of_views):
+            image = self.kept[i] if is_known else next(new)
+            size = sys.getsizeof(image)
+            if keep and i not in self.kept and size <= self.left:
+                self.kept[i] = image
+                self.left -= size
+            yield image
+
+    def _draw(self, photographs: np.ndarray, views: np.ndarray) -> np.ndarray:
+        """Draw the numbers that decide about each view: (n, 5), 0..1."""
+        numbers = np.empty((len(views), 5))
+        for view in np.unique(views):
+            # (seed, epoch) alone is what the order of the photographs comes from.
+            drawn = np.random.default_rng((self.seed, view, 1)).random((self.total, 5))
+            chosen = views == view
+            numbers[chosen] = self.processes.share_of(drawn)[photographs[chosen]]
+        return numbers
+
+    def look(self, batch: list[tuple[np.ndarray, int, np.ndarray]],
+             device: torch.device) -> torch.Tensor:
+        """Turn a batch into what is to be seen, on a device: uint8 (n, S, S, 3)."""
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # of this thread
+        images, views, numbers = zip(*batch)
+        if not any(views):
+            return to_device(np.stack(images), device)
+        as_it_is, numbers = np.array(views) == 0, np.stack(numbers)
+        sizes = np.array([image.shape[:2] for image in images])
+        parts = (random_shifts(numbers, self.preprocessing.crop) if self.shifted else
+                 random_parts(numbers, sizes))
+        parts[as_it_is, :2], parts[as_it_is, 2:] = 0, sizes[as_it_is]
+        mirrored = (numbers[:, 4] < 0.5) & ~as_it_is
+        # A CPU looks at images of one size at a time: rounding may depend on what they are
+        # padded to, and there a run that goes on has to see the same as one left in peace.
+        kinds = np.zeros(len(sizes), int) if device.type != "cpu" else (
+            np.unique(sizes, axis=0, return_inverse=True)[1].reshape(-1))
+        groups = [np.flatnonzero(kinds == kind) for kind in range(kinds.max() + 1)]
+        seen = [augment(to_device(_stack([images[i] for i in group]), device), sizes[group],
+                        parts[group], mirrored[group], self.preprocessing.crop)
+                for group in groups]
+        return torch.cat(seen)[to_device(np.argsort(np.concatenate(groups)), device)]
+
+
 class Activations:
     """What the layers before a cut make of photographs, for the layers behind it.
 
     They are computed once for each view of a photograph that is asked for and kept, in memory
     or in a file; where they do not fit, anew each time, with the same result. With cut 0
-    they are the photographs' pixels; what views are made of is decoded once then, as far as it
-    fits into memory. Views are random parts; of pictures that are just of the network's size
-    they are shifted.
+    they are the photographs' pixels (see `Pixels`).
 
     Args:
         model: a network from `for_inference`.
@@ -867,20 +950,18 @@ class Activations:
                  folder: str | os.PathLike = ".", data: str = "",
                  progress: Callable[[Iterator, int, str], Iterator] = lambda batches, *_: batches,
                  processes: Processes = ALONE):
-        self.model, self.cut, self.preprocessing = model, cut, preprocessing
-        self.views, self.seed, self.workers, self.progress = views, seed, workers, progress
-        self.paths, self.total, self.processes = processes.share_of(paths), len(paths), processes
+        self.model, self.cut, self.views, self.progress = model, cut, views, progress
+        self.paths, self.processes = processes.share_of(paths), processes
         self.folder, self.memory = folder, self.MEMORY // processes.size
+        self.pixels = Pixels(paths, preprocessing, seed, workers, 0 if cut else self.memory,
+                             processes)
         self.filled = np.zeros((views, len(self.paths)), bool)
         self.file: Path | None = None
-        self.shifted = preprocessing.crop == preprocessing.resize == typical_side(paths)
-        self.images: dict[int, np.ndarray] = {}  # decoded photographs, and bytes for more
-        self.left = 0 if cut else self.memory
         # (views, N, H, W, C), or without H and W, and in words where that is
         self.kept, self.place = self._make_room(data) if cut else (None, "nowhere")
 
     def _make_room(self, data: str) -> tuple[torch.Tensor | None, str]:
-        side = self.preprocessing.crop
+        side = self.pixels.preprocessing.crop
         images = torch.zeros(1, side, side, 3, dtype=torch.uint8)
         row = _to_rows(next(infer(self.model, self._first, [images])))
         shape = (self.views, len(self.paths), *row.shape[1:])
@@ -908,8 +989,8 @@ class Activations:
     def _identity(self, data: str) -> str:
         """Name what the activations depend on, in short."""
         whole = hashlib.sha256(repr((
-            data, self.paths, self.processes.share_of(range(self.total)), self.views, self.seed,
-            self.cut, self.preprocessing, versions())).encode(errors="replace"))
+            data, self.paths, self.pixels.numbers, self.views, self.pixels.seed, self.cut,
+            self.pixels.preprocessing, versions())).encode(errors="replace"))
         for layer in chain(self.model.body)[:self.cut]:
             for value in layer.state_dict().values():
                 whole.update(str(value.dtype).encode())
@@ -987,67 +1068,13 @@ class Activations:
 
     def _computed(self, photographs: np.ndarray, views: np.ndarray,
                   batch_size: int) -> Iterator[torch.Tensor]:
-        images = self._images(photographs, (views > 0) & (not self.shifted), 3 * batch_size)
-        seen = zip(images, views, self._numbers(photographs, views))
-        batches = iter(lambda: [*islice(seen, batch_size)], [])
+        batches = self.pixels.batches(photographs, views, batch_size)
         if self.cut:
-            return infer(self.model, self._first, batches, self._look)
+            return infer(self.model, self._first, batches, self.pixels.look)
         device = self.model.mean.device
-        look = partial(self._look, device=device)
+        look = partial(self.pixels.look, device=device)
         # A CPU has enough to do with learning; a GPU should not have to wait.
         return map_ahead(look, batches, 1, 2) if device.type == "cuda" else map(look, batches)
-
-    def _images(self, photographs: np.ndarray, whole: np.ndarray,
-                ahead: int) -> Iterator[np.ndarray]:
-        """Yield photographs, each whole or its centre, and keep what views are made of."""
-        of_views = whole | self.shifted
-        known = np.array([i in self.images for i in photographs.tolist()], bool) & of_views
-        new = load_images([self.paths[i] for i in photographs[~known]], self.preprocessing,
-                          self.workers, ahead, whole[~known])
-        for i, is_known, keep in zip(photographs.tolist(), known, of_views):
-            image = self.images[i] if is_known else next(new)
-            size = sys.getsizeof(image)
-            if keep and i not in self.images and size <= self.left:
-                self.images[i] = image
-                self.left -= size
-            yield image
-
-    def _numbers(self, photographs: np.ndarray, views: np.ndarray) -> np.ndarray:
-        """Draw what decides about each view: (n, 5), from 0 to 1.
-
-        They depend on nothing but the seed, the view and the photograph.
-        """
-        numbers = np.empty((len(views), 5))
-        for view in np.unique(views):
-            # (seed, epoch) alone is what the order of the photographs comes from.
-            drawn = np.random.default_rng((self.seed, view, 1)).random((self.total, 5))
-            chosen = views == view
-            numbers[chosen] = self.processes.share_of(drawn)[photographs[chosen]]
-        return numbers
-
-    def _look(self, batch: list[tuple[np.ndarray, int, np.ndarray]],
-              device: torch.device) -> torch.Tensor:
-        """Make views of photographs: uint8 (n, S, S, 3)."""
-        if device.type == "cuda":
-            torch.cuda.set_device(device)  # of this thread
-        images, views, numbers = zip(*batch)
-        if not any(views):
-            return to_device(np.stack(images), device)
-        as_it_is, numbers = np.array(views) == 0, np.stack(numbers)
-        sizes = np.array([image.shape[:2] for image in images])
-        parts = (random_shifts(numbers, self.preprocessing.crop) if self.shifted else
-                 random_parts(numbers, sizes))
-        parts[as_it_is, :2], parts[as_it_is, 2:] = 0, sizes[as_it_is]
-        mirrored = (numbers[:, 4] < 0.5) & ~as_it_is
-        # A CPU looks at images of one size at a time: rounding may depend on what they are
-        # padded to, and there a run that goes on has to see the same as one left in peace.
-        kinds = np.zeros(len(sizes), int) if device.type != "cpu" else (
-            np.unique(sizes, axis=0, return_inverse=True)[1].reshape(-1))
-        groups = [np.flatnonzero(kinds == kind) for kind in range(kinds.max() + 1)]
-        seen = [augment(to_device(_stack([images[i] for i in group]), device), sizes[group],
-                        parts[group], mirrored[group], self.preprocessing.crop)
-                for group in groups]
-        return torch.cat(seen)[to_device(np.argsort(np.concatenate(groups)), device)]
 
     def _first(self, images: torch.Tensor) -> torch.Tensor:
         return self.model.first(images, self.cut)

@@ -162,7 +162,7 @@ def test_small_pictures_are_read_once(tmp_path, monkeypatch):
     first, again, other = (torch.cat(list(activations.batches(order, np.full(11, view), size)))
                            for view, size in ((1, 4), (1, 11), (2, 4)))
     assert (first == again).all() and (first != plain).any() and (first != other).any()
-    assert activations.left == model_utils.Activations.MEMORY - 11 * sys.getsizeof(
+    assert activations.pixels.left == model_utils.Activations.MEMORY - 11 * sys.getsizeof(
         np.empty((32, 32, 3), np.uint8))
     # A view of a photograph is the same in whatever order it comes.
     sorted_first = torch.cat(list(activations.batches(np.arange(11), np.full(11, 1), 4)))
