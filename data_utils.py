@@ -42,7 +42,8 @@ HOME_NAMES = Path(__file__).with_name(NAMES_FILE)
 
 # What is looked for in a folder, and the only formats (but for HEIC) that it is opened as.
 EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .heic .heif".split())
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .heic .heif".split()
+)
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 # Photographs a batch where nothing is learned. On a CPU small batches are the fast ones:
@@ -106,14 +107,19 @@ class RunError(FlowersError):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Recognise Python's own error, PyTorch's for accelerators, and its CPU allocator's."""
-    return (isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
-            or "can't allocate memory" in str(error) or "out of memory" in str(error))
+    return (
+        isinstance(error, MemoryError)
+        or "OutOfMemory" in type(error).__name__
+        or "can't allocate memory" in str(error)
+        or "out of memory" in str(error)
+    )
 
 
 def is_lost_connection(error: BaseException) -> bool:
     """Recognise what torch.distributed raises where another process has gone."""
     return type(error).__name__.startswith("Dist") or any(
-        word in str(error).lower() for word in ("gloo", "connection"))
+        word in str(error).lower() for word in ("gloo", "connection")
+    )
 
 
 # --- The one preprocessing ------------------------------------------------------------
@@ -159,8 +165,9 @@ def open_image(path: str | os.PathLike) -> Image.Image:
         except Exception:
             pass  # not HEIC either: the first error tells what is wrong
         if isinstance(error, Image.UnidentifiedImageError):
-            raise ImageError(f"{path} is not an image in a format that is read here "
-                             f"({', '.join(FORMATS)})") from None
+            raise ImageError(
+                f"{path} is not an image in a format that is read here ({', '.join(FORMATS)})"
+            ) from None
         raise ImageError(f"{path} cannot be read: {error}") from error
 
 
@@ -176,12 +183,14 @@ def _open_heic(path: str | os.PathLike) -> Image.Image:
     if start[4:8] != b"ftyp" or start[8:] not in (b"heic", b"heix", b"heim", b"heis", b"mif1"):
         raise ValueError("not HEIC")
     from pillow_heif import register_heif_opener
+
     register_heif_opener()
     return Image.open(path, formats=("HEIF",))
 
 
-def load_image(path: str | os.PathLike, preprocessing: Preprocessing,
-               whole: bool = False) -> np.ndarray:
+def load_image(
+    path: str | os.PathLike, preprocessing: Preprocessing, whole: bool = False
+) -> np.ndarray:
     """Read a photograph as the network sees it: uint8 RGB, (crop, crop, 3), 0..255.
 
     It is resized and its centre cropped. The `whole` of it, for random views, is only scaled
@@ -220,8 +229,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):  # convert() would clip these at 255
         values = np.nan_to_num(np.asarray(image, np.float32))
         # Only 16-bit modes say what white is; for the others the values have to tell.
-        white = 65535 if ";16" in image.mode else min(
-            (white for white in (1, 255, 65535) if values.max() <= white), default=values.max())
+        white = (
+            65535
+            if ";16" in image.mode
+            else min(
+                (white for white in (1, 255, 65535) if values.max() <= white), default=values.max()
+            )
+        )
         image = Image.fromarray((values.clip(0, white) * (255 / white)).round().astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -239,8 +253,12 @@ def _centre(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     top = round((height / scale - crop) / 2)
     if scale == 1:
         return image.crop((left, top, left + crop, top + crop))
-    box = (max(left * scale, 0), max(top * scale, 0),
-           min((left + crop) * scale, width), min((top + crop) * scale, height))
+    box = (
+        max(left * scale, 0),
+        max(top * scale, 0),
+        min((left + crop) * scale, width),
+        min((top + crop) * scale, height),
+    )
     return _resize(image, preprocessing, (crop, crop), box)
 
 
@@ -256,16 +274,23 @@ def _whole(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     return _resize(image, preprocessing, tuple(round(part / scale) for part in kept), box)
 
 
-def _resize(image: Image.Image, preprocessing: Preprocessing, size: tuple[int, ...],
-            box: tuple[float, ...]) -> Image.Image:
+def _resize(
+    image: Image.Image, preprocessing: Preprocessing, size: tuple[int, ...], box: tuple[float, ...]
+) -> Image.Image:
     # Only the box is resized, not what a crop would throw away. The gap lets Pillow shrink
     # a large picture by whole factors first, to no less than twice the wanted size.
-    return image.resize(size, Image.Resampling[preprocessing.interpolation.upper()], box,
-                        reducing_gap=2.0)
+    return image.resize(
+        size, Image.Resampling[preprocessing.interpolation.upper()], box, reducing_gap=2.0
+    )
 
 
-def load_images(paths: Sequence[str], preprocessing: Preprocessing, workers: int, ahead: int,
-                whole: Sequence[bool] | None = None) -> Iterator[np.ndarray]:
+def load_images(
+    paths: Sequence[str],
+    preprocessing: Preprocessing,
+    workers: int,
+    ahead: int,
+    whole: Sequence[bool] | None = None,
+) -> Iterator[np.ndarray]:
     """Yield photographs in their order, each as `load_image` returns it.
 
     Threads decode at most `ahead` of them before their turn. `whole` says it of each.
@@ -273,13 +298,19 @@ def load_images(paths: Sequence[str], preprocessing: Preprocessing, workers: int
     Raises:
         ImageError: a photograph cannot be read.
     """
+
     def load(i: int) -> np.ndarray:
         return load_image(paths[i], preprocessing, whole is not None and whole[i])
+
     return map_ahead(load, range(len(paths)), workers, ahead)
 
 
-def load_batches(paths: Sequence[str], preprocessing: Preprocessing, workers: int = 1,
-                 batch_size: int = EVALUATION_BATCH) -> Iterator[np.ndarray]:
+def load_batches(
+    paths: Sequence[str],
+    preprocessing: Preprocessing,
+    workers: int = 1,
+    batch_size: int = EVALUATION_BATCH,
+) -> Iterator[np.ndarray]:
     """Yield photographs in their order as uint8 arrays (n, crop, crop, 3), 0..255.
 
     Every batch has `batch_size` photographs but the last, which may have fewer. Threads
@@ -294,8 +325,9 @@ def load_batches(paths: Sequence[str], preprocessing: Preprocessing, workers: in
         yield np.stack(batch)
 
 
-def map_ahead(function: Callable[[T], U], items: Iterable[T], workers: int,
-              ahead: int) -> Iterator[U]:
+def map_ahead(
+    function: Callable[[T], U], items: Iterable[T], workers: int, ahead: int
+) -> Iterator[U]:
     """Apply a function to items in threads; yield the results in the order of the items.
 
     At most `ahead` items are taken before their turn: memory stays flat. Threads suffice
@@ -320,7 +352,7 @@ def typical_side(paths: Sequence[str]) -> int | None:
     None where none of these can be opened.
     """
     sides = []
-    for path in paths[::max(1, len(paths) // 100)]:
+    for path in paths[:: max(1, len(paths) // 100)]:
         with suppress(ImageError), open_image(path) as image:
             sides.append(min(image.size))
     return int(np.median(sides)) if sides else None
@@ -385,8 +417,10 @@ def signals_wait() -> Iterator[None]:
         yield  # which never hears signals
         return
     waiting: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: waiting.append(number))
-              for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, lambda number, _: waiting.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
@@ -454,19 +488,24 @@ def find_data(data_dir: str | os.PathLike, leave_out: Collection[str] = ()) -> D
     if not categories:
         raise InputError(f"no photographs to train on in {data_dir}; {layout}")
     if len(categories) == 1:
-        raise InputError(f"{data_dir} has one category only to train on ({categories[0]}); "
-                         "to tell flowers apart takes two or more")
+        raise InputError(
+            f"{data_dir} has one category only to train on ({categories[0]}); "
+            "to tell flowers apart takes two or more"
+        )
     for category in categories:
         if not category.isprintable():
             raise InputError(f"the folder name {category!r} in {data_dir} cannot be printed")
 
     splits, gaps = {}, []
     for name, by_category in found.items():
-        surplus = sorted({category for category, paths in by_category.items() if paths}
-                         - set(categories), key=natural_key)
+        surplus = sorted(
+            {category for category, paths in by_category.items() if paths} - set(categories),
+            key=natural_key,
+        )
         if surplus:
-            gaps.append(f"left out of {name}, as train has no photographs of them: "
-                        + ", ".join(surplus))
+            gaps.append(
+                f"left out of {name}, as train has no photographs of them: " + ", ".join(surplus)
+            )
         expected = by_category if name == "train" else categories
         missing = [category for category in expected if not by_category.get(category)]
         if missing:
@@ -475,15 +514,17 @@ def find_data(data_dir: str | os.PathLike, leave_out: Collection[str] = ()) -> D
         labels = np.repeat(np.arange(len(categories)), [len(p) for p in paths])
         splits[name] = Split([path for ps in paths for path in ps], labels)
     if not splits["valid"].paths:
-        raise InputError(f"no photographs of train's categories to validate with in {data_dir}; "
-                         + layout)
+        raise InputError(
+            f"no photographs of train's categories to validate with in {data_dir}; " + layout
+        )
     if "test" in splits and not splits["test"].paths:
         del splits["test"]
     return DataSet(categories, splits, notes, gaps)
 
 
-def find_problems(data: DataSet, unreadable: Iterable[ImageError], digests: dict[str, bytes],
-                  unnamed: list[str]) -> dict[str, list[str]]:
+def find_problems(
+    data: DataSet, unreadable: Iterable[ImageError], digests: dict[str, bytes], unnamed: list[str]
+) -> dict[str, list[str]]:
     """Say what is wrong with a data folder: kinds of problems, and of each what was found.
 
     Args:
@@ -505,8 +546,10 @@ def find_problems(data: DataSet, unreadable: Iterable[ImageError], digests: dict
         "photographs that stand in two splits": twice,
         "categories that are not in all splits": data.gaps,
         f"categories with fewer than {FEW} photographs in train": [
-            f"{category}: {count}" for category, count in zip(data.categories, counts)
-            if count < FEW],
+            f"{category}: {count}"
+            for category, count in zip(data.categories, counts)
+            if count < FEW
+        ],
         "categories without a name": unnamed,
     }
 
@@ -521,8 +564,10 @@ def fingerprint(data: DataSet, data_dir: str | os.PathLike, digests: dict[str, b
     return whole.hexdigest()
 
 
-def _find_splits(data_dir: str | os.PathLike, leave_out: Collection[str],
-                 ) -> tuple[dict[str, dict[str, list[str]]], list[str]]:
+def _find_splits(
+    data_dir: str | os.PathLike,
+    leave_out: Collection[str],
+) -> tuple[dict[str, dict[str, list[str]]], list[str]]:
     """List the photographs of each split by category, and say what was carved.
 
     Without any split folder the categories' own folders are taken. "train" is missing
@@ -533,25 +578,32 @@ def _find_splits(data_dir: str | os.PathLike, leave_out: Collection[str],
     for split, names in SPLIT_FOLDERS.items():
         there = sorted(entry.name for entry in folders if entry.name.lower() in names)
         if len(there) > 1:
-            raise InputError(f"{data_dir} has {' and '.join(there)}; only one can be the split "
-                             f"{split}")
+            raise InputError(
+                f"{data_dir} has {' and '.join(there)}; only one can be the split {split}"
+            )
         if there:
             found[split] = _images_by_category(os.path.join(data_dir, there[0]), leave_out)
     if not found:
         found = _carve(_images_by_category(data_dir, leave_out), ["valid", "test"])
-        notes.append(f"{data_dir} has no splits: 80 % of the photographs are for training, 10 % "
-                     "for validation and 10 % for the test, by a hash of their names")
+        notes.append(
+            f"{data_dir} has no splits: 80 % of the photographs are for training, 10 % "
+            "for validation and 10 % for the test, by a hash of their names"
+        )
     elif "train" in found and "valid" not in found:
         found |= _carve(found["train"], ["valid"])
-        notes.append(f"{data_dir} has no valid: 10 % of train's photographs are for validation, "
-                     "by a hash of their names")
+        notes.append(
+            f"{data_dir} has no valid: 10 % of train's photographs are for validation, "
+            "by a hash of their names"
+        )
     if not any(found.get("test", {}).values()):
         found.pop("test", None)
     return found, notes
 
 
-def _carve(by_category: dict[str, list[str]], names: list[str],
-           ) -> dict[str, dict[str, list[str]]]:
+def _carve(
+    by_category: dict[str, list[str]],
+    names: list[str],
+) -> dict[str, dict[str, list[str]]]:
     """Divide photographs into train and the named splits, a tenth for each of these.
 
     A hash of category and file name decides, the same on every machine, so that a
@@ -580,12 +632,16 @@ def _tenth(category: str, path: str) -> float:
     return int.from_bytes(hashlib.sha256(name).digest()[:6], "big") / 2**48 * 10
 
 
-def _images_by_category(split_dir: str | os.PathLike,
-                        leave_out: Collection[str]) -> dict[str, list[str]]:
+def _images_by_category(
+    split_dir: str | os.PathLike, leave_out: Collection[str]
+) -> dict[str, list[str]]:
     """List each visible folder's photographs, sorted by file name."""
     return {
-        folder.name: sorted(file.path for file in _scan(folder)
-                            if _is_photograph(file) and file.path not in leave_out)
+        folder.name: sorted(
+            file.path
+            for file in _scan(folder)
+            if _is_photograph(file) and file.path not in leave_out
+        )
         for folder in _scan(split_dir)
         if not folder.name.startswith(".") and os.path.isdir(folder.path)
     }
@@ -663,24 +719,131 @@ CHUNK = 2**16
 # The category of each of Oxford's photographs, from imagelabels.mat: the first photograph of
 # each run of one category (from 1 on), and that category.
 FLOWER_RUNS = (
-    (1, 77), (252, 73), (446, 88), (598, 89), (781, 81), (947, 46), (1143, 74), (1314, 51),
-    (1491, 44), (1584, 82), (1696, 83), (1827, 78), (1964, 80), (2069, 75), (2189, 41),
-    (2316, 43), (2446, 76), (2553, 84), (2639, 58), (2753, 56), (2862, 86), (2920, 60),
-    (3029, 92), (3095, 11), (3182, 65), (3284, 8), (3369, 23), (3460, 30), (3545, 72),
-    (3641, 53), (3734, 37), (3828, 17), (3913, 51), (3994, 12), (4081, 29), (4159, 52),
-    (4244, 18), (4326, 36), (4401, 90), (4481, 71), (4558, 40), (4625, 48), (4696, 55),
-    (4767, 85), (4829, 91), (4897, 20), (4953, 47), (5020, 59), (5087, 2), (5147, 5),
-    (5212, 28), (5278, 70), (5340, 22), (5399, 54), (5460, 87), (5523, 66), (5584, 32),
-    (5629, 4), (5685, 42), (5744, 13), (5793, 38), (5849, 63), (5903, 68), (5957, 69),
-    (6011, 93), (6049, 14), (6097, 64), (6149, 19), (6198, 49), (6247, 61), (6297, 50),
-    (6346, 15), (6395, 9), (6441, 33), (6487, 26), (6528, 50), (6571, 25), (6612, 3),
-    (6652, 16), (6693, 79), (6734, 1), (6774, 21), (6814, 24), (6850, 27), (6890, 31),
-    (6929, 34), (6969, 35), (7007, 39), (7046, 67), (7086, 10), (7123, 45), (7162, 6),
-    (7200, 7), (7234, 57), (7268, 62), (7284, 89), (7285, 37), (7299, 90), (7301, 85),
-    (7302, 93), (7304, 94), (7466, 95), (7594, 96), (7685, 97), (7751, 98), (7833, 99),
-    (7893, 100), (7942, 101), (8000, 102), (8048, 24), (8054, 91), (8062, 99), (8065, 31),
-    (8078, 67), (8080, 39), (8082, 88), (8084, 35), (8089, 71), (8090, 10), (8098, 45),
-    (8099, 7), (8105, 6), (8112, 93), (8118, 57), (8151, 62)
+    (1, 77),
+    (252, 73),
+    (446, 88),
+    (598, 89),
+    (781, 81),
+    (947, 46),
+    (1143, 74),
+    (1314, 51),
+    (1491, 44),
+    (1584, 82),
+    (1696, 83),
+    (1827, 78),
+    (1964, 80),
+    (2069, 75),
+    (2189, 41),
+    (2316, 43),
+    (2446, 76),
+    (2553, 84),
+    (2639, 58),
+    (2753, 56),
+    (2862, 86),
+    (2920, 60),
+    (3029, 92),
+    (3095, 11),
+    (3182, 65),
+    (3284, 8),
+    (3369, 23),
+    (3460, 30),
+    (3545, 72),
+    (3641, 53),
+    (3734, 37),
+    (3828, 17),
+    (3913, 51),
+    (3994, 12),
+    (4081, 29),
+    (4159, 52),
+    (4244, 18),
+    (4326, 36),
+    (4401, 90),
+    (4481, 71),
+    (4558, 40),
+    (4625, 48),
+    (4696, 55),
+    (4767, 85),
+    (4829, 91),
+    (4897, 20),
+    (4953, 47),
+    (5020, 59),
+    (5087, 2),
+    (5147, 5),
+    (5212, 28),
+    (5278, 70),
+    (5340, 22),
+    (5399, 54),
+    (5460, 87),
+    (5523, 66),
+    (5584, 32),
+    (5629, 4),
+    (5685, 42),
+    (5744, 13),
+    (5793, 38),
+    (5849, 63),
+    (5903, 68),
+    (5957, 69),
+    (6011, 93),
+    (6049, 14),
+    (6097, 64),
+    (6149, 19),
+    (6198, 49),
+    (6247, 61),
+    (6297, 50),
+    (6346, 15),
+    (6395, 9),
+    (6441, 33),
+    (6487, 26),
+    (6528, 50),
+    (6571, 25),
+    (6612, 3),
+    (6652, 16),
+    (6693, 79),
+    (6734, 1),
+    (6774, 21),
+    (6814, 24),
+    (6850, 27),
+    (6890, 31),
+    (6929, 34),
+    (6969, 35),
+    (7007, 39),
+    (7046, 67),
+    (7086, 10),
+    (7123, 45),
+    (7162, 6),
+    (7200, 7),
+    (7234, 57),
+    (7268, 62),
+    (7284, 89),
+    (7285, 37),
+    (7299, 90),
+    (7301, 85),
+    (7302, 93),
+    (7304, 94),
+    (7466, 95),
+    (7594, 96),
+    (7685, 97),
+    (7751, 98),
+    (7833, 99),
+    (7893, 100),
+    (7942, 101),
+    (8000, 102),
+    (8048, 24),
+    (8054, 91),
+    (8062, 99),
+    (8065, 31),
+    (8078, 67),
+    (8080, 39),
+    (8082, 88),
+    (8084, 35),
+    (8089, 71),
+    (8090, 10),
+    (8098, 45),
+    (8099, 7),
+    (8105, 6),
+    (8112, 93),
+    (8118, 57),
+    (8151, 62),
 )
 
 # In the order of the labels, from 0 on (batches.meta.txt).
@@ -691,11 +854,15 @@ def has_train(data_dir: str | os.PathLike) -> bool:
     """Tell whether there is a data folder with photographs to train on, by its folder train."""
     return os.path.isdir(data_dir) and any(
         entry.name.lower() in SPLIT_FOLDERS["train"] and os.path.isdir(entry.path)
-        for entry in _scan(data_dir))
+        for entry in _scan(data_dir)
+    )
 
 
-def download(name: str, data_dir: str | os.PathLike,
-             progress: Callable[..., Iterator] = lambda batches, *_: batches) -> None:
+def download(
+    name: str,
+    data_dir: str | os.PathLike,
+    progress: Callable[..., Iterator] = lambda batches, *_: batches,
+) -> None:
     """Put a known data set into a folder without photographs, as train, valid and test.
 
     Its archive is fetched where it does not lie in the folder, and stays there. Whatever
@@ -729,16 +896,20 @@ def download(name: str, data_dir: str | os.PathLike,
                     os.replace(unpacked / split, data_dir / split)
             unpacked.rmdir()
         except OSError as error:
-            raise RunError(f"{name} cannot be written into {data_dir}: "
-                           f"{error.strerror or error}; with room there, the same command goes "
-                           "on") from error
+            raise RunError(
+                f"{name} cannot be written into {data_dir}: "
+                f"{error.strerror or error}; with room there, the same command goes "
+                "on"
+            ) from error
 
 
 def _require_no_photographs(data_dir: Path) -> None:
     found, _ = _find_splits(data_dir, ())
     if any(any(by_category.values()) for by_category in found.values()):
-        raise InputError(f"{data_dir} has photographs, but no folder train; a data set is "
-                         "downloaded into a folder of its own")
+        raise InputError(
+            f"{data_dir} has photographs, but no folder train; a data set is "
+            "downloaded into a folder of its own"
+        )
 
 
 def _require_md5(archive: Path, known: KnownDataSet) -> None:
@@ -752,8 +923,10 @@ def _require_md5(archive: Path, known: KnownDataSet) -> None:
     except OSError as error:
         raise InputError(f"{archive} cannot be read: {error.strerror}") from None
     if md5.hexdigest() != known.md5:
-        raise InputError(f"{archive} is damaged or another file (its md5 is {md5.hexdigest()}, not "
-                         f"{known.md5}); move it away, and the same command fetches {known.url}")
+        raise InputError(
+            f"{archive} is damaged or another file (its md5 is {md5.hexdigest()}, not "
+            f"{known.md5}); move it away, and the same command fetches {known.url}"
+        )
 
 
 def _fetch(known: KnownDataSet, archive: Path, progress: Callable[..., Iterator]) -> None:
@@ -763,8 +936,9 @@ def _fetch(known: KnownDataSet, archive: Path, progress: Callable[..., Iterator]
     if done != known.size:  # else the last attempt was killed before it could verify
         response, done = _ask(known, archive, done if done < known.size else 0)
         with response, open(part, "ab" if done else "wb") as file:
-            for chunk in progress(_receive(response, known, archive, done), known.size,
-                                  "fetching", "B", done):
+            for chunk in progress(
+                _receive(response, known, archive, done), known.size, "fetching", "B", done
+            ):
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
@@ -772,8 +946,9 @@ def _fetch(known: KnownDataSet, archive: Path, progress: Callable[..., Iterator]
         _require_md5(part, known)
     except InputError:
         part.unlink()  # nothing to go on from
-        raise _out_of_reach(known, archive, "what was fetched has another checksum, and was "
-                            "removed") from None
+        raise _out_of_reach(
+            known, archive, "what was fetched has another checksum, and was removed"
+        ) from None
     os.replace(part, archive)
 
 
@@ -787,6 +962,7 @@ def _ask(known: KnownDataSet, archive: Path, done: int) -> tuple["HTTPResponse",
     from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
+
     request = Request(known.url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
         response = urlopen(request, timeout=PATIENCE)
@@ -807,15 +983,18 @@ def _ask(known: KnownDataSet, archive: Path, done: int) -> tuple["HTTPResponse",
     size = response.headers["Content-Length"]
     if response.status != 200 or size not in (None, str(known.size)):
         response.close()
-        raise _out_of_reach(known, archive, f"status {response.status}, {size} bytes instead of "
-                            f"{known.size}")
+        raise _out_of_reach(
+            known, archive, f"status {response.status}, {size} bytes instead of {known.size}"
+        )
     return response, 0
 
 
-def _receive(response: "HTTPResponse", known: KnownDataSet, archive: Path,
-             done: int) -> Iterator[bytes]:
+def _receive(
+    response: "HTTPResponse", known: KnownDataSet, archive: Path, done: int
+) -> Iterator[bytes]:
     """Yield the bytes of an archive behind the first ones as they come."""
     from http.client import HTTPException
+
     while done < known.size:
         try:  # only around the network: what the caller does with the bytes is another matter
             chunk = response.read1(min(CHUNK, known.size - done))
@@ -828,22 +1007,27 @@ def _receive(response: "HTTPResponse", known: KnownDataSet, archive: Path,
 
 
 def _out_of_reach(known: KnownDataSet, archive: Path, why: object) -> InputError:
-    return InputError(f"{known.url} cannot be had ({why}); try the same command again, which goes "
-                      f"on behind what was fetched, or put {archive.name} into {archive.parent} by "
-                      "hand")
+    return InputError(
+        f"{known.url} cannot be had ({why}); try the same command again, which goes "
+        f"on behind what was fetched, or put {archive.name} into {archive.parent} by "
+        "hand"
+    )
 
 
-def _unpack(known: KnownDataSet, archive: Path, unpacked: Path,
-            progress: Callable[..., Iterator]) -> None:
+def _unpack(
+    known: KnownDataSet, archive: Path, unpacked: Path, progress: Callable[..., Iterator]
+) -> None:
     """Write the photographs of a verified archive into a folder that appears when it is whole."""
     import tarfile
+
     half = unpacked.with_suffix(".half")
     for leftover in (half, unpacked):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
         with tarfile.open(archive, "r|gz") as tar:
-            for batch in progress(known.read(tar, known.photographs), known.photographs,
-                                  "unpacking"):
+            for batch in progress(
+                known.read(tar, known.photographs), known.photographs, "unpacking"
+            ):
                 for path, content in batch:
                     place = half / path
                     place.parent.mkdir(parents=True, exist_ok=True)
@@ -865,10 +1049,15 @@ def _read_members(tar: "TarFile", wanted: Iterable[str]) -> Iterator[tuple[str, 
     """
     missing = set(wanted)
     for member in tar:
-        if (not (member.isfile() or member.isdir()) or member.name.startswith("/")
-                or ".." in member.name.split("/")):
-            raise InputError(f"{tar.name} is not unpacked: {member.name!r} in it is a link, a "
-                             "device or a path out of the folder")
+        if (
+            not (member.isfile() or member.isdir())
+            or member.name.startswith("/")
+            or ".." in member.name.split("/")
+        ):
+            raise InputError(
+                f"{tar.name} is not unpacked: {member.name!r} in it is a link, a "
+                "device or a path out of the folder"
+            )
         name = member.name.removeprefix("./")
         if member.isfile() and name in missing:
             missing.remove(name)
@@ -933,11 +1122,20 @@ def _read_cifar10(tar: "TarFile", _: int) -> Iterator[list[tuple[str, bytes]]]:
 
 # Nilsback & Zisserman 2008, and Krizhevsky 2009; the checksums are the publishers'.
 KNOWN_DATA_SETS = {
-    "flowers": KnownDataSet("https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz",
-                            344_862_509, "52808999861908f626f3c1f4e79d11fa", 8189, _read_flowers),
-    "cifar10": KnownDataSet("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-                            170_052_171, "c32a1d4ab5d03f1284b67883e8d87530", 60_000,
-                            _read_cifar10),
+    "flowers": KnownDataSet(
+        "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz",
+        344_862_509,
+        "52808999861908f626f3c1f4e79d11fa",
+        8189,
+        _read_flowers,
+    ),
+    "cifar10": KnownDataSet(
+        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        170_052_171,
+        "c32a1d4ab5d03f1284b67883e8d87530",
+        60_000,
+        _read_cifar10,
+    ),
 }
 
 
@@ -964,8 +1162,13 @@ class Prediction(NamedTuple):
 
 
 # What a network's file tells of its validation.
-FIGURES = {"epoch": int, "valid_loss": float, "valid_accuracy": float, "valid_images": int,
-           "precision": str}
+FIGURES = {
+    "epoch": int,
+    "valid_loss": float,
+    "valid_accuracy": float,
+    "valid_images": int,
+    "precision": str,
+}
 
 
 def check_types(entries: Any, expected: dict[str, type | tuple[type, ...]]) -> None:
@@ -992,8 +1195,17 @@ def check_history(entries: dict[str, Any]) -> None:
     Raises:
         ValueError, TypeError: it does not.
     """
-    check_types(entries, {"categories": list, "names": list, "seed": int, "command": str,
-                          "date": str, "versions": dict})
+    check_types(
+        entries,
+        {
+            "categories": list,
+            "names": list,
+            "seed": int,
+            "command": str,
+            "date": str,
+            "versions": dict,
+        },
+    )
     check_types(entries["versions"], dict.fromkeys(entries["versions"], str))
     check_types(entries.get("figures"), FIGURES)
     categories, names = entries["categories"], entries["names"]
@@ -1009,15 +1221,21 @@ def check_preprocessing(entries: Any) -> Preprocessing:
     Raises:
         ValueError, TypeError: it is none that can be.
     """
-    check_types(entries, {"resize": int, "crop": int, "mean": list, "std": list,
-                          "interpolation": str})
-    preprocessing = Preprocessing(**entries)._replace(mean=tuple(entries["mean"]),
-                                                      std=tuple(entries["std"]))
+    check_types(
+        entries, {"resize": int, "crop": int, "mean": list, "std": list, "interpolation": str}
+    )
+    preprocessing = Preprocessing(**entries)._replace(
+        mean=tuple(entries["mean"]), std=tuple(entries["std"])
+    )
     resize, crop, mean, std, interpolation = preprocessing
-    if not (0 < crop <= LARGEST_CROP and crop <= resize <= 10 * crop
-            and len(mean) == len(std) == 3
-            and all(type(x) is float and math.isfinite(x) for x in mean + std)
-            and min(std) > 0 and interpolation in ("bicubic", "bilinear")):
+    if not (
+        0 < crop <= LARGEST_CROP
+        and crop <= resize <= 10 * crop
+        and len(mean) == len(std) == 3
+        and all(type(x) is float and math.isfinite(x) for x in mean + std)
+        and min(std) > 0
+        and interpolation in ("bicubic", "bilinear")
+    ):
         raise ValueError("impossible preprocessing")
     return preprocessing
 
@@ -1040,17 +1258,22 @@ def load_names(path: str | os.PathLike) -> dict[str, str]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"the names file {path} is not JSON: {error}") from None
     if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
-        raise InputError(f'the names file {path} must map categories to names, '
-                        'as in {"21": "fire lily"}')
+        raise InputError(
+            f'the names file {path} must map categories to names, as in {{"21": "fire lily"}}'
+        )
     for category, name in names.items():
         if not name.isprintable():
-            raise InputError(f"the names file {path} gives {category!r} a name that cannot be "
-                             f"printed: {name!r}")
+            raise InputError(
+                f"the names file {path} gives {category!r} a name that cannot be printed: {name!r}"
+            )
     return names
 
 
-def find_names(categories: Sequence[str], data_dir: str | os.PathLike,
-               names_file: str | os.PathLike | None = None) -> tuple[list[str], str, list[str]]:
+def find_names(
+    categories: Sequence[str],
+    data_dir: str | os.PathLike,
+    names_file: str | os.PathLike | None = None,
+) -> tuple[list[str], str, list[str]]:
     """Name each category; say where the names are from, and which categories have none there.
 
     They come from `names_file`, else from the data folder's own cat_to_name.json, else
@@ -1068,8 +1291,11 @@ def find_names(categories: Sequence[str], data_dir: str | os.PathLike,
         names, source = home, f"Oxford 102 Flowers ({NAMES_FILE} of this project)"
     else:
         names, source = dict(zip(categories, categories)), "the folders' names"
-    return ([names.get(category, category) for category in categories], source,
-            [category for category in categories if category not in names])
+    return (
+        [names.get(category, category) for category in categories],
+        source,
+        [category for category in categories if category not in names],
+    )
 
 
 # --- Writing files --------------------------------------------------------------------
@@ -1126,10 +1352,12 @@ def hold(folder: str | os.PathLike, files: Iterable[str]) -> Iterator[None]:
     """
     path = Path(folder, ".train.lock")
     with open(path, "w") as file:
-        busy = InputError(f"another train.py is at work in {folder}; wait for its end, or give "
-                          "another folder")
+        busy = InputError(
+            f"another train.py is at work in {folder}; wait for its end, or give another folder"
+        )
         try:
             import fcntl
+
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(file.fileno()).st_nlink == 0:  # its last holder has just removed it
                 raise busy

@@ -36,31 +36,147 @@ class Flower(NamedTuple):
 
 
 FLOWERS = [
-    Flower("drawn daisy", (13, 20), 0.14, 1.2, 0.7, 0, 1, [(0, 0.2), (0.85, 1)], (0, 0.5),
-           0.3, (225, 180, 50)),
-    Flower("drawn poppy", (4, 5), 0.6, 1.7, 0.5, 0, 1, [(0, 0.1), (0.9, 1)], (0.4, 0.95),
-           0.2, (45, 40, 45)),
-    Flower("drawn sunflower", (14, 21), 0.14, 0.9, 1.1, 0, 2, [(0.05, 0.18)], (0.5, 0.95),
-           0.45, (110, 70, 35)),
-    Flower("drawn cornflower", (8, 11), 0.22, 1.9, 0.9, 0.25, 1, [(0.55, 0.78)], (0.3, 0.85),
-           0.22, (100, 50, 130)),
-    Flower("drawn pansy", (5, 5), 0.55, 1.4, 0.5, 0, 1, [(0.65, 0.85), (0.08, 0.18)], (0.2, 0.9),
-           0.16, (230, 190, 60)),
-    Flower("drawn buttercup", (5, 6), 0.44, 1.6, 0.6, 0, 1, [(0.1, 0.2)], (0.4, 0.95),
-           0.22, (200, 190, 60)),
-    Flower("drawn anemone", (6, 9), 0.3, 1.1, 0.8, 0, 1, [(0.55, 0.8), (0.85, 1.05)], (0.05, 0.9),
-           0.22, (50, 45, 65)),
-    Flower("drawn lily", (6, 6), 0.26, 0.9, 1.2, 0, 1, [(0, 0.14), (0.8, 1)], (0.05, 0.9),
-           0.12, (170, 120, 60)),
-    Flower("drawn dahlia", (10, 15), 0.2, 1, 1.1, 0, 3, [(0.75, 1), (0, 0.18)], (0.2, 0.9),
-           0.14, (200, 150, 60)),
-    Flower("drawn mallow", (5, 6), 0.46, 1.9, 0.6, 0.12, 1, [(0.65, 1)], (0.1, 0.8),
-           0.16, (225, 205, 110)),
+    Flower(
+        "drawn daisy",
+        (13, 20),
+        0.14,
+        1.2,
+        0.7,
+        0,
+        1,
+        [(0, 0.2), (0.85, 1)],
+        (0, 0.5),
+        0.3,
+        (225, 180, 50),
+    ),
+    Flower(
+        "drawn poppy",
+        (4, 5),
+        0.6,
+        1.7,
+        0.5,
+        0,
+        1,
+        [(0, 0.1), (0.9, 1)],
+        (0.4, 0.95),
+        0.2,
+        (45, 40, 45),
+    ),
+    Flower(
+        "drawn sunflower",
+        (14, 21),
+        0.14,
+        0.9,
+        1.1,
+        0,
+        2,
+        [(0.05, 0.18)],
+        (0.5, 0.95),
+        0.45,
+        (110, 70, 35),
+    ),
+    Flower(
+        "drawn cornflower",
+        (8, 11),
+        0.22,
+        1.9,
+        0.9,
+        0.25,
+        1,
+        [(0.55, 0.78)],
+        (0.3, 0.85),
+        0.22,
+        (100, 50, 130),
+    ),
+    Flower(
+        "drawn pansy",
+        (5, 5),
+        0.55,
+        1.4,
+        0.5,
+        0,
+        1,
+        [(0.65, 0.85), (0.08, 0.18)],
+        (0.2, 0.9),
+        0.16,
+        (230, 190, 60),
+    ),
+    Flower(
+        "drawn buttercup",
+        (5, 6),
+        0.44,
+        1.6,
+        0.6,
+        0,
+        1,
+        [(0.1, 0.2)],
+        (0.4, 0.95),
+        0.22,
+        (200, 190, 60),
+    ),
+    Flower(
+        "drawn anemone",
+        (6, 9),
+        0.3,
+        1.1,
+        0.8,
+        0,
+        1,
+        [(0.55, 0.8), (0.85, 1.05)],
+        (0.05, 0.9),
+        0.22,
+        (50, 45, 65),
+    ),
+    Flower(
+        "drawn lily",
+        (6, 6),
+        0.26,
+        0.9,
+        1.2,
+        0,
+        1,
+        [(0, 0.14), (0.8, 1)],
+        (0.05, 0.9),
+        0.12,
+        (170, 120, 60),
+    ),
+    Flower(
+        "drawn dahlia",
+        (10, 15),
+        0.2,
+        1,
+        1.1,
+        0,
+        3,
+        [(0.75, 1), (0, 0.18)],
+        (0.2, 0.9),
+        0.14,
+        (200, 150, 60),
+    ),
+    Flower(
+        "drawn mallow",
+        (5, 6),
+        0.46,
+        1.9,
+        0.6,
+        0.12,
+        1,
+        [(0.65, 1)],
+        (0.1, 0.8),
+        0.16,
+        (225, 205, 110),
+    ),
 ]
 
 
-def draw_data(folder: str | os.PathLike, train: int = 30, valid: int = 8, test: int = 8,
-              kinds: int = len(FLOWERS), seed: int = 0) -> None:
+def draw_data(
+    folder: str | os.PathLike,
+    train: int = 30,
+    valid: int = 8,
+    test: int = 8,
+    kinds: int = len(FLOWERS),
+    seed: int = 0,
+) -> None:
     """Draw `folder/{train,valid,test}/<1..kinds>/*.jpg` and a cat_to_name.json.
 
     A folder that is there already is left as it is; a new one appears when it is whole.
@@ -78,7 +194,8 @@ def draw_data(folder: str | os.PathLike, train: int = 30, valid: int = 8, test: 
     try:
         for kind in range(kinds):
             for split_index, (split, count) in enumerate(
-                    [("train", train), ("valid", valid), ("test", test)]):
+                [("train", train), ("valid", valid), ("test", test)]
+            ):
                 category = unfinished / split / str(kind + 1)
                 category.mkdir(parents=True)
                 for number in range(count):
@@ -119,16 +236,25 @@ def _background(size: np.ndarray, rng: np.random.Generator) -> Image.Image:
     image = Image.new("RGB", tuple(map(int, size)), _color(rng.uniform(0.2, 0.4), 0.5, 0.3))
     draw = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(10, 40))):
-        hue = rng.choice([rng.uniform(0.2, 0.4), rng.uniform(0.05, 0.12), rng.uniform(0.5, 0.6)],
-                         p=[0.75, 0.15, 0.1])
+        hue = rng.choice(
+            [rng.uniform(0.2, 0.4), rng.uniform(0.05, 0.12), rng.uniform(0.5, 0.6)],
+            p=[0.75, 0.15, 0.1],
+        )
         points = _petal(rng.uniform(0.1, 0.6) * size.max(), rng.uniform(0.1, 0.4), 1, 1, 0)
-        _polygon(draw, points, rng.uniform(0, 1, 2) * size, rng.uniform(0, 2 * np.pi), 1,
-                 _color(hue, rng.uniform(0.2, 0.7), rng.uniform(0.15, 0.7)))
+        _polygon(
+            draw,
+            points,
+            rng.uniform(0, 1, 2) * size,
+            rng.uniform(0, 2 * np.pi),
+            1,
+            _color(hue, rng.uniform(0.2, 0.7), rng.uniform(0.15, 0.7)),
+        )
     return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.7, 3.5)))
 
 
-def _draw_one(image: Image.Image, flower: Flower, place: np.ndarray, length: float,
-              rng: np.random.Generator) -> None:
+def _draw_one(
+    image: Image.Image, flower: Flower, place: np.ndarray, length: float, rng: np.random.Generator
+) -> None:
     draw = ImageDraw.Draw(image)
     tilt = rng.uniform(0.45, 1)  # seen from the side, circles become ellipses
     hue = rng.uniform(*flower.hues[rng.integers(len(flower.hues))])
@@ -138,23 +264,40 @@ def _draw_one(image: Image.Image, flower: Flower, place: np.ndarray, length: flo
     for ring in range(flower.rings):
         for petal in range(count):
             angle = turn + 2 * np.pi * (petal + ring / 2) / count + rng.normal(0, 0.06)
-            points = _petal(length * (1 - ring / (flower.rings + 1)) * rng.uniform(0.88, 1.06),
-                            flower.width * rng.uniform(0.85, 1.15), flower.widest,
-                            flower.roundness, flower.notch)
+            points = _petal(
+                length * (1 - ring / (flower.rings + 1)) * rng.uniform(0.88, 1.06),
+                flower.width * rng.uniform(0.85, 1.15),
+                flower.widest,
+                flower.roundness,
+                flower.notch,
+            )
             shade = value * rng.uniform(0.8, 1)
-            _polygon(draw, points, place, angle, tilt, _color(hue, saturation, shade),
-                     _color(hue, min(saturation + 0.2, 1), shade * 0.7))
-    points = flower.centre * length * np.stack(
-        [np.cos(np.linspace(0, 2 * np.pi, 40)), np.sin(np.linspace(0, 2 * np.pi, 40))], 1)
+            _polygon(
+                draw,
+                points,
+                place,
+                angle,
+                tilt,
+                _color(hue, saturation, shade),
+                _color(hue, min(saturation + 0.2, 1), shade * 0.7),
+            )
+    points = (
+        flower.centre
+        * length
+        * np.stack(
+            [np.cos(np.linspace(0, 2 * np.pi, 40)), np.sin(np.linspace(0, 2 * np.pi, 40))], 1
+        )
+    )
     color = tuple(int(c * rng.uniform(0.7, 1.12)) for c in flower.centre_color)
     _polygon(draw, points, place, 0, tilt, color)
 
 
-def _petal(length: float, width: float, widest: float, roundness: float,
-           notch: float) -> np.ndarray:
+def _petal(
+    length: float, width: float, widest: float, roundness: float, notch: float
+) -> np.ndarray:
     """Outline a petal that points along x from the origin: (points, 2)."""
     along = np.linspace(0, 0.97 if notch else 1, 20)
-    half = width * length * np.sin(np.pi * along ** widest).clip(0) ** roundness
+    half = width * length * np.sin(np.pi * along**widest).clip(0) ** roundness
     if notch:
         half = np.maximum(half, width * length * 0.8 * along)  # stays broad up to the cut
     tip = [[1 - notch, 0]] if notch else [[1, 0]]
@@ -162,8 +305,15 @@ def _petal(length: float, width: float, widest: float, roundness: float,
     return np.concatenate([upper, np.array(tip) * length, lower[::-1]])
 
 
-def _polygon(draw: ImageDraw.ImageDraw, points: np.ndarray, place: np.ndarray, angle: float,
-             tilt: float, fill: Color, outline: Color | None = None) -> None:
+def _polygon(
+    draw: ImageDraw.ImageDraw,
+    points: np.ndarray,
+    place: np.ndarray,
+    angle: float,
+    tilt: float,
+    fill: Color,
+    outline: Color | None = None,
+) -> None:
     """Draw an outline turned by an angle in radians, squashed by the tilt, moved to its place."""
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     points = points @ turn * [1, tilt] + place

@@ -76,9 +76,11 @@ def calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     for _ in range(1000):
         rows = rng.integers(len(labels), size=len(labels))
         samples.append(calibration_error(certainty[rows], right[rows]))
-    return {"negative_log_likelihood": float(-np.log(likelihood).mean()),
-            "expected_calibration_error": calibration_error(certainty, right),
-            "interval": [float(np.quantile(samples, q)) for q in (0.025, 0.975)]}
+    return {
+        "negative_log_likelihood": float(-np.log(likelihood).mean()),
+        "expected_calibration_error": calibration_error(certainty, right),
+        "interval": [float(np.quantile(samples, q)) for q in (0.025, 0.975)],
+    }
 
 
 def calibration_error(certainty: np.ndarray, right: np.ndarray) -> float:
@@ -99,8 +101,13 @@ def rank_of(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return ((scores > right) | (scores == right) & earlier).sum(1)
 
 
-def summarise(labels: np.ndarray, predictions: np.ndarray, ranks: np.ndarray,
-              categories: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
+def summarise(
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    ranks: np.ndarray,
+    categories: Sequence[str],
+    names: Sequence[str],
+) -> dict[str, Any]:
     """Sum up how well photographs were named: shares and counts, in all and by category.
 
     Args:
@@ -119,23 +126,47 @@ def summarise(labels: np.ndarray, predictions: np.ndarray, ranks: np.ndarray,
 
     wrong = count - right
     hardest = sorted(np.flatnonzero(wrong), key=lambda i: (-wrong[i] / count[i], -wrong[i]))[:5]
-    pairs = Counter(tuple(sorted(pair)) for pair in
-                    zip(labels[ranks > 0].tolist(), predictions[ranks > 0].tolist()))
+    pairs = Counter(
+        tuple(sorted(pair))
+        for pair in zip(labels[ranks > 0].tolist(), predictions[ranks > 0].tolist())
+    )
     return {
         "photographs": len(labels),
-        **{f"top{k}": {"right": int((ranks < k).sum()), "share": float((ranks < k).mean())}
-           for k in (1, 5)},
+        **{
+            f"top{k}": {"right": int((ranks < k).sum()), "share": float((ranks < k).mean())}
+            for k in (1, 5)
+        },
         "mean_category_accuracy": float((right[there] / count[there]).mean()),
-        "hardest": [{"category": categories[i], "name": names[i], "right": int(right[i]),
-                     "photographs": int(count[i])} for i in hardest],
-        "confused": [{"categories": [categories[i] for i in pair],
-                      "names": [names[i] for i in pair], "times": times}
-                     for pair, times in pairs.most_common(5)],
-        "categories": [{"category": categories[i], "name": names[i], "photographs": int(count[i]),
-                        "taken_for_it": int(taken[i]), "right": int(right[i]),
-                        "precision": share(right[i], taken[i]), "recall": share(right[i], count[i]),
-                        "f1": share(2 * right[i], count[i] + taken[i])}
-                       for i in range(len(names))],
+        "hardest": [
+            {
+                "category": categories[i],
+                "name": names[i],
+                "right": int(right[i]),
+                "photographs": int(count[i]),
+            }
+            for i in hardest
+        ],
+        "confused": [
+            {
+                "categories": [categories[i] for i in pair],
+                "names": [names[i] for i in pair],
+                "times": times,
+            }
+            for pair, times in pairs.most_common(5)
+        ],
+        "categories": [
+            {
+                "category": categories[i],
+                "name": names[i],
+                "photographs": int(count[i]),
+                "taken_for_it": int(taken[i]),
+                "right": int(right[i]),
+                "precision": share(right[i], taken[i]),
+                "recall": share(right[i], count[i]),
+                "f1": share(2 * right[i], count[i] + taken[i]),
+            }
+            for i in range(len(names))
+        ],
     }
 
 
@@ -144,23 +175,31 @@ def summary_lines(title: str, summary: dict[str, Any]) -> Iterator[str]:
     top1, top5 = summary["top1"], summary["top5"]
     number = summary["photographs"]
     yield f"{title}: {top1['share']:.2%} ({top1['right']} of {number})"
-    yield (f"among the best five: {top5['share']:.2%} ({top5['right']} of {number}); "
-           f"mean of the categories: {summary['mean_category_accuracy']:.2%}")
+    yield (
+        f"among the best five: {top5['share']:.2%} ({top5['right']} of {number}); "
+        f"mean of the categories: {summary['mean_category_accuracy']:.2%}"
+    )
     if summary["hardest"]:
         yield "hardest: " + ", ".join(
             f"{row['name']} ({row['right']} of {row['photographs']} right)"
-            for row in summary["hardest"])
+            for row in summary["hardest"]
+        )
         yield "most confused: " + ", ".join(
-            "{} and {} ({})".format(*row["names"], f"{row['times']} times" if row["times"] > 1
-                                    else "once") for row in summary["confused"])
+            "{} and {} ({})".format(
+                *row["names"], f"{row['times']} times" if row["times"] > 1 else "once"
+            )
+            for row in summary["confused"]
+        )
 
 
 def calibration_line(split: str, figures: dict[str, Any]) -> str:
     """Say how far the probabilities on a split can be believed."""
     low, high = figures["interval"]
-    return (f"calibration on {split}: expected error {figures['expected_calibration_error']:.2%} "
-            f"({low:.2%} to {high:.2%}), negative log-likelihood "
-            f"{figures['negative_log_likelihood']:.4f}")
+    return (
+        f"calibration on {split}: expected error {figures['expected_calibration_error']:.2%} "
+        f"({low:.2%} to {high:.2%}), negative log-likelihood "
+        f"{figures['negative_log_likelihood']:.4f}"
+    )
 
 
 # --- Pictures -------------------------------------------------------------------------
@@ -173,6 +212,7 @@ def plot_curves(history: Sequence[dict[str, float]]) -> "Figure":
     """Draw loss and accuracy against the epochs."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
+
     epochs = [row["epoch"] for row in history]
     figure = Figure((10, 4), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -189,10 +229,10 @@ def plot_curves(history: Sequence[dict[str, float]]) -> "Figure":
     return figure
 
 
-def plot_confusion(labels: np.ndarray, predictions: np.ndarray,
-                   names: Sequence[str]) -> "Figure":
+def plot_confusion(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> "Figure":
     """Draw what share of each category (row) was taken for which (column)."""
     from matplotlib.figure import Figure
+
     number = len(names)
     shares = np.zeros((number, number))
     np.add.at(shares, (labels, predictions), 1)
@@ -212,15 +252,18 @@ def plot_confusion(labels: np.ndarray, predictions: np.ndarray,
     return figure
 
 
-def plot_photographs(photographs: Sequence[np.ndarray], names: Sequence[str],
-                     taken_for: Sequence[str] = ()) -> "Figure":
+def plot_photographs(
+    photographs: Sequence[np.ndarray], names: Sequence[str], taken_for: Sequence[str] = ()
+) -> "Figure":
     """Draw photographs (H, W, 3), each with its name and, if given, what it was taken for."""
     from matplotlib.figure import Figure
+
     # At most six in a row, and rows as equal as can be.
     rows = max(1, -(-len(photographs) // 6))
     columns = max(1, -(-len(photographs) // rows))
-    figure = Figure((2.2 * columns, (3.1 if taken_for else 2.6) * rows), dpi=110,
-                    layout="constrained")
+    figure = Figure(
+        (2.2 * columns, (3.1 if taken_for else 2.6) * rows), dpi=110, layout="constrained"
+    )
     places = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in places:
         axes.axis("off")
@@ -234,11 +277,13 @@ def plot_photographs(photographs: Sequence[np.ndarray], names: Sequence[str],
     return figure
 
 
-def plot_guesses(photograph: np.ndarray, names: Sequence[str],
-                 probabilities: Sequence[float]) -> "Figure":
+def plot_guesses(
+    photograph: np.ndarray, names: Sequence[str], probabilities: Sequence[float]
+) -> "Figure":
     """Draw a photograph (H, W, 3) beside bars of its most probable names."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
+
     figure = Figure((9, 4), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
     left.imshow(photograph)

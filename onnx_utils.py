@@ -35,8 +35,19 @@ FORMAT_VERSION = 1
 IMAGES, PROBABILITIES, FAMILIARITY = "images", "probabilities", "familiarity"
 
 # The metadata, each as JSON: what a checkpoint holds beside its weights.
-ENTRIES = ("format_version", "arch", "categories", "names", "preprocessing", "calibration",
-           "figures", "seed", "command", "date", "versions")
+ENTRIES = (
+    "format_version",
+    "arch",
+    "categories",
+    "names",
+    "preprocessing",
+    "calibration",
+    "figures",
+    "seed",
+    "command",
+    "date",
+    "versions",
+)
 
 # Characters of all metadata; the names of ten thousand categories fit ten times.
 LARGEST_METADATA = 4_000_000
@@ -108,20 +119,28 @@ def load(path: str | os.PathLike) -> tuple[Callable[[np.ndarray], Prediction], d
     except Exception as error:  # ONNX Runtime and hostile metadata raise almost anything
         raise InputError(f"{path} is damaged: its parts do not fit together") from error
     if info["format_version"] != FORMAT_VERSION:
-        raise InputError(f"{path} was written by another version of this project (format "
-                         f"{info['format_version']}, here {FORMAT_VERSION}); export it again")
+        raise InputError(
+            f"{path} was written by another version of this project (format "
+            f"{info['format_version']}, here {FORMAT_VERSION}); export it again"
+        )
 
     def predict(image: np.ndarray) -> Prediction:
         try:
-            probabilities, familiarity = session.run([PROBABILITIES, FAMILIARITY],
-                                                     {IMAGES: image[None]})
-            if not (probabilities.shape == (1, len(info["categories"]))
-                    and familiarity.shape == (1,) and np.isfinite(probabilities).all()):
+            probabilities, familiarity = session.run(
+                [PROBABILITIES, FAMILIARITY], {IMAGES: image[None]}
+            )
+            if not (
+                probabilities.shape == (1, len(info["categories"]))
+                and familiarity.shape == (1,)
+                and np.isfinite(probabilities).all()
+            ):
                 raise ValueError("no probabilities")
         except Exception as error:  # of ONNX Runtime's own kinds
-            raise InputError(f"{path} is damaged, or takes more than "
-                             f"{LARGEST_MEMORY / 2**30:.0f} GiB to compute") from error
+            raise InputError(
+                f"{path} is damaged, or takes more than {LARGEST_MEMORY / 2**30:.0f} GiB to compute"
+            ) from error
         return Prediction(probabilities[0], float(familiarity[0]))
+
     return predict, info
 
 
@@ -138,24 +157,29 @@ def _start(content: bytes):
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors are raised, too
     for key, value in (
-            ("session.use_env_allocators", "1"),  # that of _limit_memory
-            ("session.load_model_format", "ONNX"),  # and not its own other format
-            # Weights may be said to lie in other files: look for them where no file can be.
-            ("session.model_external_initializers_file_folder_path", os.devnull)):
+        ("session.use_env_allocators", "1"),  # that of _limit_memory
+        ("session.load_model_format", "ONNX"),  # and not its own other format
+        # Weights may be said to lie in other files: look for them where no file can be.
+        ("session.model_external_initializers_file_folder_path", os.devnull),
+    ):
         options.add_session_config_entry(key, value)
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"],
-                                        enable_fallback=False)  # which would print
+    return onnxruntime.InferenceSession(
+        content, options, providers=["CPUExecutionProvider"], enable_fallback=False
+    )  # which would print
 
 
 @functools.cache  # ONNX Runtime takes one for the process
 def _limit_memory() -> None:
     import onnxruntime
+
     onnxruntime.set_default_logger_severity(4)
-    memory = onnxruntime.OrtMemoryInfo("Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0,
-                                       onnxruntime.OrtMemType.DEFAULT)
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
     as_usual = -1  # how it grows, from what size on, and what it may waste
     onnxruntime.create_and_register_allocator(
-        memory, onnxruntime.OrtArenaCfg(LARGEST_MEMORY, as_usual, as_usual, as_usual))
+        memory, onnxruntime.OrtArenaCfg(LARGEST_MEMORY, as_usual, as_usual, as_usual)
+    )
 
 
 def _read_metadata(session) -> dict[str, Any]:
@@ -173,13 +197,19 @@ def _read_metadata(session) -> dict[str, Any]:
     calibration = info["calibration"]
     check_types(calibration, {"temperature": float, "quantiles": list})
     quantiles = np.array(calibration["quantiles"])
-    if (quantiles.dtype != np.float64 or quantiles.shape != (1001,)
-            or not np.isfinite(quantiles).all() or (np.diff(quantiles) < 0).any()
-            or calibration["temperature"] <= 0):
+    if (
+        quantiles.dtype != np.float64
+        or quantiles.shape != (1001,)
+        or not np.isfinite(quantiles).all()
+        or (np.diff(quantiles) < 0).any()
+        or calibration["temperature"] <= 0
+    ):
         raise ValueError("impossible calibration")
-    return {**info, "preprocessing": check_preprocessing(info["preprocessing"]),
-            "calibration": Calibration(calibration["temperature"], None,
-                                       quantiles.astype(np.float32))}
+    return {
+        **info,
+        "preprocessing": check_preprocessing(info["preprocessing"]),
+        "calibration": Calibration(calibration["temperature"], None, quantiles.astype(np.float32)),
+    }
 
 
 def _check_form(session, crop: int, num_classes: int) -> None:
@@ -188,11 +218,15 @@ def _check_form(session, crop: int, num_classes: int) -> None:
     Raises:
         ValueError: it does not.
     """
-    form = [(value.name, value.type, value.shape[1:])
-            for value in (*session.get_inputs(), *session.get_outputs())]
-    if form != [(IMAGES, "tensor(uint8)", [crop, crop, 3]),
-                (PROBABILITIES, "tensor(float)", [num_classes]),
-                (FAMILIARITY, "tensor(float)", [])]:
+    form = [
+        (value.name, value.type, value.shape[1:])
+        for value in (*session.get_inputs(), *session.get_outputs())
+    ]
+    if form != [
+        (IMAGES, "tensor(uint8)", [crop, crop, 3]),
+        (PROBABILITIES, "tensor(float)", [num_classes]),
+        (FAMILIARITY, "tensor(float)", []),
+    ]:
         raise ValueError("another network")
 
 
@@ -202,9 +236,10 @@ def count_threads() -> int:
     return int(wanted) if wanted.isdecimal() and 0 < int(wanted) <= 1024 else default_workers()
 
 
-def predict_each(predict: Callable[[np.ndarray], Prediction],
-                 items: Iterable[tuple[K, np.ndarray | FlowersError]],
-                 ) -> Iterator[tuple[K, Prediction | FlowersError]]:
+def predict_each(
+    predict: Callable[[np.ndarray], Prediction],
+    items: Iterable[tuple[K, np.ndarray | FlowersError]],
+) -> Iterator[tuple[K, Prediction | FlowersError]]:
     """Put predictions in the place of photographs, as `model_utils.predict_each` does.
 
     `predict` is from `load`.
@@ -212,6 +247,7 @@ def predict_each(predict: Callable[[np.ndarray], Prediction],
     Raises:
         InputError: the network's file turns out to be damaged.
     """
+
     def replace(item: tuple[K, np.ndarray | FlowersError]) -> tuple[K, Prediction | FlowersError]:
         key, image = item
         return key, predict(image) if isinstance(image, np.ndarray) else image

@@ -1,8 +1,8 @@
 """Name the flowers on photographs.
 
-    python predict.py image.jpg checkpoint.pth --top_k 5
-    python predict.py photographs/ checkpoint.pth --format csv --output names.csv
-    python predict.py --export flowers.onnx checkpoint.pth
+python predict.py image.jpg checkpoint.pth --top_k 5
+python predict.py photographs/ checkpoint.pth --format csv --output names.csv
+python predict.py --export flowers.onnx checkpoint.pth
 """
 
 import argparse
@@ -51,65 +51,119 @@ class Parser(argparse.ArgumentParser):
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line; exits with 2 where it makes no sense."""
     parser = Parser(
-        prog="predict.py", description="Name the flowers on photographs.",
+        prog="predict.py",
+        description="Name the flowers on photographs.",
         usage="%(prog)s INPUT [INPUT ...] CHECKPOINT [flags]\n       %(prog)s --info CHECKPOINT\n"
-              "       %(prog)s --export FILE CHECKPOINT",
-        epilog=EPILOG, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paths", nargs="*", metavar="INPUT ... CHECKPOINT",
-                        help="photographs, folders of them, or - for paths on standard input, one "
-                             "a line; and the checkpoint.pth that train.py wrote, or a file of "
-                             "--export")
-    parser.add_argument("--top_k", "--top-k", type=int, default=5, metavar="K",
-                        help="how many names to print, the most probable first "
-                             "(default: %(default)s)")
-    parser.add_argument("--category_names", "--category-names", metavar="FILE",
-                        help='JSON file of names, as in {"21": "fire lily"} (default: the '
-                             "checkpoint's)")
-    parser.add_argument("--format", choices=FORMATS, default="text",
-                        help="how a record is written (default: %(default)s)")
-    parser.add_argument("--output", metavar="FILE",
-                        help="write the records into a file, which appears when it is whole "
-                             "(default: standard output)")
-    parser.add_argument("--null", action="store_true",
-                        help="the paths on standard input end with NUL, as those of find -print0")
-    parser.add_argument("--shard", default="1/1", metavar="I/N",
-                        help="name every Nth input, from the Ith on; N such jobs share a list")
-    parser.add_argument("--reject", action="store_true",
-                        help="answer unknown where a photograph looks like nothing that the "
-                             "network learned")
-    parser.add_argument("--keep", type=float, default=data_utils.KEEP, metavar="SHARE",
-                        help="with --reject: the share of the photographs of its categories that "
-                             "keep their names (default: %(default)s)")
-    parser.add_argument("--score", action="store_true",
-                        help="the folder that a photograph is in tells its category: say on "
-                             "standard error how many were named rightly")
-    parser.add_argument("--plot", metavar="FILE",
-                        help="draw the one photograph beside its most probable names")
-    parser.add_argument("--info", action="store_true",
-                        help="say what a checkpoint knows, and stop")
-    parser.add_argument("--export", metavar="FILE",
-                        help="write the checkpoint's network into an ONNX file for applications, "
-                             "flowers.onnx, and stop")
-    parser.add_argument("--batch_size", "--batch-size", type=int, metavar="N",
-                        help="photographs that are computed at once (default: "
-                             f"{data_utils.EVALUATION_BATCH}, with --gpu "
-                             f"{data_utils.ACCELERATOR_BATCH})")
-    parser.add_argument("--workers", type=int, default=data_utils.default_workers(), metavar="N",
-                        help="threads that decode photographs (default here: %(default)s)")
+        "       %(prog)s --export FILE CHECKPOINT",
+        epilog=EPILOG,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        metavar="INPUT ... CHECKPOINT",
+        help="photographs, folders of them, or - for paths on standard input, one "
+        "a line; and the checkpoint.pth that train.py wrote, or a file of "
+        "--export",
+    )
+    parser.add_argument(
+        "--top_k",
+        "--top-k",
+        type=int,
+        default=5,
+        metavar="K",
+        help="how many names to print, the most probable first (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--category_names",
+        "--category-names",
+        metavar="FILE",
+        help='JSON file of names, as in {"21": "fire lily"} (default: the checkpoint\'s)',
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="text",
+        help="how a record is written (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="write the records into a file, which appears when it is whole "
+        "(default: standard output)",
+    )
+    parser.add_argument(
+        "--null",
+        action="store_true",
+        help="the paths on standard input end with NUL, as those of find -print0",
+    )
+    parser.add_argument(
+        "--shard",
+        default="1/1",
+        metavar="I/N",
+        help="name every Nth input, from the Ith on; N such jobs share a list",
+    )
+    parser.add_argument(
+        "--reject",
+        action="store_true",
+        help="answer unknown where a photograph looks like nothing that the network learned",
+    )
+    parser.add_argument(
+        "--keep",
+        type=float,
+        default=data_utils.KEEP,
+        metavar="SHARE",
+        help="with --reject: the share of the photographs of its categories that "
+        "keep their names (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--score",
+        action="store_true",
+        help="the folder that a photograph is in tells its category: say on "
+        "standard error how many were named rightly",
+    )
+    parser.add_argument(
+        "--plot", metavar="FILE", help="draw the one photograph beside its most probable names"
+    )
+    parser.add_argument("--info", action="store_true", help="say what a checkpoint knows, and stop")
+    parser.add_argument(
+        "--export",
+        metavar="FILE",
+        help="write the checkpoint's network into an ONNX file for applications, "
+        "flowers.onnx, and stop",
+    )
+    parser.add_argument(
+        "--batch_size",
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="photographs that are computed at once (default: "
+        f"{data_utils.EVALUATION_BATCH}, with --gpu "
+        f"{data_utils.ACCELERATOR_BATCH})",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=data_utils.default_workers(),
+        metavar="N",
+        help="threads that decode photographs (default here: %(default)s)",
+    )
     parser.add_argument("--gpu", action="store_true", help="use an accelerator where there is one")
     argv = sys.argv[1:] if argv is None else argv
     end = argv.index("--") if "--" in argv else len(argv)  # behind it are paths, like -x.jpg
     args = parser.parse_intermixed_args(argv[:end])
-    args.paths += argv[end + 1:]
+    args.paths += argv[end + 1 :]
 
     if args.batch_size is None:
-        args.batch_size = (data_utils.ACCELERATOR_BATCH if args.gpu else
-                           data_utils.EVALUATION_BATCH)
+        args.batch_size = data_utils.ACCELERATOR_BATCH if args.gpu else data_utils.EVALUATION_BATCH
     for flag, highest in (("top_k", None), ("batch_size", 10_000), ("workers", 1024)):
         value = getattr(args, flag)
         if value < 1 or highest and value > highest:
-            parser.error(f"--{flag} {value}: it must be at least 1"
-                         + (f" and at most {highest}" if highest else ""))
+            parser.error(
+                f"--{flag} {value}: it must be at least 1"
+                + (f" and at most {highest}" if highest else "")
+            )
     if not 0 <= args.keep <= 1:
         parser.error(f"--keep {args.keep}: it must be from 0 to 1")
     shard = re.fullmatch(r"(\d{1,9})/(\d{1,9})", args.shard)
@@ -120,15 +174,23 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"{args.paths[-1]} is an image; the checkpoint comes last")
     alone = "--info" if args.info else "--export FILE" if args.export else None
     if not args.paths or len(args.paths) == 1 and not alone:
-        parser.error("an image and a checkpoint are needed, in this order" if not alone else
-                     f"{alone} takes a checkpoint")
+        parser.error(
+            "an image and a checkpoint are needed, in this order"
+            if not alone
+            else f"{alone} takes a checkpoint"
+        )
     *args.inputs, args.checkpoint = args.paths
     if alone and args.inputs:
         parser.error(f"{alone} takes a checkpoint and nothing else")
-    if args.export and (args.info or onnx_utils.is_exported(args.checkpoint)
-                        or not onnx_utils.is_exported(args.export)):
-        parser.error("--export turns a checkpoint into a file named .onnx, as in --export "
-                     "flowers.onnx checkpoint.pth")
+    if args.export and (
+        args.info
+        or onnx_utils.is_exported(args.checkpoint)
+        or not onnx_utils.is_exported(args.export)
+    ):
+        parser.error(
+            "--export turns a checkpoint into a file named .onnx, as in --export "
+            "flowers.onnx checkpoint.pth"
+        )
     if args.inputs.count("-") > 1:
         parser.error("- can be read only once")
     if args.plot and not is_one_photograph(args.inputs):
@@ -182,14 +244,17 @@ def run(args: argparse.Namespace) -> int:
         names = [new_names.get(category, category) for category in categories]
         known = len(new_names.keys() & set(categories))
         if known < max(len(categories), len(new_names)):
-            say(f"warning: {args.category_names} names {known} of the {len(categories)} categories "
-                f"of {args.checkpoint}, and {len(new_names) - known} others")
+            say(
+                f"warning: {args.category_names} names {known} of the {len(categories)} categories "
+                f"of {args.checkpoint}, and {len(new_names) - known} others"
+            )
 
     # From paths to records, one after the other, so that memory does not grow.
     first, step = args.shard
     paths = islice(expand(args.inputs, b"\0" if args.null else b"\n"), first - 1, None, step)
-    photographs = data_utils.map_ahead(lambda item: read(*item, info["preprocessing"]), paths,
-                                       args.workers, 3 * args.batch_size)
+    photographs = data_utils.map_ahead(
+        lambda item: read(*item, info["preprocessing"]), paths, args.workers, 3 * args.batch_size
+    )
     lowest = info["calibration"].least_familiar(args.keep) if args.reject else -math.inf
     score = Score(categories) if args.score else None
     format_record = format_alone if alone and args.format == "text" else FORMATS[args.format]
@@ -208,9 +273,13 @@ def run(args: argparse.Namespace) -> int:
         say(*score.lines(names))
     if args.plot and count > failed:
         import metrics
+
         photograph = data_utils.load_image(args.inputs[0], info["preprocessing"])
-        figure = metrics.plot_guesses(photograph, [guess.name for guess in record.guesses],
-                                      [guess.probability for guess in record.guesses])
+        figure = metrics.plot_guesses(
+            photograph,
+            [guess.name for guess in record.guesses],
+            [guess.probability for guess in record.guesses],
+        )
         with data_utils.atomic_write(args.plot) as file:
             figure.savefig(file)
     if failed:
@@ -225,8 +294,10 @@ def expand(inputs: Iterable[str], separator: bytes) -> Iterator[tuple[str, Flowe
     """Yield the path of every photograph; with an error, where there is none to read."""
     for path in inputs:
         if path == "-":
-            yield from expand((f"./{p}" if p == "-" else p for p in
-                               read_paths(sys.stdin.buffer, separator)), separator)
+            yield from expand(
+                (f"./{p}" if p == "-" else p for p in read_paths(sys.stdin.buffer, separator)),
+                separator,
+            )
         elif not os.path.isdir(path):
             yield path, None
         else:
@@ -282,8 +353,14 @@ class Record(NamedTuple):
     error: FlowersError | None
 
 
-def make_record(file: str, result: Prediction | FlowersError, categories: list[str],
-                names: list[str], top_k: int, lowest: float) -> Record:
+def make_record(
+    file: str,
+    result: Prediction | FlowersError,
+    categories: list[str],
+    names: list[str],
+    top_k: int,
+    lowest: float,
+) -> Record:
     """Say of a prediction, or error, what is to be said.
 
     What is less familiar than `lowest` is unknown.
@@ -306,7 +383,8 @@ def format_alone(record: Record) -> str:
     width = max(len(guess.name) for guess in record.guesses)
     return ("" if record.known else f"{UNKNOWN}\n") + "".join(
         f"{guess.probability:7.2%}  {guess.name:{width}}  {guess.category}\n"
-        for guess in record.guesses)
+        for guess in record.guesses
+    )
 
 
 def format_text(record: Record) -> str:
@@ -323,9 +401,12 @@ def format_csv(record: Record) -> str:
     if record.error:
         return csv_row((record.file, "", "", "", "", "", str(record.error)))
     answer = record.guesses[0].name if record.known else UNKNOWN
-    return "".join(csv_row((record.file, answer, rank, guess.name, guess.category,
-                            f"{guess.probability:.6f}", ""))
-                   for rank, guess in enumerate(record.guesses, start=1))
+    return "".join(
+        csv_row(
+            (record.file, answer, rank, guess.name, guess.category, f"{guess.probability:.6f}", "")
+        )
+        for rank, guess in enumerate(record.guesses, start=1)
+    )
 
 
 def csv_row(fields: Iterable[object]) -> str:
@@ -340,11 +421,17 @@ def format_jsonl(record: Record) -> str:
     start = f'{{"file": {text(record.file)}'
     if record.error:
         return f'{start}, "error": {text(str(record.error))}}}\n'
-    guesses = [f'"label": {text(guess.name)}, "category": {text(guess.category)}, '
-               f'"probability": {guess.probability:.6f}' for guess in record.guesses]
+    guesses = [
+        f'"label": {text(guess.name)}, "category": {text(guess.category)}, '
+        f'"probability": {guess.probability:.6f}'
+        for guess in record.guesses
+    ]
     top = ", ".join(f"{{{guess}}}" for guess in guesses)
-    answer = guesses[0] if record.known else (
-        f'"label": {text(UNKNOWN)}, "category": null, "probability": null')
+    answer = (
+        guesses[0]
+        if record.known
+        else (f'"label": {text(UNKNOWN)}, "category": null, "probability": null')
+    )
     return f'{start}, {answer}, "top": [{top}]}}\n'
 
 
@@ -364,13 +451,16 @@ def open_output(path: str | None, format_name: str) -> Iterator[Callable[[str], 
     elif format_name == "text":  # names that the terminal cannot show
         encoding, errors = sys.stdout.encoding or encoding, "backslashreplace"
     with data_utils.atomic_write(path) if path else nullcontext(sys.stdout.buffer) as file:
+
         def write(text: str) -> None:
             try:
                 file.write(text.encode(encoding, errors))
                 file.flush()
             except OSError as error:
-                raise RunError(f"{path or 'standard output'} cannot be written: "
-                               f"{error.strerror}") from error
+                raise RunError(
+                    f"{path or 'standard output'} cannot be written: {error.strerror}"
+                ) from error
+
         yield write
 
 
@@ -379,13 +469,15 @@ def with_bar(records: Iterable) -> Iterator:
     if not sys.stderr.isatty() or sys.stdout.isatty():
         return iter(records)
     from tqdm import tqdm
+
     return iter(tqdm(records, unit=" photos", leave=False))
 
 
 def say(*lines: str) -> None:
     """Tell the user, on standard error, what is no record."""
-    print(*(f"predict.py: {printable(line)}" for line in lines), sep="\n", file=sys.stderr,
-          flush=True)
+    print(
+        *(f"predict.py: {printable(line)}" for line in lines), sep="\n", file=sys.stderr, flush=True
+    )
 
 
 class Score:
@@ -402,6 +494,7 @@ class Score:
     def add(self, file: str, probabilities: np.ndarray) -> None:
         """Count a photograph by its probabilities (C,)."""
         import metrics
+
         label = self.index.get(os.path.basename(os.path.dirname(os.path.abspath(file))))
         if label is None:
             self.others += 1
@@ -413,12 +506,18 @@ class Score:
     def lines(self, names: list[str]) -> Iterator[str]:
         """Say how good the names were."""
         import metrics
+
         if self.others:
             yield f"{self.others} photographs are not in a folder named as a category"
         if self.labels:
-            yield from metrics.summary_lines("accuracy", metrics.summarise(
-                *map(np.array, (self.labels, self.predictions, self.ranks)), self.categories,
-                names))
+            yield from metrics.summary_lines(
+                "accuracy",
+                metrics.summarise(
+                    *map(np.array, (self.labels, self.predictions, self.ranks)),
+                    self.categories,
+                    names,
+                ),
+            )
 
 
 # --- Checkpoints ----------------------------------------------------------------------
@@ -435,15 +534,18 @@ def check_checkpoint_file(path: str) -> None:
     if data_utils.is_special(path):
         raise InputError(f"{path} is a pipe or a device; the checkpoint is a file")
     if os.path.isdir(path):
-        raise InputError(f"{path} is a folder; the checkpoint is a file that train.py wrote, "
-                         "such as checkpoint.pth")
+        raise InputError(
+            f"{path} is a folder; the checkpoint is a file that train.py wrote, "
+            "such as checkpoint.pth"
+        )
     # torch.save writes an archive; one that was cut off is none.
     if not onnx_utils.is_exported(path) and not zipfile.is_zipfile(path):
         raise InputError(f"{path} is damaged or no checkpoint of train.py")
 
 
-def load(path: str, gpu: bool, batch_size: int) -> tuple[Callable[[Iterable], Iterator],
-                                                          dict[str, Any]]:
+def load(
+    path: str, gpu: bool, batch_size: int
+) -> tuple[Callable[[Iterable], Iterator], dict[str, Any]]:
     """Load a checkpoint or an exported network; return it with what the file knows.
 
     The network is a function that puts predictions in the place of photographs, see
@@ -464,8 +566,9 @@ def load(path: str, gpu: bool, batch_size: int) -> tuple[Callable[[Iterable], It
     if gpu and device.type == "cpu":
         say("warning: PyTorch finds no accelerator here; the CPU does the work")
     model, info = model_utils.load_checkpoint(path, device)
-    return partial(model_utils.predict_each, model, info["calibration"].patterns,
-                   batch_size=batch_size), info
+    return partial(
+        model_utils.predict_each, model, info["calibration"].patterns, batch_size=batch_size
+    ), info
 
 
 def export(path: str, checkpoint: str) -> None:
@@ -488,11 +591,15 @@ def describe(info: dict[str, Any]) -> Iterator[str]:
     yield f"network: {info['arch']}"
     yield f"categories: {len(info['categories'])}"
     yield "names: " + ", ".join(info["names"])
-    yield (f"valid accuracy: {figures['valid_accuracy']:.2%} (n = {figures['valid_images']}), "
-           f"after epoch {figures['epoch']}, in {figures['precision']}")
+    yield (
+        f"valid accuracy: {figures['valid_accuracy']:.2%} (n = {figures['valid_images']}), "
+        f"after epoch {figures['epoch']}, in {figures['precision']}"
+    )
     yield f"temperature: {info['calibration'].temperature:.4f}"
-    yield (f"preprocessing: short side {preprocessing.resize}, centre {preprocessing.crop} x "
-           f"{preprocessing.crop}, {preprocessing.interpolation}")
+    yield (
+        f"preprocessing: short side {preprocessing.resize}, centre {preprocessing.crop} x "
+        f"{preprocessing.crop}, {preprocessing.interpolation}"
+    )
     yield f"trained: {info['date']}, seed {info['seed']}, by {info['command']}"
     yield "with: " + ", ".join(f"{name} {version}" for name, version in info["versions"].items())
 

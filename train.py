@@ -1,10 +1,10 @@
 """Train a network to name flowers from a folder of photographs.
 
-    python train.py flowers --gpu
-    python train.py flowers --download flowers
-    python train.py flowers --resume
-    python train.py --demo
-    torchrun --nproc_per_node=2 train.py flowers
+python train.py flowers --gpu
+python train.py flowers --download flowers
+python train.py flowers --resume
+python train.py --demo
+torchrun --nproc_per_node=2 train.py flowers
 """
 
 import argparse
@@ -61,11 +61,23 @@ exit codes:
 
 # What decides the result of a run, beside the photographs; None: see `settle`.
 SETTINGS: dict[str, Any] = {
-    "arch": DEFAULT_ARCH, "weights": None, "hidden_units": [], "tune": None, "epochs": None,
-    "lr": None, "batch_size": None, "image_size": None, "seed": 0}
-LIMITS = {"epochs": (0, 10**6), "batch_size": (1, 10**6),
-          "image_size": (data_utils.SMALLEST_CROP, data_utils.LARGEST_CROP),
-          "seed": (0, 2**63 - 1), "workers": (1, 1024)}
+    "arch": DEFAULT_ARCH,
+    "weights": None,
+    "hidden_units": [],
+    "tune": None,
+    "epochs": None,
+    "lr": None,
+    "batch_size": None,
+    "image_size": None,
+    "seed": 0,
+}
+LIMITS = {
+    "epochs": (0, 10**6),
+    "batch_size": (1, 10**6),
+    "image_size": (data_utils.SMALLEST_CROP, data_utils.LARGEST_CROP),
+    "seed": (0, 2**63 - 1),
+    "workers": (1, 1024),
+}
 HIGHEST_LR = 100
 
 
@@ -102,78 +114,158 @@ class Parser(argparse.ArgumentParser):
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line; exits with 2 where it makes no sense."""
     parser = Parser(
-        prog="train.py", epilog=EPILOG,
+        prog="train.py",
+        epilog=EPILOG,
         description="Train a network to name flowers from a folder of photographs.",
-        allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
     def defaults(field: str) -> str:
-        return (f"(default: {getattr(FINE_TUNING, field)}, "
-                f"from scratch {getattr(FROM_SCRATCH, field)})")
+        return (
+            f"(default: {getattr(FINE_TUNING, field)}, from scratch {getattr(FROM_SCRATCH, field)})"
+        )
 
-    parser.add_argument("data_dir", nargs="?", metavar="DATA_DIR",
-                        help="photographs as DATA_DIR/{train,valid,test}/<category>/*.jpg; what is "
-                             "missing of valid and test is carved from the rest")
-    parser.add_argument("--demo", action="store_true",
-                        help=f"draw a small data set into SAVE_DIR/{DEMO_FOLDER} and train on it")
-    parser.add_argument("--download", choices=tuple(data_utils.KNOWN_DATA_SETS),
-                        help="put this data set into DATA_DIR first, where that has no train yet: "
-                             "Oxford 102 Flowers (345 MB) or CIFAR-10 (170 MB)")
-    parser.add_argument("--resume", action="store_true",
-                        help=f"go on from SAVE_DIR/{RESUME_FILE}, with the settings of that run; a "
-                             "higher --epochs extends it")
-    parser.add_argument("--check_data", "--check-data", action="store_true",
-                        help="read every photograph, say what is wrong with them, and stop")
-    parser.add_argument("--arch", metavar="NAME",
-                        help="network: efficientnet_lite0, cnn or one of torchvision's, such as "
-                             f"resnet50; help lists them (default: {DEFAULT_ARCH})")
-    parser.add_argument("--weights", metavar="none|FILE",
-                        help="none: start from scratch; FILE: a state dict or a checkpoint to "
-                             "start from (default: ImageNet weights, where the network has some)")
-    parser.add_argument("--hidden_units", "--hidden-units", metavar="N[,N...]",
-                        help="width of each hidden layer of the head, as in 512 or 512,256 "
-                             "(default: no hidden layer)")
-    parser.add_argument("--tune", choices=("tail", "all"),
-                        help="what the epochs train: the last third of the layers, on what the "
-                             "others make of the photographs once and for all; or all (default: "
-                             "tail for pretrained networks on a CPU whose layers form a chain, "
-                             "else all)")
-    parser.add_argument("--epochs", type=int, metavar="N",
-                        help="times that the network sees every photograph; 0: solve the head of "
-                             f"a pretrained network and stop {defaults('epochs')}")
-    parser.add_argument("--lr", "--learning_rate", "--learning-rate", type=float, metavar="RATE",
-                        help=f"highest learning rate of the epochs {defaults('lr')}, with "
-                             "another --batch_size in proportion to its root")
-    parser.add_argument("--batch_size", "--batch-size", type=int, metavar="N",
-                        help="photographs a step of the epochs, of all processes together "
-                             f"{defaults('batch_size')}")
-    parser.add_argument("--image_size", "--image-size", type=int, metavar="PIXELS",
-                        help="side of the square that the network sees (default: the network's "
-                             "own)")
-    parser.add_argument("--save_dir", "--save-dir", default=".", metavar="DIR",
-                        help="folder for checkpoint.pth and the run's other files (default: this "
-                             "folder)")
-    parser.add_argument("--category_names", "--category-names", metavar="FILE",
-                        help='JSON file of names, as in {"21": "fire lily"} (default: '
-                             "cat_to_name.json of DATA_DIR; for Oxford's 102 categories this "
-                             "project's own; else the folders' names)")
-    parser.add_argument("--min_accuracy", "--min-accuracy", type=float, metavar="SHARE",
-                        help="end with exit code 3 if a smaller share of test (without test: of "
-                             "valid) is named rightly, as in 0.95")
-    parser.add_argument("--plot", action="store_true",
-                        help="draw curves.png, confusion.png and mistakes.png into SAVE_DIR")
+    parser.add_argument(
+        "data_dir",
+        nargs="?",
+        metavar="DATA_DIR",
+        help="photographs as DATA_DIR/{train,valid,test}/<category>/*.jpg; what is "
+        "missing of valid and test is carved from the rest",
+    )
+    parser.add_argument(
+        "--demo",
+        action="store_true",
+        help=f"draw a small data set into SAVE_DIR/{DEMO_FOLDER} and train on it",
+    )
+    parser.add_argument(
+        "--download",
+        choices=tuple(data_utils.KNOWN_DATA_SETS),
+        help="put this data set into DATA_DIR first, where that has no train yet: "
+        "Oxford 102 Flowers (345 MB) or CIFAR-10 (170 MB)",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help=f"go on from SAVE_DIR/{RESUME_FILE}, with the settings of that run; a "
+        "higher --epochs extends it",
+    )
+    parser.add_argument(
+        "--check_data",
+        "--check-data",
+        action="store_true",
+        help="read every photograph, say what is wrong with them, and stop",
+    )
+    parser.add_argument(
+        "--arch",
+        metavar="NAME",
+        help="network: efficientnet_lite0, cnn or one of torchvision's, such as "
+        f"resnet50; help lists them (default: {DEFAULT_ARCH})",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="none|FILE",
+        help="none: start from scratch; FILE: a state dict or a checkpoint to "
+        "start from (default: ImageNet weights, where the network has some)",
+    )
+    parser.add_argument(
+        "--hidden_units",
+        "--hidden-units",
+        metavar="N[,N...]",
+        help="width of each hidden layer of the head, as in 512 or 512,256 "
+        "(default: no hidden layer)",
+    )
+    parser.add_argument(
+        "--tune",
+        choices=("tail", "all"),
+        help="what the epochs train: the last third of the layers, on what the "
+        "others make of the photographs once and for all; or all (default: "
+        "tail for pretrained networks on a CPU whose layers form a chain, "
+        "else all)",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help="times that the network sees every photograph; 0: solve the head of "
+        f"a pretrained network and stop {defaults('epochs')}",
+    )
+    parser.add_argument(
+        "--lr",
+        "--learning_rate",
+        "--learning-rate",
+        type=float,
+        metavar="RATE",
+        help=f"highest learning rate of the epochs {defaults('lr')}, with "
+        "another --batch_size in proportion to its root",
+    )
+    parser.add_argument(
+        "--batch_size",
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="photographs a step of the epochs, of all processes together "
+        f"{defaults('batch_size')}",
+    )
+    parser.add_argument(
+        "--image_size",
+        "--image-size",
+        type=int,
+        metavar="PIXELS",
+        help="side of the square that the network sees (default: the network's own)",
+    )
+    parser.add_argument(
+        "--save_dir",
+        "--save-dir",
+        default=".",
+        metavar="DIR",
+        help="folder for checkpoint.pth and the run's other files (default: this folder)",
+    )
+    parser.add_argument(
+        "--category_names",
+        "--category-names",
+        metavar="FILE",
+        help='JSON file of names, as in {"21": "fire lily"} (default: '
+        "cat_to_name.json of DATA_DIR; for Oxford's 102 categories this "
+        "project's own; else the folders' names)",
+    )
+    parser.add_argument(
+        "--min_accuracy",
+        "--min-accuracy",
+        type=float,
+        metavar="SHARE",
+        help="end with exit code 3 if a smaller share of test (without test: of "
+        "valid) is named rightly, as in 0.95",
+    )
+    parser.add_argument(
+        "--plot",
+        action="store_true",
+        help="draw curves.png, confusion.png and mistakes.png into SAVE_DIR",
+    )
     parser.add_argument("--gpu", action="store_true", help="use an accelerator where there is one")
-    parser.add_argument("--seed", type=int, metavar="N",
-                        help="the same seed on the same CPU gives the same network "
-                             f"(default: {SETTINGS['seed']})")
-    parser.add_argument("--workers", type=int, default=data_utils.default_workers(), metavar="N",
-                        help="threads that decode photographs (default here: %(default)s)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help=f"the same seed on the same CPU gives the same network (default: {SETTINGS['seed']})",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=data_utils.default_workers(),
+        metavar="N",
+        help="threads that decode photographs (default here: %(default)s)",
+    )
     args = parser.parse_args(argv)
 
     if args.arch == "help":
         return args
     if args.demo == (args.data_dir is not None):
-        parser.error("--demo draws its own photographs: leave DATA_DIR out" if args.demo else
-                     "DATA_DIR is missing: the folder of photographs (or try --demo)")
+        parser.error(
+            "--demo draws its own photographs: leave DATA_DIR out"
+            if args.demo
+            else "DATA_DIR is missing: the folder of photographs (or try --demo)"
+        )
     if args.demo and args.download:
         parser.error("--demo draws its own photographs: leave --download out")
     for flag, (lowest, highest) in LIMITS.items():
@@ -186,8 +278,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"--min_accuracy {args.min_accuracy}: it must be from 0 to 1")
     if args.hidden_units is not None:
         if not re.fullmatch(r"[1-9]\d{0,5}(,[1-9]\d{0,5}){0,9}", args.hidden_units):
-            parser.error(f"--hidden_units {args.hidden_units}: whole numbers above 0, as in "
-                         "512,256")
+            parser.error(
+                f"--hidden_units {args.hidden_units}: whole numbers above 0, as in 512,256"
+            )
         args.hidden_units = [int(units) for units in args.hidden_units.split(",")]
     return args
 
@@ -213,15 +306,22 @@ def main(argv: list[str] | None = None) -> int:
         return stop.exit_code
     except (MemoryError, RuntimeError) as error:
         if TOGETHER and data_utils.is_lost_connection(error):
-            say("train.py: another process of this run has ended, or is out of reach: "
-                + str(error).splitlines()[0], *outcome.lines())
+            say(
+                "train.py: another process of this run has ended, or is out of reach: "
+                + str(error).splitlines()[0],
+                *outcome.lines(),
+            )
             return 1
         if not data_utils.is_out_of_memory(error):
             raise
         outcome.resumable = False  # it would need as much again
         half = outcome.batch_size // 2
-        say("train.py: out of memory; " + (f"try --batch_size {half}, or " if half else "try ")
-            + "a lower --image_size or --hidden_units", everybody=True)
+        say(
+            "train.py: out of memory; "
+            + (f"try --batch_size {half}, or " if half else "try ")
+            + "a lower --image_size or --hidden_units",
+            everybody=True,
+        )
         say(*outcome.lines())
         return 1
 
@@ -236,15 +336,21 @@ def run(args: argparse.Namespace, outcome: "Outcome") -> int:
     """Do what is asked for: list the networks, check the data, or train."""
     if args.arch == "help":
         import model_utils
+
         tell(*model_utils.list_architectures())
         return 0
     if args.plot:
         data_utils.require("matplotlib", "--plot")
     data_dir = args.data_dir
     if TOGETHER and (args.demo or args.download and not data_utils.has_train(data_dir)):
-        raise InputError("under torchrun the photographs have to be there already; "
-                         + (f"--download {args.download} --check_data without torchrun puts them "
-                            "there" if args.download else "--demo is for one process"))
+        raise InputError(
+            "under torchrun the photographs have to be there already; "
+            + (
+                f"--download {args.download} --check_data without torchrun puts them there"
+                if args.download
+                else "--demo is for one process"
+            )
+        )
     if args.demo:
         data_dir = draw_demo(args.save_dir, args.arch or DEFAULT_ARCH)
     if args.download and not data_utils.has_train(data_dir):
@@ -252,7 +358,9 @@ def run(args: argparse.Namespace, outcome: "Outcome") -> int:
     data = data_utils.find_data(data_dir)
     data_utils.find_names(data.categories, data_dir, args.category_names)
     if args.check_data:
-        return check_data(inspect(data, data_dir, args.category_names, args.workers)) if FIRST else 0
+        return (
+            check_data(inspect(data, data_dir, args.category_names, args.workers)) if FIRST else 0
+        )
     last = Path(args.save_dir, RESUME_FILE)
     if args.resume and not last.exists():
         raise InputError(f"--resume goes on from {last}, which does not exist")
@@ -289,24 +397,32 @@ def train(args: argparse.Namespace, data: DataSet, data_dir: str, outcome: "Outc
         torch.manual_seed(settings["seed"])
         with processes.first_before_others():  # it may download weights
             model, preprocessing, source = model_utils.new_model(
-                settings["arch"], len(data.categories), settings["image_size"],
-                settings["hidden_units"], settings["weights"],
-                data_utils.typical_side(data.splits["train"].paths))
+                settings["arch"],
+                len(data.categories),
+                settings["image_size"],
+                settings["hidden_units"],
+                settings["weights"],
+                data_utils.typical_side(data.splits["train"].paths),
+            )
         model.to(device)
         settings = settle(settings, model, preprocessing.crop, pretrained=source is not None)
     if settings["batch_size"] < processes.size:
-        raise InputError(f"--batch_size {settings['batch_size']} cannot be shared out among "
-                         f"{processes.size} processes")
+        raise InputError(
+            f"--batch_size {settings['batch_size']} cannot be shared out among "
+            f"{processes.size} processes"
+        )
     outcome.batch_size = settings["batch_size"]
     recipe = Recipe(settings["epochs"], settings["lr"], settings["batch_size"])
     tail = settings["tune"] == "tail" and recipe.epochs
     cut = model_utils.find_cut(model.body) if tail else 0
-    say(*describe_data(data, data_dir),
+    say(
+        *describe_data(data, data_dir),
         f"network: {settings['arch']}, "
         + (f"starting from {source}, " if source else "starting from scratch, ")
         + f"{preprocessing.crop} x {preprocessing.crop} pixels, {recipe.epochs} epochs"
         + (" of the last third of its layers" if cut else ""),
-        *describe_device(device, args.gpu, processes.size))
+        *describe_device(device, args.gpu, processes.size),
+    )
     clock.lap("start")
 
     # Every photograph is read once, before hours are spent on them.
@@ -317,19 +433,36 @@ def train(args: argparse.Namespace, data: DataSet, data_dir: str, outcome: "Outc
         raise InputError("no readable photograph left to train on of " + ", ".join(inspected.lost))
     for name, split in data.splits.items():
         if len(split.paths) < processes.size:
-            raise InputError(f"{processes.size} processes cannot share out the photographs of "
-                             f"{name}: {len(split.paths)}")
-    if start and (earlier.photographs != inspected.fingerprint
-                  or len(best.logits) != len(data.splits["valid"].labels)):
-        raise InputError(f"the photographs in {data_dir} are not those of the run in {last}; "
-                         "without --resume a new one starts")
+            raise InputError(
+                f"{processes.size} processes cannot share out the photographs of "
+                f"{name}: {len(split.paths)}"
+            )
+    if start and (
+        earlier.photographs != inspected.fingerprint
+        or len(best.logits) != len(data.splits["valid"].labels)
+    ):
+        raise InputError(
+            f"the photographs in {data_dir} are not those of the run in {last}; "
+            "without --resume a new one starts"
+        )
     clock.lap("reading every photograph once")
     frozen = model_utils.for_inference(model)
     activations = {
-        name: model_utils.Activations(frozen, cut, data.splits[name].paths, preprocessing, views,
-                                      settings["seed"], args.workers, args.save_dir,
-                                      f"{inspected.fingerprint} {name}", with_bar, processes)
-        for name, views in (("train", 1 + KEPT_VIEWS), ("valid", 1))}
+        name: model_utils.Activations(
+            frozen,
+            cut,
+            data.splits[name].paths,
+            preprocessing,
+            views,
+            settings["seed"],
+            args.workers,
+            args.save_dir,
+            f"{inspected.fingerprint} {name}",
+            with_bar,
+            processes,
+        )
+        for name, views in (("train", 1 + KEPT_VIEWS), ("valid", 1))
+    }
     model_utils.discard_others(args.save_dir, activations.values(), processes)
     if cut:
         say(f"the other layers' activations are kept {activations['train'].place}")
@@ -340,8 +473,14 @@ def train(args: argparse.Namespace, data: DataSet, data_dir: str, outcome: "Outc
     if history and processes.first:
         write_history(Path(args.save_dir, "history.csv"), history)
     for training, train_loss, sums in learn(
-            model, activations["train"], data.splits["train"].labels, recipe, source is not None,
-            settings["seed"], start):
+        model,
+        activations["train"],
+        data.splits["train"].labels,
+        recipe,
+        source is not None,
+        settings["seed"],
+        start,
+    ):
         epoch, network = training.epoch, training.averaged
         seconds = clock.lap("epochs" if epoch else "head")
         require_finite(train_loss, epoch, outcome)
@@ -352,38 +491,70 @@ def train(args: argparse.Namespace, data: DataSet, data_dir: str, outcome: "Outc
             if processes.first:
                 if best is None:
                     keep_earlier_run(args.save_dir)
-                figures = {"epoch": epoch, "valid_loss": result.loss,
-                           "valid_accuracy": result.accuracy, "valid_images": len(labels),
-                           "precision": str(model_utils.native_precision(device))}
+                figures = {
+                    "epoch": epoch,
+                    "valid_loss": result.loss,
+                    "valid_accuracy": result.accuracy,
+                    "valid_images": len(labels),
+                    "precision": str(model_utils.native_precision(device)),
+                }
                 model_utils.save_checkpoint(
-                    checkpoint, network, settings["arch"], preprocessing, data.categories, names,
-                    calibrate(result, labels, sums), figures, settings["seed"], outcome.command)
+                    checkpoint,
+                    network,
+                    settings["arch"],
+                    preprocessing,
+                    data.categories,
+                    names,
+                    calibrate(result, labels, sums),
+                    figures,
+                    settings["seed"],
+                    outcome.command,
+                )
             best = result
         seconds += clock.lap("judging and saving")
-        history.append({"epoch": epoch, "train_loss": train_loss, "valid_loss": result.loss,
-                        "valid_accuracy": result.accuracy, "seconds": seconds,
-                        "saved": int(saved)})
+        history.append(
+            {
+                "epoch": epoch,
+                "train_loss": train_loss,
+                "valid_loss": result.loss,
+                "valid_accuracy": result.accuracy,
+                "seconds": seconds,
+                "saved": int(saved),
+            }
+        )
         outcome.best = describe_best(checkpoint, history)
         if processes.first:
-            model_utils.save_training(last, training, settings["arch"], preprocessing, Earlier(
-                settings, source, inspected.fingerprint, history, best).entries())
+            model_utils.save_training(
+                last,
+                training,
+                settings["arch"],
+                preprocessing,
+                Earlier(settings, source, inspected.fingerprint, history, best).entries(),
+            )
             write_history(Path(args.save_dir, "history.csv"), history)
         outcome.resumable = True
         tell(epoch_line(**history[-1]))
     processes.wait()
 
     # The figures to quote: of the file, as prediction will load it, on photographs never used.
-    split, logits, honesty, kept = judge_checkpoint(checkpoint, device, data, best, args.workers,
-                                                    processes)
+    split, logits, honesty, kept = judge_checkpoint(
+        checkpoint, device, data, best, args.workers, processes
+    )
     clock.lap("final figures")
     labels = data.splits[split].labels
     report = {
         "split": split,
-        **metrics.summarise(labels, logits.argmax(1), metrics.rank_of(logits, labels),
-                            data.categories, names),
+        **metrics.summarise(
+            labels, logits.argmax(1), metrics.rank_of(logits, labels), data.categories, names
+        ),
         "misnamed": list_misnamed(data.splits[split].paths, labels, logits, names),
-        **honesty, "kept": kept, "seconds": clock.seconds, "peak_memory_mib": peak_memory(),
-        "versions": model_utils.versions(), "command": outcome.command}
+        **honesty,
+        "kept": kept,
+        "seconds": clock.seconds,
+        "peak_memory_mib": peak_memory(),
+        "versions": model_utils.versions(),
+        "command": outcome.command,
+    }
     if processes.first:
         with data_utils.atomic_write(Path(args.save_dir, "report.json")) as file:
             file.write(json.dumps(report, indent=1).encode())
@@ -392,14 +563,19 @@ def train(args: argparse.Namespace, data: DataSet, data_dir: str, outcome: "Outc
     for each in activations.values():
         each.discard()
     image = data.splits[split].paths[0]
-    tell(*report_lines(report), f"report: {Path(args.save_dir, 'report.json')}",
-         f"checkpoint: {checkpoint}",
-         f"next: {spell_command('predict.py', image, str(checkpoint))}")
+    tell(
+        *report_lines(report),
+        f"report: {Path(args.save_dir, 'report.json')}",
+        f"checkpoint: {checkpoint}",
+        f"next: {spell_command('predict.py', image, str(checkpoint))}",
+    )
     accuracy = report["top1"]["share"]
     # The others would have torchrun stop the first one while it writes.
     if args.min_accuracy is not None and accuracy < args.min_accuracy and processes.first:
-        say(f"train.py: {split} accuracy {accuracy:.2%} is below --min_accuracy "
-            f"{args.min_accuracy:.2%}")
+        say(
+            f"train.py: {split} accuracy {accuracy:.2%} is below --min_accuracy "
+            f"{args.min_accuracy:.2%}"
+        )
         return 3
     return 0
 
@@ -416,16 +592,22 @@ def settle(settings: dict[str, Any], model, crop: int, pretrained: bool) -> dict
     recipe = FINE_TUNING if pretrained else FROM_SCRATCH
     if settings["batch_size"]:  # Malladi et al., "On the SDEs and scaling rules for adaptive
         # gradient algorithms" (NeurIPS 2022): Adam's rate goes with the root of the batch size.
-        recipe = recipe._replace(lr=recipe.lr * math.sqrt(
-            settings["batch_size"] / recipe.batch_size))
-    settings = {**settings, "image_size": crop, **{
-        field: value for field, value in recipe._asdict().items() if settings[field] is None}}
+        recipe = recipe._replace(
+            lr=recipe.lr * math.sqrt(settings["batch_size"] / recipe.batch_size)
+        )
+    settings = {
+        **settings,
+        "image_size": crop,
+        **{field: value for field, value in recipe._asdict().items() if settings[field] is None},
+    }
     arch = settings["arch"]
     if settings["epochs"] == 0 and not pretrained:
         raise InputError(f"--epochs 0 would leave {arch} untrained: it starts from scratch")
     if settings["tune"] == "tail" and not model.depths:
-        raise InputError(f"--tune tail: {arch} as it is here has no tail; that takes a pretrained "
-                         "network whose layers form a chain")
+        raise InputError(
+            f"--tune tail: {arch} as it is here has no tail; that takes a pretrained "
+            "network whose layers form a chain"
+        )
     if settings["tune"] is None:
         settings["tune"] = "tail" if model.depths and model.mean.device.type == "cpu" else "all"
     return settings
@@ -438,15 +620,24 @@ def settle_again(typed: dict[str, Any], settings: dict[str, Any]) -> dict[str, A
         InputError: other settings are asked for, which would be another run.
     """
     wanted = {**settings, **typed}
-    others = [name for name in SETTINGS if wanted[name] != settings[name]
-              and (name != "epochs" or wanted[name] < settings[name])]
+    others = [
+        name
+        for name in SETTINGS
+        if wanted[name] != settings[name] and (name != "epochs" or wanted[name] < settings[name])
+    ]
     if others:
+
         def spell(value: Any) -> str:
             return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        raise InputError("; ".join(
-            f"--{name} {spell(wanted[name])}: the run that --resume goes on with has "
-            f"{spell(settings[name])}" for name in others)
-            + ". Leave it out, or start anew without --resume")
+
+        raise InputError(
+            "; ".join(
+                f"--{name} {spell(wanted[name])}: the run that --resume goes on with has "
+                f"{spell(settings[name])}"
+                for name in others
+            )
+            + ". Leave it out, or start anew without --resume"
+        )
     return wanted
 
 
@@ -462,6 +653,7 @@ class Earlier(NamedTuple):
     def entries(self) -> dict[str, Any]:
         """Turn it into plain data and tensors."""
         import torch
+
         best = self.best._replace(logits=torch.from_numpy(self.best.logits))
         return {**self._asdict(), "best": best._asdict()}
 
@@ -475,39 +667,80 @@ def read_resume_file(path: Path, checkpoint: Path, num_classes: int):
     import torch
 
     import model_utils
+
     start, arch, preprocessing, run = model_utils.load_training(path, num_classes)
     try:
         earlier = Earlier(**run)
         check_types = data_utils.check_types
-        check_types(run, {"settings": dict, "source": (str, type(None)), "photographs": str,
-                          "history": list, "best": dict})
-        check_types(earlier.settings, {
-            "arch": str, "weights": (str, type(None)), "hidden_units": list, "tune": str,
-            "epochs": int, "lr": float, "batch_size": int, "image_size": int, "seed": int})
+        check_types(
+            run,
+            {
+                "settings": dict,
+                "source": (str, type(None)),
+                "photographs": str,
+                "history": list,
+                "best": dict,
+            },
+        )
+        check_types(
+            earlier.settings,
+            {
+                "arch": str,
+                "weights": (str, type(None)),
+                "hidden_units": list,
+                "tune": str,
+                "epochs": int,
+                "lr": float,
+                "batch_size": int,
+                "image_size": int,
+                "seed": int,
+            },
+        )
         for row in earlier.history:
-            check_types(row, dict(epoch=int, train_loss=float, valid_loss=float,
-                                  valid_accuracy=float, seconds=float, saved=int))
+            check_types(
+                row,
+                dict(
+                    epoch=int,
+                    train_loss=float,
+                    valid_loss=float,
+                    valid_accuracy=float,
+                    seconds=float,
+                    saved=int,
+                ),
+            )
         check_types(run["best"], dict.fromkeys(("loss", "calibrated_loss", "accuracy"), float))
         best = Evaluation(**run["best"])
-        if not (torch.is_tensor(best.logits) and best.logits.dtype == torch.float32
-                and best.logits.dim() == 2 and best.logits.shape[1] == num_classes
-                and best.logits.isfinite().all()
-                and earlier.history[-1]["epoch"] == start.epoch
-                and any(row["saved"] for row in earlier.history)
-                and earlier.settings["arch"] == arch
-                and all(low <= earlier.settings[name] <= high
-                        for name, (low, high) in LIMITS.items() if name in earlier.settings)
-                and 0 < earlier.settings["lr"] <= HIGHEST_LR):
+        if not (
+            torch.is_tensor(best.logits)
+            and best.logits.dtype == torch.float32
+            and best.logits.dim() == 2
+            and best.logits.shape[1] == num_classes
+            and best.logits.isfinite().all()
+            and earlier.history[-1]["epoch"] == start.epoch
+            and any(row["saved"] for row in earlier.history)
+            and earlier.settings["arch"] == arch
+            and all(
+                low <= earlier.settings[name] <= high
+                for name, (low, high) in LIMITS.items()
+                if name in earlier.settings
+            )
+            and 0 < earlier.settings["lr"] <= HIGHEST_LR
+        ):
             raise ValueError("impossible entries")
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged: its parts do not fit together") from error
     info = model_utils.load_checkpoint(checkpoint)[1]
     figures = info["figures"]
     # A run may have been killed when it had saved a better network, but not yet the rest.
-    if ((info["arch"], info["seed"]) != (arch, earlier.settings["seed"])
-            or figures["epoch"] != start.epoch + 1 and figures["valid_loss"] != best.loss):
-        raise InputError(f"{checkpoint} is not the best network of the run in {path}; without "
-                         "--resume a new run starts")
+    if (
+        (info["arch"], info["seed"]) != (arch, earlier.settings["seed"])
+        or figures["epoch"] != start.epoch + 1
+        and figures["valid_loss"] != best.loss
+    ):
+        raise InputError(
+            f"{checkpoint} is not the best network of the run in {path}; without "
+            "--resume a new run starts"
+        )
     return start, preprocessing, earlier._replace(best=best._replace(logits=best.logits.numpy()))
 
 
@@ -566,8 +799,10 @@ def describe_best(checkpoint: Path, history: list[dict]) -> str:
     """Say where the best network so far is, and how good it is."""
     best = [row for row in history if row["saved"]][-1]
     epoch = f"epoch {best['epoch']}" if best["epoch"] else "the head"
-    return (f"the best network so far is in {checkpoint} ({epoch}, "
-            f"{best['valid_accuracy']:.2%} on valid)")
+    return (
+        f"the best network so far is in {checkpoint} ({epoch}, "
+        f"{best['valid_accuracy']:.2%} on valid)"
+    )
 
 
 def require_finite(loss: float, epoch: int, outcome: Outcome) -> None:
@@ -586,15 +821,24 @@ def calibrate(result: "Evaluation", labels: np.ndarray, sums):
     import torch
 
     import model_utils
+
     patterns = model_utils.find_patterns(sums)
     familiar = model_utils.familiarity(torch.from_numpy(result.logits), patterns)
-    return model_utils.Calibration(metrics.fit_temperature(result.logits, labels), patterns,
-                                   familiar.quantile(torch.linspace(0, 1, 1001)))
+    return model_utils.Calibration(
+        metrics.fit_temperature(result.logits, labels),
+        patterns,
+        familiar.quantile(torch.linspace(0, 1, 1001)),
+    )
 
 
-def judge_checkpoint(checkpoint: Path, device, data: DataSet, best: "Evaluation",
-                     workers: int, processes,
-                     ) -> tuple[str, np.ndarray, dict[str, Any], dict[str, float]]:
+def judge_checkpoint(
+    checkpoint: Path,
+    device,
+    data: DataSet,
+    best: "Evaluation",
+    workers: int,
+    processes,
+) -> tuple[str, np.ndarray, dict[str, Any], dict[str, float]]:
     """Judge the best network as prediction will load it, on test where there is one.
 
     Returns:
@@ -604,6 +848,7 @@ def judge_checkpoint(checkpoint: Path, device, data: DataSet, best: "Evaluation"
     import torch
 
     import model_utils
+
     split, labels = "valid", data.splits["valid"].labels
     logits = metrics.cross_fit(best.logits, labels)
     honesty = {"valid, cross-fitted": metrics.calibration(logits, labels)}
@@ -612,9 +857,14 @@ def judge_checkpoint(checkpoint: Path, device, data: DataSet, best: "Evaluation"
     calibration = info["calibration"]
     if "test" in data.splits:
         split, labels = "test", data.splits["test"].labels
-        photographs = model_utils.Activations(model, 0, data.splits["test"].paths,
-                                              info["preprocessing"], workers=workers,
-                                              processes=processes)
+        photographs = model_utils.Activations(
+            model,
+            0,
+            data.splits["test"].paths,
+            info["preprocessing"],
+            workers=workers,
+            processes=processes,
+        )
         logits = evaluate(model, photographs, labels).logits
         honesty["test"] = metrics.calibration(logits, labels)
         familiar = model_utils.familiarity(torch.from_numpy(logits), calibration.patterns)
@@ -625,8 +875,9 @@ def judge_checkpoint(checkpoint: Path, device, data: DataSet, best: "Evaluation"
 # --- Learning and judging -------------------------------------------------------------
 
 
-def learn(model, activations, labels: np.ndarray, recipe: Recipe, pretrained: bool, seed: int,
-          start=None) -> Iterator[tuple[Any, float, Any]]:
+def learn(
+    model, activations, labels: np.ndarray, recipe: Recipe, pretrained: bool, seed: int, start=None
+) -> Iterator[tuple[Any, float, Any]]:
     """Train the network in place; yield after each epoch the `Training`, the training loss,
     and the sum of the logits of each category's photographs (C, C).
 
@@ -643,19 +894,22 @@ def learn(model, activations, labels: np.ndarray, recipe: Recipe, pretrained: bo
     import torch
 
     from model_utils import Training, chain, mirror_some, restore_optimizer
+
     if pretrained and not start:
         loss, sums = fit_head(model, activations, labels)
         start = Training(0, model, model, {}, torch.get_rng_state())
         yield start, loss, sums
     if pretrained:
         model.frozen_statistics = True
-        for layer in chain(model.body)[:activations.cut]:
+        for layer in chain(model.body)[: activations.cut]:
             layer.requires_grad_(False)
-    averaged = model if not pretrained else (
-        start.averaged if start.epoch else copy.deepcopy(model))
+    averaged = (
+        model if not pretrained else (start.averaged if start.epoch else copy.deepcopy(model))
+    )
     optimizer_class = torch.optim.AdamW if pretrained else torch.optim.Adam
-    optimizer = optimizer_class([p for p in model.parameters() if p.requires_grad], lr=recipe.lr,
-                                fused=True)
+    optimizer = optimizer_class(
+        [p for p in model.parameters() if p.requires_grad], lr=recipe.lr, fused=True
+    )
     if start:
         torch.set_rng_state(start.random)
     if start and start.epoch:
@@ -670,8 +924,11 @@ def learn(model, activations, labels: np.ndarray, recipe: Recipe, pretrained: bo
         # Order and views depend on the seed and the epoch alone, on any device.
         rng = np.random.default_rng((seed, epoch))
         order = rng.permutation(count)
-        views = (rng.integers(activations.views, size=count) if activations.cut else
-                 np.full(count, epoch))
+        views = (
+            rng.integers(activations.views, size=count)
+            if activations.cut
+            else np.full(count, epoch)
+        )
         mirrored = rng.random(count) < 0.5
         mine = np.flatnonzero(order % processes.size == processes.rank)
         mine = np.resize(mine, len(weights))  # where it has one too few, one stands there twice
@@ -682,13 +939,25 @@ def learn(model, activations, labels: np.ndarray, recipe: Recipe, pretrained: bo
         if processes.rank:  # what dropout leaves out is another thing in each process
             torch.manual_seed(rng.integers(2**31) + processes.rank)
         loss, sums = train_one_epoch(
-            model, learner, activations.cut,
+            model,
+            learner,
+            activations.cut,
             with_bar(batches, len(order), f"epoch {epoch} of {recipe.epochs}"),
-            torch.from_numpy(labels[order]), weights, optimizer, averaged, epoch, recipe)
+            torch.from_numpy(labels[order]),
+            weights,
+            optimizer,
+            averaged,
+            epoch,
+            recipe,
+        )
         processes.copy_first(model, averaged)
-        yield (Training(epoch, model, averaged, optimizer.state_dict()["state"],
-                        torch.get_rng_state()),
-               processes.add(loss).item() / count, processes.add(sums))
+        yield (
+            Training(
+                epoch, model, averaged, optimizer.state_dict()["state"], torch.get_rng_state()
+            ),
+            processes.add(loss).item() / count,
+            processes.add(sums),
+        )
 
 
 def fit_head(model, activations, labels: np.ndarray) -> tuple[float, Any]:
@@ -696,10 +965,16 @@ def fit_head(model, activations, labels: np.ndarray) -> tuple[float, Any]:
     import torch
 
     from model_utils import extract_features, learn_head, move_if_it_fits, solve_head
+
     processes, count = activations.processes, len(activations.paths)
     batches = activations.batches(np.arange(count), np.zeros(count, int))
-    features = extract_features(activations.model, with_bar(batches, count, "features"), count,
-                                activations.cut, activations.room)
+    features = extract_features(
+        activations.model,
+        with_bar(batches, count, "features"),
+        count,
+        activations.cut,
+        activations.room,
+    )
     if not features.isfinite().all():
         raise RunError("the network's features are not finite numbers; its weights are damaged")
     features = processes.collect(features, len(labels), everywhere=False, room=activations.room)
@@ -726,7 +1001,7 @@ def weigh(count: int, batch_size: int, rank: int, size: int) -> np.ndarray:
     longest = -(-count // size)
     weights = np.empty(longest, np.float32)
     for start in range(0, longest, batch_size):
-        part = weights[start:start + batch_size]
+        part = weights[start : start + batch_size]
         surplus = longest * size - count if start + batch_size >= longest else 0
         part[:] = size / (len(part) * size - surplus)
     if rank >= count - (longest - 1) * size:
@@ -734,8 +1009,18 @@ def weigh(count: int, batch_size: int, rank: int, size: int) -> np.ndarray:
     return weights
 
 
-def train_one_epoch(model, learner, cut: int, batches: Iterable, targets, weights, optimizer,
-                    averaged, epoch: int, recipe: Recipe) -> tuple[Any, Any]:
+def train_one_epoch(
+    model,
+    learner,
+    cut: int,
+    batches: Iterable,
+    targets,
+    weights,
+    optimizer,
+    averaged,
+    epoch: int,
+    recipe: Recipe,
+) -> tuple[Any, Any]:
     """Show the network, by way of `learner`, every photograph once, while it learns.
 
     Every step moves the averaged network by a share towards the one that learns.
@@ -747,6 +1032,7 @@ def train_one_epoch(model, learner, cut: int, batches: Iterable, targets, weight
     import torch
 
     from model_utils import learning_precision, move_average
+
     device = model.mean.device
     precision = learning_precision(model, cut)
     # New in every epoch, and low, so that no step is left out for an overflow.
@@ -766,8 +1052,9 @@ def train_one_epoch(model, learner, cut: int, batches: Iterable, targets, weight
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
             logits = learner(x, cut)
         logits = logits.float()
-        losses = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=SMOOTHING,
-                                                   reduction="none")
+        losses = torch.nn.functional.cross_entropy(
+            logits, labels, label_smoothing=SMOOTHING, reduction="none"
+        )
         optimizer.zero_grad()
         scaler.scale((losses * weight).sum()).backward()
         scaler.step(optimizer)
@@ -816,6 +1103,7 @@ def evaluate(model, activations, labels: np.ndarray) -> Evaluation:
     import torch
 
     from model_utils import compute_logits
+
     count = len(activations.paths)
     batches = activations.batches(np.arange(count), np.zeros(count, int))
     logits = compute_logits(model, with_bar(batches, count, "judging"), activations.cut)
@@ -835,6 +1123,7 @@ def evaluate(model, activations, labels: np.ndarray) -> Evaluation:
 def draw_demo(save_dir: str, arch: str) -> str:
     """Draw the demo's photographs where they are not there yet; return their folder."""
     import draw_flowers
+
     with data_utils.signals_wait():
         import model_utils
     data_dir = str(Path(save_dir, DEMO_FOLDER))
@@ -859,8 +1148,10 @@ def download(args: argparse.Namespace) -> None:
         model_utils.find_architecture(args.arch or DEFAULT_ARCH)
         data_utils.prepare_folder(args.save_dir, [*RUN_FILES, RESUME_FILE])
     known = data_utils.KNOWN_DATA_SETS[args.download]
-    say(f"putting {args.download} into {args.data_dir}, from {known.archive} if it lies there, "
-        f"else from {known.url}")
+    say(
+        f"putting {args.download} into {args.data_dir}, from {known.archive} if it lies there, "
+        f"else from {known.url}"
+    )
     data_utils.download(args.download, args.data_dir, with_bar)
 
 
@@ -891,9 +1182,11 @@ def say(*lines: str, everybody: bool = False) -> None:
 def describe_data(data: DataSet, data_dir: str) -> Iterator[str]:
     """Say what was found in the data folder."""
     counts = np.bincount(data.splits["train"].labels)
-    yield (f"{data_dir}: " + ", ".join(f"{len(split.paths)} {name}"
-                                       for name, split in data.splits.items())
-           + f" photographs; {len(counts)} categories of {counts.min()} to {counts.max()} in train")
+    yield (
+        f"{data_dir}: "
+        + ", ".join(f"{len(split.paths)} {name}" for name, split in data.splits.items())
+        + f" photographs; {len(counts)} categories of {counts.min()} to {counts.max()} in train"
+    )
     yield from data.notes
     if "test" not in data.splits:
         yield "there is no test split: the figures at the end will be those of valid"
@@ -910,22 +1203,36 @@ class Inspected(NamedTuple):
     fingerprint: str
 
 
-def inspect(data: DataSet, data_dir: str, names_file: str | None, workers: int,
-            processes=None) -> Inspected:
+def inspect(
+    data: DataSet, data_dir: str, names_file: str | None, workers: int, processes=None
+) -> Inspected:
     """Read every photograph once. Splits that were carved are carved again without what is
     unreadable."""
     paths = [path for split in data.splits.values() for path in split.paths]
     mine = processes.share_of(paths) if processes else paths
-    found = [*tqdm(data_utils.inspect(mine, workers), "reading", len(mine), unit=" photos",
-                   leave=False, disable=None if FIRST else True)]
+    found = [
+        *tqdm(
+            data_utils.inspect(mine, workers),
+            "reading",
+            len(mine),
+            unit=" photos",
+            leave=False,
+            disable=None if FIRST else True,
+        )
+    ]
     results = dict(zip(paths, processes.collect_objects(found) if processes else found))
     errors = {path: error for path, error in results.items() if isinstance(error, FlowersError)}
     readable = data_utils.find_data(data_dir, errors) if errors else data
     lost = [category for category in data.categories if category not in readable.categories]
     names, source, unnamed = data_utils.find_names(readable.categories, data_dir, names_file)
-    return Inspected(readable, names, source, lost,
-                     data_utils.find_problems(readable, errors.values(), results, unnamed),
-                     data_utils.fingerprint(readable, data_dir, results))
+    return Inspected(
+        readable,
+        names,
+        source,
+        lost,
+        data_utils.find_problems(readable, errors.values(), results, unnamed),
+        data_utils.fingerprint(readable, data_dir, results),
+    )
 
 
 def problem_lines(problems: dict[str, list[str]], most: int) -> Iterator[str]:
@@ -944,10 +1251,17 @@ def check_data(inspected: Inspected) -> int:
     tell("split  photographs  categories  in each")
     for name, split in data.splits.items():
         counts = np.bincount(split.labels, minlength=len(data.categories))
-        tell(f"{name:5}  {len(split.paths):11}  {(counts > 0).sum():10}  "
-             f"{counts.min()} to {counts.max()}")
-    tell("", *data.notes, f"names: {inspected.names_source}", "",
-         *(f"{len(found):6}  {kind}" for kind, found in problems.items()))
+        tell(
+            f"{name:5}  {len(split.paths):11}  {(counts > 0).sum():10}  "
+            f"{counts.min()} to {counts.max()}"
+        )
+    tell(
+        "",
+        *data.notes,
+        f"names: {inspected.names_source}",
+        "",
+        *(f"{len(found):6}  {kind}" for kind, found in problems.items()),
+    )
     for kind, found in problems.items():
         if found:
             tell("", f"{kind}:", *(f"  {each}" for each in found))
@@ -957,6 +1271,7 @@ def check_data(inspected: Inspected) -> int:
 def describe_device(device, wanted: bool, processes: int) -> Iterator[str]:
     """Say where the network runs; warn where no accelerator is there, hint where one idles."""
     import torch
+
     each = f"{processes} processes of " if processes > 1 else ""
     if device.type != "cpu":
         yield f"device: {each}one {device.type}" if each else f"device: {device}"
@@ -968,11 +1283,19 @@ def describe_device(device, wanted: bool, processes: int) -> Iterator[str]:
         yield f"hint: an accelerator ({torch.accelerator.current_accelerator()}) is idle; try --gpu"
 
 
-def with_bar(batches: Iterable, total: int, description: str, unit: str = " photos",
-             done: int = 0) -> Iterator:
+def with_bar(
+    batches: Iterable, total: int, description: str, unit: str = " photos", done: int = 0
+) -> Iterator:
     """Show progress in photographs or bytes ("B") while the batches pass, on a terminal only."""
-    with tqdm(total=total, desc=description, unit=unit, unit_scale=unit == "B", initial=done,
-              leave=False, disable=None if FIRST else True) as bar:
+    with tqdm(
+        total=total,
+        desc=description,
+        unit=unit,
+        unit_scale=unit == "B",
+        initial=done,
+        leave=False,
+        disable=None if FIRST else True,
+    ) as bar:
         for batch in batches:
             yield batch
             bar.update(len(batch))
@@ -992,11 +1315,19 @@ def keep_earlier_run(save_dir: str) -> None:
 HEADER = "epoch  train loss  valid loss  valid accuracy  seconds"
 
 
-def epoch_line(epoch: int, train_loss: float, valid_loss: float, valid_accuracy: float,
-               seconds: float, saved: int) -> str:
+def epoch_line(
+    epoch: int,
+    train_loss: float,
+    valid_loss: float,
+    valid_accuracy: float,
+    seconds: float,
+    saved: int,
+) -> str:
     """Format a row of the table under `HEADER`; the solved head is epoch 0."""
-    return (f"{epoch or 'head':>5}  {train_loss:10.4f}  {valid_loss:10.4f}  "
-            f"{valid_accuracy:14.2%}  {seconds:7.1f}{'  saved' if saved else ''}")
+    return (
+        f"{epoch or 'head':>5}  {train_loss:10.4f}  {valid_loss:10.4f}  "
+        f"{valid_accuracy:14.2%}  {seconds:7.1f}{'  saved' if saved else ''}"
+    )
 
 
 def write_history(path: Path, rows: list[dict]) -> None:
@@ -1009,48 +1340,74 @@ def write_history(path: Path, rows: list[dict]) -> None:
         file.write(text.getvalue().encode())
 
 
-def list_misnamed(paths: list[str], labels: np.ndarray, logits: np.ndarray,
-                  names: list[str]) -> list[dict]:
+def list_misnamed(
+    paths: list[str], labels: np.ndarray, logits: np.ndarray, names: list[str]
+) -> list[dict]:
     """List the photographs that were named wrongly, what they show and were taken for."""
     taken, certainty = logits.argmax(1), metrics.softmax(logits).max(1)
-    return [{"file": paths[i], "name": names[labels[i]], "taken_for": names[taken[i]],
-             "probability": float(certainty[i])} for i in np.flatnonzero(taken != labels)]
+    return [
+        {
+            "file": paths[i],
+            "name": names[labels[i]],
+            "taken_for": names[taken[i]],
+            "probability": float(certainty[i]),
+        }
+        for i in np.flatnonzero(taken != labels)
+    ]
 
 
 def report_lines(report: dict) -> Iterator[str]:
     """Say how good the best checkpoint is, and what it finds hard."""
     first, *others = metrics.summary_lines(f"{report['split']} accuracy", report)
-    yield first + ("" if report["split"] == "test" else
-                   ", the figure by which the checkpoint was chosen")
+    yield first + (
+        "" if report["split"] == "test" else ", the figure by which the checkpoint was chosen"
+    )
     yield from others
     shown = report["misnamed"][:10]
     for row in shown:
-        yield (f"misnamed: {row['file']}: {row['name']}, taken for {row['taken_for']} "
-               f"({row['probability']:.1%})")
+        yield (
+            f"misnamed: {row['file']}: {row['name']}, taken for {row['taken_for']} "
+            f"({row['probability']:.1%})"
+        )
     if len(report["misnamed"]) > len(shown):
         yield f"misnamed: {len(report['misnamed']) - len(shown)} more, in the report"
     for split, figures in report["calibration"].items():
         yield metrics.calibration_line(split, figures)
     yield "keep their names with predict.py --reject: " + ", ".join(
-        f"{share:.1%} of {split}" for split, share in report["kept"].items())
-    yield "seconds: " + ", ".join(f"{phase} {seconds:.1f}"
-                                  for phase, seconds in report["seconds"].items())
+        f"{share:.1%} of {split}" for split, share in report["kept"].items()
+    )
+    yield "seconds: " + ", ".join(
+        f"{phase} {seconds:.1f}" for phase, seconds in report["seconds"].items()
+    )
     yield f"peak memory: {report['peak_memory_mib']:.0f} MiB"
-    yield "versions: " + ", ".join(f"{name} {version}"
-                                   for name, version in report["versions"].items())
+    yield "versions: " + ", ".join(
+        f"{name} {version}" for name, version in report["versions"].items()
+    )
     yield f"command: {report['command']}"
 
 
-def draw(save_dir: str, history: list[dict], labels: np.ndarray, logits: np.ndarray,
-         names: list[str], misnamed: list[dict], preprocessing) -> None:
+def draw(
+    save_dir: str,
+    history: list[dict],
+    labels: np.ndarray,
+    logits: np.ndarray,
+    names: list[str],
+    misnamed: list[dict],
+    preprocessing,
+) -> None:
     """Draw the run's pictures into the folder."""
     shown = misnamed[:60]
     photographs = [data_utils.load_image(row["file"], preprocessing) for row in shown]
     for name, figure in (
-            ("curves", metrics.plot_curves(history)),
-            ("confusion", metrics.plot_confusion(labels, logits.argmax(1), names)),
-            ("mistakes", metrics.plot_photographs(photographs, [row["name"] for row in shown],
-                                                  [row["taken_for"] for row in shown]))):
+        ("curves", metrics.plot_curves(history)),
+        ("confusion", metrics.plot_confusion(labels, logits.argmax(1), names)),
+        (
+            "mistakes",
+            metrics.plot_photographs(
+                photographs, [row["name"] for row in shown], [row["taken_for"] for row in shown]
+            ),
+        ),
+    ):
         with data_utils.atomic_write(Path(save_dir, f"{name}.png")) as file:
             figure.savefig(file)
 

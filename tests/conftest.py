@@ -29,8 +29,13 @@ class Run(NamedTuple):
     err: str
 
 
-FIGURES = {"epoch": 1, "valid_loss": 0.5, "valid_accuracy": 0.5, "valid_images": 2,
-           "precision": "torch.float32"}
+FIGURES = {
+    "epoch": 1,
+    "valid_loss": 0.5,
+    "valid_accuracy": 0.5,
+    "valid_images": 2,
+    "precision": "torch.float32",
+}
 
 
 def save_small(path: Path, categories: list[str], names: list[str]) -> None:
@@ -38,8 +43,9 @@ def save_small(path: Path, categories: list[str], names: list[str]) -> None:
     torch.manual_seed(0)
     model, preprocessing, _ = model_utils.new_model("cnn", 3, 32)
     calibration = model_utils.Calibration(0.5, torch.eye(3), torch.linspace(0, 1, 1001))
-    model_utils.save_checkpoint(path, model, "cnn", preprocessing, categories, names, calibration,
-                                FIGURES, 7, "python")
+    model_utils.save_checkpoint(
+        path, model, "cnn", preprocessing, categories, names, calibration, FIGURES, 7, "python"
+    )
 
 
 CNN = ["--arch", "cnn", "--image_size", "32"]
@@ -67,15 +73,16 @@ def file_size_limit(size: int):
 @pytest.fixture
 def run_script(capsys):
     """Call a script's main in this process: run_script("train", *arguments)."""
+
     def run(script: str, *arguments) -> Run:
         main = {"train": train.main, "predict": predict.main}[script]
         try:
-            code = main([os.fspath(a) if isinstance(a, os.PathLike) else str(a)
-                         for a in arguments])
+            code = main([os.fspath(a) if isinstance(a, os.PathLike) else str(a) for a in arguments])
         except SystemExit as stop:  # argparse
             code = stop.code
         captured = capsys.readouterr()
         return Run(code, captured.out, captured.err)
+
     return run
 
 
@@ -91,9 +98,14 @@ def drawn(tmp_path_factory) -> Path:
 def trained(drawn, tmp_path_factory) -> Path:
     """The folder in which `train.py drawn --epochs 1` left its files and out.txt, err.txt."""
     import contextlib
+
     folder = tmp_path_factory.mktemp("trained")
-    with open(folder / "out.txt", "w") as out, open(folder / "err.txt", "w") as err, \
-            contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        open(folder / "out.txt", "w") as out,
+        open(folder / "err.txt", "w") as err,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         assert train.main([str(drawn), "--epochs", "1", "--save_dir", str(folder)]) == 0
     return folder
 

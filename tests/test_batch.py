@@ -16,9 +16,18 @@ import data_utils
 import predict
 from conftest import ROOT
 
-ODD_NAMES = [b"with space.jpg", b"it's \"quoted\", with comma.jpg", b"line\nbreak.jpg",
-             b"carriage\rreturn.jpg", b"-dash.jpg", b"no utf-8 \xff\xfe.jpg", "Blüte.jpg".encode(),
-             b"\x1b[31mred.jpg", b" .jpg", b"back\\slash.jpg"]
+ODD_NAMES = [
+    b"with space.jpg",
+    b'it\'s "quoted", with comma.jpg',
+    b"line\nbreak.jpg",
+    b"carriage\rreturn.jpg",
+    b"-dash.jpg",
+    b"no utf-8 \xff\xfe.jpg",
+    "Blüte.jpg".encode(),
+    b"\x1b[31mred.jpg",
+    b" .jpg",
+    b"back\\slash.jpg",
+]
 
 
 @pytest.fixture
@@ -34,8 +43,10 @@ def odd(tmp_path, photo):
 @pytest.fixture
 def stdin(monkeypatch):
     """Put bytes on standard input."""
+
     def put(content: bytes) -> None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
     return put
 
 
@@ -73,7 +84,9 @@ def test_every_input_gets_its_record_in_order(run_script, mixed, checkpoint):
             assert record.keys() == {"file", "label", "category", "probability", "top"}
             assert {key: record[key] for key in record["top"][0]} == record["top"][0]
             assert len(record["top"]) == 4
-            assert sum(guess["probability"] for guess in record["top"]) == pytest.approx(1, abs=1e-5)
+            assert sum(guess["probability"] for guess in record["top"]) == pytest.approx(
+                1, abs=1e-5
+            )
 
 
 def test_nothing_but_unreadable_inputs(run_script, tmp_path, checkpoint):
@@ -87,7 +100,8 @@ def test_csv_has_a_row_a_rank(run_script, mixed, checkpoint):
     rows = read_csv(run.out)
     assert [row["rank"] for row in rows[:4]] == ["1", "2", "", "1"]
     assert rows[2]["error"].endswith("image file is truncated (31 bytes not processed)") or (
-        "cannot be read" in rows[2]["error"])
+        "cannot be read" in rows[2]["error"]
+    )
     jsonl = read_jsonl(run_script("predict", *mixed, checkpoint, "--format", "jsonl").out)
     assert rows[0]["label"] == jsonl[0]["label"] and rows[0]["category"] == jsonl[0]["category"]
     assert float(rows[0]["probability"]) == jsonl[0]["probability"]
@@ -101,11 +115,24 @@ def test_text_names_each_photograph(run_script, mixed, checkpoint):
 
 
 def test_a_photograph_has_the_same_record_alone_and_in_any_company(run_script, mixed, checkpoint):
-    many = [run_script("predict", *mixed, checkpoint, "--format", "jsonl", "--batch_size", size,
-                       "--workers", size).out for size in (1, 3, 64)]
+    many = [
+        run_script(
+            "predict",
+            *mixed,
+            checkpoint,
+            "--format",
+            "jsonl",
+            "--batch_size",
+            size,
+            "--workers",
+            size,
+        ).out
+        for size in (1, 3, 64)
+    ]
     assert many[0] == many[1] == many[2]
-    alone = "".join(run_script("predict", path, checkpoint, "--format", "jsonl").out
-                    for path in mixed)
+    alone = "".join(
+        run_script("predict", path, checkpoint, "--format", "jsonl").out for path in mixed
+    )
     assert alone == many[0]
 
 
@@ -131,16 +158,21 @@ def test_odd_names_do_not_reach_a_terminal_raw(run_script, odd, checkpoint):
 
 
 def test_a_leading_dash(checkpoint, odd):
-    run = subprocess.run([sys.executable, ROOT / "predict.py", "--format", "jsonl", "--",
-                          "-dash.jpg", checkpoint], cwd=odd, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, ROOT / "predict.py", "--format", "jsonl", "--", "-dash.jpg", checkpoint],
+        cwd=odd,
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0 and json.loads(run.stdout)["file"] == "-dash.jpg"
 
 
 # --- Inputs ---------------------------------------------------------------------------
 
 
-def test_a_folder_is_searched_sorted_and_without_what_is_hidden(run_script, drawn, checkpoint,
-                                                                tmp_path):
+def test_a_folder_is_searched_sorted_and_without_what_is_hidden(
+    run_script, drawn, checkpoint, tmp_path
+):
     folder = tmp_path / "all"
     shutil.copytree(drawn / "valid", folder)
     (folder / "1" / "up").symlink_to(folder)  # a loop
@@ -193,8 +225,9 @@ def test_shards_make_the_whole(run_script, stdin, drawn, checkpoint):
     parts = []
     for i in (1, 2, 3):
         stdin("\n".join(paths).encode())
-        run = run_script("predict", "-", checkpoint, "--format", "csv", "--top_k", 1, "--shard",
-                         f"{i}/3")
+        run = run_script(
+            "predict", "-", checkpoint, "--format", "csv", "--top_k", 1, "--shard", f"{i}/3"
+        )
         parts.append([row["file"] for row in read_csv(run.out)])
     assert parts == [paths[0::3], paths[1::3], paths[2::3]]
 
@@ -209,6 +242,7 @@ def test_output_appears_whole_or_not_at_all(run_script, drawn, checkpoint, tmp_p
 
     def fail(record):
         raise KeyboardInterrupt
+
     monkeypatch.setitem(predict.FORMATS, "csv", fail)
     run = run_script("predict", drawn / "valid", checkpoint, "--format", "csv", "--output", output)
     assert run.code == 130 and output.read_text() == "before"
@@ -218,15 +252,23 @@ def test_output_appears_whole_or_not_at_all(run_script, drawn, checkpoint, tmp_p
 def test_a_closed_pipe_is_quiet(drawn, checkpoint):
     run = subprocess.run(
         f"{sys.executable} predict.py {drawn}/train {checkpoint} --batch_size 1 | head -n 1",
-        shell=True, cwd=ROOT, capture_output=True, text=True)
+        shell=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert run.stdout.count("\n") == 1 and run.stderr == ""
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
 def test_a_full_disk_is_a_sentence(photo, checkpoint):
     with open("/dev/full", "w") as full:
-        run = subprocess.run([sys.executable, ROOT / "predict.py", photo, checkpoint], stdout=full,
-                             stderr=subprocess.PIPE, text=True)
+        run = subprocess.run(
+            [sys.executable, ROOT / "predict.py", photo, checkpoint],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     assert run.returncode == 1
     assert run.stderr == "predict.py: standard output cannot be written: No space left on device\n"
 
@@ -239,8 +281,10 @@ def test_noise_is_unknown_and_flowers_keep_their_names(run_script, drawn, checkp
     for i, pixels in enumerate(noise):
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
     inputs = (tmp_path, drawn / "valid", checkpoint)
-    plain, records = (read_jsonl(run_script("predict", *inputs, "--format", "jsonl", *more).out)
-                      for more in ([], ["--reject"]))
+    plain, records = (
+        read_jsonl(run_script("predict", *inputs, "--format", "jsonl", *more).out)
+        for more in ([], ["--reject"])
+    )
     answers = [record["label"] for record in records]
     # Four categories and the 16 photographs of valid do not draw a sharp line.
     assert answers[:8].count("unknown") >= 6 and answers[8:].count("unknown") <= 1
@@ -249,15 +293,19 @@ def test_noise_is_unknown_and_flowers_keep_their_names(run_script, drawn, checkp
     assert [record["top"] for record in records] == [record["top"] for record in plain]
     rows = read_csv(run_script("predict", *inputs, "--format", "csv", "--reject", "--top_k", 2).out)
     assert [row["answer"] for row in rows[::2]] == answers
-    text = run_script("predict", tmp_path / f"{first}.png", checkpoint, "--reject", "--top_k", 1).out
+    text = run_script(
+        "predict", tmp_path / f"{first}.png", checkpoint, "--reject", "--top_k", 1
+    ).out
     assert text.startswith("unknown\n") and "drawn" in text.splitlines()[1]
 
 
 def test_keep_says_what_share_stays(run_script, drawn, checkpoint):
     def unknown(keep):
-        run = run_script("predict", drawn / "valid", checkpoint, "--format", "jsonl", "--reject",
-                         "--keep", keep)
+        run = run_script(
+            "predict", drawn / "valid", checkpoint, "--format", "jsonl", "--reject", "--keep", keep
+        )
         return [record["label"] for record in read_jsonl(run.out)].count("unknown")
+
     assert unknown(1) == 0 and unknown(0.5) == 8
 
 
@@ -268,8 +316,10 @@ def test_a_labelled_folder_scores_itself(run_script, drawn, trained, checkpoint)
     run = run_script("predict", drawn / "valid", checkpoint, "--format", "csv", "--score")
     with open(trained / "history.csv", newline="") as file:
         best = [row for row in csv.DictReader(file) if row["saved"] == "1"][-1]
-    right = sum(row["rank"] == "1" and row["category"] == row["file"].split(os.sep)[-2]
-                for row in read_csv(run.out))
+    right = sum(
+        row["rank"] == "1" and row["category"] == row["file"].split(os.sep)[-2]
+        for row in read_csv(run.out)
+    )
     assert right / 16 == float(best["valid_accuracy"])
     assert f"accuracy: {right / 16:.2%} ({right} of 16)" in run.err
     test = run_script("predict", drawn / "test", checkpoint, "--score").err
@@ -287,8 +337,18 @@ def test_folders_that_are_no_categories_do_not_count(run_script, photo, checkpoi
 def test_info(run_script, trained, checkpoint):
     run = run_script("predict", "--info", checkpoint)
     assert run.code == 0 and run.err == ""
-    for words in ("efficientnet_lite0", "categories: 4", "drawn poppy", "valid accuracy",
-                  "(n = 16)", "temperature", "224 x 224", "--epochs 1", "seed 0", "torch "):
+    for words in (
+        "efficientnet_lite0",
+        "categories: 4",
+        "drawn poppy",
+        "valid accuracy",
+        "(n = 16)",
+        "temperature",
+        "224 x 224",
+        "--epochs 1",
+        "seed 0",
+        "torch ",
+    ):
         assert words in run.out
 
 
@@ -296,13 +356,21 @@ def test_plot(run_script, photo, checkpoint, tmp_path):
     pytest.importorskip("matplotlib")
     run = run_script("predict", photo, checkpoint, "--plot", tmp_path / "a.png")
     assert run.code == 0 and "drawn poppy" in run.out
-    assert data_utils.load_image(tmp_path / "a.png", data_utils.Preprocessing(
-        64, 64, (0,) * 3, (1,) * 3)).std() > 20
+    assert (
+        data_utils.load_image(
+            tmp_path / "a.png", data_utils.Preprocessing(64, 64, (0,) * 3, (1,) * 3)
+        ).std()
+        > 20
+    )
 
 
-def test_missing_matplotlib_is_a_sentence(run_script, photo, drawn, checkpoint, tmp_path, monkeypatch):
+def test_missing_matplotlib_is_a_sentence(
+    run_script, photo, drawn, checkpoint, tmp_path, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setattr(data_utils.importlib.util, "find_spec", lambda name: None)
-    for run in (run_script("predict", photo, checkpoint, "--plot", tmp_path / "a.png"),
-                run_script("train", drawn, "--plot", "--save_dir", tmp_path)):
+    for run in (
+        run_script("predict", photo, checkpoint, "--plot", tmp_path / "a.png"),
+        run_script("train", drawn, "--plot", "--save_dir", tmp_path),
+    ):
         assert run.code == 2 and "--plot takes matplotlib: pip install matplotlib" in run.err

@@ -41,9 +41,22 @@ def test_every_format_is_read(tmp_path, extension):
     assert corner_colors(pixels) == ["red", "blue"] * 2
 
 
-@pytest.mark.parametrize("mode, white", [
-    ("L", 255), ("1", 1), ("LA", (0, 0)), ("RGBA", (0, 0, 0, 0)), ("CMYK", (0, 0, 0, 0)),
-    ("I;16", 65535), ("I", 65535), ("I", 255), ("F", 1.0), ("F", 255.0), ("F", 1e6)])
+@pytest.mark.parametrize(
+    "mode, white",
+    [
+        ("L", 255),
+        ("1", 1),
+        ("LA", (0, 0)),
+        ("RGBA", (0, 0, 0, 0)),
+        ("CMYK", (0, 0, 0, 0)),
+        ("I;16", 65535),
+        ("I", 65535),
+        ("I", 255),
+        ("F", 1.0),
+        ("F", 255.0),
+        ("F", 1e6),
+    ],
+)
 def test_white_and_transparent_become_white_in_every_mode(tmp_path, mode, white):
     path = tmp_path / ("a.tiff" if mode in ("CMYK", "I", "F") else "a.png")
     Image.new(mode, (60, 60), white).save(path)
@@ -62,11 +75,19 @@ def test_palette_with_transparency_is_on_white(tmp_path):
     assert (data_utils.load_image(tmp_path / "a.png", SMALL) == 255).all()
 
 
-@pytest.mark.parametrize("orientation, colors", [
-    (1, ["red", "blue", "red", "blue"]), (2, ["blue", "red", "blue", "red"]),
-    (3, ["blue", "red", "blue", "red"]), (4, ["red", "blue", "red", "blue"]),
-    (5, ["red", "red", "blue", "blue"]), (6, ["red", "red", "blue", "blue"]),
-    (7, ["blue", "blue", "red", "red"]), (8, ["blue", "blue", "red", "red"])])
+@pytest.mark.parametrize(
+    "orientation, colors",
+    [
+        (1, ["red", "blue", "red", "blue"]),
+        (2, ["blue", "red", "blue", "red"]),
+        (3, ["blue", "red", "blue", "red"]),
+        (4, ["red", "blue", "red", "blue"]),
+        (5, ["red", "red", "blue", "blue"]),
+        (6, ["red", "red", "blue", "blue"]),
+        (7, ["blue", "blue", "red", "red"]),
+        (8, ["blue", "blue", "red", "red"]),
+    ],
+)
 @pytest.mark.parametrize("extension", ["jpg", "png", "webp", "tiff", "avif"])
 def test_exif_orientation_is_followed(tmp_path, extension, orientation, colors):
     exif = Image.Exif()
@@ -75,9 +96,15 @@ def test_exif_orientation_is_followed(tmp_path, extension, orientation, colors):
     assert corner_colors(data_utils.load_image(tmp_path / f"a.{extension}", SMALL)) == colors
 
 
-@pytest.mark.parametrize("exif", [
-    b"Exif\0\0", b"Exif\0\0garbage!", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff",
-    b"Exif\0\0II*\0\xff\xff\xff\xff"])
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0",
+        b"Exif\0\0garbage!",
+        b"Exif\0\0MM\0*\0\0\0\x08\xff\xff",
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+    ],
+)
 def test_broken_exif_leaves_the_photograph_as_it_is(tmp_path, exif):
     halves().save(tmp_path / "a.jpg", exif=exif)
     assert corner_colors(data_utils.load_image(tmp_path / "a.jpg", SMALL)) == ["red", "blue"] * 2
@@ -120,13 +147,25 @@ def test_unreadable_files_raise_an_error_that_names_them(tmp_path):
     png = bytearray((tmp_path / "damaged.png").read_bytes())
     png[5000:5008] = bytes(8)
     (tmp_path / "damaged.png").write_bytes(png)
-    for name, content in {"cut.jpg": whole[:-300], "empty.jpg": b"", "text.jpg": b"hello",
-                          "head.jpg": whole[:20]}.items():
+    for name, content in {
+        "cut.jpg": whole[:-300],
+        "empty.jpg": b"",
+        "text.jpg": b"hello",
+        "head.jpg": whole[:20],
+    }.items():
         (tmp_path / name).write_bytes(content)
     Image.new("RGB", (40, 40)).save(tmp_path / "other.ico")
     (tmp_path / "folder.jpg").mkdir()
-    for name in ("damaged.png", "cut.jpg", "empty.jpg", "text.jpg", "head.jpg", "other.ico", "folder.jpg",
-                 "missing.jpg"):
+    for name in (
+        "damaged.png",
+        "cut.jpg",
+        "empty.jpg",
+        "text.jpg",
+        "head.jpg",
+        "other.ico",
+        "folder.jpg",
+        "missing.jpg",
+    ):
         with pytest.raises(ImageError, match=name):
             data_utils.load_image(tmp_path / name, SMALL)
 
@@ -175,9 +214,18 @@ def test_batches_keep_the_order(tmp_path):
     assert [image[0, 0, 0] for batch in batches for image in batch] == [i * 20 for i in range(11)]
 
 
-@pytest.mark.parametrize("size, expected", [
-    ((50, 50), (50, 50)), ((50, 70), (50, 70)), ((30, 20), (30, 20)), ((100, 160), (50, 80)),
-    ((50, 170), (50, 100)), ((1000, 90), (100, 50)), ((20, 1), (2, 1))])
+@pytest.mark.parametrize(
+    "size, expected",
+    [
+        ((50, 50), (50, 50)),
+        ((50, 70), (50, 70)),
+        ((30, 20), (30, 20)),
+        ((100, 160), (50, 80)),
+        ((50, 170), (50, 100)),
+        ((1000, 90), (100, 50)),
+        ((20, 1), (2, 1)),
+    ],
+)
 def test_the_whole_of_a_photograph_is_only_scaled_down(tmp_path, size, expected):
     Image.new("RGB", size, (9, 99, 200)).save(tmp_path / "a.png")
     pixels = data_utils.load_image(tmp_path / "a.png", SMALL, whole=True)
@@ -190,53 +238,84 @@ def test_the_whole_of_a_photograph_is_only_scaled_down(tmp_path, size, expected)
 @pytest.fixture
 def folder(tmp_path):
     """Return a function that writes small photographs: put("train/1/a.jpg", ...)."""
+
     def put(*names):
         for name in names:
             path = tmp_path / "data" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             halves().save(path, format="PNG")
         return tmp_path / "data"
+
     return put
 
 
 def test_categories_come_from_train_in_natural_order(folder):
-    data = data_utils.find_data(folder("train/10/a.jpg", "train/2/a.jpg", "train/1/b.JPG",
-                                       "train/1/a.webp", "valid/2/a.png", "valid/10/b.gif",
-                                       "valid/1/c.png"))
+    data = data_utils.find_data(
+        folder(
+            "train/10/a.jpg",
+            "train/2/a.jpg",
+            "train/1/b.JPG",
+            "train/1/a.webp",
+            "valid/2/a.png",
+            "valid/10/b.gif",
+            "valid/1/c.png",
+        )
+    )
     assert data.categories == ["1", "2", "10"]
-    assert [os.path.basename(p) for p in data.splits["train"].paths] == ["a.webp", "b.JPG",
-                                                                        "a.jpg", "a.jpg"]
+    assert [os.path.basename(p) for p in data.splits["train"].paths] == [
+        "a.webp",
+        "b.JPG",
+        "a.jpg",
+        "a.jpg",
+    ]
     assert data.splits["train"].labels.tolist() == [0, 0, 1, 2]
     assert data.notes == [] and "test" not in data.splits
 
 
 def test_splits_are_matched_by_folder_name(folder):
     # Category 1 is missing in valid, and valid knows a 3 that train does not.
-    data = data_utils.find_data(folder("train/1/a.jpg", "train/2/a.jpg", "valid/2/a.jpg",
-                                       "valid/3/a.jpg", "test/2/a.jpg"))
+    data = data_utils.find_data(
+        folder("train/1/a.jpg", "train/2/a.jpg", "valid/2/a.jpg", "valid/3/a.jpg", "test/2/a.jpg")
+    )
     assert data.splits["valid"].labels.tolist() == [1]
     assert data.splits["test"].labels.tolist() == [1]
     assert data.notes == [] and data.gaps == [
         "left out of valid, as train has no photographs of them: 3",
-        "valid has no photographs of: 1", "test has no photographs of: 1"]
+        "valid has no photographs of: 1",
+        "test has no photographs of: 1",
+    ]
 
 
 def test_hidden_and_other_files_are_ignored(folder):
-    data = data_utils.find_data(folder(
-        "train/1/a.jpg", "train/2/a.jpg", "valid/1/a.jpg", "train/.ipynb_checkpoints/a.jpg",
-        "train/1/._a.jpg", "train/stray.jpg", "train/1/x.jpg/nested.jpg"))
+    data = data_utils.find_data(
+        folder(
+            "train/1/a.jpg",
+            "train/2/a.jpg",
+            "valid/1/a.jpg",
+            "train/.ipynb_checkpoints/a.jpg",
+            "train/1/._a.jpg",
+            "train/stray.jpg",
+            "train/1/x.jpg/nested.jpg",
+        )
+    )
     assert data.categories == ["1", "2"] and len(data.splits["train"].paths) == 2
 
 
-@pytest.mark.parametrize("names, words", [
-    (["valid/1/a.jpg"], "no folder train"),
-    (["train/1/a.jpg", "train/2/a.jpg"], "no photographs of train's categories"),
-    (["train/1/a.jpg", "valid/1/a.jpg", "val/1/a.jpg"], "has val and valid"),
-    (["train/1/a.jpg", "valid/1/a.jpg"], "one category only"),
-    (["train/1/a.txt", "valid/1/a.jpg"], "no photographs to train on"),
-    (["cat_to_name.txt"], "no photographs to train on"),
-    (["train/1/a.jpg", "train/2/a.jpg", "valid/3/a.jpg"], "no photographs of train's categories"),
-])
+@pytest.mark.parametrize(
+    "names, words",
+    [
+        (["valid/1/a.jpg"], "no folder train"),
+        (["train/1/a.jpg", "train/2/a.jpg"], "no photographs of train's categories"),
+        (["train/1/a.jpg", "valid/1/a.jpg", "val/1/a.jpg"], "has val and valid"),
+        (["train/1/a.jpg", "valid/1/a.jpg"], "one category only"),
+        (["train/1/a.txt", "valid/1/a.jpg"], "no photographs to train on"),
+        (["cat_to_name.txt"], "no photographs to train on"),
+        (
+            ["train/1/a.jpg", "train/2/a.jpg", "valid/3/a.jpg"],
+            "no photographs of train's categories",
+        ),
+    ],
+)
 def test_a_folder_that_cannot_be_learned_from_is_refused(folder, names, words):
     with pytest.raises(InputError, match=words):
         data_utils.find_data(folder(*names))
@@ -270,8 +349,9 @@ def test_missing_splits_are_carved_alike_everywhere(folder):
 
 
 def test_valid_is_carved_from_train_and_test_left_alone(folder):
-    data = data_utils.find_data(folder(*[f"train/{c}/{i}.jpg" for c in "ab" for i in range(50)],
-                                       "test/a/x.jpg"))
+    data = data_utils.find_data(
+        folder(*[f"train/{c}/{i}.jpg" for c in "ab" for i in range(50)], "test/a/x.jpg")
+    )
     assert len(data.splits["train"].paths) + len(data.splits["valid"].paths) == 100
     assert 1 <= len(data.splits["valid"].paths) <= 20
     assert names_of(data.splits["test"]) == {"a/x.jpg"} and "90" not in data.notes[0]
@@ -279,8 +359,11 @@ def test_valid_is_carved_from_train_and_test_left_alone(folder):
 
 @pytest.mark.parametrize("counts", [(1, 1, 3), (10, 10), (1, 2)])
 def test_small_sets_keep_one_of_each_category_to_train_on(folder, counts):
-    data = data_utils.find_data(folder(*[f"{category}/{i}.jpg" for category, count
-                                         in enumerate(counts) for i in range(count)]))
+    data = data_utils.find_data(
+        folder(
+            *[f"{category}/{i}.jpg" for category, count in enumerate(counts) for i in range(count)]
+        )
+    )
     assert len(data.categories) == len(counts) and data.splits["valid"].paths
 
 
@@ -316,8 +399,15 @@ def test_links_that_lead_nowhere_are_found_and_cannot_be_read(folder):
 
 
 def test_what_is_wrong_with_a_folder_is_found(folder):
-    data_dir = folder("train/1/a.jpg", "train/1/b.jpg", "train/1/c.jpg", "train/2/a.jpg",
-                      "valid/1/twin.jpg", "valid/3/a.jpg", "test/2/a.jpg")
+    data_dir = folder(
+        "train/1/a.jpg",
+        "train/1/b.jpg",
+        "train/1/c.jpg",
+        "train/2/a.jpg",
+        "valid/1/twin.jpg",
+        "valid/3/a.jpg",
+        "test/2/a.jpg",
+    )
     for i, path in enumerate(sorted(data_dir.glob("*/*/*.jpg"))):
         Image.new("RGB", (20, 20), (i, 0, 0)).save(path, "PNG")
     shutil.copy(data_dir / "train/1/b.jpg", data_dir / "valid/1/twin.jpg")
@@ -327,9 +417,16 @@ def test_what_is_wrong_with_a_folder_is_found(folder):
     error = ImageError("x.jpg cannot be read")
     problems = data_utils.find_problems(data, [error], digests, ["2"])
     assert list(problems.values()) == [
-        ["x.jpg cannot be read"], [f"{data_dir}/valid/1/twin.jpg is {data_dir}/train/1/b.jpg"],
-        ["left out of valid, as train has no photographs of them: 3",
-         "valid has no photographs of: 2", "test has no photographs of: 1"], ["2: 1"], ["2"]]
+        ["x.jpg cannot be read"],
+        [f"{data_dir}/valid/1/twin.jpg is {data_dir}/train/1/b.jpg"],
+        [
+            "left out of valid, as train has no photographs of them: 3",
+            "valid has no photographs of: 2",
+            "test has no photographs of: 1",
+        ],
+        ["2: 1"],
+        ["2"],
+    ]
     # Moved elsewhere they are the same photographs, with another one they are not.
     before = data_utils.fingerprint(data, data_dir, digests)
     moved = data_dir.rename(data_dir.with_name("moved"))
@@ -347,7 +444,16 @@ def test_a_folder_name_that_cannot_be_printed_is_refused(folder):
 def test_natural_order():
     texts = ["rose 10", "10", "2", "rose 2", "02", "", "a", "1b", "1a"]
     assert sorted(texts, key=data_utils.natural_key) == [
-        "", "1a", "1b", "02", "2", "10", "a", "rose 2", "rose 10"]
+        "",
+        "1a",
+        "1b",
+        "02",
+        "2",
+        "10",
+        "a",
+        "rose 2",
+        "rose 10",
+    ]
 
 
 # --- Names ----------------------------------------------------------------------------
@@ -372,7 +478,18 @@ def test_a_names_file_may_begin_with_a_byte_order_mark(tmp_path):
     assert data_utils.load_names(tmp_path / "names.json") == {"1": "Gänseblume"}
 
 
-@pytest.mark.parametrize("content", [b"[1, 2]", b'{"1": "a\\nb"}', b'{"1": "a\\ud800"}', b"{", b'{"1": 2}', b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[1, 2]",
+        b'{"1": "a\\nb"}',
+        b'{"1": "a\\ud800"}',
+        b"{",
+        b'{"1": 2}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ],
+)
 def test_a_names_file_of_another_form_is_refused(tmp_path, content):
     (tmp_path / "names.json").write_bytes(content)
     with pytest.raises(InputError, match="names.json"):

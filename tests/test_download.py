@@ -85,7 +85,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         if status == 206:
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-        body = body[:server.break_off]
+        body = body[: server.break_off]
         server.requests.append((wanted, len(body)))  # before the headers go out
         self.end_headers()
         self.wfile.write(body)
@@ -107,14 +107,22 @@ def server(monkeypatch):
         server.shutdown()
 
 
-def publish(monkeypatch, server: Server, content: bytes, name: str = "flowers",
-            count: int = COUNT) -> None:
+def publish(
+    monkeypatch, server: Server, content: bytes, name: str = "flowers", count: int = COUNT
+) -> None:
     """Let these bytes be the known archive, and serve them."""
     server.content = content
     known = data_utils.KNOWN_DATA_SETS[name]
-    monkeypatch.setitem(data_utils.KNOWN_DATA_SETS, name, known._replace(
-        url=f"http://127.0.0.1:{server.server_port}/{known.archive}", size=len(content),
-        md5=hashlib.md5(content).hexdigest(), photographs=count))
+    monkeypatch.setitem(
+        data_utils.KNOWN_DATA_SETS,
+        name,
+        known._replace(
+            url=f"http://127.0.0.1:{server.server_port}/{known.archive}",
+            size=len(content),
+            md5=hashlib.md5(content).hexdigest(),
+            photographs=count,
+        ),
+    )
 
 
 def visible(folder: Path) -> list[str]:
@@ -126,8 +134,13 @@ def require_flowers(folder: Path) -> None:
     assert visible(folder) == ["102flowers.tgz", "test", "train", "valid"]
     paths = [path.relative_to(folder) for path in folder.rglob("*.jpg")]
     assert Counter(path.parts[:2] for path in paths) == {
-        ("train", "21"): 16, ("valid", "21"): 2, ("test", "21"): 2,
-        ("train", "3"): 16, ("valid", "3"): 2, ("test", "3"): 2}
+        ("train", "21"): 16,
+        ("valid", "21"): 2,
+        ("test", "21"): 2,
+        ("train", "3"): 16,
+        ("valid", "3"): 2,
+        ("test", "3"): 2,
+    }
     for path in paths:
         number = int(path.stem.removeprefix("image_"))
         assert path.parts[1] == ("3" if 11 <= number <= 30 else "21")
@@ -138,13 +151,20 @@ def require_flowers(folder: Path) -> None:
 # --- What is fetched ------------------------------------------------------------------
 
 
-def test_flowers_are_fetched_checked_and_not_fetched_again(run_script, server, tmp_path,
-                                                           monkeypatch):
+def test_flowers_are_fetched_checked_and_not_fetched_again(
+    run_script, server, tmp_path, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "model_utils", None)  # torch is not needed
     folder = tmp_path / "new" / "flowers"
     run = run_script("train", folder, "--download", "flowers", "--check_data")
     assert run.code == 0 and run.out.splitlines()[1].split() == [
-        "train", "32", "2", "16", "to", "16"]
+        "train",
+        "32",
+        "2",
+        "16",
+        "to",
+        "16",
+    ]
     assert run.err.startswith(f"putting flowers into {folder}, from 102flowers.tgz if")
     require_flowers(folder)
     assert server.requests == [(None, len(FLOWERS))]
@@ -153,25 +173,47 @@ def test_flowers_are_fetched_checked_and_not_fetched_again(run_script, server, t
 
 
 def test_a_run_trains_on_what_it_has_fetched(run_script, server, tmp_path):
-    run = run_script("train", tmp_path / "flowers", "--download", "flowers", "--arch", "cnn",
-                     "--image_size", "32", "--epochs", "1", "--save_dir", tmp_path / "flowers/run")
+    run = run_script(
+        "train",
+        tmp_path / "flowers",
+        "--download",
+        "flowers",
+        "--arch",
+        "cnn",
+        "--image_size",
+        "32",
+        "--epochs",
+        "1",
+        "--save_dir",
+        tmp_path / "flowers/run",
+    )
     assert run.code == 0 and "32 train, 4 valid, 4 test photographs" in run.err
 
 
-@pytest.mark.parametrize("option, value, words", [
-    ("--arch", "efficentnet", "did you mean"), ("--category_names", "nowhere.json", "nowhere.json"),
-    ("--save_dir", "train.py", "train.py cannot be written to")])
-def test_what_is_mistyped_need_not_wait(run_script, server, tmp_path, monkeypatch, option, value,
-                                        words):
+@pytest.mark.parametrize(
+    "option, value, words",
+    [
+        ("--arch", "efficentnet", "did you mean"),
+        ("--category_names", "nowhere.json", "nowhere.json"),
+        ("--save_dir", "train.py", "train.py cannot be written to"),
+    ],
+)
+def test_what_is_mistyped_need_not_wait(
+    run_script, server, tmp_path, monkeypatch, option, value, words
+):
     monkeypatch.chdir(ROOT)
     run = run_script("train", tmp_path / "flowers", "--download", "flowers", option, value)
     assert run.code == 2 and words in run.err and server.requests == []
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["--demo", "--download", "flowers"], "leave --download out"),
-    (["--download", "flowers"], "DATA_DIR is missing"),
-    (["x", "--download", "roses"], "invalid choice: 'roses'")])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--demo", "--download", "flowers"], "leave --download out"),
+        (["--download", "flowers"], "DATA_DIR is missing"),
+        (["x", "--download", "roses"], "invalid choice: 'roses'"),
+    ],
+)
 def test_mistakes_of_the_command_line(run_script, arguments, words):
     run = run_script("train", *arguments)
     assert run.code == 2 and words in run.err.splitlines()[-1]
@@ -184,10 +226,13 @@ def test_progress_counts_bytes_and_photographs(server, tmp_path):
         batches = list(batches)
         seen.append((word, unit, done + sum(map(len, batches)), total))
         return batches
+
     (tmp_path / "102flowers.tgz.part").write_bytes(FLOWERS[:100])
     data_utils.download("flowers", tmp_path, progress)
-    assert seen == [("fetching", "B", len(FLOWERS), len(FLOWERS)),
-                    ("unpacking", "photos", COUNT, COUNT)]
+    assert seen == [
+        ("fetching", "B", len(FLOWERS), len(FLOWERS)),
+        ("unpacking", "photos", COUNT, COUNT),
+    ]
     assert list(train.with_bar([b"12", b"3"], 3, "fetching", "B", 0)) == [b"12", b"3"]
 
 
@@ -203,8 +248,11 @@ def test_an_archive_that_lies_there_is_verified_and_used(server, tmp_path):
     assert server.requests == []
 
 
-@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("nowhere"), os.mkfifo],
-                         ids=["folder", "broken link", "pipe"])
+@pytest.mark.parametrize(
+    "make",
+    [Path.mkdir, lambda path: path.symlink_to("nowhere"), os.mkfifo],
+    ids=["folder", "broken link", "pipe"],
+)
 def test_what_is_no_archive_is_one_sentence(server, tmp_path, make):
     make(tmp_path / "102flowers.tgz")
     with pytest.raises(InputError, match="102flowers.tgz is no file"):
@@ -229,19 +277,27 @@ def test_cifar10_has_its_layout_and_pixels(server, tmp_path, monkeypatch):
     records = rng.integers(0, 256, (6, 20, 3073), np.uint8)
     records[:, :, 0] = np.arange(20) % 10
     names = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
-    members = {f"cifar-10-batches-bin/{name}": batch.tobytes()
-               for name, batch in zip(names, records)}
+    members = {
+        f"cifar-10-batches-bin/{name}": batch.tobytes() for name, batch in zip(names, records)
+    }
     members = dict(reversed(members.items()))  # the order in the archive does not matter
-    publish(monkeypatch, server, tar_of({**members, "cifar-10-batches-bin/readme.html": b"?"}),
-            "cifar10", 120)
+    publish(
+        monkeypatch,
+        server,
+        tar_of({**members, "cifar-10-batches-bin/readme.html": b"?"}),
+        "cifar10",
+        120,
+    )
     data_utils.download("cifar10", tmp_path)
 
     assert visible(tmp_path) == ["cifar-10-binary.tar.gz", "test", "train", "valid"]
     categories = "airplane automobile bird cat deer dog frog horse ship truck".split()
     paths = [path.relative_to(tmp_path) for path in tmp_path.rglob("*.png")]
     assert Counter(path.parts[:2] for path in paths) == {
-        (split, category): count for category in categories
-        for split, count in (("train", 9), ("valid", 1), ("test", 2))}
+        (split, category): count
+        for category in categories
+        for split, count in (("train", 9), ("valid", 1), ("test", 2))
+    }
     for path in paths:
         split, number = path.stem.split("_")
         record = (records[5] if split == "test" else records[:5].reshape(-1, 3073))[int(number) - 1]
@@ -259,8 +315,11 @@ def test_cifar10_has_its_layout_and_pixels(server, tmp_path, monkeypatch):
 def test_all_of_oxfords_categories_are_in_all_splits():
     """The runs of labels, against the counts of the paper and single photographs."""
     firsts, categories = zip(*data_utils.FLOWER_RUNS)
-    assert len(firsts) == 125 and list(firsts) == sorted(firsts) and set(categories) == set(
-        range(1, 103))
+    assert (
+        len(firsts) == 125
+        and list(firsts) == sorted(firsts)
+        and set(categories) == set(range(1, 103))
+    )
     files = {f"jpg/image_{number:05}.jpg": b"" for number in range(1, 8190)}
     with tarfile.open(fileobj=io.BytesIO(tar_of(files)), mode="r|gz") as tar:
         paths = [path for [(path, _)] in data_utils._read_flowers(tar, 8189)]
@@ -281,7 +340,10 @@ def test_the_rule_depends_on_names_alone():
     assert paths == data_utils._deal({"1": files[::-1]}, ["valid", "test"], "train")
     # Written down, so that no change of the code changes anybody's test split.
     assert sorted(file for file, path in paths.items() if path.startswith("test/1/")) == [
-        "image_00005.jpg", "image_00009.jpg", "image_00010.jpg"]
+        "image_00005.jpg",
+        "image_00009.jpg",
+        "image_00010.jpg",
+    ]
     few = data_utils._deal({"1": files[:4]}, ["valid", "test"], "train")
     assert few == {file: f"train/1/{file}" for file in files[:4]}
 
@@ -311,7 +373,10 @@ def test_a_dropped_connection_is_resumed(run_script, server, tmp_path):
     require_flowers(tmp_path)
     third = len(FLOWERS) // 3
     assert [wanted for wanted, _ in server.requests] == [
-        None, f"bytes={third}-", f"bytes={2 * third}-"]
+        None,
+        f"bytes={third}-",
+        f"bytes={2 * third}-",
+    ]
     assert sum(sent for _, sent in server.requests) == len(FLOWERS)  # nothing twice
 
 
@@ -332,7 +397,9 @@ def test_a_part_of_another_file_starts_anew(server, tmp_path, monkeypatch):
         with pytest.raises(InputError, match=f"{len(FLOWERS) + change} bytes instead of"):
             data_utils.download("flowers", tmp_path)
         assert [wanted for wanted, _ in server.requests[-2:]] == [
-            f"bytes={len(FLOWERS) - 100}-", None]
+            f"bytes={len(FLOWERS) - 100}-",
+            None,
+        ]
     server.content = FLOWERS
     part.write_bytes(b"?" * (len(FLOWERS) + 1))  # longer than it can be
     data_utils.download("flowers", tmp_path)
@@ -357,7 +424,8 @@ def test_a_wrong_checksum_is_refused_before_unpacking(run_script, server, tmp_pa
 def test_404_and_nobody_there(run_script, server, tmp_path):
     server.status = 404
     assert "102flowers.tgz cannot be had (HTTP Error 404: Not Found); try" in fail(
-        run_script, tmp_path)
+        run_script, tmp_path
+    )
     server.shutdown()
     server.server_close()
     assert "Connection refused" in fail(run_script, tmp_path)
@@ -367,6 +435,7 @@ def test_404_and_nobody_there(run_script, server, tmp_path):
 def test_an_unknown_host_is_one_sentence(run_script, server, tmp_path, monkeypatch):
     def unknown(*_, **__):
         raise socket.gaierror(-2, "Name or service not known")
+
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     assert "Name or service not known" in fail(run_script, tmp_path)
 
@@ -380,8 +449,11 @@ def test_a_silent_server_is_not_waited_for(run_script, server, tmp_path, monkeyp
     assert 0 < (tmp_path / "102flowers.tgz.part").stat().st_size <= 2000
     with socket.create_server(("127.0.0.1", 0)) as mute:  # takes calls and says nothing
         known = data_utils.KNOWN_DATA_SETS["flowers"]
-        monkeypatch.setitem(data_utils.KNOWN_DATA_SETS, "flowers", known._replace(
-            url=f"http://127.0.0.1:{mute.getsockname()[1]}/102flowers.tgz"))
+        monkeypatch.setitem(
+            data_utils.KNOWN_DATA_SETS,
+            "flowers",
+            known._replace(url=f"http://127.0.0.1:{mute.getsockname()[1]}/102flowers.tgz"),
+        )
         assert "timed out" in fail(run_script, tmp_path)
 
 
@@ -403,13 +475,17 @@ def test_a_full_disk_while_unpacking(run_script, server, tmp_path):
     assert visible(tmp_path) == ["102flowers.tgz"]
 
 
-@pytest.mark.parametrize("name, kind, words", [
-    ("../evil.jpg", tarfile.REGTYPE, "'../evil.jpg' in it is a link, a device or a path out"),
-    ("jpg/../../evil.jpg", tarfile.REGTYPE, "a path out of the folder"),
-    ("/tmp/evil.jpg", tarfile.REGTYPE, "a path out of the folder"),
-    ("jpg/image_00040.jpg", tarfile.SYMTYPE, "'jpg/image_00040.jpg' in it is a link"),
-    ("jpg/image_00040.jpg", tarfile.LNKTYPE, "is a link"),
-    ("jpg/image_00040.jpg", tarfile.CHRTYPE, "a device")])
+@pytest.mark.parametrize(
+    "name, kind, words",
+    [
+        ("../evil.jpg", tarfile.REGTYPE, "'../evil.jpg' in it is a link, a device or a path out"),
+        ("jpg/../../evil.jpg", tarfile.REGTYPE, "a path out of the folder"),
+        ("/tmp/evil.jpg", tarfile.REGTYPE, "a path out of the folder"),
+        ("jpg/image_00040.jpg", tarfile.SYMTYPE, "'jpg/image_00040.jpg' in it is a link"),
+        ("jpg/image_00040.jpg", tarfile.LNKTYPE, "is a link"),
+        ("jpg/image_00040.jpg", tarfile.CHRTYPE, "a device"),
+    ],
+)
 def test_a_hostile_archive_is_refused(run_script, server, tmp_path, monkeypatch, name, kind, words):
     evil = tarfile.TarInfo(name)
     evil.type, evil.linkname = kind, "/etc/passwd"
@@ -423,15 +499,26 @@ def test_a_hostile_archive_is_refused(run_script, server, tmp_path, monkeypatch,
 def test_only_expected_members_are_taken(server, tmp_path, monkeypatch):
     extra = tarfile.TarInfo("jpg/image_00041.jpg")
     extra.size = 9
-    publish(monkeypatch, server, tar_of(
-        {"jpg/readme.txt": b"?", "train/21/mine.jpg": b"?", **PHOTOGRAPHS}, extra))
+    publish(
+        monkeypatch,
+        server,
+        tar_of({"jpg/readme.txt": b"?", "train/21/mine.jpg": b"?", **PHOTOGRAPHS}, extra),
+    )
     data_utils.download("flowers", tmp_path)
     require_flowers(tmp_path)
 
 
-@pytest.mark.parametrize("content, words", [
-    (tar_of(dict(list(PHOTOGRAPHS.items())[:-2])), "lacks 2 files, among them jpg/image_00039.jpg"),
-    (FLOWERS[:5000], "cannot be unpacked: "), (b"hello" * 999, "cannot be unpacked: ")])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (
+            tar_of(dict(list(PHOTOGRAPHS.items())[:-2])),
+            "lacks 2 files, among them jpg/image_00039.jpg",
+        ),
+        (FLOWERS[:5000], "cannot be unpacked: "),
+        (b"hello" * 999, "cannot be unpacked: "),
+    ],
+)
 def test_an_archive_that_is_not_whole(run_script, server, tmp_path, monkeypatch, content, words):
     publish(monkeypatch, server, content)
     assert words in fail(run_script, tmp_path)
@@ -449,6 +536,7 @@ def test_unpacking_that_is_interrupted_starts_again(server, tmp_path, monkeypatc
         if len(written) == 20:
             raise KeyboardInterrupt
         return write(path, content)
+
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "write_bytes", interrupt)
         data_utils.download("flowers", tmp_path)
@@ -478,14 +566,33 @@ data_utils.download("flowers", folder)
 """.replace("RUNS\n", f"{RUNS}\n").replace("COUNT", str(COUNT))
 
 
-@pytest.mark.parametrize("function, moment", [
-    ("write_bytes", 20), ("replace", 1), ("replace", 2), ("replace", 3), ("replace", 4),
-    ("replace", 5)])
+@pytest.mark.parametrize(
+    "function, moment",
+    [
+        ("write_bytes", 20),
+        ("replace", 1),
+        ("replace", 2),
+        ("replace", 3),
+        ("replace", 4),
+        ("replace", 5),
+    ],
+)
 def test_after_sigkill_the_same_command_starts_cleanly(server, tmp_path, function, moment):
     """Killed while it unpacks, and before each renaming: archive, folder, test, valid, train."""
     (tmp_path / "102flowers.tgz.part").write_bytes(FLOWERS)
-    process = subprocess.run([sys.executable, "-c", KILLED, function, str(moment), tmp_path,
-                              str(len(FLOWERS)), hashlib.md5(FLOWERS).hexdigest()], cwd=ROOT)
+    process = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            KILLED,
+            function,
+            str(moment),
+            tmp_path,
+            str(len(FLOWERS)),
+            hashlib.md5(FLOWERS).hexdigest(),
+        ],
+        cwd=ROOT,
+    )
     assert process.returncode == -signal.SIGKILL
     assert not data_utils.has_train(tmp_path)
     data_utils.download("flowers", tmp_path)

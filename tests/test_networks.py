@@ -15,8 +15,18 @@ import draw_flowers
 import model_utils
 from data_utils import InputError
 
-FAMILIES = ["vgg11", "resnet18", "densenet121", "mobilenet_v3_small", "efficientnet_b0",
-            "convnext_tiny", "regnet_y_400mf", "shufflenet_v2_x0_5", "squeezenet1_1", "mnasnet0_5"]
+FAMILIES = [
+    "vgg11",
+    "resnet18",
+    "densenet121",
+    "mobilenet_v3_small",
+    "efficientnet_b0",
+    "convnext_tiny",
+    "regnet_y_400mf",
+    "shufflenet_v2_x0_5",
+    "squeezenet1_1",
+    "mnasnet0_5",
+]
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +38,24 @@ def two_kinds(tmp_path_factory):
 
 @pytest.mark.parametrize("arch", ["alexnet", *FAMILIES[1:]])  # vgg11's files take gigabytes
 def test_a_network_of_each_family_trains_saves_loads_and_predicts(
-        run_script, two_kinds, tmp_path, arch):
-    run = run_script("train", two_kinds, "--arch", arch, "--weights", "none", "--image_size", 64,
-                     "--epochs", 1, "--batch_size", 5, "--save_dir", tmp_path)
+    run_script, two_kinds, tmp_path, arch
+):
+    run = run_script(
+        "train",
+        two_kinds,
+        "--arch",
+        arch,
+        "--weights",
+        "none",
+        "--image_size",
+        64,
+        "--epochs",
+        1,
+        "--batch_size",
+        5,
+        "--save_dir",
+        tmp_path,
+    )
     assert run.code == 0 and "starting from scratch, 64 x 64 pixels" in run.err
     photo = next((two_kinds / "valid" / "1").iterdir())
     run = run_script("predict", photo, tmp_path / "checkpoint.pth")
@@ -41,6 +66,7 @@ def test_a_network_of_each_family_trains_saves_loads_and_predicts(
 @pytest.mark.parametrize("arch", FAMILIES)
 def test_the_head_replaces_imagenets(arch):
     from torchvision import models
+
     spec = model_utils.find_architecture(arch)
     body = spec.build()
     full = models.get_model(arch, weights=None).state_dict()
@@ -50,11 +76,18 @@ def test_the_head_replaces_imagenets(arch):
 
 
 # Channels of the maps that the head sees; DenseNet has a ReLU between its children.
-DEPTHS = {"vgg11": [512, 4096], "resnet18": [128, 256, 512], "densenet121": [],
-          "mobilenet_v3_small": [48, 96, 576, 1024], "efficientnet_b0": [112, 192, 320, 1280],
-          "convnext_tiny": [384, 768, 768], "regnet_y_400mf": [208, 440],
-          "shufflenet_v2_x0_5": [96, 192, 1024], "squeezenet1_1": [384, 512],
-          "mnasnet0_5": [48, 96, 160, 1280]}
+DEPTHS = {
+    "vgg11": [512, 4096],
+    "resnet18": [128, 256, 512],
+    "densenet121": [],
+    "mobilenet_v3_small": [48, 96, 576, 1024],
+    "efficientnet_b0": [112, 192, 320, 1280],
+    "convnext_tiny": [384, 768, 768],
+    "regnet_y_400mf": [208, 440],
+    "shufflenet_v2_x0_5": [96, 192, 1024],
+    "squeezenet1_1": [384, 512],
+    "mnasnet0_5": [48, 96, 160, 1280],
+}
 
 
 @pytest.mark.parametrize("arch", FAMILIES)
@@ -69,7 +102,7 @@ def test_chains_are_cut_and_seen_at_several_depths_and_folding_changes_nothing(a
     depths = model_utils.find_depths(body, torch.rand(1, 3, 96, 96))
     model = model_utils.Classifier(body, nn.Identity(), (127.5,) * 3, (64,) * 3, depths).eval()
     x, channels = model._normalise(torch.zeros(1, 96, 96, 3)), []
-    for i, layer in enumerate(model_utils.chain(body)[:max(depths, default=-1) + 1]):
+    for i, layer in enumerate(model_utils.chain(body)[: max(depths, default=-1) + 1]):
         x = model_utils._run_layer(layer, x)
         channels += [x.shape[1]] * (i in depths)
     assert channels == DEPTHS[arch]
@@ -106,12 +139,24 @@ def test_without_torchvision_our_own_networks_remain(run_script, two_kinds, tmp_
 
 
 def test_hidden_layers_learn_from_the_features(run_script, drawn, tmp_path):
-    run = run_script("train", drawn, "--hidden_units", "64,32", "--epochs", 1, "--image_size", 96,
-                     "--save_dir", tmp_path)
+    run = run_script(
+        "train",
+        drawn,
+        "--hidden_units",
+        "64,32",
+        "--epochs",
+        1,
+        "--image_size",
+        96,
+        "--save_dir",
+        tmp_path,
+    )
     assert run.code == 0
     model, info = model_utils.load_checkpoint(tmp_path / "checkpoint.pth")
     assert info["head"]["in_features"] == 3808 and info["head"]["hidden_units"] == [64, 32]
-    assert [type(layer) for layer in model.head] == [nn.Linear, nn.ReLU, nn.Dropout] * 2 + [nn.Linear]
+    assert [type(layer) for layer in model.head] == [nn.Linear, nn.ReLU, nn.Dropout] * 2 + [
+        nn.Linear
+    ]
     head_line = run.out.splitlines()[1].split()
     assert head_line[0] == "head" and float(head_line[3].rstrip("%")) >= 60  # chance is 25 %
 
@@ -133,6 +178,7 @@ def test_a_learned_head_takes_plain_features():
 @pytest.fixture(scope="module")
 def squeezenet() -> dict[str, torch.Tensor]:
     from torchvision import models
+
     torch.manual_seed(1)
     return models.get_model("squeezenet1_1", weights=None).state_dict()
 
@@ -140,24 +186,44 @@ def squeezenet() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("form", ["zip", "old", "wrapped"])
 def test_weights_from_a_file(run_script, two_kinds, tmp_path, squeezenet, form):
     path = tmp_path / "weights.pth"
-    state = squeezenet if form != "wrapped" else {
-        "model": {f"module.{key}": value for key, value in squeezenet.items()}, "epoch": 3}
+    state = (
+        squeezenet
+        if form != "wrapped"
+        else {"model": {f"module.{key}": value for key, value in squeezenet.items()}, "epoch": 3}
+    )
     torch.save(state, path, _use_new_zipfile_serialization=form != "old")
-    run = run_script("train", two_kinds, "--arch", "squeezenet1_1", "--weights", path,
-                     "--image_size", 64, "--epochs", 0, "--save_dir", tmp_path)
+    run = run_script(
+        "train",
+        two_kinds,
+        "--arch",
+        "squeezenet1_1",
+        "--weights",
+        path,
+        "--image_size",
+        64,
+        "--epochs",
+        0,
+        "--save_dir",
+        tmp_path,
+    )
     assert run.code == 0 and f"starting from {path}" in run.err and " head " in run.out
     model, _ = model_utils.load_checkpoint(tmp_path / "checkpoint.pth")
     # The first convolution has no BatchNorm behind it that could be folded into it.
-    assert (model.body.state_dict()["features.0.weight"]
-            == squeezenet["features.0.weight"].to(model.body.features[0].weight.dtype)).all()
+    assert (
+        model.body.state_dict()["features.0.weight"]
+        == squeezenet["features.0.weight"].to(model.body.features[0].weight.dtype)
+    ).all()
 
 
 def test_weights_from_a_checkpoint(run_script, two_kinds, checkpoint, tmp_path):
-    run = run_script("train", two_kinds, "--weights", checkpoint, "--epochs", 0,
-                     "--save_dir", tmp_path)
+    run = run_script(
+        "train", two_kinds, "--weights", checkpoint, "--epochs", 0, "--save_dir", tmp_path
+    )
     assert run.code == 0
-    bodies = [model_utils.load_checkpoint(path)[0].body.state_dict()
-              for path in (checkpoint, tmp_path / "checkpoint.pth")]
+    bodies = [
+        model_utils.load_checkpoint(path)[0].body.state_dict()
+        for path in (checkpoint, tmp_path / "checkpoint.pth")
+    ]
     assert all((bodies[0][key] == bodies[1][key]).all() for key in bodies[0])
 
 
@@ -182,9 +248,12 @@ def test_weights_that_are_no_numbers_are_refused(squeezenet, value):
 
 def test_densenets_old_names_are_understood():
     from torchvision import models
+
     state = models.get_model("densenet121", weights=None).state_dict()
-    old = {key.replace(".norm1.", ".norm.1.").replace(".conv2.", ".conv.2."): value
-           for key, value in state.items()}
+    old = {
+        key.replace(".norm1.", ".norm.1.").replace(".conv2.", ".conv.2."): value
+        for key, value in state.items()
+    }
     assert old.keys() != state.keys()
     body = model_utils.find_architecture("densenet121").build()
     model_utils.load_weights(body, old, "")
@@ -201,9 +270,11 @@ def test_a_file_that_holds_other_things_is_refused(tmp_path):
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """Serve tmp_path/served on this machine; PyTorch's own folder is tmp_path/home."""
+
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, *_):
             pass
+
     (tmp_path / "served").mkdir()
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=tmp_path / "served"))
@@ -234,6 +305,7 @@ def test_a_network_out_of_reach_ends_the_run_at_once(run_script, two_kinds, tmp_
 
     def fail(*_, **__):
         raise URLError("Temporary failure in name resolution")
+
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     run = run_script("train", two_kinds, "--arch", "resnet18", "--save_dir", tmp_path)

@@ -49,8 +49,10 @@ def test_other_names_can_be_given(run_script, photo, checkpoint, tmp_path):
 
 def test_prediction_gives_trains_own_validation_accuracy(run_script, drawn, trained, checkpoint):
     photos = sorted((drawn / "valid").glob("*/*.jpg"))
-    right = sum(run_script("predict", path, checkpoint, "--top_k", 1).out.split()[-1]
-                == path.parent.name for path in photos)
+    right = sum(
+        run_script("predict", path, checkpoint, "--top_k", 1).out.split()[-1] == path.parent.name
+        for path in photos
+    )
     with open(trained / "history.csv", newline="") as file:
         best = [row for row in csv.DictReader(file) if row["saved"] == "1"][-1]
     assert right / len(photos) == float(best["valid_accuracy"])
@@ -86,8 +88,11 @@ def test_damaged_files_end_in_a_sentence(run_script, photo, checkpoint, tmp_path
     (tmp_path / "cut.jpg").write_bytes(photo.read_bytes()[:-1000])
     with open(tmp_path / "zip.pth", "wb") as file:
         np.savez(file, a=np.zeros(3))  # an archive, but none of torch.save
-    for image, model, code in ((photo, "cut.pth", 2), (photo, "zip.pth", 2),
-                               ("cut.jpg", checkpoint, 1)):
+    for image, model, code in (
+        (photo, "cut.pth", 2),
+        (photo, "zip.pth", 2),
+        ("cut.jpg", checkpoint, 1),
+    ):
         run = run_script("predict", tmp_path / image, tmp_path / model)
         assert run.code == code and run.out == "" and run.err.count("\n") == 1
         assert "cut" in run.err or "zip.pth" in run.err
@@ -98,12 +103,19 @@ def test_damaged_files_end_in_a_sentence(run_script, photo, checkpoint, tmp_path
 
 def modules_after(*arguments) -> set[str]:
     """The modules that a fresh process has imported when predict.py is done."""
-    code = ("import predict, sys\n"
-            "try: predict.main(sys.argv[1:])\n"
-            "except SystemExit: pass\n"
-            "print('modules:', *sys.modules)")
-    run = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True, cwd=ROOT,
-                         capture_output=True, text=True)
+    code = (
+        "import predict, sys\n"
+        "try: predict.main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print('modules:', *sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     return set(run.stdout.split("modules:")[1].split())
 
 
@@ -129,6 +141,10 @@ def test_prediction_never_imports_torchvision(photo, checkpoint):
 def test_the_checkpoint_needs_neither_its_data_nor_this_folder(photo, checkpoint, tmp_path):
     shutil.copy(checkpoint, tmp_path / "model.pth")
     shutil.copy(photo, tmp_path / "a.jpg")
-    run = subprocess.run([sys.executable, ROOT / "predict.py", "a.jpg", "model.pth"],
-                         cwd=tmp_path, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, ROOT / "predict.py", "a.jpg", "model.pth"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0 and "drawn poppy" in run.stdout.splitlines()[0]

@@ -15,28 +15,54 @@ import model_utils
 import train
 from conftest import CNN, ROOT, history_of
 
+
 def start_together(size: int, *arguments, script=ROOT / "train.py") -> list[subprocess.Popen]:
     """Start processes as torchrun does, but each with an output of its own."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    return [subprocess.Popen(
-        [sys.executable, script, *map(str, arguments)], text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size),
-             "LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-             "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}) for rank in range(size)]
+    return [
+        subprocess.Popen(
+            [sys.executable, script, *map(str, arguments)],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={
+                **os.environ,
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(size),
+                "LOCAL_WORLD_SIZE": str(size),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": str(ROOT),
+            },
+        )
+        for rank in range(size)
+    ]
 
 
-@pytest.mark.parametrize("count, batch_size, size", [
-    (6552, 32, 2), (65, 32, 2), (64, 32, 2), (7, 3, 3), (8, 3, 3), (9, 3, 3), (10, 3, 3), (3, 5, 3),
-    (48, 64, 1), (101, 10, 4)])
+@pytest.mark.parametrize(
+    "count, batch_size, size",
+    [
+        (6552, 32, 2),
+        (65, 32, 2),
+        (64, 32, 2),
+        (7, 3, 3),
+        (8, 3, 3),
+        (9, 3, 3),
+        (10, 3, 3),
+        (3, 5, 3),
+        (48, 64, 1),
+        (101, 10, 4),
+    ],
+)
 def test_every_photograph_counts_once_and_every_step_alike(count, batch_size, size):
     weights = np.stack([train.weigh(count, batch_size, rank, size) for rank in range(size)])
-    shares = [len(model_utils.Processes(rank, size).share_of(range(count)))
-              for rank in range(size)]
+    shares = [len(model_utils.Processes(rank, size).share_of(range(count))) for rank in range(size)]
     assert ((weights > 0).sum(1) == shares).all()
     for start in range(0, weights.shape[1], batch_size):
-        step = weights[:, start:start + batch_size]
+        step = weights[:, start : start + batch_size]
         # The mean over the processes of their sums is the mean over the step's photographs.
         np.testing.assert_allclose(step[step > 0] / size, 1 / (step > 0).sum(), rtol=1e-6)
 
@@ -46,9 +72,24 @@ def test_two_processes_solve_the_same_head_and_one_goes_on(run_script, drawn, tm
     run = run_script("train", drawn, "--image_size", 64, "--epochs", 0, "--save_dir", alone)
     assert run.code == 0, run.err
     process = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-         ROOT / "train.py", drawn, "--image_size", "64", "--epochs", "1", "--save_dir", together],
-        capture_output=True, text=True)
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node=2",
+            ROOT / "train.py",
+            drawn,
+            "--image_size",
+            "64",
+            "--epochs",
+            "1",
+            "--save_dir",
+            together,
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert process.returncode == 0, process.stderr
     assert "device: cpu, 2 processes of 1 threads" in process.stderr
     assert process.stdout.count("test accuracy") == process.stderr.count("network: ") == 1
@@ -75,8 +116,19 @@ def uneven(drawn, tmp_path):
 
 
 def test_uneven_shares(uneven, tmp_path):
-    processes = start_together(2, uneven, *CNN, "--epochs", 2, "--batch_size", 16,
-                               "--min_accuracy", 1, "--save_dir", tmp_path / "run")
+    processes = start_together(
+        2,
+        uneven,
+        *CNN,
+        "--epochs",
+        2,
+        "--batch_size",
+        16,
+        "--min_accuracy",
+        1,
+        "--save_dir",
+        tmp_path / "run",
+    )
     (out, err), (other_out, other_err) = (process.communicate() for process in processes)
     # Only the first says that it is not good enough: torchrun would stop it while it writes.
     assert [process.returncode for process in processes] == [3, 0], err + other_err
@@ -119,8 +171,9 @@ def test_when_one_is_killed_the_other_ends_and_names_the_best_network(drawn, tmp
 def test_photographs_have_to_be_there_already(tmp_path):
     for arguments in (["--demo"], [tmp_path / "flowers", "--download", "flowers"]):
         process, other = start_together(2, *arguments)
-        assert "under torchrun the photographs have to be there already" in (
-            process.communicate()[1])
+        assert (
+            "under torchrun the photographs have to be there already" in (process.communicate()[1])
+        )
         assert other.communicate() == ("", "") and process.returncode == other.returncode == 2
 
 
@@ -145,8 +198,10 @@ for count in (3, 22, 24, 25):
 
 def test_learning_is_in_bfloat16_only_where_that_is_quicker(monkeypatch):
     monkeypatch.setattr(model_utils, "native_precision", lambda device: torch.bfloat16)
-    cnn, lite0 = (model_utils.new_model(arch, 3, 32, weights="none")[0]
-                  for arch in ("cnn", "efficientnet_lite0"))
+    cnn, lite0 = (
+        model_utils.new_model(arch, 3, 32, weights="none")[0]
+        for arch in ("cnn", "efficientnet_lite0")
+    )
     assert model_utils.learning_precision(cnn) == torch.bfloat16
     assert model_utils.learning_precision(lite0) == torch.float32
     last = len(model_utils.chain(lite0.body)) - 2  # a convolution of all channels, and pooling

@@ -48,11 +48,18 @@ def copied(finished, tmp_path):
 # --- Going on -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case, options", [
-    ("cnn", CNN), ("tail", TAIL), ("activations in a file", TAIL),
-    ("all", [*TAIL, "--tune", "all", "--hidden_units", "8", "--epochs", "1"])])
-def test_a_run_that_goes_on_is_the_run_left_in_peace(run_script, drawn, tmp_path, monkeypatch,
-                                                     case, options):
+@pytest.mark.parametrize(
+    "case, options",
+    [
+        ("cnn", CNN),
+        ("tail", TAIL),
+        ("activations in a file", TAIL),
+        ("all", [*TAIL, "--tune", "all", "--hidden_units", "8", "--epochs", "1"]),
+    ],
+)
+def test_a_run_that_goes_on_is_the_run_left_in_peace(
+    run_script, drawn, tmp_path, monkeypatch, case, options
+):
     """It is killed between its two files, after both, and after the last epoch."""
     if case == "activations in a file":
         monkeypatch.setattr(model_utils.Activations, "MEMORY", 0)
@@ -67,6 +74,7 @@ def test_a_run_that_goes_on_is_the_run_left_in_peace(run_script, drawn, tmp_path
         save(path, training, *rest)
         if moment == "after":
             raise Killed
+
     monkeypatch.setattr(model_utils, "save_training", save_and_die)
     monkeypatch.setattr(train, "judge_checkpoint", die)
     folder = tmp_path / "killed"
@@ -118,15 +126,36 @@ def test_the_solved_head_goes_on_with_epochs(run_script, drawn, tmp_path):
     options = ["--image_size", "64", "--batch_size", "8"]
     for folder, epochs in (("at once", [2]), ("in turn", [0, 2])):
         for i, number in enumerate(epochs):
-            assert run_script("train", drawn, *options, "--epochs", number, "--save_dir",
-                              tmp_path / folder, *["--resume"][:i]).code == 0
+            assert (
+                run_script(
+                    "train",
+                    drawn,
+                    *options,
+                    "--epochs",
+                    number,
+                    "--save_dir",
+                    tmp_path / folder,
+                    *["--resume"][:i],
+                ).code
+                == 0
+            )
     assert result_of(tmp_path / "at once") == result_of(tmp_path / "in turn")
 
 
-@pytest.mark.parametrize("option, value", [
-    ("arch", "resnet18"), ("hidden_units", "7"), ("epochs", "3"), ("lr", "0.5"),
-    ("batch_size", "9"), ("image_size", "64"), ("seed", "5"), ("weights", "none"),
-    ("tune", "tail")])
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        ("arch", "resnet18"),
+        ("hidden_units", "7"),
+        ("epochs", "3"),
+        ("lr", "0.5"),
+        ("batch_size", "9"),
+        ("image_size", "64"),
+        ("seed", "5"),
+        ("weights", "none"),
+        ("tune", "tail"),
+    ],
+)
 def test_other_settings_are_another_run(run_script, drawn, copied, option, value):
     run = run_script("train", drawn, "--save_dir", copied, "--resume", f"--{option}", value)
     assert run.code == 2 and f"--{option} {value}: the run that --resume goes on with" in run.err
@@ -134,8 +163,21 @@ def test_other_settings_are_another_run(run_script, drawn, copied, option, value
 
 def test_settings_that_change_no_result_are_taken(run_script, drawn, copied):
     result = result_of(copied)
-    assert run_script("train", drawn, *CNN, "--save_dir", copied, "--resume", "--workers", 1,
-                      "--min_accuracy", 0).code == 0
+    assert (
+        run_script(
+            "train",
+            drawn,
+            *CNN,
+            "--save_dir",
+            copied,
+            "--resume",
+            "--workers",
+            1,
+            "--min_accuracy",
+            0,
+        ).code
+        == 0
+    )
     assert result_of(copied) == result
 
 
@@ -148,29 +190,69 @@ def test_other_photographs_are_another_run(run_script, drawn, copied, tmp_path):
 
 
 @pytest.mark.parametrize("file", ["last.pth", "checkpoint.pth"])
-def test_a_file_that_is_missing_damaged_or_anothers_is_no_silent_start(run_script, drawn, trained,
-                                                                       copied, file):
+def test_a_file_that_is_missing_damaged_or_anothers_is_no_silent_start(
+    run_script, drawn, trained, copied, file
+):
     path = copied / file
-    for damage in (path.unlink, lambda: path.write_bytes(b"hello"),
-                   lambda: shutil.copy(trained / file, path)):
+    for damage in (
+        path.unlink,
+        lambda: path.write_bytes(b"hello"),
+        lambda: shutil.copy(trained / file, path),
+    ):
         damage()
         run = run_script("train", drawn, "--save_dir", copied, "--resume")
         assert run.code == 2 and str(path) in run.err and run.out == ""
 
 
-@pytest.mark.parametrize("place, value", [
-    ("format_version", 1), ("epoch", -1), ("epoch", 3), ("epoch", "4"), ("model", {}), ("averaged", {}),
-    ("random", torch.zeros(9, dtype=torch.uint8)), ("random", None), ("optimizer", []),
-    ("optimizer.0", {"step": torch.tensor(1.0)}), ("optimizer.1.exp_avg", torch.zeros(1)),
-    ("optimizer.1.exp_avg_sq", None), ("run", {}), ("run.settings", {}), ("run.settings.lr", "x"),
-    ("run.settings.lr", float("nan")), ("run.settings.epochs", 10**9), ("run.settings.seed", -1),
-    ("run.settings.batch_size", 0), ("run.settings.arch", "vgg99"), ("run.photographs", 5),
-    ("run.history", []), ("run.history", [{}]),
-    ("run.history", [dict(epoch=4, train_loss=1.0, valid_loss=1.0, valid_accuracy=1.0, seconds=1.0,
-                          saved=0)]), ("run.best", {}), ("run.best.loss", None),
-    ("run.best.loss", 0.0), ("run.best.logits", torch.zeros(16, 3)),
-    ("run.best.logits", torch.zeros(15, 4)), ("run.source", 7),
-    ("head.in_features", 10**9), ("preprocessing.crop", 10**6)])
+@pytest.mark.parametrize(
+    "place, value",
+    [
+        ("format_version", 1),
+        ("epoch", -1),
+        ("epoch", 3),
+        ("epoch", "4"),
+        ("model", {}),
+        ("averaged", {}),
+        ("random", torch.zeros(9, dtype=torch.uint8)),
+        ("random", None),
+        ("optimizer", []),
+        ("optimizer.0", {"step": torch.tensor(1.0)}),
+        ("optimizer.1.exp_avg", torch.zeros(1)),
+        ("optimizer.1.exp_avg_sq", None),
+        ("run", {}),
+        ("run.settings", {}),
+        ("run.settings.lr", "x"),
+        ("run.settings.lr", float("nan")),
+        ("run.settings.epochs", 10**9),
+        ("run.settings.seed", -1),
+        ("run.settings.batch_size", 0),
+        ("run.settings.arch", "vgg99"),
+        ("run.photographs", 5),
+        ("run.history", []),
+        ("run.history", [{}]),
+        (
+            "run.history",
+            [
+                dict(
+                    epoch=4,
+                    train_loss=1.0,
+                    valid_loss=1.0,
+                    valid_accuracy=1.0,
+                    seconds=1.0,
+                    saved=0,
+                )
+            ],
+        ),
+        ("run.best", {}),
+        ("run.best.loss", None),
+        ("run.best.loss", 0.0),
+        ("run.best.logits", torch.zeros(16, 3)),
+        ("run.best.logits", torch.zeros(15, 4)),
+        ("run.source", 7),
+        ("head.in_features", 10**9),
+        ("preprocessing.crop", 10**6),
+    ],
+)
 def test_a_resume_file_is_not_believed(run_script, drawn, copied, place, value):
     entries = model_utils.read_archive(copied / "last.pth")
     *way, last = [int(key) if key.isdecimal() else key for key in place.split(".")]
@@ -179,8 +261,10 @@ def test_a_resume_file_is_not_believed(run_script, drawn, copied, place, value):
         part = part[key]
     part[last] = value
     torch.save(entries, copied / "last.pth")
-    later = {"optimizer": "the optimizer's state in last.pth is damaged",  # when that is there
-             "run": "are not those of the run"}
+    later = {
+        "optimizer": "the optimizer's state in last.pth is damaged",  # when that is there
+        "run": "are not those of the run",
+    }
     if place.startswith("optimizer.") or place == "run.best.logits" and value.shape == (15, 4):
         run = run_script("train", drawn, "--resume", "--epochs", 5, "--save_dir", copied)
         assert run.code == 2 and later[place.split(".")[0]] in run.err
@@ -220,9 +304,11 @@ def test_ctrl_c_while_a_file_is_written_leaves_the_one_before(finished, tmp_path
 
     write = data_utils.atomic_write
     with pytest.MonkeyPatch.context() as patch:
+
         @contextmanager
         def interrupted(name):
             with write(name) as file:
+
                 class File:
                     def write(self, content):
                         if file.tell() > 10_000:
@@ -231,7 +317,9 @@ def test_ctrl_c_while_a_file_is_written_leaves_the_one_before(finished, tmp_path
 
                     def flush(self):
                         file.flush()
+
                 yield File()
+
         patch.setattr(model_utils, "atomic_write", interrupted)
         with pytest.raises(train.Stopped):
             model_utils.halve(path, path)
@@ -252,7 +340,8 @@ def test_full_and_closed_outputs_are_one_sentence(run_script, drawn, tmp_path, m
     run = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert run.returncode == 1 and run.stderr.splitlines()[-1] == (
-        "train.py: standard output cannot be written: Broken pipe")
+        "train.py: standard output cannot be written: Broken pipe"
+    )
 
 
 @pytest.mark.parametrize("what", ["folder", "photograph"])
@@ -265,6 +354,7 @@ def test_what_vanishes_during_a_run_is_one_sentence(run_script, drawn, tmp_path,
         if (folder / "last.pth").exists():
             shutil.rmtree(folder if what == "folder" else data / "train" / "1")
         return result
+
     monkeypatch.setattr(train, "evaluate", vanish)
     monkeypatch.setattr(model_utils.Activations, "MEMORY", 0)  # what is decoded cannot vanish
     run = run_script("train", data, *CNN, "--save_dir", folder)
@@ -287,6 +377,7 @@ def test_a_loss_that_is_no_number_ends_the_epoch(run_script, drawn, tmp_path, mo
         if len(steps) == 7:
             with torch.no_grad():
                 optimizer.param_groups[0]["params"][0].fill_(torch.nan)
+
     monkeypatch.setattr(torch.optim.Adam, "step", spoil)
     run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
     assert run.code == 1 and len(steps) == 8
@@ -306,8 +397,9 @@ with train.stoppable():
         print("stopping", flush=True)
         time.sleep(60)
 """
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE,
-                               text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "working\n"
     process.send_signal(signal.SIGTERM)
     assert process.stdout.readline() == "stopping\n"
@@ -324,8 +416,11 @@ def test_check_data_prints_a_table_and_writes_nothing(run_script, drawn, tmp_pat
     run = run_script("train", drawn, "--check_data")
     assert run.code == 0 and os.listdir(tmp_path) == []
     lines = [line.split() for line in run.out.splitlines()]
-    assert lines[1:4] == [["train", "48", "4", "12", "to", "12"],
-                          ["valid", "16", "4", "4", "to", "4"], ["test", "16", "4", "4", "to", "4"]]
+    assert lines[1:4] == [
+        ["train", "48", "4", "12", "to", "12"],
+        ["valid", "16", "4", "4", "to", "4"],
+        ["test", "16", "4", "4", "to", "4"],
+    ]
     assert [line[0] for line in lines[-5:]] == ["0"] * 5
 
     data = shutil.copytree(drawn, tmp_path / "data")

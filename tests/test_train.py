@@ -46,14 +46,36 @@ def test_a_pretrained_run_from_data_to_checkpoint(drawn, trained):
     assert info["categories"] == ["1", "2", "3", "4"]
     assert info["command"].startswith("python train.py ")
     assert sorted(os.listdir(trained)) == [
-        "checkpoint.pth", "err.txt", "history.csv", "last.pth", "out.txt", "report.json"]
+        "checkpoint.pth",
+        "err.txt",
+        "history.csv",
+        "last.pth",
+        "out.txt",
+        "report.json",
+    ]
 
 
 def test_the_same_seed_repeats_a_run_exactly(run_script, drawn, tmp_path):
     def run(name, seed, *more):
         folder = tmp_path / name
-        assert run_script("train", drawn, "--image_size", "64", "--epochs", 1, "--save_dir", folder,
-                          "--batch_size", 16, "--seed", seed, *more).code == 0
+        assert (
+            run_script(
+                "train",
+                drawn,
+                "--image_size",
+                "64",
+                "--epochs",
+                1,
+                "--save_dir",
+                folder,
+                "--batch_size",
+                16,
+                "--seed",
+                seed,
+                *more,
+            ).code
+            == 0
+        )
         model, _ = model_utils.load_checkpoint(folder / "checkpoint.pth")
         return [r["train_loss"] for r in history_of(folder)], model.state_dict()
 
@@ -64,9 +86,16 @@ def test_the_same_seed_repeats_a_run_exactly(run_script, drawn, tmp_path):
     assert other[0] == losses[0] and other[1] != losses[1]  # the head needs no luck
 
 
-@pytest.mark.parametrize("typed, lr", [
-    ({}, 4e-4), ({"batch_size": 64}, 4e-4), ({"batch_size": 256}, 8e-4), ({"batch_size": 16}, 2e-4),
-    ({"batch_size": 256, "lr": 0.5}, 0.5)])
+@pytest.mark.parametrize(
+    "typed, lr",
+    [
+        ({}, 4e-4),
+        ({"batch_size": 64}, 4e-4),
+        ({"batch_size": 256}, 8e-4),
+        ({"batch_size": 16}, 2e-4),
+        ({"batch_size": 256, "lr": 0.5}, 0.5),
+    ],
+)
 def test_the_rate_goes_with_the_root_of_the_batch_size(typed, lr):
     model, _, _ = model_utils.new_model("cnn", 4, 32)
     settings = train.settle({**train.SETTINGS, **typed}, model, 32, pretrained=True)
@@ -80,19 +109,24 @@ def test_tune_says_which_layers_learn(drawn, tune):
     settings = train.settle({**train.SETTINGS, "tune": tune}, model, 64, pretrained=True)
     assert settings["tune"] == tune
     cut = model_utils.find_cut(model.body) if tune == "tail" else 0
-    activations = model_utils.Activations(model_utils.for_inference(model), cut, split.paths,
-                                          preprocessing, views=2)
+    activations = model_utils.Activations(
+        model_utils.for_inference(model), cut, split.paths, preprocessing, views=2
+    )
     layers = model_utils.chain(model.body)
     before = [[p.clone() for p in layer.parameters()] for layer in layers]
     recipe = train.Recipe(epochs=1, lr=1e-3, batch_size=16)
     (solved, _, sums), (learned, loss, later) = train.learn(
-        model, activations, split.labels, recipe, pretrained=True, seed=0)
+        model, activations, split.labels, recipe, pretrained=True, seed=0
+    )
     assert (solved.epoch, learned.epoch) == (0, 1) and math.isfinite(loss)
     assert (sums.argmax(1) == torch.arange(4)).all() and later.shape == (4, 4)
     for network in (learned.model, learned.averaged):
         layers = model_utils.chain(network.body)
-        changed = [any((a != b).any() for a, b in zip(layer.parameters(), weights))
-                   for layer, weights in zip(layers, before) if weights]
+        changed = [
+            any((a != b).any() for a, b in zip(layer.parameters(), weights))
+            for layer, weights in zip(layers, before)
+            if weights
+        ]
         first = sum(bool(weights) for weights in before[:cut])
         assert changed == [False] * first + [True] * (len(changed) - first)
 
@@ -125,13 +159,17 @@ def test_without_a_test_split_it_says_so(run_script, drawn, tmp_path):
 
 def test_an_earlier_checkpoint_is_kept(run_script, drawn, tmp_path):
     for seed in (0, 1):
-        run = run_script("train", drawn, *CNN, "--epochs", 2, "--seed", seed, "--save_dir", tmp_path)
+        run = run_script(
+            "train", drawn, *CNN, "--epochs", 2, "--seed", seed, "--save_dir", tmp_path
+        )
         assert run.code == 0
         kept = [line for line in run.err.splitlines() if "kept" in line]
         assert len(kept) == seed  # the first run had nothing to keep
     assert "checkpoint.previous.pth" in kept[0]
-    seeds = [model_utils.load_checkpoint(tmp_path / f"{name}.pth")[1]["seed"]
-             for name in ("checkpoint.previous", "checkpoint")]
+    seeds = [
+        model_utils.load_checkpoint(tmp_path / f"{name}.pth")[1]["seed"]
+        for name in ("checkpoint.previous", "checkpoint")
+    ]
     assert seeds == [0, 1]
 
 
@@ -142,6 +180,7 @@ def test_test_is_judged_once_and_by_the_reloaded_file(run_script, drawn, tmp_pat
     def spy(model, activations, labels):
         judged.append((activations.paths[0].split(os.sep)[-3], model))
         return evaluate(model, activations, labels)
+
     monkeypatch.setattr(train, "evaluate", spy)
     assert run_script("train", drawn, *CNN, "--epochs", 2, "--save_dir", tmp_path).code == 0
     assert [name for name, _ in judged] == ["valid", "valid", "test"]
@@ -149,7 +188,8 @@ def test_test_is_judged_once_and_by_the_reloaded_file(run_script, drawn, tmp_pat
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_best_checkpoint(
-        run_script, drawn, tmp_path, monkeypatch):
+    run_script, drawn, tmp_path, monkeypatch
+):
     losses = map(torch.tensor, (1.0, math.nan))
     monkeypatch.setattr(train, "train_one_epoch", lambda *_: (next(losses), torch.eye(4)))
     run = run_script("train", drawn, *CNN, "--epochs", 3, "--save_dir", tmp_path)
@@ -157,19 +197,27 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_best_checkpoint(
     assert model_utils.load_checkpoint(tmp_path / "checkpoint.pth")[1]["figures"]["epoch"] == 1
 
 
-def test_numbers_that_overflow_in_validation_end_the_run_too(run_script, drawn, tmp_path,
-                                                             monkeypatch):
+def test_numbers_that_overflow_in_validation_end_the_run_too(
+    run_script, drawn, tmp_path, monkeypatch
+):
     evaluate = train.evaluate
     monkeypatch.setattr(train, "evaluate", lambda *a: evaluate(*a)._replace(loss=math.nan))
     run = run_script("train", drawn, *CNN, "--epochs", 1, "--save_dir", tmp_path)
     assert run.code == 1 and "not a finite number" in run.err and os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError(
-    "DefaultCPUAllocator: can't allocate memory")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
 def test_too_little_memory_is_one_sentence(run_script, drawn, tmp_path, monkeypatch, error):
     def fail(*_):
         raise error
+
     monkeypatch.setattr(train, "train_one_epoch", fail)
     run = run_script("train", drawn, *CNN, "--epochs", 1, "--save_dir", tmp_path)
     assert run.code == 1 and "out of memory; try --batch_size 128, or a lower" in run.err
@@ -191,8 +239,9 @@ def test_an_accelerator_trains_and_the_cpu_agrees_with_it(run_script, drawn, tmp
     for device in (torch.device("cpu"), torch.accelerator.current_accelerator()):
         model, info = model_utils.load_checkpoint(checkpoint, device, torch.float32)
         assert model.mean.device.type == device.type
-        answers.append(model_utils.predict(model, data_utils.load_batches(
-            paths, info["preprocessing"])))
+        answers.append(
+            model_utils.predict(model, data_utils.load_batches(paths, info["preprocessing"]))
+        )
     here, there = answers
     assert (here.argmax(1) != there.argmax(1)).sum() <= 1 and (here - there).abs().max() < 0.01
 
@@ -270,8 +319,15 @@ def test_very_small_sets_work(run_script, tmp_path, options):
         path.unlink()
     data = data_utils.find_data(tmp_path / "drawn" / "train")
     batch_size = len(data.splits["train"].paths) - 1
-    run = run_script("train", tmp_path / "drawn" / "train", *options, "--batch_size", batch_size,
-                     "--save_dir", tmp_path)
+    run = run_script(
+        "train",
+        tmp_path / "drawn" / "train",
+        *options,
+        "--batch_size",
+        batch_size,
+        "--save_dir",
+        tmp_path,
+    )
     assert run.code == 0 and model_utils.load_checkpoint(tmp_path / "checkpoint.pth")
 
 
@@ -289,12 +345,21 @@ def test_the_run_ends_with_a_report(trained, drawn):
     for row in report["misnamed"]:
         assert os.path.exists(row["file"]) and row["name"] != row["taken_for"]
     assert report["calibration"].keys() == {"valid, cross-fitted", "test"}
-    assert report["temperature"] == model_utils.load_checkpoint(
-        trained / "checkpoint.pth")[1]["calibration"].temperature
+    assert (
+        report["temperature"]
+        == model_utils.load_checkpoint(trained / "checkpoint.pth")[1]["calibration"].temperature
+    )
     assert sum(report["seconds"].values()) > 1 and report["peak_memory_mib"] > 100
     assert report["command"].startswith("python train.py") and report["versions"]["torch"]
-    for words in ("among the best five:", "mean of the categories:", "calibration on test:",
-                  "seconds: start", "peak memory:", "versions: python", "command: python train.py"):
+    for words in (
+        "among the best five:",
+        "mean of the categories:",
+        "calibration on test:",
+        "seconds: start",
+        "peak memory:",
+        "versions: python",
+        "command: python train.py",
+    ):
         assert words in out
 
 
@@ -302,12 +367,12 @@ def test_the_checkpoints_probabilities_are_the_calibrated_ones(trained, drawn):
     """The temperature divides the logits wherever the checkpoint is used."""
     model, info = model_utils.load_checkpoint(trained / "checkpoint.pth")
     (batch,) = data_utils.load_batches(
-        list(map(str, sorted((drawn / "valid").glob("*/*.jpg"))))[:8], info["preprocessing"])
+        list(map(str, sorted((drawn / "valid").glob("*/*.jpg"))))[:8], info["preprocessing"]
+    )
     calibrated = model_utils.compute_logits(model, [batch])
     model.temperature = 1.0
     temperature = info["calibration"].temperature
-    torch.testing.assert_close(calibrated * temperature,
-                               model_utils.compute_logits(model, [batch]))
+    torch.testing.assert_close(calibrated * temperature, model_utils.compute_logits(model, [batch]))
     assert temperature != 1
 
 
@@ -319,15 +384,20 @@ def test_min_accuracy_tells_a_batch_job(run_script, drawn, tmp_path, wanted, cod
         result = evaluate(*arguments)
         result.logits[0] = -result.logits[0]
         return result
+
     monkeypatch.setattr(train, "evaluate", misjudge)
-    run = run_script("train", drawn, *CNN, "--epochs", 1, "--min_accuracy", wanted, "--save_dir", tmp_path)
+    run = run_script(
+        "train", drawn, *CNN, "--epochs", 1, "--min_accuracy", wanted, "--save_dir", tmp_path
+    )
     assert run.code == code and ("is below --min_accuracy" in run.err) == (code == 3)
     assert (tmp_path / "checkpoint.pth").exists() and (tmp_path / "report.json").exists()
 
 
 def test_plot_draws_the_run(run_script, drawn, tmp_path):
     pytest.importorskip("matplotlib")
-    assert run_script("train", drawn, *CNN, "--epochs", 1, "--plot", "--save_dir", tmp_path).code == 0
+    assert (
+        run_script("train", drawn, *CNN, "--epochs", 1, "--plot", "--save_dir", tmp_path).code == 0
+    )
     for name in ("curves.png", "confusion.png", "mistakes.png"):
         with Image.open(tmp_path / name) as image:
             assert min(image.size) > 200
@@ -342,7 +412,7 @@ def test_the_learning_rate_rises_and_then_falls_towards_0(steps):
     assert all(0 < factor <= 1 for factor in factors)
     peak = factors.index(max(factors))
     assert peak <= steps / 10 + 1
-    assert factors == sorted(factors[:peak + 1]) + sorted(factors[peak + 1:], reverse=True)
+    assert factors == sorted(factors[: peak + 1]) + sorted(factors[peak + 1 :], reverse=True)
     if steps == 1000:
         assert factors[0] < 0.02 and max(factors) > 0.99 and factors[-1] < 0.001
 
@@ -360,8 +430,9 @@ def test_evaluation_is_weighted_by_photograph_not_by_batch(drawn):
     split = data_utils.Split(data.splits["train"].paths[:17], data.splits["train"].labels[:17])
     model, preprocessing, _ = model_utils.new_model("cnn", 4, 32)
     model = model_utils.for_inference(model, torch.float32)
-    result = train.evaluate(model, model_utils.Activations(model, 0, split.paths, preprocessing),
-                            split.labels)
+    result = train.evaluate(
+        model, model_utils.Activations(model, 0, split.paths, preprocessing), split.labels
+    )
     (batch,) = data_utils.load_batches(split.paths, preprocessing, batch_size=17)
     with torch.inference_mode():
         log_probabilities = model(torch.from_numpy(batch)).log_softmax(1).double().numpy()
@@ -373,8 +444,7 @@ def test_the_drawing_repeats_and_leaves_a_folder_as_it_is(drawn, tmp_path):
     draw_flowers.draw_data(tmp_path / "again", train=1, valid=1, test=0, kinds=2)
     first = "train/2/drawn_00001.jpg"
     assert (tmp_path / "again" / first).read_bytes() == (drawn / first).read_bytes()
-    assert ((drawn / first).read_bytes()
-            != (drawn / first.replace("train", "valid")).read_bytes())
+    assert (drawn / first).read_bytes() != (drawn / first.replace("train", "valid")).read_bytes()
     (tmp_path / "again" / first).write_text("mine")
     draw_flowers.draw_data(tmp_path / "again", train=1, valid=1, test=0, kinds=2)
     assert (tmp_path / "again" / first).read_text() == "mine"

@@ -27,10 +27,15 @@ def tutorial(data_dir: str, limit: float) -> None:
     from torch import nn
     from torch.utils.data import DataLoader, Dataset
     from torchvision import transforms
+
     data = data_utils.find_data(data_dir)
-    transform = transforms.Compose([
-        transforms.Resize((32, 32)), transforms.ToTensor(),
-        transforms.Normalize((0.5,) * 3, (0.5,) * 3)])
+    transform = transforms.Compose(
+        [
+            transforms.Resize((32, 32)),
+            transforms.ToTensor(),
+            transforms.Normalize((0.5,) * 3, (0.5,) * 3),
+        ]
+    )
 
     class Pictures(Dataset):
         def __init__(self, split):
@@ -49,8 +54,10 @@ def tutorial(data_dir: str, limit: float) -> None:
     layers.insert(6, nn.MaxPool2d(2))
     network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(24 * 10 * 10, len(data.categories)))
     optimizer = torch.optim.Adam(network.parameters(), 0.001, weight_decay=0.0001)
-    train, valid = (DataLoader(Pictures(split), 10, shuffle=split == "train", num_workers=2)
-                    for split in ("train", "valid"))
+    train, valid = (
+        DataLoader(Pictures(split), 10, shuffle=split == "train", num_workers=2)
+        for split in ("train", "valid")
+    )
     epoch = 0
     while time.perf_counter() - started < limit:
         epoch += 1
@@ -61,17 +68,22 @@ def tutorial(data_dir: str, limit: float) -> None:
             optimizer.step()
         network.eval()
         with torch.no_grad():
-            right = sum((network(images).argmax(1) == labels).sum().item()
-                        for images, labels in valid)
-        print(f"  epoch {epoch}: {right / len(valid.dataset):.2%} after "
-              f"{time.perf_counter() - started:.0f} s", flush=True)
+            right = sum(
+                (network(images).argmax(1) == labels).sum().item() for images, labels in valid
+            )
+        print(
+            f"  epoch {epoch}: {right / len(valid.dataset):.2%} after "
+            f"{time.perf_counter() - started:.0f} s",
+            flush=True,
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data_dir")
-    parser.add_argument("--limit", type=float, default=600, help="seconds of the tutorial's, at "
-                                                                 "least")
+    parser.add_argument(
+        "--limit", type=float, default=600, help="seconds of the tutorial's, at least"
+    )
     args = parser.parse_args()
     data_dir = str(Path(args.data_dir).resolve())
     print(machine())

@@ -1,6 +1,6 @@
 """Thousands of paths through standard input, one in fifty unreadable: records, order, memory.
 
-    python tests/benchmarks/batch.py checkpoint.pth FOLDER_OF_PHOTOGRAPHS
+python tests/benchmarks/batch.py checkpoint.pth FOLDER_OF_PHOTOGRAPHS
 """
 
 import argparse
@@ -34,16 +34,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cut = Path(folder, "cut.jpg")
         cut.write_bytes(Path(photographs[0]).read_bytes()[:1000])
-        paths = [str(cut) if i % 50 == 49 else photographs[i % len(photographs)]
-                 for i in range(args.count)]
+        paths = [
+            str(cut) if i % 50 == 49 else photographs[i % len(photographs)]
+            for i in range(args.count)
+        ]
         started = time.perf_counter()
-        process = subprocess.Popen([sys.executable, ROOT / "predict.py", "-", args.checkpoint,
-                                    "--format", "jsonl"], text=True, stdin=subprocess.PIPE,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, ROOT / "predict.py", "-", args.checkpoint, "--format", "jsonl"],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
         def feed() -> None:
             with process.stdin as stream:
                 stream.writelines(f"{path}\n" for path in paths)
+
         threading.Thread(target=feed).start()
         files, errors = [], 0
         for line in process.stdout:
@@ -54,8 +61,10 @@ def main() -> None:
                 print(f"after {len(files)} records: {resident(process)} MiB", flush=True)
         said, code = process.stderr.read(), process.wait()
         seconds = time.perf_counter() - started
-    print(f"{len(files)} records, in order: {files == paths}; {errors} errors, of "
-          f"{paths.count(str(cut))} unreadable inputs; exit code {code}, {said.strip()!r}")
+    print(
+        f"{len(files)} records, in order: {files == paths}; {errors} errors, of "
+        f"{paths.count(str(cut))} unreadable inputs; exit code {code}, {said.strip()!r}"
+    )
     print(f"{seconds:.0f} s, {len(files) / seconds:.0f} photographs a second from start to exit")
 
 

@@ -32,8 +32,11 @@ def describe_run(folder: Path, seed: int) -> None:
         if float(row["valid_accuracy"]) >= WANTED and reached == "never":
             reached = f"after {clock:.1f} s"
     best = max(float(row["valid_accuracy"]) for row in rows)
-    print(f"seed {seed}: {WANTED:.1%} of valid {reached}, {best:.2%} at best; all epochs "
-          f"{clock:.1f} s, start-up {report['seconds']['start']:.1f} s", flush=True)
+    print(
+        f"seed {seed}: {WANTED:.1%} of valid {reached}, {best:.2%} at best; all epochs "
+        f"{clock:.1f} s, start-up {report['seconds']['start']:.1f} s",
+        flush=True,
+    )
 
 
 def compare_devices(checkpoint: Path, data: data_utils.DataSet, device) -> None:
@@ -41,18 +44,25 @@ def compare_devices(checkpoint: Path, data: data_utils.DataSet, device) -> None:
     import torch
 
     import model_utils
+
     here = torch.device("cpu"), torch.float32
     results = []
     for place, precision in (here, (device, None)):
         model, info = model_utils.load_checkpoint(checkpoint, place, precision)
-        batches = data_utils.load_batches(data.splits["valid"].paths, info["preprocessing"],
-                                          data_utils.default_workers(),
-                                          data_utils.ACCELERATOR_BATCH)
+        batches = data_utils.load_batches(
+            data.splits["valid"].paths,
+            info["preprocessing"],
+            data_utils.default_workers(),
+            data_utils.ACCELERATOR_BATCH,
+        )
         results.append(model_utils.predict(model, batches))
     cpu, there = results
-    print(f"{device} against the CPU in float32, n = {len(cpu)}: "
-          f"{(cpu.argmax(1) != there.argmax(1)).sum()} other names, probabilities differ by "
-          f"{(cpu - there).abs().max():.4f} at most", flush=True)
+    print(
+        f"{device} against the CPU in float32, n = {len(cpu)}: "
+        f"{(cpu.argmax(1) != there.argmax(1)).sum()} other names, probabilities differ by "
+        f"{(cpu - there).abs().max():.4f} at most",
+        flush=True,
+    )
 
 
 def compare_compiled(data: data_utils.DataSet, arch: str, device, epochs: int) -> None:
@@ -61,23 +71,34 @@ def compare_compiled(data: data_utils.DataSet, arch: str, device, epochs: int) -
 
     import model_utils
     import train
+
     paths, labels = data.splits["train"]
     for kind in ("as it is", "compiled"):
         model, preprocessing, _ = model_utils.new_model(arch, len(data.categories))
         model.to(device).frozen_statistics = True
         learner = model if kind == "as it is" else torch.compile(model)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-        activations = model_utils.Activations(model, 0, paths, preprocessing,
-                                              workers=data_utils.default_workers())
+        activations = model_utils.Activations(
+            model, 0, paths, preprocessing, workers=data_utils.default_workers()
+        )
         size = train.FINE_TUNING.batch_size
         whole = np.arange(len(labels) // size * size)  # another shape would compile again
         seconds = []
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()
             batches = activations.batches(whole, np.full(len(whole), epoch), size)
-            train.train_one_epoch(model, learner, 0, batches, torch.from_numpy(labels[whole]),
-                                  torch.full((len(whole),), 1 / size), optimizer, model, epoch,
-                                  train.FINE_TUNING)
+            train.train_one_epoch(
+                model,
+                learner,
+                0,
+                batches,
+                torch.from_numpy(labels[whole]),
+                torch.full((len(whole),), 1 / size),
+                optimizer,
+                model,
+                epoch,
+                train.FINE_TUNING,
+            )
             seconds.append(f"{time.perf_counter() - started:.1f}")
         print(f"epochs of the network {kind}, n = {len(whole)}: {', '.join(seconds)} s", flush=True)
 
@@ -94,10 +115,20 @@ def main() -> None:
     print(f"{machine()}, n = {len(data.splits['valid'].paths)}")
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(args.seeds):
-            run(ROOT / "train.py", data_dir, "--gpu", "--arch", args.arch, "--seed", seed,
-                "--save_dir", folder)
+            run(
+                ROOT / "train.py",
+                data_dir,
+                "--gpu",
+                "--arch",
+                args.arch,
+                "--seed",
+                seed,
+                "--save_dir",
+                folder,
+            )
             describe_run(Path(folder), seed)
         import model_utils
+
         device = model_utils.find_device(gpu=True)
         compare_devices(Path(folder, "checkpoint.pth"), data, device)
     compare_compiled(data, args.arch, device, args.epochs)

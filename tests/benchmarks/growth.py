@@ -1,6 +1,6 @@
 """Seconds of `train.py --epochs 0` against the number of photographs and of categories.
 
-    python tests/benchmarks/growth.py flowers
+python tests/benchmarks/growth.py flowers
 """
 
 import argparse
@@ -34,16 +34,25 @@ def main() -> None:
     data = data_utils.find_data(os.path.abspath(args.data_dir))
     everything, all_categories = len(data.splits["train"].paths), len(data.categories)
     print(machine())
-    for categories, photographs in ((all_categories, 1000), (all_categories, 2000),
-                                    (all_categories, 4000), (all_categories, everything),
-                                    (all_categories // 2, everything), (10, everything)):
+    for categories, photographs in (
+        (all_categories, 1000),
+        (all_categories, 2000),
+        (all_categories, 4000),
+        (all_categories, everything),
+        (all_categories // 2, everything),
+        (10, everything),
+    ):
         with tempfile.TemporaryDirectory() as folder:
             count = link(data, Path(folder, "data"), categories, photographs)
-            program = run(ROOT / "train.py", Path(folder, "data"), "--epochs", 0,
-                          "--save_dir", folder)
+            program = run(
+                ROOT / "train.py", Path(folder, "data"), "--epochs", 0, "--save_dir", folder
+            )
         accuracy = program.out.splitlines()[1].split()[3]
-        print(f"{count} photographs, {categories} categories: {program.seconds:.0f} s, "
-              f"{accuracy} on valid", flush=True)
+        print(
+            f"{count} photographs, {categories} categories: {program.seconds:.0f} s, "
+            f"{accuracy} on valid",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -35,25 +35,43 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # Before Python has come to main(), a signal ends it as it ends any program.
 EXIT_CODES = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, -15), signal.SIGINT: (130, -2)}
 NETWORKS = {
-    "cnn, with dropout": ["--arch", "cnn", "--image_size", "32", "--hidden_units", "32",
-                          "--epochs", "4", "--batch_size", "8"],
+    "cnn, with dropout": [
+        "--arch",
+        "cnn",
+        "--image_size",
+        "32",
+        "--hidden_units",
+        "32",
+        "--epochs",
+        "4",
+        "--batch_size",
+        "8",
+    ],
     "tail of the default network": ["--image_size", "64", "--epochs", "2", "--batch_size", "8"],
 }
 
 
 def result_of(folder: Path) -> dict[str, Any]:
     """Read all that two runs have in common if they came to the same."""
+
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: plain(each) for key, each in value.items()
-                    if key not in ("seconds", "date", "command", "peak_memory_mib")}
+            return {
+                key: plain(each)
+                for key, each in value.items()
+                if key not in ("seconds", "date", "command", "peak_memory_mib")
+            }
         if torch.is_tensor(value):  # short, so that a difference can be printed
             return hashlib.sha256(value.numpy().tobytes()).hexdigest()
         return value
+
     with open(folder / "history.csv", newline="") as file:
         history = [plain(row) for row in csv.DictReader(file)]
-    return {"checkpoint": plain(model_utils.read_archive(folder / "checkpoint.pth")),
-            "history": history, "report": plain(json.loads((folder / "report.json").read_text()))}
+    return {
+        "checkpoint": plain(model_utils.read_archive(folder / "checkpoint.pth")),
+        "history": history,
+        "report": plain(json.loads((folder / "report.json").read_text())),
+    }
 
 
 def start(data: Path, folder: Path, options: list[str]) -> subprocess.Popen:
@@ -62,11 +80,14 @@ def start(data: Path, folder: Path, options: list[str]) -> subprocess.Popen:
     with open(folder.with_suffix(".log"), "ab") as log:
         return subprocess.Popen(
             [sys.executable, ROOT / "train.py", data, *options, "--save_dir", folder, *resume],
-            stdout=log, stderr=log)
+            stdout=log,
+            stderr=log,
+        )
 
 
-def kill(process: subprocess.Popen, number: signal.Signals, after: float,
-         log: Path) -> float | None:
+def kill(
+    process: subprocess.Popen, number: signal.Signals, after: float, log: Path
+) -> float | None:
     """Send a signal after some seconds; return how long the end took, None if it came before."""
     try:
         code = process.wait(after)
@@ -107,8 +128,12 @@ def main() -> None:
                 kills = 1 + (rng.random() < 1 / 3)
                 while kills:
                     number = rng.choice(SIGNALS)
-                    took = kill(start(data, folder, options), number, rng.uniform(0, seconds),
-                                folder.with_suffix(".log"))
+                    took = kill(
+                        start(data, folder, options),
+                        number,
+                        rng.uniform(0, seconds),
+                        folder.with_suffix(".log"),
+                    )
                     if took is None:  # it had come to its end before
                         shutil.rmtree(folder)
                     else:
@@ -117,12 +142,16 @@ def main() -> None:
                 code = start(data, folder, options).wait()
                 same = code == 0 and result_of(folder) == expected
                 if not same:
-                    print(f"  run {i} differs, exit code {code}:\n"
-                          + folder.with_suffix(".log").read_text())
+                    print(
+                        f"  run {i} differs, exit code {code}:\n"
+                        + folder.with_suffix(".log").read_text()
+                    )
                 equal += same
     for number, seconds in late.items():
-        print(f"{number.name}: {len(seconds)} times; seconds until the end: median "
-              f"{statistics.median(seconds):.1f}, at most {max(seconds):.1f}")
+        print(
+            f"{number.name}: {len(seconds)} times; seconds until the end: median "
+            f"{statistics.median(seconds):.1f}, at most {max(seconds):.1f}"
+        )
     print(f"{equal} of {args.runs} runs equal the uninterrupted one")
 
 

@@ -1,6 +1,6 @@
 """Peak resident memory of training, and of predicting more and more photographs.
 
-    python tests/benchmarks/memory.py flowers
+python tests/benchmarks/memory.py flowers
 """
 
 import argparse

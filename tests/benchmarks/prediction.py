@@ -64,8 +64,10 @@ def cold(image: Path, checkpoint: str, rounds: int) -> None:
         imports.append(run("-c", "import torch").seconds)
         predictions.append(run(ROOT / "predict.py", image, checkpoint).seconds)
     imported, predicted = statistics.median(imports), statistics.median(predictions)
-    print(f"one photograph, cold: {predicted:.2f} s, {predicted / imported:.2f} times "
-          f'`python -c "import torch"` ({imported:.2f} s); medians of {rounds}')
+    print(
+        f"one photograph, cold: {predicted:.2f} s, {predicted / imported:.2f} times "
+        f'`python -c "import torch"` ({imported:.2f} s); medians of {rounds}'
+    )
     print(f"where it goes:\n{run('-c', PHASES, checkpoint, image).out}", end="")
 
 
@@ -76,15 +78,20 @@ def exported(image: Path, checkpoint: str, network: str, rounds: int) -> None:
         for path, times in seconds.items():
             times.append(run(ROOT / "predict.py", image, path).seconds)
     with_torch, without = (statistics.median(times[1:]) for times in seconds.values())
-    print(f"one photograph, cold, exported: {without:.2f} s, {without / with_torch:.2f} times the "
-          f"checkpoint ({with_torch:.2f} s); medians of {rounds}")
+    print(
+        f"one photograph, cold, exported: {without:.2f} s, {without / with_torch:.2f} times the "
+        f"checkpoint ({with_torch:.2f} s); medians of {rounds}"
+    )
 
 
 def crowded(image: Path, checkpoint: str) -> None:
     """Compare four programs at once with one."""
+
     def start():
-        return subprocess.Popen([sys.executable, ROOT / "predict.py", image, checkpoint],
-                                stdout=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [sys.executable, ROOT / "predict.py", image, checkpoint], stdout=subprocess.DEVNULL
+        )
+
     for count in (1, 4):
         started = time.perf_counter()
         for process in [start() for _ in range(count)]:
@@ -96,6 +103,7 @@ def crowded(image: Path, checkpoint: str) -> None:
 def many(paths: list[Path], checkpoint: str, count: int) -> None:
     """Compare a list of photographs with the network alone and with the usual loop."""
     import model_utils
+
     model_utils.keep_freed_memory()
     model, info = model_utils.load_checkpoint(checkpoint)
     preprocessing, workers = info["preprocessing"], data_utils.default_workers()
@@ -111,11 +119,13 @@ def many(paths: list[Path], checkpoint: str, count: int) -> None:
     model_utils.predict(model, [pixels] * (count // len(pixels)))
     network = count // len(pixels) * len(pixels) / (time.perf_counter() - started)
 
-    some = inputs[:count // 10]
+    some = inputs[: count // 10]
     loop = float(run("-c", LOOP, *some).out)
-    print(f"many: {ours:.0f} photographs a second (n = {count}), {ours / network:.0%} of the "
-          f"network alone ({network:.0f}), {ours / loop:.1f} times the one-at-a-time loop with "
-          f"torchvision ({loop:.0f}, n = {len(some)})")
+    print(
+        f"many: {ours:.0f} photographs a second (n = {count}), {ours / network:.0%} of the "
+        f"network alone ({network:.0f}), {ours / loop:.1f} times the one-at-a-time loop with "
+        f"torchvision ({loop:.0f}, n = {len(some)})"
+    )
 
 
 def main() -> None:
@@ -128,8 +138,9 @@ def main() -> None:
     args = parser.parse_args()
     data_utils.require("timm", "the usual loop")
     checkpoint = str(Path(args.checkpoint).resolve())
-    paths = sorted(path.resolve() for path in Path(args.folder).rglob("*")
-                   if data_utils.is_image_name(path))
+    paths = sorted(
+        path.resolve() for path in Path(args.folder).rglob("*") if data_utils.is_image_name(path)
+    )
     print(f"{machine()}; {len(paths)} photographs", flush=True)
     cold(paths[0], checkpoint, args.rounds)
     if args.exported:

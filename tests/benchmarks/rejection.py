@@ -59,10 +59,14 @@ def texture(rng: np.random.Generator) -> Image.Image:
     angle, frequency = rng.uniform(0, np.pi), rng.uniform(0.02, 0.5)
     u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
     distance = np.hypot(*np.meshgrid(*[np.fft.fftfreq(SIDE)] * 2)) + 1 / SIDE
-    clouds = np.fft.ifft2(np.fft.fft2(rng.normal(size=x.shape)) / distance ** 1.5).real
-    kinds = [np.sin(frequency * u), np.sign(np.sin(frequency * u) * np.sin(frequency * v)),
-             np.sin(frequency * np.hypot(x, y)), np.sin(frequency * u + 2 * np.sin(0.05 * v)),
-             clouds]
+    clouds = np.fft.ifft2(np.fft.fft2(rng.normal(size=x.shape)) / distance**1.5).real
+    kinds = [
+        np.sin(frequency * u),
+        np.sign(np.sin(frequency * u) * np.sin(frequency * v)),
+        np.sin(frequency * np.hypot(x, y)),
+        np.sin(frequency * u + 2 * np.sin(0.05 * v)),
+        clouds,
+    ]
     values = kinds[rng.integers(len(kinds))]
     values = (values - values.min()) / np.ptp(values)
     one, other = rng.uniform(0, 255, (2, 3))
@@ -75,10 +79,15 @@ def document(rng: np.random.Generator) -> Image.Image:
     image = Image.new("RGB", (SIDE, SIDE), tuple(rng.integers(225, 256, 3).tolist()))
     draw, size = ImageDraw.Draw(image), int(rng.integers(7, 22))
     for y in range(int(rng.integers(4, 16)), SIDE, int(size * 1.4)):
-        words = ("".join(rng.choice([*"etaoinshrdlucmfwyp"], rng.integers(2, 9)))
-                 for _ in range(12))
-        draw.text((10, y), " ".join(words), tuple(rng.integers(0, 90, 3).tolist()),
-                  ImageFont.load_default(size))
+        words = (
+            "".join(rng.choice([*"etaoinshrdlucmfwyp"], rng.integers(2, 9))) for _ in range(12)
+        )
+        draw.text(
+            (10, y),
+            " ".join(words),
+            tuple(rng.integers(0, 90, 3).tolist()),
+            ImageFont.load_default(size),
+        )
     return image.rotate(rng.normal(0, 3), fillcolor=image.getpixel((0, 0)))
 
 
@@ -89,7 +98,8 @@ def far_pictures(folder: Path, others: str | None, valid: list[str]) -> dict[str
     if others:
         found = data_utils.find_photographs(others)
         kinds[os.path.basename(os.path.normpath(others))] = [
-            found[i] for i in rng.permutation(len(found))[:1000]]
+            found[i] for i in rng.permutation(len(found))[:1000]
+        ]
     for make in (noise, texture, document):
         kinds[make.__name__] = [str(folder / f"{make.__name__}{i}.png") for i in range(300)]
         for path in kinds[make.__name__]:
@@ -142,7 +152,10 @@ def main() -> None:
 
             def judge(paths: list[str]) -> dict[str, torch.Tensor]:
                 batches = data_utils.load_batches(paths, info["preprocessing"], 2)
-                return scores(model_utils.compute_logits(model, batches), info["calibration"].patterns)
+                return scores(
+                    model_utils.compute_logits(model, batches), info["calibration"].patterns
+                )
+
             known = judge(data_utils.find_photographs(here / "data" / "valid"))
             for kind, paths in kinds.items():
                 for name, unknown in judge(paths).items():
@@ -150,8 +163,10 @@ def main() -> None:
             numbers = {kind: len(paths) for kind, paths in kinds.items()}
             print(f"draw {draw}: {len(known['energy'])} known against {numbers}", flush=True)
     for (kind, name), values in areas.items():
-        print(f"{kind:20}  {name:20}  {np.mean(values):.4f}  ({min(values):.4f} to "
-              f"{max(values):.4f}, {len(values)} draws)")
+        print(
+            f"{kind:20}  {name:20}  {np.mean(values):.4f}  ({min(values):.4f} to "
+            f"{max(values):.4f}, {len(values)} draws)"
+        )
 
 
 if __name__ == "__main__":

@@ -27,8 +27,11 @@ def repeat(data: data_utils.DataSet, folder: Path, count: int) -> None:
     for name, split in data.splits.items():
         if name == "test":
             continue
-        chosen = [(path, data.categories[label]) for path, label in zip(split.paths, split.labels)
-                  if label < CATEGORIES]
+        chosen = [
+            (path, data.categories[label])
+            for path, label in zip(split.paths, split.labels)
+            if label < CATEGORIES
+        ]
         for category in data.categories[:CATEGORIES]:
             (folder / name / category).mkdir(parents=True)
         for i in range(count if name == "train" else len(chosen)):
@@ -52,8 +55,11 @@ data_utils.find_problems(data, [], digests, [])
 data_utils.fingerprint(data, sys.argv[2], digests)
 print(int(re.search("VmHWM:[^0-9]*([0-9]+)", open("/proc/self/status").read())[1]) * 1024)
 """
-    return int(subprocess.run([sys.executable, "-c", script, ROOT, folder], check=True,
-                              capture_output=True, text=True).stdout)
+    return int(
+        subprocess.run(
+            [sys.executable, "-c", script, ROOT, folder], check=True, capture_output=True, text=True
+        ).stdout
+    )
 
 
 def main() -> None:
@@ -69,17 +75,36 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             repeat(data, Path(folder), count)
             peaks[count] = memory_of_names(Path(folder))
-    print(f"a million file names: {peaks[1_000_000] / 2**20:.0f} MiB, "
-          f"{(peaks[1_000_000] - peaks[1000]) / 999_000:.0f} bytes each", flush=True)
+    print(
+        f"a million file names: {peaks[1_000_000] / 2**20:.0f} MiB, "
+        f"{(peaks[1_000_000] - peaks[1000]) / 999_000:.0f} bytes each",
+        flush=True,
+    )
 
     with tempfile.TemporaryDirectory() as folder:
         repeat(data, Path(folder, "data"), args.photographs)
-        program = run(ROOT / "train.py", Path(folder, "data"), "--epochs", 1, "--image_size", 96,
-                      "--save_dir", Path(folder, "run"))
-    print(f"{args.photographs} photographs, one epoch of the tail: {program.seconds:.0f} s, "
-          f"{program.peak:.0f} MiB")
-    print(*(line for line in (program.err + program.out).splitlines()
-            if line.startswith(("the other layers", " head", "    1", "seconds"))), sep="\n")
+        program = run(
+            ROOT / "train.py",
+            Path(folder, "data"),
+            "--epochs",
+            1,
+            "--image_size",
+            96,
+            "--save_dir",
+            Path(folder, "run"),
+        )
+    print(
+        f"{args.photographs} photographs, one epoch of the tail: {program.seconds:.0f} s, "
+        f"{program.peak:.0f} MiB"
+    )
+    print(
+        *(
+            line
+            for line in (program.err + program.out).splitlines()
+            if line.startswith(("the other layers", " head", "    1", "seconds"))
+        ),
+        sep="\n",
+    )
 
 
 if __name__ == "__main__":

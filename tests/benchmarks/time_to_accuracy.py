@@ -33,8 +33,9 @@ KERNELS = {  # batch size, channels_last, bfloat16, BatchNorm folded, freed memo
 }
 
 
-def usual_loop(data_dir: str, target: float, epochs: int, limit: float, batch_size: int,
-               channels_last: bool) -> tuple[float, bool, int]:
+def usual_loop(
+    data_dir: str, target: float, epochs: int, limit: float, batch_size: int, channels_last: bool
+) -> tuple[float, bool, int]:
     """Return seconds, whether the target was reached, and the epochs that it took."""
     started = time.perf_counter()
     import torch
@@ -43,6 +44,7 @@ def usual_loop(data_dir: str, target: float, epochs: int, limit: float, batch_si
     from torchvision import transforms
 
     import model_utils
+
     data = data_utils.find_data(data_dir)
 
     class Photographs(Dataset):
@@ -55,20 +57,35 @@ def usual_loop(data_dir: str, target: float, epochs: int, limit: float, batch_si
 
         def __getitem__(self, index):
             from PIL import Image
+
             return self.transform(Image.open(self.paths[index]).convert("RGB")), self.labels[index]
 
     normalise = [transforms.ToTensor(), transforms.Normalize([127 / 255] * 3, [128 / 255] * 3)]
-    train = DataLoader(Photographs("train", transforms.Compose(
-        [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip(), *normalise])),
-        batch_size, shuffle=True, num_workers=2)
-    valid = DataLoader(Photographs("valid", transforms.Compose(
-        [transforms.Resize(256), transforms.CenterCrop(224), *normalise])), batch_size,
-        num_workers=2)
+    train = DataLoader(
+        Photographs(
+            "train",
+            transforms.Compose(
+                [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip(), *normalise]
+            ),
+        ),
+        batch_size,
+        shuffle=True,
+        num_workers=2,
+    )
+    valid = DataLoader(
+        Photographs(
+            "valid",
+            transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), *normalise]),
+        ),
+        batch_size,
+        num_workers=2,
+    )
     spec = model_utils.find_architecture("efficientnet_lite0")
     body = spec.build()
     model_utils.load_weights(body, *spec.imagenet())
-    body = body.eval().to(memory_format=torch.channels_last if channels_last
-                          else torch.contiguous_format)
+    body = body.eval().to(
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format
+    )
     torch.manual_seed(0)
     heads = [torch.nn.Linear(1280, len(data.categories)) for _ in RATES]
     optimizers = [torch.optim.Adam(head.parameters(), lr) for head, lr in zip(heads, RATES)]
@@ -92,20 +109,25 @@ def usual_loop(data_dir: str, target: float, epochs: int, limit: float, batch_si
             right += torch.stack([(head(seen).argmax(1) == labels).sum() for head in heads])
         seconds = time.perf_counter() - started
         accuracies = right / len(valid.dataset)
-        print(f"  epoch {epoch}: " + ", ".join(f"lr {lr:g} {accuracy:.2%}" for lr, accuracy in
-                                               zip(RATES, accuracies)) + f", {seconds:.0f} s",
-              flush=True)
+        print(
+            f"  epoch {epoch}: "
+            + ", ".join(f"lr {lr:g} {accuracy:.2%}" for lr, accuracy in zip(RATES, accuracies))
+            + f", {seconds:.0f} s",
+            flush=True,
+        )
         if accuracies.max() >= target or seconds > limit:
             break
     return seconds, bool(accuracies.max() >= target), epoch
 
 
-def network_rate(batch_size: int, channels_last: bool, half: bool, folded: bool,
-                 keep: bool) -> float:
+def network_rate(
+    batch_size: int, channels_last: bool, half: bool, folded: bool, keep: bool
+) -> float:
     """Measure photographs a second of the network alone."""
     import torch
 
     import model_utils
+
     if keep:
         model_utils.keep_freed_memory()
     body = model_utils.find_architecture("efficientnet_lite0").build().eval()
@@ -154,18 +176,24 @@ def main() -> None:
     rates = {}
     for name in KERNELS:
         rates[name] = float(run(__file__, data_dir, "--kernels", name).out)
-        print(f"  {name}: {rates[name]:.0f}, {rates[name] / next(iter(rates.values())):.1f} times",
-              flush=True)
+        print(
+            f"  {name}: {rates[name]:.0f}, {rates[name] / next(iter(rates.values())):.1f} times",
+            flush=True,
+        )
 
     for name in [args.loop] if args.loop else LOOPS:
         batch_size, channels_last = LOOPS[name]
         print(f"the usual loop, {name}:")
-        seconds, reached, epochs = usual_loop(data_dir, args.target, args.epochs, args.limit,
-                                              batch_size, channels_last)
+        seconds, reached, epochs = usual_loop(
+            data_dir, args.target, args.epochs, args.limit, batch_size, channels_last
+        )
         more = "" if reached else "> "
-        print(f"  {args.target:.0%}: {more}{seconds:.0f} s, {more}{seconds / ours.seconds:.1f} times "
-              f"train.py's; computing features once instead of {epochs} times is {more}{epochs} of "
-              "this", flush=True)
+        print(
+            f"  {args.target:.0%}: {more}{seconds:.0f} s, {more}{seconds / ours.seconds:.1f} times "
+            f"train.py's; computing features once instead of {epochs} times is {more}{epochs} of "
+            "this",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
