@@ -1,0 +1,324 @@
+"""Draw a data set of flowers, for trying things out without photographs and without a network.
+
+Ten kinds that differ in the number, form and colour of their petals; like photographs they
+vary in position, size, tilt, light, sharpness and what else is on the picture. Colours
+overlap between the kinds, so that colour alone does not give a flower away.
+"""
+
+import colorsys
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+Color = tuple[int, int, int]
+
+
+class Flower(NamedTuple):
+    """How a kind of flower looks; ranges are (lowest, highest), hues are in 0..1."""
+
+    name: str
+    petals: tuple[int, int]
+    width: float  # of a petal, in units of its length
+    widest: float  # above 1 the widest part moves towards the tip, below 1 to the centre
+    roundness: float  # low: blunt petals, high: pointed ones
+    notch: float  # cut into the tip, in units of the petal's length
+    rings: int
+    hues: list[tuple[float, float]]
+    saturation: tuple[float, float]
+    centre: float  # radius, in units of the petal's length
+    centre_color: Color
+
+
+FLOWERS = [
+    Flower(
+        "drawn daisy",
+        (13, 20),
+        0.14,
+        1.2,
+        0.7,
+        0,
+        1,
+        [(0, 0.2), (0.85, 1)],
+        (0, 0.5),
+        0.3,
+        (225, 180, 50),
+    ),
+    Flower(
+        "drawn poppy",
+        (4, 5),
+        0.6,
+        1.7,
+        0.5,
+        0,
+        1,
+        [(0, 0.1), (0.9, 1)],
+        (0.4, 0.95),
+        0.2,
+        (45, 40, 45),
+    ),
+    Flower(
+        "drawn sunflower",
+        (14, 21),
+        0.14,
+        0.9,
+        1.1,
+        0,
+        2,
+        [(0.05, 0.18)],
+        (0.5, 0.95),
+        0.45,
+        (110, 70, 35),
+    ),
+    Flower(
+        "drawn cornflower",
+        (8, 11),
+        0.22,
+        1.9,
+        0.9,
+        0.25,
+        1,
+        [(0.55, 0.78)],
+        (0.3, 0.85),
+        0.22,
+        (100, 50, 130),
+    ),
+    Flower(
+        "drawn pansy",
+        (5, 5),
+        0.55,
+        1.4,
+        0.5,
+        0,
+        1,
+        [(0.65, 0.85), (0.08, 0.18)],
+        (0.2, 0.9),
+        0.16,
+        (230, 190, 60),
+    ),
+    Flower(
+        "drawn buttercup",
+        (5, 6),
+        0.44,
+        1.6,
+        0.6,
+        0,
+        1,
+        [(0.1, 0.2)],
+        (0.4, 0.95),
+        0.22,
+        (200, 190, 60),
+    ),
+    Flower(
+        "drawn anemone",
+        (6, 9),
+        0.3,
+        1.1,
+        0.8,
+        0,
+        1,
+        [(0.55, 0.8), (0.85, 1.05)],
+        (0.05, 0.9),
+        0.22,
+        (50, 45, 65),
+    ),
+    Flower(
+        "drawn lily",
+        (6, 6),
+        0.26,
+        0.9,
+        1.2,
+        0,
+        1,
+        [(0, 0.14), (0.8, 1)],
+        (0.05, 0.9),
+        0.12,
+        (170, 120, 60),
+    ),
+    Flower(
+        "drawn dahlia",
+        (10, 15),
+        0.2,
+        1,
+        1.1,
+        0,
+        3,
+        [(0.75, 1), (0, 0.18)],
+        (0.2, 0.9),
+        0.14,
+        (200, 150, 60),
+    ),
+    Flower(
+        "drawn mallow",
+        (5, 6),
+        0.46,
+        1.9,
+        0.6,
+        0.12,
+        1,
+        [(0.65, 1)],
+        (0.1, 0.8),
+        0.16,
+        (225, 205, 110),
+    ),
+]
+
+
+def draw_data(
+    folder: str | os.PathLike,
+    train: int = 30,
+    valid: int = 8,
+    test: int = 8,
+    kinds: int = len(FLOWERS),
+    seed: int = 0,
+) -> None:
+    """Draw `folder/{train,valid,test}/<1..kinds>/*.jpg` and a cat_to_name.json.
+
+    A folder that is there already is left as it is; a new one appears when it is whole.
+
+    Args:
+        folder: where to draw.
+        train: drawings of each kind in the training split; `valid` and `test` likewise.
+        kinds: how many of the ten `FLOWERS`.
+        seed: the same seed draws the same flowers.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        return
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        for kind in range(kinds):
+            for split_index, (split, count) in enumerate(
+                [("train", train), ("valid", valid), ("test", test)]
+            ):
+                category = unfinished / split / str(kind + 1)
+                category.mkdir(parents=True)
+                for number in range(count):
+                    rng = np.random.default_rng((seed, kind, split_index, number))
+                    jpeg = io.BytesIO()
+                    draw_flower(FLOWERS[kind], rng).save(jpeg, "JPEG", quality=90)
+                    # Not by Pillow, which does not notice a full disk.
+                    (category / f"drawn_{number + 1:05}.jpg").write_bytes(jpeg.getvalue())
+        names = {str(kind + 1): FLOWERS[kind].name for kind in range(kinds)}
+        (unfinished / "cat_to_name.json").write_text(json.dumps(names, indent=2) + "\n")
+        os.replace(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def draw_flower(flower: Flower, rng: np.random.Generator) -> Image.Image:
+    """Draw one to three flowers of a kind: an RGB image with a short side of 250 pixels."""
+    size = (250, int(rng.integers(250, 340)))
+    if rng.random() < 0.5:
+        size = size[::-1]
+    # The flowers are drawn at twice the size and shrunk, for smooth edges; what is blurred
+    # anyway is drawn at half the size, for speed.
+    image = _background(np.array(size) // 2, rng).resize((size[0] * 2, size[1] * 2))
+    for number in reversed(range(int(rng.choice([1, 1, 2, 3])))):
+        # Number 0 comes last: in front, large and near the middle.
+        spread = 0.3 if number else 0.12
+        place = np.array(image.size) * (0.5 + rng.uniform(-spread, spread, 2))
+        length = rng.uniform(0.13, 0.42) * min(image.size) * (0.65 if number else 1)
+        _draw_one(image, flower, place, length, rng)
+    image = image.resize(size, Image.Resampling.BOX)
+    image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.8)))
+    pixels = np.asarray(image) * rng.uniform(0.65, 1.15, 3).clip(max=rng.uniform(0.8, 1.15))
+    return Image.fromarray((pixels + rng.normal(0, 5, pixels.shape)).clip(0, 255).astype(np.uint8))
+
+
+def _background(size: np.ndarray, rng: np.random.Generator) -> Image.Image:
+    """Blurred leaves, soil and sky."""
+    image = Image.new("RGB", tuple(map(int, size)), _color(rng.uniform(0.2, 0.4), 0.5, 0.3))
+    draw = ImageDraw.Draw(image)
+    for _ in range(int(rng.integers(10, 40))):
+        hue = rng.choice(
+            [rng.uniform(0.2, 0.4), rng.uniform(0.05, 0.12), rng.uniform(0.5, 0.6)],
+            p=[0.75, 0.15, 0.1],
+        )
+        points = _petal(rng.uniform(0.1, 0.6) * size.max(), rng.uniform(0.1, 0.4), 1, 1, 0)
+        _polygon(
+            draw,
+            points,
+            rng.uniform(0, 1, 2) * size,
+            rng.uniform(0, 2 * np.pi),
+            1,
+            _color(hue, rng.uniform(0.2, 0.7), rng.uniform(0.15, 0.7)),
+        )
+    return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.7, 3.5)))
+
+
+def _draw_one(
+    image: Image.Image, flower: Flower, place: np.ndarray, length: float, rng: np.random.Generator
+) -> None:
+    draw = ImageDraw.Draw(image)
+    tilt = rng.uniform(0.45, 1)  # seen from the side, circles become ellipses
+    hue = rng.uniform(*flower.hues[rng.integers(len(flower.hues))])
+    saturation, value = rng.uniform(*flower.saturation), rng.uniform(0.75, 1)
+    count = int(rng.integers(flower.petals[0], flower.petals[1] + 1))
+    turn = rng.uniform(0, 2 * np.pi)
+    for ring in range(flower.rings):
+        for petal in range(count):
+            angle = turn + 2 * np.pi * (petal + ring / 2) / count + rng.normal(0, 0.06)
+            points = _petal(
+                length * (1 - ring / (flower.rings + 1)) * rng.uniform(0.88, 1.06),
+                flower.width * rng.uniform(0.85, 1.15),
+                flower.widest,
+                flower.roundness,
+                flower.notch,
+            )
+            shade = value * rng.uniform(0.8, 1)
+            _polygon(
+                draw,
+                points,
+                place,
+                angle,
+                tilt,
+                _color(hue, saturation, shade),
+                _color(hue, min(saturation + 0.2, 1), shade * 0.7),
+            )
+    points = (
+        flower.centre
+        * length
+        * np.stack(
+            [np.cos(np.linspace(0, 2 * np.pi, 40)), np.sin(np.linspace(0, 2 * np.pi, 40))], 1
+        )
+    )
+    color = tuple(int(c * rng.uniform(0.7, 1.12)) for c in flower.centre_color)
+    _polygon(draw, points, place, 0, tilt, color)
+
+
+def _petal(
+    length: float, width: float, widest: float, roundness: float, notch: float
+) -> np.ndarray:
+    """Outline a petal that points along x from the origin: (points, 2)."""
+    along = np.linspace(0, 0.97 if notch else 1, 20)
+    half = width * length * np.sin(np.pi * along**widest).clip(0) ** roundness
+    if notch:
+        half = np.maximum(half, width * length * 0.8 * along)  # stays broad up to the cut
+    tip = [[1 - notch, 0]] if notch else [[1, 0]]
+    upper, lower = np.stack([along * length, half], 1), np.stack([along * length, -half], 1)
+    return np.concatenate([upper, np.array(tip) * length, lower[::-1]])
+
+
+def _polygon(
+    draw: ImageDraw.ImageDraw,
+    points: np.ndarray,
+    place: np.ndarray,
+    angle: float,
+    tilt: float,
+    fill: Color,
+    outline: Color | None = None,
+) -> None:
+    """Draw an outline turned by an angle in radians, squashed by the tilt, moved to its place."""
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    points = points @ turn * [1, tilt] + place
+    draw.polygon([tuple(point) for point in points], fill, outline, width=2)
+
+
+def _color(hue: float, saturation: float, value: float) -> Color:
+    return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue, saturation, value))
