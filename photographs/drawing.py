@@ -1,9 +1,4 @@
-"""Draw a data set of flowers, for trying things out without photographs and without a network.
-
-Ten kinds that differ in the number, form and colour of their petals; like photographs they
-vary in position, size, tilt, light, sharpness and what else is on the picture. Colours
-overlap between the kinds, so that colour alone does not give a flower away.
-"""
+"""photographs/drawing.py"""
 
 import colorsys
 import io

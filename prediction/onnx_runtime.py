@@ -1,7 +1,4 @@
-"""Exported networks: one ONNX file each, computed by ONNX Runtime, without torch.
-
-`model_utils.export` writes them. onnxruntime is optional, and imported where it is used.
-"""
+"""prediction/onnx_runtime.py"""
 
 import functools
 import hashlib
@@ -12,27 +9,22 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from data_utils import (
-    Calibration,
-    FlowersError,
-    InputError,
-    Prediction,
-    check_history,
-    check_preprocessing,
-    check_types,
-    default_workers,
-    is_special,
-    map_ahead,
-    require,
-    signals_wait,
-)
+from prediction.info import Calibration, Prediction, check_history, check_preprocessing, check_types
+from running.environment import default_workers, require
+from running.errors import FlowersError, InputError
+from running.files import is_special
+from running.signals import signals_wait
+from running.threads import map_ahead
 
 K = TypeVar("K")
 
+
 FORMAT_VERSION = 1
+
 
 # uint8 (N, crop, crop, 3), RGB, 0..255; float32 (N, C), rows sum to 1; float32 (N,), -1..1.
 IMAGES, PROBABILITIES, FAMILIARITY = "images", "probabilities", "familiarity"
+
 
 # The metadata, each as JSON: what a checkpoint holds beside its weights.
 ENTRIES = (
@@ -49,15 +41,20 @@ ENTRIES = (
     "versions",
 )
 
+
 # Characters of all metadata; the names of ten thousand categories fit ten times.
 LARGEST_METADATA = 4_000_000
+
 
 # Bytes that ONNX Runtime may take while it computes: a file could ask for any number.
 LARGEST_MEMORY = 2 * 2**30
 
+
 # The last field of the file: an entry "sha256" of the metadata, whose 64 hexadecimal digits end
 # it. As ONNX's protobuf it is ModelProto.metadata_props (field 14, 74 bytes), with key and value.
 SEAL = b"\x72\x4a\x0a\x06sha256\x12\x40"
+
+
 DIGITS = 64
 
 
@@ -103,7 +100,7 @@ def load(path: str | os.PathLike) -> tuple[Callable[[np.ndarray], Prediction], d
     """Load an exported network; return what predicts one photograph, and what the file knows.
 
     The function takes uint8 (crop, crop, 3) and may be called by several threads at once. The
-    entries are those of `model_utils.load_checkpoint`, but for what only torch can use.
+    entries are those of `load_checkpoint`, but for what only torch can use.
 
     Raises:
         InputError: the file is missing, damaged or another one, or onnxruntime is missing.
@@ -240,7 +237,7 @@ def predict_each(
     predict: Callable[[np.ndarray], Prediction],
     items: Iterable[tuple[K, np.ndarray | FlowersError]],
 ) -> Iterator[tuple[K, Prediction | FlowersError]]:
-    """Put predictions in the place of photographs, as `model_utils.predict_each` does.
+    """Put predictions in the place of photographs, as `predict_each` does.
 
     `predict` is from `load`.
 

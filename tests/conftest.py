@@ -13,9 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import draw_flowers  # noqa: E402
 import torch  # noqa: E402
 
-import draw_flowers  # noqa: E402
 import model_utils  # noqa: E402
 import predict  # noqa: E402
 import train  # noqa: E402

@@ -10,11 +10,11 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 import data_utils
 import predict
-from conftest import ROOT
 
 ODD_NAMES = [
     b"with space.jpg",

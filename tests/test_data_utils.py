@@ -8,10 +8,10 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 import data_utils
-from conftest import ROOT
 from data_utils import ImageError, InputError, Preprocessing, RunError
 
 SMALL = Preprocessing(50, 40, (127.0,) * 3, (128.0,) * 3)

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT, file_size_limit
 from PIL import Image
 
 import data_utils
 import train
-from conftest import ROOT, file_size_limit
 from data_utils import InputError
 
 # Forty photographs of two categories, the first of them in two runs.

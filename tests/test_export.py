@@ -7,18 +7,18 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx_utils
 import pytest
 import torch
+from conftest import ROOT, save_small
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from test_hostile import damaged
 
 import data_utils
 import model_utils
-import onnx_utils
 import predict
-from conftest import ROOT, save_small
-from test_hostile import damaged
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")

@@ -13,13 +13,13 @@ import zlib
 
 import pytest
 import torch
+from conftest import save_small
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import data_utils
 import model_utils
-from conftest import save_small
 
 EXAMPLES = settings(
     max_examples=500,

@@ -6,10 +6,10 @@ import io
 import re
 
 import pytest
+from conftest import ROOT
 
 import predict
 import train
-from conftest import ROOT
 
 MAY_IMPORT = {
     "train.py": {"model_utils", "data_utils", "metrics", "draw_flowers"},

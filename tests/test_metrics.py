@@ -2,11 +2,10 @@
 
 import io
 
+import metrics
 import numpy as np
 import pytest
 from PIL import Image
-
-import metrics
 
 
 def noisy_logits(count: int, scale: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

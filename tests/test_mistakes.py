@@ -4,10 +4,10 @@ import json
 import sys
 
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 import train
-from conftest import ROOT
 
 TRAIN = [
     ([], 2, "DATA_DIR is missing"),

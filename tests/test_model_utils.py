@@ -11,13 +11,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import FIGURES, ROOT, file_size_limit
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
 import data_utils
 import model_utils
-from conftest import FIGURES, ROOT, file_size_limit
 from data_utils import InputError, RunError, load_batches
 
 

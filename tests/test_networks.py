@@ -7,11 +7,11 @@ import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import draw_flowers
 import pytest
 import torch
 from torch import nn
 
-import draw_flowers
 import model_utils
 from data_utils import InputError
 

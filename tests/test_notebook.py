@@ -7,9 +7,8 @@ import re
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
-
 from conftest import ROOT
+from nbclient import NotebookClient
 from test_house import MAY_IMPORT
 
 NOTEBOOK = ROOT / "Image-Classifier-Project.ipynb"

@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from PIL import Image
 
 import data_utils
 import model_utils
-from conftest import ROOT
 
 
 def test_the_best_are_printed_with_probability_name_and_category(run_script, photo, checkpoint):

@@ -10,10 +10,10 @@ import time
 import numpy as np
 import pytest
 import torch
+from conftest import CNN, ROOT, history_of
 
 import model_utils
 import train
-from conftest import CNN, ROOT, history_of
 
 
 def start_together(size: int, *arguments, script=ROOT / "train.py") -> list[subprocess.Popen]:

@@ -5,10 +5,10 @@ import json
 import re
 
 import torch
+from conftest import ROOT
 
 import data_utils
 import model_utils
-from conftest import ROOT
 
 NETWORK = ROOT / "assets" / "flowers102.pth"
 

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from conftest import ROOT, file_size_limit
 
 import data_utils
 import model_utils
 import train
-from conftest import ROOT, file_size_limit
 from data_utils import InputError
 
 sys.path.append(str(ROOT / "tests" / "benchmarks"))

@@ -6,15 +6,15 @@ import os
 import re
 import shutil
 
+import draw_flowers
 import pytest
 import torch
+from conftest import CNN, file_size_limit, history_of
 from PIL import Image
 
 import data_utils
-import draw_flowers
 import model_utils
 import train
-from conftest import CNN, file_size_limit, history_of
 from train import Evaluation
 
 LINE = re.compile(r"( head|    \d)  +\d+\.\d{4}  +\d+\.\d{4}  +\d+\.\d\d%  +\d+\.\d(  saved)?")

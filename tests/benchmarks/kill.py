@@ -24,11 +24,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import draw_flowers
 import torch
-
 from common import ROOT, machine
 
-import draw_flowers
 import model_utils
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)

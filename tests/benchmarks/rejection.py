@@ -13,13 +13,13 @@ import os
 import tempfile
 from pathlib import Path
 
+import draw_flowers
 import numpy as np
 import torch
 from common import ROOT, machine, run
 from PIL import Image, ImageDraw, ImageFont
 
 import data_utils
-import draw_flowers
 import model_utils
 
 SIDE = 250

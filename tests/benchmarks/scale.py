@@ -18,7 +18,6 @@ from common import ROOT, machine, run
 
 import data_utils
 
-
 CATEGORIES = 10
 
 
