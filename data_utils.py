@@ -1,4 +1,4 @@
-"""The ground floor: files, photographs, category names and the data folder.
+"""The data folder: its splits, categories and names, and what is wrong with it.
 
 Nothing here imports torch, so that whatever only looks at files answers at once.
 Three words are kept apart everywhere: an *index* is an output of the network, 0..C-1;
@@ -9,38 +9,48 @@ call it, such as "fire lily".
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
-from photographs.folders import natural_key
-from photographs.splits import _find_splits
-from running.errors import FlowersError, ImageError, InputError
+from photographs.batches import digest_each, load_batches
+from photographs.folders import find_photographs, natural_key
+from photographs.images import Preprocessing, load_image
+from photographs.splits import find_splits
+from running.errors import ImageError, InputError
 from running.files import is_special
-from train import FIRST
 
-if TYPE_CHECKING:
-    pass
-
-T, U = TypeVar("T"), TypeVar("U")
+__all__ = [
+    "DataSet",
+    "Preprocessing",
+    "Split",
+    "check_lines",
+    "describe_data",
+    "digest_each",
+    "find_data",
+    "find_names",
+    "find_photographs",
+    "inspect",
+    "load_batches",
+    "load_image",
+    "load_names",
+    "problem_lines",
+    "require_usable",
+]
 
 NAMES_FILE = "cat_to_name.json"
 HOME_NAMES = Path(__file__).with_name(NAMES_FILE)
 
+# Bytes of the largest names file; a million names fit.
+LARGEST_NAMES = 20_000_000
 
 # Fewer photographs in train are warned of: not every fold that the head is judged by has one.
 FEW = 3
 
-# Bytes of the largest names file; a million names fit.
-LARGEST_NAMES = 20_000_000
 
-
-# --- The one preprocessing ------------------------------------------------------------
-
-
-# --- The data folder ------------------------------------------------------------------
+# --- Splits and categories ------------------------------------------------------------
 
 
 class Split(NamedTuple):
@@ -58,19 +68,25 @@ class DataSet(NamedTuple):
     all splits.
     """
 
+    folder: str | os.PathLike[str]
     categories: list[str]
     splits: dict[str, Split]
     notes: list[str]
     gaps: list[str]
 
+    @property
+    def paths(self) -> list[str]:
+        """The photographs of all splits."""
+        return [path for split in self.splits.values() for path in split.paths]
 
-def find_data(data_dir: str | os.PathLike, leave_out: Collection[str] = ()) -> DataSet:
+
+def find_data(data_dir: str | os.PathLike[str], leave_out: Collection[str] = ()) -> DataSet:
     """Find the photographs of `data_dir/{train,valid,test}/<category>/`.
 
     The categories are the folders of train that hold a photograph, in natural order
     (2 before 10); the other splits are matched to them by folder name. Hidden files and
-    folders are ignored. Splits that are missing are carved from what is there (see
-    `_carve`): a tenth of train for valid, or, where there are only folders of
+    folders are ignored. Splits that are missing are split off from what is there (see
+    `photographs.splits.split_off`): a tenth of train for valid, or, where there are only folders of
     categories, a tenth each for valid and test. Nothing is copied or moved. The paths in
     `leave_out` count as not there.
 
@@ -81,7 +97,7 @@ def find_data(data_dir: str | os.PathLike, leave_out: Collection[str] = ()) -> D
     if not os.path.isdir(data_dir):
         what = "is not a folder" if os.path.exists(data_dir) else "does not exist"
         raise InputError(f"the data folder {data_dir} {what}")
-    found, notes = _find_splits(data_dir, leave_out)
+    found, notes = find_splits(data_dir, leave_out)
     if "train" not in found:
         raise InputError(f"{data_dir} has no folder train; {layout}")
     categories = sorted((c for c, paths in found["train"].items() if paths), key=natural_key)
@@ -90,18 +106,30 @@ def find_data(data_dir: str | os.PathLike, leave_out: Collection[str] = ()) -> D
     if len(categories) == 1:
         raise InputError(
             f"{data_dir} has one category only to train on ({categories[0]}); "
-            "to tell flowers apart takes two or more"
+            "telling flowers apart needs two or more"
         )
     for category in categories:
         if not category.isprintable():
             raise InputError(f"the folder name {category!r} in {data_dir} cannot be printed")
 
+    splits, gaps = _match_categories(found, categories)
+    if not splits["valid"].paths:
+        raise InputError(
+            f"no photographs of train's categories to validate with in {data_dir}; " + layout
+        )
+    if "test" in splits and not splits["test"].paths:
+        del splits["test"]
+    return DataSet(data_dir, categories, splits, notes, gaps)
+
+
+def _match_categories(
+    found: Mapping[str, Mapping[str, list[str]]], categories: list[str]
+) -> tuple[dict[str, Split], list[str]]:
+    """Label the photographs of each split by train's categories; say which ones have gaps."""
     splits, gaps = {}, []
     for name, by_category in found.items():
-        surplus = sorted(
-            {category for category, paths in by_category.items() if paths} - set(categories),
-            key=natural_key,
-        )
+        there = {category for category, paths in by_category.items() if paths}
+        surplus = sorted(there - set(categories), key=natural_key)
         if surplus:
             gaps.append(
                 f"left out of {name}, as train has no photographs of them: " + ", ".join(surplus)
@@ -112,14 +140,24 @@ def find_data(data_dir: str | os.PathLike, leave_out: Collection[str] = ()) -> D
             gaps.append(f"{name} has no photographs of: " + ", ".join(missing))
         paths = [by_category.get(category, []) for category in categories]
         labels = np.repeat(np.arange(len(categories)), [len(p) for p in paths])
-        splits[name] = Split([path for ps in paths for path in ps], labels)
-    if not splits["valid"].paths:
-        raise InputError(
-            f"no photographs of train's categories to validate with in {data_dir}; " + layout
-        )
-    if "test" in splits and not splits["test"].paths:
-        del splits["test"]
-    return DataSet(categories, splits, notes, gaps)
+        splits[name] = Split([path for each in paths for path in each], labels)
+    return splits, gaps
+
+
+def describe_data(data: DataSet) -> Iterator[str]:
+    """Say what was found in the data folder."""
+    counts = np.bincount(data.splits["train"].labels)
+    yield (
+        f"{data.folder}: "
+        + ", ".join(f"{len(split.paths)} {name}" for name, split in data.splits.items())
+        + f" photographs; {len(counts)} categories of {counts.min()} to {counts.max()} in train"
+    )
+    yield from data.notes
+    if "test" not in data.splits:
+        yield "there is no test split: the figures at the end will be those of valid"
+
+
+# --- What is wrong with it ------------------------------------------------------------
 
 
 def find_problems(
@@ -130,7 +168,7 @@ def find_problems(
     Args:
         data: what is in the folder, without what cannot be read.
         unreadable: the errors of the photographs that cannot be read.
-        digests: of the others, by path, as `inspect` made them.
+        digests: of the others, by path, as `digest_each` makes them.
         unnamed: categories that the names file does not know.
     """
     first: dict[bytes, tuple[str, str]] = {}
@@ -143,7 +181,7 @@ def find_problems(
     counts = np.bincount(data.splits["train"].labels).tolist()
     return {
         "photographs that cannot be read": [str(error) for error in unreadable],
-        "photographs that stand in two splits": twice,
+        "photographs that appear in two splits": twice,
         "categories that are not in all splits": data.gaps,
         f"categories with fewer than {FEW} photographs in train": [
             f"{category}: {count}"
@@ -154,26 +192,94 @@ def find_problems(
     }
 
 
-def fingerprint(data: DataSet, data_dir: str | os.PathLike, digests: dict[str, bytes]) -> str:
+def fingerprint(data: DataSet, digests: Mapping[str, bytes]) -> str:
     """Sum up which photographs stand where, so that two data folders can be compared."""
     whole = hashlib.sha256()
     for name, split in data.splits.items():
         for path in split.paths:
-            place = os.fsencode(f"{name}\0{os.path.relpath(path, data_dir)}\0")
+            place = os.fsencode(f"{name}\0{os.path.relpath(path, data.folder)}\0")
             whole.update(place + digests[path])
     return whole.hexdigest()
 
 
-# --- Known data sets ------------------------------------------------------------------
+class Inspected(NamedTuple):
+    """What reading every photograph once has shown."""
+
+    data: DataSet  # what can be read
+    names: list[str]  # parallel to the categories
+    names_source: str
+    lost: list[str]  # categories without a readable photograph in train
+    problems: dict[str, list[str]]  # see `find_problems`
+    fingerprint: str
 
 
-# --- What files say of themselves -----------------------------------------------------
+def inspect(
+    data: DataSet,
+    names_file: str | os.PathLike[str] | None,
+    results: Sequence[bytes | ImageError],
+) -> Inspected:
+    """Look at what `digest_each` has found out about `data.paths`.
+
+    Splits that were split off are split off again without what is unreadable.
+    """
+    by_path = dict(zip(data.paths, results, strict=True))
+    errors = {path: found for path, found in by_path.items() if isinstance(found, ImageError)}
+    digests = {path: found for path, found in by_path.items() if isinstance(found, bytes)}
+    readable = find_data(data.folder, errors) if errors else data
+    lost = [category for category in data.categories if category not in readable.categories]
+    names, source, unnamed = find_names(readable.categories, data.folder, names_file)
+    problems = find_problems(readable, errors.values(), digests, unnamed)
+    identity = fingerprint(readable, digests)
+    return Inspected(readable, names, source, lost, problems, identity)
+
+
+def check_lines(inspected: Inspected) -> Iterator[str]:
+    """Say in a table what is in a data folder, and then all that is wrong with it."""
+    data, problems = inspected.data, inspected.problems
+    yield "split  photographs  categories  in each"
+    for name, split in data.splits.items():
+        counts = np.bincount(split.labels, minlength=len(data.categories))
+        yield (
+            f"{name:5}  {len(split.paths):11}  {(counts > 0).sum():10}  "
+            f"{counts.min()} to {counts.max()}"
+        )
+    yield from ("", *data.notes, f"names: {inspected.names_source}", "")
+    yield from (f"{len(found):6}  {kind}" for kind, found in problems.items())
+    for kind, found in problems.items():
+        if found:
+            yield from ("", f"{kind}:", *(f"  {each}" for each in found))
+
+
+def require_usable(inspected: Inspected, processes: int) -> None:
+    """See that a run of so many processes can learn from the photographs.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if inspected.lost:
+        raise InputError("no readable photograph left to train on of " + ", ".join(inspected.lost))
+    for name, split in inspected.data.splits.items():
+        if len(split.paths) < processes:
+            raise InputError(
+                f"{processes} processes cannot share out the photographs of {name}: "
+                f"{len(split.paths)}"
+            )
+
+
+def problem_lines(problems: dict[str, list[str]], most: int) -> Iterator[str]:
+    """Warn of what is wrong with the data, with at most so many examples of each kind."""
+    for kind, found in problems.items():
+        if found:
+            yield f"warning: {kind}: {len(found)}"
+            yield from (f"  {each}" for each in found[:most])
+            if len(found) > most:
+                yield f"  and {len(found) - most} more, which --check_data lists"
 
 
 # --- Names ----------------------------------------------------------------------------
 
 
-def load_names(path: str | os.PathLike) -> dict[str, str]:
+def load_names(path: str | os.PathLike[str]) -> dict[str, str]:
     """Read a JSON object that maps categories to names.
 
     Raises:
@@ -201,8 +307,8 @@ def load_names(path: str | os.PathLike) -> dict[str, str]:
 
 def find_names(
     categories: Sequence[str],
-    data_dir: str | os.PathLike,
-    names_file: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike[str],
+    names_file: str | os.PathLike[str] | None = None,
 ) -> tuple[list[str], str, list[str]]:
     """Name each category; say where the names are from, and which categories have none there.
 
@@ -226,72 +332,3 @@ def find_names(
         source,
         [category for category in categories if category not in names],
     )
-
-
-# --- Writing files --------------------------------------------------------------------
-
-
-def describe_data(data: DataSet, data_dir: str) -> Iterator[str]:
-    """Say what was found in the data folder."""
-    counts = np.bincount(data.splits["train"].labels)
-    yield (
-        f"{data_dir}: "
-        + ", ".join(f"{len(split.paths)} {name}" for name, split in data.splits.items())
-        + f" photographs; {len(counts)} categories of {counts.min()} to {counts.max()} in train"
-    )
-    yield from data.notes
-    if "test" not in data.splits:
-        yield "there is no test split: the figures at the end will be those of valid"
-
-
-class Inspected(NamedTuple):
-    """What reading every photograph once has shown."""
-
-    data: DataSet  # what can be read
-    names: list[str]  # parallel to the categories
-    names_source: str
-    lost: list[str]  # categories without a readable photograph in train
-    problems: dict[str, list[str]]  # see `find_problems`
-    fingerprint: str
-
-
-def inspect(
-    data: DataSet, data_dir: str, names_file: str | None, workers: int, processes=None
-) -> Inspected:
-    """Read every photograph once. Splits that were carved are carved again without what is
-    unreadable."""
-    paths = [path for split in data.splits.values() for path in split.paths]
-    mine = processes.share_of(paths) if processes else paths
-    found = [
-        *tqdm(
-            inspect(mine, workers),
-            "reading",
-            len(mine),
-            unit=" photos",
-            leave=False,
-            disable=None if FIRST else True,
-        )
-    ]
-    results = dict(zip(paths, processes.collect_objects(found) if processes else found))
-    errors = {path: error for path, error in results.items() if isinstance(error, FlowersError)}
-    readable = find_data(data_dir, errors) if errors else data
-    lost = [category for category in data.categories if category not in readable.categories]
-    names, source, unnamed = find_names(readable.categories, data_dir, names_file)
-    return Inspected(
-        readable,
-        names,
-        source,
-        lost,
-        find_problems(readable, errors.values(), results, unnamed),
-        fingerprint(readable, data_dir, results),
-    )
-
-
-def problem_lines(problems: dict[str, list[str]], most: int) -> Iterator[str]:
-    """Warn of what is wrong with the data, with at most so many examples of each kind."""
-    for kind, found in problems.items():
-        if found:
-            yield f"warning: {kind}: {len(found)}"
-            yield from (f"  {each}" for each in found[:most])
-            if len(found) > most:
-                yield f"  and {len(found) - most} more, which --check_data lists"

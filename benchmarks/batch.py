@@ -1,64 +1,55 @@
 """Thousands of paths through standard input, one in fifty unreadable: records, order, memory.
 
-python tests/benchmarks/batch.py checkpoint.pth FOLDER_OF_PHOTOGRAPHS
+python benchmarks/batch.py checkpoint.pth FOLDER_OF_PHOTOGRAPHS
 """
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
-from common import ROOT, machine
+from common import ROOT, machine, make_parser
 
 import data_utils
 
 
-def resident(process: subprocess.Popen) -> int:
+def resident_memory(process: subprocess.Popen[str]) -> int:
     """Read how much memory a process holds now, in MiB (Linux)."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) // 1024
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint")
-    parser.add_argument("folder")
+    parser = make_parser(__doc__, "checkpoint", "folder")
     parser.add_argument("--count", type=int, default=10_000, help="inputs, from the folder in turn")
     args = parser.parse_args()
     photographs = data_utils.find_photographs(args.folder)
     print(f"{machine()}; {len(photographs)} photographs", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        cut = Path(folder, "cut.jpg")
+        cut, inputs = Path(folder, "cut.jpg"), Path(folder, "inputs")
         cut.write_bytes(Path(photographs[0]).read_bytes()[:1000])
-        paths = [
-            str(cut) if i % 50 == 49 else photographs[i % len(photographs)]
-            for i in range(args.count)
-        ]
+        paths = [photographs[i % len(photographs)] for i in range(args.count)]
+        paths[49::50] = [str(cut)] * len(paths[49::50])
+        inputs.write_text("".join(f"{path}\n" for path in paths))
         started = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, ROOT / "predict.py", "-", args.checkpoint, "--format", "jsonl"],
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-        def feed() -> None:
-            with process.stdin as stream:
-                stream.writelines(f"{path}\n" for path in paths)
-
-        threading.Thread(target=feed).start()
+        with open(inputs) as stdin:
+            process = subprocess.Popen(
+                [sys.executable, ROOT / "predict.py", "-", args.checkpoint, "--format", "jsonl"],
+                text=True,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        assert process.stdout and process.stderr
         files, errors = [], 0
         for line in process.stdout:
             record = json.loads(line)
             files.append(record["file"])
             errors += "error" in record
-            if len(files) % (args.count // 10) == 0 and process.poll() is None:
-                print(f"after {len(files)} records: {resident(process)} MiB", flush=True)
+            if len(files) % max(1, args.count // 10) == 0 and process.poll() is None:
+                print(f"after {len(files)} records: {resident_memory(process)} MiB", flush=True)
         said, code = process.stderr.read(), process.wait()
         seconds = time.perf_counter() - started
     print(

@@ -1,22 +1,28 @@
 """On a GPU: seconds to an accuracy, whether the CPU agrees, and what compiling would bring.
 
-    python tests/benchmarks/gpu.py flowers
+    python benchmarks/gpu.py flowers
 
 Without a GPU the CPU does all of it, which shows that the benchmark works and nothing else.
 """
 
-import argparse
-import csv
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-from common import ROOT, machine, run
+import torch
+from common import machine, make_parser, read_history, run_train
 
 import data_utils
+import model_utils
+from learning.fit import Learner, open_activations, train_one_epoch
+from learning.processes import ALONE
+from learning.resources import Resources
+from learning.start import start_new
+from network.devices import find_device
+from photographs.batches import ACCELERATOR_BATCH, load_batches
+from running.settings import Settings
+from running.threads import default_workers
 
 WANTED = 0.985
 
@@ -24,8 +30,7 @@ WANTED = 0.985
 def describe_run(folder: Path, seed: int) -> None:
     """Say what a run has come to, and when: in seconds behind its start-up."""
     report = json.loads((folder / "report.json").read_text())
-    with open(folder / "history.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_history(folder)
     clock, reached = report["seconds"]["reading every photograph once"], "never"
     for row in rows:
         clock += float(row["seconds"])
@@ -39,22 +44,13 @@ def describe_run(folder: Path, seed: int) -> None:
     )
 
 
-def compare_devices(checkpoint: Path, data: data_utils.DataSet, device) -> None:
+def compare_devices(checkpoint: Path, data: data_utils.DataSet, device: torch.device) -> None:
     """Compare the names and probabilities of a device with those of the CPU in float32."""
-    import torch
-
-    import model_utils
-
-    here = torch.device("cpu"), torch.float32
     results = []
-    for place, precision in (here, (device, None)):
+    for place, precision in ((torch.device("cpu"), torch.float32), (device, None)):
         model, info = model_utils.load_checkpoint(checkpoint, place, precision)
-        batches = data_utils.load_batches(
-            data.splits["valid"].paths,
-            info["preprocessing"],
-            data_utils.default_workers(),
-            data_utils.ACCELERATOR_BATCH,
-        )
+        paths, workers = data.splits["valid"].paths, default_workers()
+        batches = load_batches(paths, info.preprocessing, workers, ACCELERATOR_BATCH)
         results.append(model_utils.predict(model, batches))
     cpu, there = results
     print(
@@ -65,73 +61,46 @@ def compare_devices(checkpoint: Path, data: data_utils.DataSet, device) -> None:
     )
 
 
-def compare_compiled(data: data_utils.DataSet, arch: str, device, epochs: int) -> None:
+def compare_compiled(
+    data: data_utils.DataSet, arch: str, device: torch.device, epochs: int, folder: str
+) -> None:
     """Time epochs of all layers with the network as it is, and compiled."""
-    import torch
-
-    import model_utils
-    import train
-
-    paths, labels = data.splits["train"]
+    settings = Settings(arch=arch, tune="all", epochs=epochs)
     for kind in ("as it is", "compiled"):
-        model, preprocessing, _ = model_utils.new_model(arch, len(data.categories))
-        model.to(device).frozen_statistics = True
-        learner = model if kind == "as it is" else torch.compile(model)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-        activations = model_utils.Activations(
-            model, 0, paths, preprocessing, workers=data_utils.default_workers()
-        )
-        size = train.FINE_TUNING.batch_size
-        whole = np.arange(len(labels) // size * size)  # another shape would compile again
+        start = start_new(settings, len(data.categories), None, device, ALONE)
+        size = start.record.settings.recipe.batch_size
+        paths, labels = data.splits["train"]
+        whole = len(labels) // size * size  # a smaller batch would be compiled again
+        paths, labels = paths[-whole:], labels[-whole:]  # where there is no whole one: all
+        splits = {**data.splits, "train": data_utils.Split(paths, labels)}
+        train_set, _ = open_activations(start, splits, Resources(default_workers(), folder))
+        learner = Learner(start, train_set, labels)
+        learner.average = None  # the network alone is timed
+        if kind == "compiled":
+            learner.model.compile()
         seconds = []
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()
-            batches = activations.batches(whole, np.full(len(whole), epoch), size)
-            train.train_one_epoch(
-                model,
-                learner,
-                0,
-                batches,
-                torch.from_numpy(labels[whole]),
-                torch.full((len(whole),), 1 / size),
-                optimizer,
-                model,
-                epoch,
-                train.FINE_TUNING,
-            )
+            train_one_epoch(learner, epoch)
             seconds.append(f"{time.perf_counter() - started:.1f}")
-        print(f"epochs of the network {kind}, n = {len(whole)}: {', '.join(seconds)} s", flush=True)
+        print(f"epochs of the network {kind}, n = {len(paths)}: {', '.join(seconds)} s", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data_dir")
+    parser = make_parser(__doc__, "data_dir")
     parser.add_argument("--arch", default="efficientnet_lite0")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=3, help="with and without compiling")
     args = parser.parse_args()
-    data_dir = os.path.abspath(args.data_dir)
-    data = data_utils.find_data(data_dir)
+    data = data_utils.find_data(args.data_dir)
     print(f"{machine()}, n = {len(data.splits['valid'].paths)}")
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(args.seeds):
-            run(
-                ROOT / "train.py",
-                data_dir,
-                "--gpu",
-                "--arch",
-                args.arch,
-                "--seed",
-                seed,
-                "--save_dir",
-                folder,
-            )
+            run_train(args.data_dir, folder, "--gpu", "--arch", args.arch, "--seed", seed)
             describe_run(Path(folder), seed)
-        import model_utils
-
-        device = model_utils.find_device(gpu=True)
+        device = find_device(gpu=True)
         compare_devices(Path(folder, "checkpoint.pth"), data, device)
-    compare_compiled(data, args.arch, device, args.epochs)
+        compare_compiled(data, args.arch, device, args.epochs, folder)
 
 
 if __name__ == "__main__":

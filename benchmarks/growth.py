@@ -1,37 +1,32 @@
 """Seconds of `train.py --epochs 0` against the number of photographs and of categories.
 
-python tests/benchmarks/growth.py flowers
+python benchmarks/growth.py flowers
 """
 
-import argparse
-import os
 import tempfile
 from pathlib import Path
 
-from common import ROOT, machine, run
+import numpy as np
+from common import link_photographs, machine, make_parser, read_history, run_train
 
 import data_utils
 
 
-def link(data: data_utils.DataSet, folder: Path, categories: int, photographs: int) -> int:
+def link_some(data: data_utils.DataSet, folder: Path, categories: int, photographs: int) -> int:
     """Make a folder of links to some categories and about so many photographs; count these."""
-    for name in ("train", "valid"):
-        paths, labels = data.splits[name]
-        chosen = [path for path, label in zip(paths, labels) if label < categories]
-        step = max(1, len(chosen) / photographs) if name == "train" else 1
-        chosen = [chosen[int(i * step)] for i in range(int(len(chosen) / step))]
-        for path in chosen:
-            place = folder / name / Path(path).parent.name / Path(path).name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(path)
-    return sum(1 for _ in (folder / "train").glob("*/*"))
+    train, valid = (
+        np.flatnonzero(data.splits[name].labels < categories) for name in ("train", "valid")
+    )
+    step = max(1, len(train) / photographs)
+    train = train[(np.arange(int(len(train) / step)) * step).astype(int)]
+    link_photographs(folder, data, "train", train)
+    link_photographs(folder, data, "valid", valid)
+    return len(train)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data_dir")
-    args = parser.parse_args()
-    data = data_utils.find_data(os.path.abspath(args.data_dir))
+    args = make_parser(__doc__, "data_dir").parse_args()
+    data = data_utils.find_data(args.data_dir)
     everything, all_categories = len(data.splits["train"].paths), len(data.categories)
     print(machine())
     for categories, photographs in (
@@ -43,14 +38,12 @@ def main() -> None:
         (10, everything),
     ):
         with tempfile.TemporaryDirectory() as folder:
-            count = link(data, Path(folder, "data"), categories, photographs)
-            program = run(
-                ROOT / "train.py", Path(folder, "data"), "--epochs", 0, "--save_dir", folder
-            )
-        accuracy = program.out.splitlines()[1].split()[3]
+            count = link_some(data, Path(folder, "data"), categories, photographs)
+            program = run_train(Path(folder, "data"), folder, "--epochs", 0)
+            accuracy = float(read_history(folder)[0]["valid_accuracy"])
         print(
             f"{count} photographs, {categories} categories: {program.seconds:.0f} s, "
-            f"{accuracy} on valid",
+            f"{accuracy:.2%} on valid",
             flush=True,
         )
 

@@ -1,20 +1,23 @@
 """How quick prediction is: one photograph from a cold start, many, and four programs at once.
 
-    python tests/benchmarks/prediction.py checkpoint.pth FOLDER_OF_PHOTOGRAPHS --exported flowers.onnx
+    python benchmarks/prediction.py checkpoint.pth FOLDER_OF_PHOTOGRAPHS --exported flowers.onnx
 
 The usual loop takes the same network from the package timm, which the rest does without.
 """
 
-import argparse
+import os
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from common import ROOT, machine, run
+from common import ROOT, machine, make_parser, run
 
 import data_utils
+import model_utils
+from network.devices import keep_freed_memory
+from running.environment import require
+from running.threads import default_workers
 
 PHASES = """
 import sys, time
@@ -23,7 +26,8 @@ def lap(what):
     clock.append(time.perf_counter())
     print(f"  {what}: {clock[-1] - clock[-2]:.3f} s")
 import data_utils
-data_utils.share_processors()
+from running.threads import let_waiting_threads_sleep
+let_waiting_threads_sleep()
 lap("numpy, Pillow and data_utils")
 import torch
 torch.set_num_threads(1)
@@ -32,7 +36,7 @@ import model_utils
 lap("model_utils")
 model, info = model_utils.load_checkpoint(sys.argv[1])
 lap("the checkpoint")
-batches = [*data_utils.load_batches([sys.argv[2]], info["preprocessing"])]
+batches = [*data_utils.load_batches([sys.argv[2]], info.preprocessing)]
 lap("the photograph")
 model_utils.predict(model, batches)
 lap("the network")
@@ -56,7 +60,7 @@ with torch.no_grad():
 """
 
 
-def cold(image: Path, checkpoint: str, rounds: int) -> None:
+def cold(image: str, checkpoint: str, rounds: int) -> None:
     """Compare one photograph with importing torch, in turns."""
     run("-c", "import torch")  # into the disk's cache
     imports, predictions = [], []
@@ -71,9 +75,9 @@ def cold(image: Path, checkpoint: str, rounds: int) -> None:
     print(f"where it goes:\n{run('-c', PHASES, checkpoint, image).out}", end="")
 
 
-def exported(image: Path, checkpoint: str, network: str, rounds: int) -> None:
+def exported(image: str, checkpoint: str, network: str, rounds: int) -> None:
     """Compare one photograph with the exported network and with the checkpoint, in turns."""
-    seconds = {checkpoint: [], network: []}
+    seconds: dict[str, list[float]] = {checkpoint: [], network: []}
     for _ in range(rounds + 1):
         for path, times in seconds.items():
             times.append(run(ROOT / "predict.py", image, path).seconds)
@@ -84,31 +88,24 @@ def exported(image: Path, checkpoint: str, network: str, rounds: int) -> None:
     )
 
 
-def crowded(image: Path, checkpoint: str) -> None:
+def crowded(image: str, checkpoint: str) -> None:
     """Compare four programs at once with one."""
-
-    def start():
-        return subprocess.Popen(
-            [sys.executable, ROOT / "predict.py", image, checkpoint], stdout=subprocess.DEVNULL
-        )
-
+    command = [sys.executable, str(ROOT / "predict.py"), image, checkpoint]
     for count in (1, 4):
         started = time.perf_counter()
-        for process in [start() for _ in range(count)]:
+        processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(count)]
+        for process in processes:
             process.wait()
         seconds = time.perf_counter() - started
         print(f"predict.py, {count} at once: {seconds:.2f} s")
 
 
-def many(paths: list[Path], checkpoint: str, count: int) -> None:
+def many(paths: list[str], checkpoint: str, count: int) -> None:
     """Compare a list of photographs with the network alone and with the usual loop."""
-    import model_utils
-
-    model_utils.keep_freed_memory()
+    keep_freed_memory()
     model, info = model_utils.load_checkpoint(checkpoint)
-    preprocessing, workers = info["preprocessing"], data_utils.default_workers()
-    inputs = [str(paths[i % len(paths)]) for i in range(count)]
-    batches = data_utils.load_batches(inputs, preprocessing, workers)
+    inputs = [paths[i % len(paths)] for i in range(count)]
+    batches = data_utils.load_batches(inputs, info.preprocessing, default_workers())
     pixels = next(batches)
     model_utils.predict(model, [pixels] * 3)
 
@@ -129,24 +126,20 @@ def many(paths: list[Path], checkpoint: str, count: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint")
-    parser.add_argument("folder")
-    parser.add_argument("--exported", help="the checkpoint as predict.py --export writes it")
+    parser = make_parser(__doc__, "checkpoint", "folder")
+    text = "the checkpoint as predict.py --export writes it"
+    parser.add_argument("--exported", type=os.path.abspath, help=text)
     parser.add_argument("--count", type=int, default=2040, help="inputs, from the folder in turn")
     parser.add_argument("--rounds", type=int, default=10)
     args = parser.parse_args()
-    data_utils.require("timm", "the usual loop")
-    checkpoint = str(Path(args.checkpoint).resolve())
-    paths = sorted(
-        path.resolve() for path in Path(args.folder).rglob("*") if data_utils.is_image_name(path)
-    )
+    require("timm", "the usual loop")
+    paths = data_utils.find_photographs(args.folder)
     print(f"{machine()}; {len(paths)} photographs", flush=True)
-    cold(paths[0], checkpoint, args.rounds)
+    cold(paths[0], args.checkpoint, args.rounds)
     if args.exported:
-        exported(paths[0], checkpoint, str(Path(args.exported).resolve()), args.rounds)
-    crowded(paths[0], checkpoint)
-    many(paths, checkpoint, args.count)
+        exported(paths[0], args.checkpoint, args.exported, args.rounds)
+    crowded(paths[0], args.checkpoint)
+    many(paths, args.checkpoint, args.count)
 
 
 if __name__ == "__main__":

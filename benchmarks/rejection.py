@@ -1,6 +1,6 @@
 """How well "none of these" is told: categories that were left out, and pictures of other things.
 
-    python tests/benchmarks/rejection.py flowers [--far FOLDER] [--epochs N] [--draws N]
+    python benchmarks/rejection.py flowers [--far FOLDER] [--epochs N] [--draws N]
 
 Near: train.py learns from all but twenty categories, drawn at random; the others' photographs
 are to be rejected. Far: pictures of FOLDER, noise, textures, documents and drawn flowers are; and
@@ -8,24 +8,27 @@ valid's own photographs reduced to 32 pixels and enlarged, which tells how much 
 figure is the area under the ROC curve of some scores that logits give; predict.py uses the last.
 """
 
-import argparse
 import os
 import tempfile
 from pathlib import Path
 
-import draw_flowers
 import numpy as np
 import torch
-from common import ROOT, machine, run
+from common import link_photographs, machine, make_parser, run_train
 from PIL import Image, ImageDraw, ImageFont
 
 import data_utils
 import model_utils
+from network.devices import keep_freed_memory
+from network.familiarity import familiarity
+from photographs.drawing import draw_data
+from prediction.info import NetworkInfo
 
 SIDE = 250
+LEFT_OUT = 20  # categories
 
 
-def scores(logits: torch.Tensor, patterns: torch.Tensor) -> dict[str, torch.Tensor]:
+def scores(logits: torch.Tensor, prototypes: torch.Tensor) -> dict[str, torch.Tensor]:
     """Compute the candidates: the higher, the more familiar."""
     probabilities = logits.softmax(1)
     return {
@@ -34,8 +37,8 @@ def scores(logits: torch.Tensor, patterns: torch.Tensor) -> dict[str, torch.Tens
         "logit": logits.max(1)[0],
         "energy": logits.logsumexp(1),
         "margin": torch.diff(logits.topk(2, 1)[0].flip(1), dim=1)[:, 0],
-        "logit in deviations": (logits.max(1)[0] - logits.mean(1)) / logits.std(1),
-        "familiarity": model_utils.familiarity(logits, patterns),
+        "logit in standard deviations": (logits.max(1)[0] - logits.mean(1)) / logits.std(1),
+        "familiarity": familiarity(logits, prototypes),
     }
 
 
@@ -50,7 +53,7 @@ def noise(rng: np.random.Generator) -> Image.Image:
     """Squares of random colours, of 1 to 64 pixels."""
     cell = 2 ** rng.integers(7)
     pixels = rng.integers(256, size=(-(-SIDE // cell),) * 2 + (3,), dtype=np.uint8)
-    return Image.fromarray(pixels).resize((SIDE, SIDE), rng.choice([0, 3]))
+    return Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling(rng.choice([0, 3])))
 
 
 def texture(rng: np.random.Generator) -> Image.Image:
@@ -104,7 +107,7 @@ def far_pictures(folder: Path, others: str | None, valid: list[str]) -> dict[str
         kinds[make.__name__] = [str(folder / f"{make.__name__}{i}.png") for i in range(300)]
         for path in kinds[make.__name__]:
             make(rng).save(path)
-    draw_flowers.draw_data(folder / "drawn", train=30, valid=0, test=0)
+    draw_data(folder / "drawn", train=30, valid=0, test=0)
     kinds["drawn flowers"] = data_utils.find_photographs(folder / "drawn")
     kinds["valid, blurred"] = [str(folder / f"blurred{i}.png") for i in range(len(valid))]
     for source, path in zip(valid, kinds["valid, blurred"]):
@@ -115,29 +118,34 @@ def far_pictures(folder: Path, others: str | None, valid: list[str]) -> dict[str
     return kinds
 
 
-def link(data: data_utils.DataSet, folder: Path, left_out: set[int]) -> list[str]:
-    """Make a data folder of links without some categories; return these's photographs."""
+def leave_out(data: data_utils.DataSet, folder: Path, categories: np.ndarray) -> list[str]:
+    """Make a data folder of links without some categories; return the photographs of these."""
     unknown = []
     for name in ("train", "valid"):
-        for path, label in zip(*data.splits[name]):
-            if label in left_out:
-                unknown.append(path)
-                continue
-            place = folder / name / data.categories[label] / Path(path).name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(path)
+        paths, labels = data.splits[name]
+        is_left_out = np.isin(labels, categories)
+        link_photographs(folder, data, name, np.flatnonzero(~is_left_out))
+        unknown += [paths[i] for i in np.flatnonzero(is_left_out)]
     return unknown
 
 
+def judge(
+    model: model_utils.Classifier, info: NetworkInfo, paths: list[str]
+) -> dict[str, torch.Tensor]:
+    """Compute the scores of some photographs."""
+    batches = data_utils.load_batches(paths, info.preprocessing, 2)
+    return scores(model_utils.compute_logits(model, batches), model.prototypes)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data_dir")
-    parser.add_argument("--far", metavar="FOLDER", help="photographs of other things")
+    parser = make_parser(__doc__, "data_dir")
+    text = "photographs of other things"
+    parser.add_argument("--far", metavar="FOLDER", type=os.path.abspath, help=text)
     parser.add_argument("--epochs", type=int, default=0)
     parser.add_argument("--draws", type=int, default=5)
     args = parser.parse_args()
-    data = data_utils.find_data(os.path.abspath(args.data_dir))
-    model_utils.keep_freed_memory()
+    data = data_utils.find_data(args.data_dir)
+    keep_freed_memory()
     print(f"{machine()}; train.py --epochs {args.epochs}", flush=True)
     areas: dict[tuple[str, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -145,26 +153,19 @@ def main() -> None:
         for draw in range(args.draws):
             here = Path(folder, str(draw))
             shuffled = np.random.default_rng(draw).permutation(len(data.categories))
-            left_out = set(shuffled[:20].tolist())
-            kinds["20 other categories"] = link(data, here / "data", left_out)
-            run(ROOT / "train.py", here / "data", "--epochs", args.epochs, "--save_dir", here)
+            near = leave_out(data, here / "data", shuffled[:LEFT_OUT])
+            kinds[f"{LEFT_OUT} other categories"] = near
+            run_train(here / "data", here, "--epochs", args.epochs)
             model, info = model_utils.load_checkpoint(here / "checkpoint.pth")
-
-            def judge(paths: list[str]) -> dict[str, torch.Tensor]:
-                batches = data_utils.load_batches(paths, info["preprocessing"], 2)
-                return scores(
-                    model_utils.compute_logits(model, batches), info["calibration"].patterns
-                )
-
-            known = judge(data_utils.find_photographs(here / "data" / "valid"))
+            known = judge(model, info, data_utils.find_photographs(here / "data" / "valid"))
             for kind, paths in kinds.items():
-                for name, unknown in judge(paths).items():
+                for name, unknown in judge(model, info, paths).items():
                     areas.setdefault((kind, name), []).append(area(known[name], unknown))
             numbers = {kind: len(paths) for kind, paths in kinds.items()}
             print(f"draw {draw}: {len(known['energy'])} known against {numbers}", flush=True)
     for (kind, name), values in areas.items():
         print(
-            f"{kind:20}  {name:20}  {np.mean(values):.4f}  ({min(values):.4f} to "
+            f"{kind:20}  {name:28}  {np.mean(values):.4f}  ({min(values):.4f} to "
             f"{max(values):.4f}, {len(values)} draws)"
         )
 

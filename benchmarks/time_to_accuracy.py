@@ -1,6 +1,6 @@
-"""Seconds until a share of the validation photographs is named rightly: ours, and the usual loop.
+"""Seconds until a share of the validation photographs is correct: ours, and the usual loop.
 
-    python tests/benchmarks/time_to_accuracy.py flowers
+    python benchmarks/time_to_accuracy.py flowers
 
 The usual loop has the same network and weights: frozen, its head learned by Adam, the features
 computed anew every epoch with a random crop and mirror, by torchvision's transforms and a
@@ -11,15 +11,22 @@ nothing, and the first that is good enough counts.
 
 import argparse
 import math
-import os
 import tempfile
 import time
 
-from common import ROOT, machine, run
+import torch
+from common import describe_splits, machine, make_parser, read_history, run, run_train, usual_loader
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 import data_utils
+from network.architectures import find_architecture
+from network.classifier import fold_batch_norm
+from network.devices import keep_freed_memory
+from network.weights import load_weights
 
-RATES = (1e-3, 3e-3, 1e-2)
+LEARNING_RATES = (1e-3, 3e-3, 1e-2)
 LOOPS = {  # batch size, channels_last
     "float32, batches of 64": (64, False),
     "channels_last, batches of 16": (16, True),
@@ -33,68 +40,40 @@ KERNELS = {  # batch size, channels_last, bfloat16, BatchNorm folded, freed memo
 }
 
 
+def load_splits(data: data_utils.DataSet, batch_size: int) -> tuple[DataLoader, DataLoader]:
+    """Load train with random crops and mirrors, and valid with the central crop."""
+    from torchvision import transforms  # what has to be imported counts
+
+    normalise = [transforms.ToTensor(), transforms.Normalize([127 / 255] * 3, [128 / 255] * 3)]
+    random = [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip(), *normalise]
+    central = [transforms.Resize(256), transforms.CenterCrop(224), *normalise]
+    return (
+        usual_loader(data.splits["train"], random, batch_size, shuffle=True),
+        usual_loader(data.splits["valid"], central, batch_size),
+    )
+
+
 def usual_loop(
     data_dir: str, target: float, epochs: int, limit: float, batch_size: int, channels_last: bool
 ) -> tuple[float, bool, int]:
     """Return seconds, whether the target was reached, and the epochs that it took."""
     started = time.perf_counter()
-    import torch
-    from torch.nn import functional as F
-    from torch.utils.data import DataLoader, Dataset
-    from torchvision import transforms
-
-    import model_utils
-
     data = data_utils.find_data(data_dir)
-
-    class Photographs(Dataset):
-        def __init__(self, split, transform):
-            self.paths, self.labels = data.splits[split]
-            self.transform = transform
-
-        def __len__(self):
-            return len(self.paths)
-
-        def __getitem__(self, index):
-            from PIL import Image
-
-            return self.transform(Image.open(self.paths[index]).convert("RGB")), self.labels[index]
-
-    normalise = [transforms.ToTensor(), transforms.Normalize([127 / 255] * 3, [128 / 255] * 3)]
-    train = DataLoader(
-        Photographs(
-            "train",
-            transforms.Compose(
-                [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip(), *normalise]
-            ),
-        ),
-        batch_size,
-        shuffle=True,
-        num_workers=2,
-    )
-    valid = DataLoader(
-        Photographs(
-            "valid",
-            transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), *normalise]),
-        ),
-        batch_size,
-        num_workers=2,
-    )
-    spec = model_utils.find_architecture("efficientnet_lite0")
-    body = spec.build()
-    model_utils.load_weights(body, *spec.imagenet())
-    body = body.eval().to(
-        memory_format=torch.channels_last if channels_last else torch.contiguous_format
-    )
+    train, valid = load_splits(data, batch_size)
+    architecture = find_architecture("efficientnet_lite0")
+    assert architecture.imagenet
+    body, layout = architecture.build(), memory_format(channels_last)
+    load_weights(body, *architecture.imagenet())
+    body.eval().to(memory_format=layout)
     torch.manual_seed(0)
-    heads = [torch.nn.Linear(1280, len(data.categories)) for _ in RATES]
-    optimizers = [torch.optim.Adam(head.parameters(), lr) for head, lr in zip(heads, RATES)]
+    heads = [nn.Linear(1280, len(data.categories)) for _ in LEARNING_RATES]
+    optimizers = [
+        torch.optim.Adam(head.parameters(), lr) for head, lr in zip(heads, LEARNING_RATES)
+    ]
 
-    def features(images):
-        if channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
+    def features(images: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            return body(images).flatten(1)
+            return body(images.contiguous(memory_format=layout)).flatten(1)
 
     for epoch in range(1, epochs + 1):
         for images, labels in train:
@@ -103,41 +82,38 @@ def usual_loop(
                 optimizer.zero_grad()
                 F.cross_entropy(head(seen), labels).backward()
                 optimizer.step()
-        right = torch.zeros(len(heads))
+        correct = torch.zeros(len(heads))
         for images, labels in valid:
             seen = features(images)
-            right += torch.stack([(head(seen).argmax(1) == labels).sum() for head in heads])
+            correct += torch.stack([(head(seen).argmax(1) == labels).sum() for head in heads])
         seconds = time.perf_counter() - started
-        accuracies = right / len(valid.dataset)
-        print(
-            f"  epoch {epoch}: "
-            + ", ".join(f"lr {lr:g} {accuracy:.2%}" for lr, accuracy in zip(RATES, accuracies))
-            + f", {seconds:.0f} s",
-            flush=True,
-        )
-        if accuracies.max() >= target or seconds > limit:
+        accuracies = (correct / len(data.splits["valid"].paths)).tolist()
+        each = (f"lr {lr:g} {share:.2%}" for lr, share in zip(LEARNING_RATES, accuracies))
+        print(f"  epoch {epoch}: {', '.join(each)}, {seconds:.0f} s", flush=True)
+        if max(accuracies) >= target or seconds > limit:
             break
-    return seconds, bool(accuracies.max() >= target), epoch
+    return seconds, max(accuracies) >= target, epoch
 
 
-def network_rate(
-    batch_size: int, channels_last: bool, half: bool, folded: bool, keep: bool
+def memory_format(channels_last: bool) -> torch.memory_format:
+    """Choose the layout of images and weights in memory."""
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def measure_network(
+    batch_size: int, channels_last: bool, bfloat16: bool, folded: bool, keep: bool
 ) -> float:
     """Measure photographs a second of the network alone."""
-    import torch
-
-    import model_utils
-
     if keep:
-        model_utils.keep_freed_memory()
-    body = model_utils.find_architecture("efficientnet_lite0").build().eval()
+        keep_freed_memory()
+    body = find_architecture("efficientnet_lite0").build().eval()
     images = torch.rand(batch_size, 3, 224, 224)
     if folded:
-        model_utils.fold_batch_norm(body)
-    if half:
+        fold_batch_norm(body)
+    if bfloat16:
         body, images = body.bfloat16(), images.bfloat16()
-    if channels_last:
-        body, images = (x.to(memory_format=torch.channels_last) for x in (body, images))
+    body.to(memory_format=memory_format(channels_last))
+    images = images.contiguous(memory_format=memory_format(channels_last))
     with torch.inference_mode():
         for _ in range(3):
             body(images)
@@ -148,44 +124,41 @@ def network_rate(
     return count / (time.perf_counter() - started)
 
 
+def compare_kernels(data_dir: str) -> None:
+    """Print what each step from the usual kernels to ours brings, each in a process of its own."""
+    print("the network alone, photographs a second:")
+    speeds: list[float] = []
+    for name in KERNELS:
+        speeds.append(float(run(__file__, data_dir, "--kernels", name).out))
+        print(f"  {name}: {speeds[-1]:.0f}, {speeds[-1] / speeds[0]:.1f} times", flush=True)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data_dir")
+    parser = make_parser(__doc__, "data_dir")
     parser.add_argument("--target", type=float, default=0.94, help="accuracy on valid")
     parser.add_argument("--epochs", type=int, default=12, help="of the usual loop, at most")
     parser.add_argument("--limit", type=float, default=math.inf, help="seconds of a usual loop")
     parser.add_argument("--loop", choices=LOOPS, help="only this usual loop (default: both)")
     parser.add_argument("--kernels", help=argparse.SUPPRESS)  # one line of the table, in a process
     args = parser.parse_args()
-    data_dir = os.path.abspath(args.data_dir)
     if args.kernels:
-        print(network_rate(*KERNELS[args.kernels]))
+        print(measure_network(*KERNELS[args.kernels]))
         return
 
     print(machine())
-    data = data_utils.find_data(data_dir)
-    print(", ".join(f"{name}: n = {len(split.paths)}" for name, split in data.splits.items()))
+    print(describe_splits(data_utils.find_data(args.data_dir)))
     with tempfile.TemporaryDirectory() as folder:
-        ours = run(ROOT / "train.py", data_dir, "--epochs", 0, "--save_dir", folder)
-    accuracy = float(ours.out.splitlines()[1].split()[3].rstrip("%")) / 100
+        ours = run_train(args.data_dir, folder, "--epochs", 0)
+        accuracy = float(read_history(folder)[0]["valid_accuracy"])
     print(f"train.py --epochs 0: {accuracy:.2%} on valid, {ours.seconds:.1f} s from start to exit")
     if accuracy < args.target:
         raise SystemExit(f"train.py does not reach {args.target:.2%}")
-
-    print("the network alone, photographs a second:")
-    rates = {}
-    for name in KERNELS:
-        rates[name] = float(run(__file__, data_dir, "--kernels", name).out)
-        print(
-            f"  {name}: {rates[name]:.0f}, {rates[name] / next(iter(rates.values())):.1f} times",
-            flush=True,
-        )
-
+    compare_kernels(args.data_dir)
     for name in [args.loop] if args.loop else LOOPS:
         batch_size, channels_last = LOOPS[name]
         print(f"the usual loop, {name}:")
         seconds, reached, epochs = usual_loop(
-            data_dir, args.target, args.epochs, args.limit, batch_size, channels_last
+            args.data_dir, args.target, args.epochs, args.limit, batch_size, channels_last
         )
         more = "" if reached else "> "
         print(

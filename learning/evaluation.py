@@ -1,71 +1,21 @@
-"""learning/evaluation.py"""
+"""How good a network is on a split, and what its logits there say of its certainty."""
 
 import math
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch.nn import functional as F
 
-from data_utils import DataSet
 from learning.activations import Activations
-from model_utils import load_checkpoint
-from network.familiarity import familiarity, find_patterns
+from learning.resources import Resources
+from learning.views import PhotographViews
+from network.classifier import Classifier
+from network.familiarity import familiarity
 from network.inference import compute_logits
-from prediction.info import KEEP, Calibration
-from reporting.calibration import calibration, cross_fit, fit_temperature
-from running.console import with_bar
-
-
-def calibrate(result: "Evaluation", labels: np.ndarray, sums):
-    """Make a `Calibration` of an epoch's logits on valid and sums of logits in training."""
-    import torch
-
-    patterns = find_patterns(sums)
-    familiar = familiarity(torch.from_numpy(result.logits), patterns)
-    return Calibration(
-        fit_temperature(result.logits, labels),
-        patterns,
-        familiar.quantile(torch.linspace(0, 1, 1001)),
-    )
-
-
-def judge_checkpoint(
-    checkpoint: Path,
-    device,
-    data: DataSet,
-    best: "Evaluation",
-    workers: int,
-    processes,
-) -> tuple[str, np.ndarray, dict[str, Any], dict[str, float]]:
-    """Judge the best network as prediction will load it, on test where there is one.
-
-    Returns:
-        The split, its logits (N, C), how far probabilities can be believed, and the share
-        of each split's photographs that --reject leaves their names.
-    """
-    import torch
-
-    split, labels = "valid", data.splits["valid"].labels
-    logits = cross_fit(best.logits, labels)
-    honesty = {"valid, cross-fitted": calibration(logits, labels)}
-    kept = {"valid": KEEP}
-    model, info = load_checkpoint(checkpoint, device)
-    calibration = info["calibration"]
-    if "test" in data.splits:
-        split, labels = "test", data.splits["test"].labels
-        photographs = Activations(
-            model,
-            0,
-            data.splits["test"].paths,
-            info["preprocessing"],
-            workers=workers,
-            processes=processes,
-        )
-        logits = evaluate(model, photographs, labels).logits
-        honesty["test"] = calibration(logits, labels)
-        familiar = familiarity(torch.from_numpy(logits), calibration.patterns)
-        kept["test"] = (familiar >= calibration.least_familiar()).float().mean().item()
-    return split, logits, {"temperature": calibration.temperature, "calibration": honesty}, kept
+from prediction.info import KEEP, QUANTILES, Calibration, NetworkInfo, ValidMetrics
+from reporting.calibration import calibration_report, cross_fit, fit_temperature
 
 
 class Evaluation(NamedTuple):
@@ -83,19 +33,70 @@ class Evaluation(NamedTuple):
         """
         return (self.accuracy, -self.calibrated_loss) > (other.accuracy, -other.calibrated_loss)
 
+    def metrics(self, epoch: int, precision: torch.dtype) -> ValidMetrics:
+        """Say what a checkpoint is to know of an epoch's evaluation on valid."""
+        return ValidMetrics(epoch, self.loss, self.accuracy, len(self.logits), str(precision))
 
-def evaluate(model, activations, labels: np.ndarray) -> Evaluation:
+
+def evaluate(model: Classifier, activations: Activations, labels: np.ndarray) -> Evaluation:
     """Judge a network from `for_inference` or a checkpoint on a whole split."""
-    import torch
-
-    count = len(activations.paths)
-    batches = activations.batches(np.arange(count), np.zeros(count, int))
-    logits = compute_logits(model, with_bar(batches, count, "judging"), activations.cut)
-    logits = activations.processes.collect(logits, len(labels))
-    targets, loss_of = torch.from_numpy(labels), torch.nn.functional.cross_entropy
-    loss = calibrated = loss_of(logits, targets).item()
+    resources, count = activations.resources, len(activations.paths)
+    batches = resources.progress(activations.in_order(), count, "evaluating")
+    logits = compute_logits(model, batches, activations.cut)
+    logits = resources.processes.collect(logits, len(labels))
+    targets = torch.from_numpy(labels)
+    loss = calibrated_loss = F.cross_entropy(logits, targets).item()
     if math.isfinite(loss):
         temperature = fit_temperature(logits.numpy(), labels)
-        calibrated = loss_of(logits / temperature, targets).item()
+        calibrated_loss = F.cross_entropy(logits / temperature, targets).item()
     accuracy = (logits.argmax(1) == targets).double().mean().item()
-    return Evaluation(loss, calibrated, accuracy, logits.numpy())
+    return Evaluation(loss, calibrated_loss, accuracy, logits.numpy())
+
+
+def calibrate(logits: np.ndarray, labels: np.ndarray, prototypes: torch.Tensor) -> Calibration:
+    """Fit the temperature to logits on valid (N, C), and see how familiar its photographs are."""
+    familiar = familiarity(torch.from_numpy(logits), prototypes)
+    quantiles = familiar.quantile(torch.linspace(0, 1, QUANTILES))
+    return Calibration(fit_temperature(logits, labels), quantiles.numpy())
+
+
+class Judgement(NamedTuple):
+    """How good the best network is, as prediction will load it."""
+
+    split: str  # "test" where there is one, else "valid"
+    logits: np.ndarray  # float32 (N, C), calibrated
+    temperature: float
+    calibration: dict[str, dict[str, Any]]  # for each split, see `calibration_report`
+    accepted_share: dict[str, float]  # for each split, what keeps its names with --reject
+
+
+def judge(
+    model: Classifier,
+    info: NetworkInfo,
+    best: Evaluation,
+    splits: Mapping[str, tuple[Sequence[str], np.ndarray]],
+    resources: Resources,
+) -> Judgement:
+    """Judge a network from `load_checkpoint` once, on test where there is one.
+
+    Args:
+        model: the network.
+        info: what its file knows.
+        best: how it did on valid, before it was saved.
+        splits: paths and labels of each.
+        resources: threads, processes and progress.
+    """
+    valid_labels = splits["valid"][1]
+    logits = cross_fit(best.logits, valid_labels)
+    reports = {"valid, cross-fitted": calibration_report(logits, valid_labels)}
+    accepted = {"valid": KEEP}
+    split = "valid"
+    if "test" in splits:
+        split, (paths, labels) = "test", splits["test"]
+        photographs = PhotographViews(paths, info.preprocessing, resources=resources)
+        logits = evaluate(model, Activations(model, 0, photographs), labels).logits
+        reports["test"] = calibration_report(logits, labels)
+        familiar = familiarity(torch.from_numpy(logits), model.prototypes)
+        enough = familiar >= info.calibration.least_familiar()
+        accepted["test"] = enough.float().mean().item()
+    return Judgement(split, logits, info.calibration.temperature, reports, accepted)

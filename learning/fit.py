@@ -1,116 +1,206 @@
-"""learning/fit.py"""
+"""How a network learns: its optimizer, the steps of an epoch, the average of its weights."""
 
-import copy
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from learning.head import fit_head
-from learning.resume import Training, restore_optimizer
-from learning.views import mirror_some
-from network.classifier import chain
+from learning.activations import Activations
+from learning.cache import discard_leftovers
+from learning.head import SMOOTHING
+from learning.resources import Resources
+from learning.resume import TrainingState, restore_optimizer
+from learning.start import Start
+from learning.views import PhotographViews, mirror_some
+from network.classifier import Classifier, chain, find_cut
 from network.devices import learning_precision
-from running.console import with_bar
-from running.settings import Recipe
+from network.familiarity import LogitSums
+from network.inference import for_inference
 
-# The certainty that networks learn to leave to the other categories (Szegedy et
-# al., "Rethinking the Inception architecture", CVPR 2016).
-SMOOTHING = 0.1
-
-
-# Random views of a photograph that are kept, beside the photograph as it is, where the
-# first layers stay as they are; where they learn, every epoch sees a new one.
-KEPT_VIEWS = 4
+# Random views of a photograph that are cached, beside the photograph as it is, where the
+# first layers are frozen; where they learn, every epoch sees a new one.
+CACHED_VIEWS = 4
 
 
-def learn(
-    model, activations, labels: np.ndarray, recipe: Recipe, pretrained: bool, seed: int, start=None
-) -> Iterator[tuple[Any, float, Any]]:
-    """Train the network in place; yield after each epoch the `Training`, the training loss,
-    and the sum of the logits of each category's photographs (C, C).
+def open_activations(
+    start: Start, splits: Mapping[str, tuple[Sequence[str], np.ndarray]], resources: Resources
+) -> tuple[Activations, Activations]:
+    """Prepare the activations of train and valid that the epochs work on; clear leftovers."""
+    model, settings = start.model, start.record.settings
+    cut = find_cut(model.body) if settings.tune == "tail" and settings.epochs else 0
+    frozen = for_inference(model)
+    opened = []
+    for name, num_views in (("train", 1 + CACHED_VIEWS), ("valid", 1)):
+        memory = 0 if cut else resources.memory
+        paths = splits[name][0]
+        views = PhotographViews(paths, start.preprocessing, settings.seed, resources, memory)
+        identity = f"{start.record.photographs} {name}"
+        opened.append(Activations(frozen, cut, views, num_views, identity))
+    in_use = [file for each in opened if each.cache for file in each.cache.files]
+    discard_leftovers(resources, in_use)
+    return opened[0], opened[1]
 
-    A pretrained network's head comes first, as epoch 0, on features that are computed once:
-    a linear one is solved, one with hidden layers learns. The epochs then start from it and
-    train it with the layers behind the cut of the activations. From scratch there are the
-    epochs alone, and they train everything. With `start`, an earlier `Training` whose model
-    this is, the epochs go on behind that one.
 
-    What the epochs of a pretrained network yield is a moving average of its weights over
-    about a tenth of the run: good from the first epoch on, while the weights themselves
-    first lose what the head knew.
+class Learner:
+    """A network that learns, with its optimizer and the moving average of its weights.
+
+    A pretrained network, whose head has been fitted, learns with the layers behind the cut
+    of the activations. What is evaluated and kept of it is a moving average of its weights
+    over about a tenth of the run: good from the first epoch on, while the weights themselves
+    first lose what the head knew. From scratch everything learns, and nothing is averaged.
+
+    Args:
+        start: its model is changed in place.
+        activations: of the training photographs.
+        labels: of all of them (N,), int64.
     """
-    import torch
 
-    if pretrained and not start:
-        loss, sums = fit_head(model, activations, labels)
-        start = Training(0, model, model, {}, torch.get_rng_state())
-        yield start, loss, sums
-    if pretrained:
-        model.frozen_statistics = True
-        for layer in chain(model.body)[: activations.cut]:
-            layer.requires_grad_(False)
-    averaged = (
-        model if not pretrained else (start.averaged if start.epoch else copy.deepcopy(model))
-    )
-    optimizer_class = torch.optim.AdamW if pretrained else torch.optim.Adam
-    optimizer = optimizer_class(
-        [p for p in model.parameters() if p.requires_grad], lr=recipe.lr, fused=True
-    )
-    if start:
-        torch.set_rng_state(start.random)
-    if start and start.epoch:
-        restore_optimizer(optimizer, start.optimizer)
+    def __init__(self, start: Start, activations: Activations, labels: np.ndarray):
+        model, state, settings = start.model, start.state, start.record.settings
+        pretrained = start.record.source is not None
+        processes = activations.resources.processes
+        self.model, self.activations, self.labels = model, activations, labels
+        self.processes, self.seed = processes, settings.seed
+        # What falls to this process of the photographs of a step, and of an epoch's weights.
+        batch_size = -(-settings.recipe.batch_size // processes.size)
+        self.recipe = settings.recipe._replace(batch_size=batch_size)
+        weights = sample_weights(len(labels), batch_size, processes.rank, processes.size)
+        self.weights = torch.from_numpy(weights)
+        self.steps_per_epoch = math.ceil(len(weights) / batch_size)
+        self.steps = self.steps_per_epoch * self.recipe.epochs
 
-    processes = activations.processes
-    learner, count = processes.synchronised(model), len(labels)
-    # What falls to this process of the photographs of a step, and of an epoch's weights.
-    recipe = recipe._replace(batch_size=-(-recipe.batch_size // processes.size))
-    weights = torch.from_numpy(weigh(count, recipe.batch_size, processes.rank, processes.size))
-    for epoch in range(start.epoch + 1 if start else 1, recipe.epochs + 1):
-        # Order and views depend on the seed and the epoch alone, on any device.
-        rng = np.random.default_rng((seed, epoch))
-        order = rng.permutation(count)
-        views = (
-            rng.integers(activations.views, size=count)
-            if activations.cut
-            else np.full(count, epoch)
-        )
-        mirrored = rng.random(count) < 0.5
-        mine = np.flatnonzero(order % processes.size == processes.rank)
-        mine = np.resize(mine, len(weights))  # where it has one too few, one stands there twice
-        order, views, mirrored = order[mine], views[mine], mirrored[mine]
-        batches = activations.batches(order // processes.size, views, recipe.batch_size)
-        if activations.cut:  # no more to compute, and twice as many views
-            batches = mirror_some(batches, mirrored)
-        if processes.rank:  # what dropout leaves out is another thing in each process
-            torch.manual_seed(rng.integers(2**31) + processes.rank)
-        loss, sums = train_one_epoch(
-            model,
-            learner,
-            activations.cut,
-            with_bar(batches, len(order), f"epoch {epoch} of {recipe.epochs}"),
-            torch.from_numpy(labels[order]),
-            weights,
-            optimizer,
-            averaged,
-            epoch,
-            recipe,
-        )
-        processes.copy_first(model, averaged)
-        yield (
-            Training(
-                epoch, model, averaged, optimizer.state_dict()["state"], torch.get_rng_state()
-            ),
-            processes.add(loss).item() / count,
-            processes.add(sums),
-        )
+        if pretrained:
+            model.frozen_statistics = True
+            for layer in chain(model.body)[: activations.cut]:
+                layer.requires_grad_(False)
+        optimizer_class = torch.optim.AdamW if pretrained else torch.optim.Adam
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = optimizer_class(parameters, lr=self.recipe.lr, fused=True)
+        self.average: AveragedModel | None = None
+        if pretrained:
+            averaged = state.averaged if state and state.epoch else model
+            decay = max(0.0, 1 - 10 / max(self.steps, 1))
+            self.average = AveragedModel(
+                averaged, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
+            )
+            # What it starts from counts: else the first step's weights would replace it.
+            self.average.n_averaged.fill_(1)
+        if state:
+            torch.set_rng_state(state.random)
+            if state.epoch:
+                restore_optimizer(self.optimizer, state.optimizer)
+        self.synchronised = processes.synchronised(model)
+
+    @property
+    def network(self) -> Classifier:
+        """What is to be evaluated and kept: the average, if there is one."""
+        if self.average is None:
+            return self.model
+        assert isinstance(self.average.module, Classifier)
+        return self.average.module
+
+    def state(self, epoch: int) -> TrainingState:
+        """Collect what a run needs to go on behind an epoch; 0 is the head."""
+        averaged = self.network if epoch else self.model
+        optimizer = self.optimizer.state_dict()["state"]
+        return TrainingState(epoch, self.model, averaged, optimizer, torch.get_rng_state())
+
+    def step(self, loss: torch.Tensor, scaler: torch.amp.GradScaler, number: int) -> None:
+        """Take a training step down the gradient of a loss; `number` counts from the first one."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.lr * lr_factor(number, self.steps)
+        self.optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(self.optimizer)
+        scaler.update()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
 
 
-def weigh(count: int, batch_size: int, rank: int, size: int) -> np.ndarray:
+def train_one_epoch(learner: Learner, epoch: int) -> tuple[float, LogitSums]:
+    """Show the network every photograph once, while it learns.
+
+    Returns:
+        The mean loss, and the sums of the logits. Where one process works alone, an epoch
+        whose loss is no finite number is broken off.
+    """
+    model, processes = learner.model, learner.processes
+    cut, device = learner.activations.cut, model.mean.device
+    precision = learning_precision(model, cut)
+    # New in every epoch, and low, so that no step is left out for an overflow.
+    scaler = torch.amp.GradScaler(device.type, 1024, enabled=precision == torch.float16)
+    order = draw_epoch(learner, epoch)
+    targets = torch.from_numpy(learner.labels[order.photographs]).to(device)
+    weights = learner.weights.to(device)
+    total, seen = torch.zeros((), device=device), 0
+    sums = LogitSums(int(learner.labels.max()) + 1, device)
+
+    model.train()
+    first_step = learner.steps_per_epoch * (epoch - 1)
+    for step, x in enumerate(batches_of(learner, order, epoch), start=first_step):
+        part = slice(seen, seen + len(x))
+        labels, weight = targets[part], weights[part]
+        if len(x) == 1:  # one photograph has no statistics for BatchNorm to normalise by
+            model.freeze_statistics()
+        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            logits = learner.synchronised(x, cut)
+        logits = logits.float()
+        losses = F.cross_entropy(logits, labels, label_smoothing=SMOOTHING, reduction="none")
+        learner.step((losses * weight).sum(), scaler, step)
+        with torch.no_grad():
+            counted = (weight > 0).float()
+            total += losses @ counted
+            sums.add(labels, logits * counted[:, None])
+        seen += len(x)
+        # An accelerator waits when one looks; several processes end their epoch together.
+        looks = processes.size == 1 and (device.type == "cpu" or step % 50 == 0)
+        if looks and not total.isfinite():
+            break
+    processes.copy_primary(model, learner.network)
+    sums.sums = processes.add(sums.sums.cpu())
+    return processes.add(total.cpu()).item() / len(learner.labels), sums
+
+
+class EpochOrder(NamedTuple):
+    """What an epoch shows this process, in order: (n,) each."""
+
+    photographs: np.ndarray  # indices among all photographs
+    views: np.ndarray  # the number of the view of each
+    mirrored: np.ndarray  # bool
+
+
+def draw_epoch(learner: Learner, epoch: int) -> EpochOrder:
+    """Draw the order and the views of an epoch; they depend on seed and epoch, on any device."""
+    processes, activations, count = learner.processes, learner.activations, len(learner.labels)
+    rng = np.random.default_rng((learner.seed, epoch))
+    order = rng.permutation(count)
+    views = np.full(count, epoch)
+    if activations.cut:
+        views = rng.integers(activations.num_views, size=count)
+    mirrored = rng.random(count) < 0.5
+    mine = np.flatnonzero(order % processes.size == processes.rank)
+    mine = np.resize(mine, len(learner.weights))  # where it has one too few, one comes twice
+    if processes.rank:  # what dropout leaves out is another thing in each process
+        torch.manual_seed(int(rng.integers(2**31)) + processes.rank)
+    return EpochOrder(order[mine], views[mine], mirrored[mine])
+
+
+def batches_of(learner: Learner, order: EpochOrder, epoch: int) -> Iterator[torch.Tensor]:
+    """Yield the activations of an epoch's photographs, batch by batch."""
+    activations = learner.activations
+    mine = order.photographs // learner.processes.size  # indices in this process's share
+    batches = activations.batches(mine, order.views, learner.recipe.batch_size)
+    if activations.cut:  # no more to compute, and twice as many views
+        batches = mirror_some(batches, order.mirrored)
+    description = f"epoch {epoch} of {learner.recipe.epochs}"
+    return activations.resources.progress(batches, len(mine), description)
+
+
+def sample_weights(count: int, batch_size: int, rank: int, size: int) -> np.ndarray:
     """Weigh the photographs that one of `size` processes learns from in an epoch: float32 (n,).
 
     The processes' gradients are averaged. With these weights, in sums of the photographs'
@@ -128,86 +218,9 @@ def weigh(count: int, batch_size: int, rank: int, size: int) -> np.ndarray:
     return weights
 
 
-def train_one_epoch(
-    model,
-    learner,
-    cut: int,
-    batches: Iterable,
-    targets,
-    weights,
-    optimizer,
-    averaged,
-    epoch: int,
-    recipe: Recipe,
-) -> tuple[Any, Any]:
-    """Show the network, by way of `learner`, every photograph once, while it learns.
-
-    Every step moves the averaged network by a share towards the one that learns.
-
-    Returns:
-        The sum of the losses, and the sums of the logits by category (C, C). Where one process
-        works alone, an epoch whose loss is no finite number is broken off.
-    """
-    import torch
-
-    device = model.mean.device
-    precision = learning_precision(model, cut)
-    # New in every epoch, and low, so that no step is left out for an overflow.
-    scaler = torch.amp.GradScaler(device.type, 1024, enabled=precision == torch.float16)
-    targets, weights = targets.to(device), weights.to(device)
-    total, seen, sums = torch.zeros((), device=device), 0, None
-    steps_an_epoch = math.ceil(len(targets) / recipe.batch_size)
-    steps = steps_an_epoch * recipe.epochs
-    model.train()
-    for step, x in enumerate(batches, start=steps_an_epoch * (epoch - 1)):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr * lr_factor(step, steps)
-        if len(x) == 1:  # one photograph has no statistics for BatchNorm to normalise by
-            model.freeze_statistics()
-        part = slice(seen, seen + len(x))
-        labels, weight = targets[part], weights[part]
-        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-            logits = learner(x, cut)
-        logits = logits.float()
-        losses = torch.nn.functional.cross_entropy(
-            logits, labels, label_smoothing=SMOOTHING, reduction="none"
-        )
-        optimizer.zero_grad()
-        scaler.scale((losses * weight).sum()).backward()
-        scaler.step(optimizer)
-        scaler.update()
-        if averaged is not model:
-            move_average(averaged, model, min(1, 10 / steps))
-        seen += len(x)
-        with torch.no_grad():
-            counted = (weight > 0).float()
-            total += losses @ counted
-            if sums is None:
-                sums = logits.new_zeros([logits.shape[1]] * 2)
-            sums.index_add_(0, labels, logits * counted[:, None])
-        # An accelerator waits when one looks; several processes end their epoch together.
-        if (device.type == "cpu" or step % 50 == 0) and learner is model and not total.isfinite():
-            break
-    return total.cpu(), sums.cpu()
-
-
 def lr_factor(step: int, steps: int) -> float:
     """Scale the learning rate: up in a line for a tenth of the steps, then a cosine to 0."""
     warmup = steps / 10
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
-
-
-@torch.no_grad()
-def move_average(averaged: nn.Module, model: nn.Module, share: float) -> None:
-    """Move the average of a network's weights by a share of the way to its present ones."""
-    averages, values = (
-        [
-            value
-            for value in (*network.parameters(), *network.buffers())
-            if value.is_floating_point()
-        ]
-        for network in (averaged, model)
-    )
-    torch._foreach_lerp_(averages, values, share)  # many a time as quick on a GPU as one by one

@@ -1,54 +1,75 @@
-"""learning/head.py"""
+"""The head of a pretrained network: solved exactly, or learned where it has hidden layers."""
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from learning.fit import SMOOTHING
+from learning.activations import Activations
+from network.classifier import Classifier
 from network.devices import move_if_it_fits
+from network.familiarity import LogitSums
 from network.inference import extract_features
-from running.console import with_bar
 from running.errors import RunError
 
+# The certainty that networks learn to leave to the other categories (Szegedy et
+# al., "Rethinking the Inception architecture", CVPR 2016).
+SMOOTHING = 0.1
 
-def fit_head(model, activations, labels: np.ndarray) -> tuple[float, Any]:
-    """Fit a pretrained network's head; return the loss, and the sums of logits (C, C)."""
-    import torch
+# Penalties on squared weights, from strong to weak, as each solution is where the search for
+# the next one starts.
+PENALTIES = (1e-2, 1e-3, 1e-4, 1e-5)
+FOLDS = 3
+ENOUGH = 2000  # photographs to judge a penalty by; a large set's folds need not all be tried
 
-    processes, count = activations.processes, len(activations.paths)
-    batches = activations.batches(np.arange(count), np.zeros(count, int))
+
+def fit_head(
+    model: Classifier, activations: Activations, labels: np.ndarray
+) -> tuple[float, LogitSums]:
+    """Fit a pretrained network's head; return the mean loss, and the sums of the logits.
+
+    Args:
+        model: its head is changed in place.
+        activations: of the training photographs.
+        labels: of all of them (N,), int64.
+
+    Raises:
+        RunError: the features are not finite.
+    """
+    resources, count = activations.resources, len(activations.paths)
+    processes = resources.processes
+    batches = resources.progress(activations.in_order(), count, "features")
     features = extract_features(
-        activations.model,
-        with_bar(batches, count, "features"),
-        count,
-        activations.cut,
-        activations.room,
+        activations.model, batches, count, activations.cut, resources.allocate
     )
     if not features.isfinite().all():
         raise RunError("the network's features are not finite numbers; its weights are damaged")
-    features = processes.collect(features, len(labels), everywhere=False, room=activations.room)
-    number = int(labels.max()) + 1
-    loss, sums = torch.zeros(()), torch.zeros(number, number)
-    if processes.first:
-        fit = solve_head if isinstance(model.head, torch.nn.Linear) else learn_head
+    features = processes.collect(
+        features, len(labels), everywhere=False, allocate=resources.allocate
+    )
+    loss, sums = torch.zeros(()), LogitSums(int(labels.max()) + 1)
+    if processes.is_primary:
         features = move_if_it_fits(features, model.mean.device)
         targets = torch.from_numpy(labels).to(features.device)
-        logits = fit(model.head, features, targets, SMOOTHING)
-        loss = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=SMOOTHING)
-        sums.index_add_(0, targets.cpu(), logits.cpu())
-    processes.copy_first(model.head)
-    return processes.add(loss.cpu()).item(), processes.add(sums)
+        if isinstance(model.head, nn.Linear):
+            logits = solve_head(model.head, features, targets, SMOOTHING)
+        else:
+            logits = learn_head(model.head, features, targets, SMOOTHING)
+        loss = F.cross_entropy(logits, targets, label_smoothing=SMOOTHING)
+        sums.add(targets.cpu(), logits.cpu())
+    processes.copy_primary(model.head)
+    sums.sums = processes.add(sums.sums)
+    return processes.add(loss.cpu()).item(), sums
 
 
 def _standardise(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scale features (N, F), in place, to mean 0 and deviation 1; return what these were.
+    """Scale features (N, F), in place, to mean 0 and standard deviation 1; return what these were.
 
-    Deviations below a tenth of the median count as that: a feature that hardly ever changes
+    Standard deviations below a tenth of the median count as that: a feature that hardly ever changes
     would otherwise get weights that blow up where it does.
     """
     mean, std = features.mean(0), features.std(0, correction=0)
@@ -119,23 +140,13 @@ class _Regression(NamedTuple):
 
         def closure() -> torch.Tensor:
             optimizer.zero_grad()
-            loss = sum(self.loss((u, bias), *part) for part in parts) / count
+            loss = cast(torch.Tensor, sum(self.loss((u, bias), *part) for part in parts)) / count
             loss = loss + penalty / 2 * self.unwhiten(u).square().sum()
             loss.backward()
             return loss
 
         optimizer.step(closure)
         return u.detach(), bias.detach()
-
-
-# From strong to weak, as each solution is where the search for the next one starts.
-PENALTIES = (1e-2, 1e-3, 1e-4, 1e-5)
-
-
-FOLDS = 3
-
-
-ENOUGH = 2000  # photographs to judge a penalty by; a large set's folds need not all be tried
 
 
 def solve_head(
@@ -177,7 +188,7 @@ def solve_head(
 
 
 def learn_head(
-    head: nn.Sequential, features: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0
+    head: nn.Module, features: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0
 ) -> torch.Tensor:
     """Train a head with hidden layers on features (N, F); return its logits (N, C) at the end.
 
@@ -186,7 +197,10 @@ def learn_head(
     step costs a millisecond or two.
     """
     mean, std = _standardise(features)
-    device = head[0].weight.device
+    assert isinstance(head, nn.Sequential)
+    first = head[0]
+    assert isinstance(first, nn.Linear)
+    device = first.weight.device
     head.to(features.device).train()
     steps_an_epoch = math.ceil(len(labels) / 128)
     epochs = max(20, math.ceil(2000 / steps_an_epoch))
@@ -202,7 +216,7 @@ def learn_head(
     head.eval()
     with torch.no_grad():
         logits = head(features)
-        head[0].weight /= std
-        head[0].bias -= head[0].weight @ mean
+        first.weight.div_(std)
+        first.bias.sub_(first.weight @ mean)
     head.to(device)
     return logits

@@ -1,19 +1,21 @@
-"""learning/processes.py"""
+"""The processes among which torchrun shares out a run, and what they exchange."""
 
 import atexit
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import zip_longest
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from prediction.onnx_runtime import K
-from running.environment import count_processes
 from running.errors import InputError
+from running.launch import Launch
+
+K = TypeVar("K")
+S = TypeVar("S", bound=Any)
 
 
 class Processes:
@@ -28,10 +30,10 @@ class Processes:
     def __init__(self, rank: int = 0, size: int = 1, group: Any = None):
         self.rank, self.size = rank, size
         self.group = group  # what exchanges weights and gradients; None: what exchanges the rest
-        self.first = rank == 0  # the one that talks and writes
+        self.is_primary = rank == 0  # the one that prints and writes
 
-    def share_of(self, items: Sequence[K]) -> Sequence[K]:
-        """Take what falls to this process."""
+    def share_of(self, items: S) -> S:
+        """Take what falls to this process of a sequence, an array or a tensor."""
         return items[self.rank :: self.size]
 
     def collect(
@@ -39,28 +41,28 @@ class Processes:
         rows: torch.Tensor,
         count: int,
         everywhere: bool = True,
-        room: Callable[..., torch.Tensor] | None = None,
+        allocate: Callable[..., torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Put everybody's rows, on the CPU, back into their order: (count, ...).
 
-        Unless that is wanted everywhere, the others than the first get none. `room` makes
-        room for numbers of a shape, by default in memory.
+        Unless that is wanted everywhere, the others than the primary one get none. `allocate`
+        returns memory for numbers of a shape.
         """
         if self.size == 1:
             return rows
-        wanted = everywhere or self.first
-        whole = (room or rows.new_empty)(count if wanted else 0, *rows.shape[1:])
+        wanted = everywhere or self.is_primary
+        whole = (allocate or rows.new_empty)(count if wanted else 0, *rows.shape[1:])
         longest = -(-count // self.size)
         for start in range(0, longest, self.BLOCK):
             block = rows[start : start + self.BLOCK]
             mine = rows.new_zeros(min(self.BLOCK, longest - start), *rows.shape[1:])
             mine[: len(block)] = block
-            blocks = [torch.empty_like(mine) for _ in range(self.size)] if wanted else None
+            blocks = [torch.empty_like(mine) for _ in range(self.size if wanted else 0)]
             if everywhere:
                 distributed.all_gather(blocks, mine)
             else:
-                distributed.gather(mine, blocks)
-            for rank, block in enumerate(blocks or []):
+                distributed.gather(mine, blocks if wanted else None)
+            for rank, block in enumerate(blocks):
                 place = whole[start * self.size + rank :: self.size][: len(block)]
                 place.copy_(block[: len(place)])
         return whole
@@ -71,12 +73,9 @@ class Processes:
             return part
         parts: list[list[K]] = [[]] * self.size
         distributed.all_gather_object(parts, part)
-        return [
-            item
-            for row in zip_longest(*parts, fillvalue=parts)
-            for item in row
-            if item is not parts
-        ]
+        nothing: Any = object()
+        rows = zip_longest(*parts, fillvalue=nothing)
+        return [item for row in rows for item in row if item is not nothing]
 
     def add(self, values: torch.Tensor) -> torch.Tensor:
         """Add up everybody's values."""
@@ -84,8 +83,8 @@ class Processes:
             distributed.all_reduce(values)
         return values
 
-    def copy_first(self, *modules: nn.Module) -> None:
-        """Give every process the first one's weights and statistics."""
+    def copy_primary(self, *modules: nn.Module) -> None:
+        """Give every process the primary one's weights and statistics."""
         if self.size > 1:
             self.wait()  # as long as it takes, which NCCL would not
             for module in modules:
@@ -97,12 +96,12 @@ class Processes:
         self.add(torch.zeros(()))
 
     @contextmanager
-    def first_before_others(self) -> Iterator[None]:
-        """Run the block in the first process, then in the others."""
-        if not self.first:
+    def primary_first(self) -> Iterator[None]:
+        """Run the block in the primary process, then in the others."""
+        if not self.is_primary:
             self.wait()
         yield
-        if self.first:
+        if self.is_primary:
             self.wait()
 
     def synchronised(self, model: nn.Module) -> nn.Module:
@@ -115,16 +114,16 @@ class Processes:
 ALONE = Processes()
 
 
-def join_processes(device: torch.device) -> Processes:
+def join_processes(device: torch.device, launch: Launch) -> Processes:
     """Meet the other processes that torchrun has started, if any.
 
     Raises:
         InputError: accelerators of this kind have no way to work together.
     """
-    if count_processes() == 1:
+    if not launch.is_shared:
         return ALONE
     if device.type != "cpu" and not (device.type == "cuda" and distributed.is_nccl_available()):
-        raise InputError("several processes with --gpu take NVIDIA's or AMD's GPUs and NCCL")
+        raise InputError("several processes with --gpu need NVIDIA's or AMD's GPUs and NCCL")
     # Gloo notices at once when a process dies; a living one may take hours for its photographs.
     distributed.init_process_group("gloo", timeout=timedelta(days=7))
     # NCCL does not notice, and is only used while all of them learn.

@@ -1,170 +1,175 @@
-"""learning/resume.py"""
+"""The resume file: where a run stands after an epoch, so that it goes on as if left in peace."""
 
 import os
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 
 from learning.evaluation import Evaluation
-from model_utils import _read, load_checkpoint, versions
-from network.archive import _state, _write
-from network.build import _describe, _rebuild, _to_float, _try
+from network.archive import state_of, write_archive
+from network.build import (
+    FORMAT_VERSION,
+    as_float,
+    check_forward,
+    describe_head,
+    read_entries,
+    rebuild,
+)
 from network.classifier import Classifier
 from photographs.images import Preprocessing
-from prediction.info import check_types
-from prediction.onnx_runtime import FORMAT_VERSION
+from prediction.info import NetworkInfo, check_types, preprocessing_entries
+from running.environment import versions
 from running.errors import InputError, is_out_of_memory
-from running.settings import HIGHEST_LR, LIMITS
+from running.settings import Settings
+
+# The columns of history.csv; files of version 1 do not know the calibrated loss.
+HISTORY: dict[str, Any] = {
+    "epoch": int,
+    "train_loss": float,
+    "valid_loss": float,
+    "calibrated_loss": (float, type(None)),
+    "valid_accuracy": float,
+    "seconds": float,
+    "saved": int,
+}
 
 
-class Earlier(NamedTuple):
-    """What the resume file tells about a run, beside the network."""
-
-    settings: dict[str, Any]
-    source: str | None  # of the weights; None: from scratch
-    photographs: str  # see `fingerprint`
-    history: list[dict]
-    best: "Evaluation"
-
-    def entries(self) -> dict[str, Any]:
-        """Turn it into plain data and tensors."""
-        import torch
-
-        best = self.best._replace(logits=torch.from_numpy(self.best.logits))
-        return {**self._asdict(), "best": best._asdict()}
-
-
-def read_resume_file(path: Path, checkpoint: Path, num_classes: int):
-    """Read where a run stands; return its `Training`, `Preprocessing` and `Earlier`.
-
-    Raises:
-        InputError: the file is damaged, or the checkpoint beside it is not this run's.
-    """
-    import torch
-
-    start, arch, preprocessing, run = load_training(path, num_classes)
-    try:
-        earlier = Earlier(**run)
-        check_types = check_types
-        check_types(
-            run,
-            {
-                "settings": dict,
-                "source": (str, type(None)),
-                "photographs": str,
-                "history": list,
-                "best": dict,
-            },
-        )
-        check_types(
-            earlier.settings,
-            {
-                "arch": str,
-                "weights": (str, type(None)),
-                "hidden_units": list,
-                "tune": str,
-                "epochs": int,
-                "lr": float,
-                "batch_size": int,
-                "image_size": int,
-                "seed": int,
-            },
-        )
-        for row in earlier.history:
-            check_types(
-                row,
-                dict(
-                    epoch=int,
-                    train_loss=float,
-                    valid_loss=float,
-                    valid_accuracy=float,
-                    seconds=float,
-                    saved=int,
-                ),
-            )
-        check_types(run["best"], dict.fromkeys(("loss", "calibrated_loss", "accuracy"), float))
-        best = Evaluation(**run["best"])
-        if not (
-            torch.is_tensor(best.logits)
-            and best.logits.dtype == torch.float32
-            and best.logits.dim() == 2
-            and best.logits.shape[1] == num_classes
-            and best.logits.isfinite().all()
-            and earlier.history[-1]["epoch"] == start.epoch
-            and any(row["saved"] for row in earlier.history)
-            and earlier.settings["arch"] == arch
-            and all(
-                low <= earlier.settings[name] <= high
-                for name, (low, high) in LIMITS.items()
-                if name in earlier.settings
-            )
-            and 0 < earlier.settings["lr"] <= HIGHEST_LR
-        ):
-            raise ValueError("impossible entries")
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is damaged: its parts do not fit together") from error
-    info = load_checkpoint(checkpoint)[1]
-    figures = info["figures"]
-    # A run may have been killed when it had saved a better network, but not yet the rest.
-    if (
-        (info["arch"], info["seed"]) != (arch, earlier.settings["seed"])
-        or figures["epoch"] != start.epoch + 1
-        and figures["valid_loss"] != best.loss
-    ):
-        raise InputError(
-            f"{checkpoint} is not the best network of the run in {path}; without "
-            "--resume a new run starts"
-        )
-    return start, preprocessing, earlier._replace(best=best._replace(logits=best.logits.numpy()))
-
-
-class Training(NamedTuple):
+class TrainingState(NamedTuple):
     """Where the learning stands after an epoch."""
 
-    epoch: int  # 0: the head is solved
+    epoch: int  # 0: the head is fitted
     model: Classifier
     averaged: Classifier  # the moving average of its weights; the model itself, where there is none
     optimizer: dict[int, dict[str, torch.Tensor]]  # what it keeps of each parameter
     random: torch.Tensor  # the state of PyTorch's generator: uint8
 
 
+@dataclass
+class RunRecord:
+    """What a run knows of itself, beside the network; the resume file keeps it."""
+
+    settings: Settings  # resolved
+    source: str | None  # of the weights; None: from scratch
+    photographs: str = ""  # see `data_utils.fingerprint`
+    history: list[dict[str, Any]] = field(default_factory=list)  # a row of `HISTORY` an epoch
+    best: Evaluation | None = None  # of the epoch that the checkpoint holds
+
+    def add_epoch(
+        self, epoch: int, train_loss: float, result: Evaluation, seconds: float, saved: bool
+    ) -> None:
+        """Add a row to the history."""
+        row = (
+            epoch,
+            train_loss,
+            result.loss,
+            result.calibrated_loss,
+            result.accuracy,
+            seconds,
+            int(saved),
+        )
+        self.history.append(dict(zip(HISTORY, row, strict=True)))
+
+    def describe(self, side: int) -> str:
+        """Say what learns on squares of so many pixels a side, and for how long."""
+        settings = self.settings
+        start = f"starting from {self.source}" if self.source else "starting from scratch"
+        epochs = "1 epoch" if settings.epochs == 1 else f"{settings.epochs} epochs"
+        if settings.tune == "tail" and settings.epochs:
+            epochs += " of the last third of its layers"
+        return f"network: {settings.arch}, {start}, {side} x {side} pixels, {epochs}"
+
+    def describe_best(self, checkpoint: str | os.PathLike[str]) -> str:
+        """Say where the best network so far is, and how good it is."""
+        best = [row for row in self.history if row["saved"]][-1]
+        epoch = f"epoch {best['epoch']}" if best["epoch"] else "the head"
+        accuracy = best["valid_accuracy"]
+        return f"the best network so far is in {checkpoint} ({epoch}, {accuracy:.2%} on valid)"
+
+    def require_same(
+        self, data_dir: str | os.PathLike[str], resume_file: str | os.PathLike[str], found: str
+    ) -> None:
+        """See that the photographs are those that a resumed run has learned from.
+
+        Raises:
+            InputError: they are not.
+        """
+        if self.photographs and self.photographs != found:
+            raise InputError(
+                f"the photographs in {data_dir} are not those of the run in {resume_file}; "
+                "without --resume a new run starts"
+            )
+        self.photographs = found
+
+    def entries(self) -> dict[str, Any]:
+        """Turn it into plain data and tensors."""
+        assert self.best is not None
+        best = {**self.best._asdict(), "logits": torch.from_numpy(self.best.logits)}
+        return {
+            "settings": asdict(self.settings),
+            "source": self.source,
+            "photographs": self.photographs,
+            "history": self.history,
+            "best": best,
+        }
+
+    @classmethod
+    def from_entries(cls, entries: dict[str, Any], num_classes: int) -> "RunRecord":
+        """Read what `entries` wrote.
+
+        Raises:
+            AttributeError, KeyError, TypeError, ValueError: it is impossible.
+        """
+        check_types(entries, {"source": (str, type(None)), "photographs": str, "history": list})
+        history = [{column: row.get(column) for column in HISTORY} for row in entries["history"]]
+        for row in history:
+            check_types(row, HISTORY)
+        best = entries["best"]
+        check_types(best, dict.fromkeys(("loss", "calibrated_loss", "accuracy"), float))
+        logits = best["logits"]
+        if logits.dtype != torch.float32 or not any(row["saved"] for row in history):
+            raise ValueError("impossible entries")
+        logits = as_float(logits, (len(logits), num_classes)).numpy()
+        return cls(
+            Settings.from_entries(entries["settings"]),
+            entries["source"],
+            entries["photographs"],
+            history,
+            Evaluation(**{**best, "logits": logits}),
+        )
+
+
 def save_training(
-    path: str | os.PathLike,
-    training: Training,
-    arch: str,
-    preprocessing: Preprocessing,
-    run: dict[str, Any],
+    path: str | os.PathLike[str], state: TrainingState, preprocessing: Preprocessing, run: RunRecord
 ) -> None:
     """Write all that a run needs to go on as if nothing had happened.
 
     Raises:
         RunError: the disk is full, or the folder cannot be written to.
     """
-    model, averaged = training.model, training.averaged
     entries = {
         "format_version": FORMAT_VERSION,
-        "run": run,
-        **_describe(model, arch, preprocessing),
-        "epoch": training.epoch,
-        "model": _state(model),
-        "averaged": None if averaged is model else _state(averaged),
+        "run": run.entries(),
+        "arch": run.settings.arch,
+        "head": describe_head(state.model),
+        "preprocessing": preprocessing_entries(preprocessing),
+        "epoch": state.epoch,
+        "model": state_of(state.model),
+        "averaged": None if state.averaged is state.model else state_of(state.averaged),
         "optimizer": {
             i: {key: value.cpu() for key, value in kept.items()}
-            for i, kept in training.optimizer.items()
+            for i, kept in state.optimizer.items()
         },
-        "random": training.random,
+        "random": state.random,
         "versions": versions(),
     }
-    _write(path, entries)
+    write_archive(path, entries)
 
 
 def load_training(
-    path: str | os.PathLike,
-    num_classes: int,
-) -> tuple[Training, str, Preprocessing, dict[str, Any]]:
-    """Read what `save_training` wrote: the learning, the architecture, the preprocessing, and
-    the run's entries.
+    path: str | os.PathLike[str], num_classes: int
+) -> tuple[TrainingState, Preprocessing, RunRecord]:
+    """Read what `save_training` wrote.
 
     What the optimizer keeps fits its parameters or not; `restore_optimizer` looks at that.
 
@@ -172,33 +177,42 @@ def load_training(
         InputError: the file is missing, damaged, of another number of categories or no such
             file.
     """
-    entries = _read(path, "run")
+    entries = read_entries(path, "run")
     try:
-        check_types(
-            entries,
-            {
-                "epoch": int,
-                "run": dict,
-                "optimizer": dict,
-                "model": dict,
-                "averaged": (dict, type(None)),
-            },
+        check_types(entries, {"epoch": int, "run": dict, "optimizer": dict, "model": dict})
+        check_types(entries, {"averaged": (dict, type(None))})
+        model_state, averaged_state, random = (
+            entries[key] for key in ("model", "averaged", "random")
         )
-        state, averaged_state, random = (entries[key] for key in ("model", "averaged", "random"))
         wanted = torch.get_rng_state()
         if random.dtype != wanted.dtype or random.shape != wanted.shape or entries["epoch"] < 0:
             raise ValueError("impossible state")
-        model, preprocessing = _rebuild(entries, num_classes, state)
-        averaged = (
-            model if averaged_state is None else _rebuild(entries, num_classes, averaged_state)[0]
-        )
-        _try(model, preprocessing.crop)
+        model, preprocessing = rebuild(entries, num_classes, model_state)
+        averaged = model
+        if averaged_state is not None:
+            averaged, _ = rebuild(entries, num_classes, averaged_state)
+        check_forward(model, preprocessing.crop)
     except (AttributeError, InputError, KeyError, TypeError, ValueError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
         raise InputError(f"{path} is damaged, or of another set of categories") from error
-    training = Training(entries["epoch"], model, averaged, entries["optimizer"], random)
-    return training, entries["arch"], preprocessing, entries["run"]
+    try:
+        run = RunRecord.from_entries(entries["run"], num_classes)
+        if (run.history[-1]["epoch"], run.settings.arch) != (entries["epoch"], entries["arch"]):
+            raise ValueError("parts of two runs")
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged: its parts do not fit together") from error
+    state = TrainingState(entries["epoch"], model, averaged, entries["optimizer"], random)
+    return state, preprocessing, run
+
+
+def is_of_run(info: NetworkInfo, state: TrainingState, record: RunRecord) -> bool:
+    """Tell whether a checkpoint is the best network of a run."""
+    assert record.best is not None
+    if (info.arch, info.seed) != (record.settings.arch, record.settings.seed):
+        return False
+    # A run may have been killed when it had saved a better network, but not yet the rest.
+    return info.metrics.epoch == state.epoch + 1 or info.metrics.valid_loss == record.best.loss
 
 
 def restore_optimizer(
@@ -217,7 +231,7 @@ def restore_optimizer(
             if kept[i].keys() != {"step", "exp_avg", "exp_avg_sq"}:
                 raise ValueError("of another optimizer")
             for key, values in kept[i].items():
-                _to_float(values, () if key == "step" else parameter.shape)
+                as_float(values, () if key == "step" else parameter.shape)
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError("the optimizer's state in last.pth is damaged") from error
     optimizer.load_state_dict({**optimizer.state_dict(), "state": kept})

@@ -1,30 +1,40 @@
-"""learning/views.py"""
+"""Views of photographs: as they are, or random parts of them, mirrored or shifted."""
 
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from learning.processes import Processes
+from learning.resources import Resources
 from network.devices import to_device
 from photographs.batches import load_images, typical_side
 from photographs.images import Preprocessing
 
 
-class Pixels:
+class View(NamedTuple):
+    """A photograph, and which view of it is wanted."""
+
+    image: np.ndarray  # uint8 (H, W, 3)
+    number: int  # 0: as it is; the others are random
+    draw: np.ndarray  # (5,), 0..1: what a random view is made of
+
+
+class PhotographViews:
     """Photographs as a network sees them: as they are, or random views of them.
 
     Views are random parts; of pictures that are just of the network's size, they are shifted.
     They depend on nothing but the seed, the view's number and the photograph.
 
     Args:
-        paths: the photographs.
+        paths: all photographs; `paths`, in the end, are this process's share of them.
         preprocessing: the network's.
-        seed, workers, processes: see `Activations`.
+        seed: what random views depend on, with their number and the photograph's.
+        resources: threads that decode, and processes that share the photographs out.
         memory: bytes that may be kept of what views are made of, so that it is decoded once.
     """
 
@@ -32,52 +42,51 @@ class Pixels:
         self,
         paths: Sequence[str],
         preprocessing: Preprocessing,
-        seed: int,
-        workers: int,
-        memory: int,
-        processes: Processes,
+        seed: int = 0,
+        resources: Resources = Resources(),
+        memory: int = 0,
     ):
-        self.preprocessing, self.seed, self.workers = preprocessing, seed, workers
-        self.total, self.processes = len(paths), processes
-        # This process's share, and its numbers among all photographs
-        self.paths, self.numbers = map(processes.share_of, (paths, range(len(paths))))
+        self.preprocessing, self.seed, self.resources = preprocessing, seed, resources
+        self.total = len(paths)
+        share_of = resources.processes.share_of
+        self.paths, self.numbers = share_of(paths), share_of(range(self.total))
         self.shifted = preprocessing.crop == preprocessing.resize == typical_side(paths)
-        self.kept: dict[int, np.ndarray] = {}
-        self.left = memory
+        self.decoded: dict[int, np.ndarray] = {}
+        self.memory_left = memory
 
     def batches(
         self,
         photographs: np.ndarray,
         views: np.ndarray,
         batch_size: int,
-    ) -> Iterator[list[tuple[np.ndarray, int, np.ndarray]]]:
-        """Yield for each photograph (index) its image, which view is wanted, and `_draw`'s row.
+    ) -> Iterator[list[View]]:
+        """Yield views of photographs (indices) in their order; `views` has a number for each.
 
         Raises:
             ImageError: a photograph cannot be read.
         """
         images = self._load(photographs, (views > 0) & (not self.shifted), 3 * batch_size)
-        seen = zip(images, views, self._draw(photographs, views))
-        while batch := [*islice(seen, batch_size)]:
+        wanted = map(View, images, views, self._draw(photographs, views))
+        while batch := [*islice(wanted, batch_size)]:
             yield batch
 
     def _load(self, photographs: np.ndarray, whole: np.ndarray, ahead: int) -> Iterator[np.ndarray]:
         """Yield photographs, each whole or its centre, and keep what views are made of."""
         of_views = whole | self.shifted
-        known = np.array([i in self.kept for i in photographs.tolist()], bool) & of_views
+        known = np.array([i in self.decoded for i in photographs.tolist()], bool) & of_views
         new = load_images(
             [self.paths[i] for i in photographs[~known]],
             self.preprocessing,
-            self.workers,
+            self.resources.workers,
             ahead,
             whole[~known],
         )
         for i, is_known, keep in zip(photographs.tolist(), known, of_views):
-            image = self.kept[i] if is_known else next(new)
+            image = self.decoded[i] if is_known else next(new)
             size = sys.getsizeof(image)
-            if keep and i not in self.kept and size <= self.left:
-                self.kept[i] = image
-                self.left -= size
+            if keep and i not in self.decoded and size <= self.memory_left:
+                self.decoded[i] = image
+                self.memory_left -= size
             yield image
 
     def _draw(self, photographs: np.ndarray, views: np.ndarray) -> np.ndarray:
@@ -87,19 +96,18 @@ class Pixels:
             # (seed, epoch) alone is what the order of the photographs comes from.
             drawn = np.random.default_rng((self.seed, view, 1)).random((self.total, 5))
             chosen = views == view
-            numbers[chosen] = self.processes.share_of(drawn)[photographs[chosen]]
+            numbers[chosen] = self.resources.processes.share_of(drawn)[photographs[chosen]]
         return numbers
 
-    def look(
-        self, batch: list[tuple[np.ndarray, int, np.ndarray]], device: torch.device
-    ) -> torch.Tensor:
-        """Turn a batch into what is to be seen, on a device: uint8 (n, S, S, 3)."""
+    def make(self, batch: list[View], device: torch.device) -> torch.Tensor:
+        """Make the pixels of a batch on a device: uint8 (n, S, S, 3)."""
         if device.type == "cuda":
             torch.cuda.set_device(device)  # of this thread
-        images, views, numbers = zip(*batch)
-        if not any(views):
+        images = [view.image for view in batch]
+        as_it_is = np.array([view.number == 0 for view in batch])
+        if as_it_is.all():
             return to_device(np.stack(images), device)
-        as_it_is, numbers = np.array(views) == 0, np.stack(numbers)
+        numbers = np.stack([view.draw for view in batch])
         sizes = np.array([image.shape[:2] for image in images])
         parts = (
             random_shifts(numbers, self.preprocessing.crop)
@@ -110,15 +118,13 @@ class Pixels:
         mirrored = (numbers[:, 4] < 0.5) & ~as_it_is
         # A CPU looks at images of one size at a time: rounding may depend on what they are
         # padded to, and there a run that goes on has to see the same as one left in peace.
-        kinds = (
-            np.zeros(len(sizes), int)
-            if device.type != "cpu"
-            else (np.unique(sizes, axis=0, return_inverse=True)[1].reshape(-1))
-        )
+        kinds = np.zeros(len(sizes), int)
+        if device.type == "cpu":
+            kinds = np.unique(sizes, axis=0, return_inverse=True)[1].reshape(-1)
         groups = [np.flatnonzero(kinds == kind) for kind in range(kinds.max() + 1)]
-        seen = [
+        made = [
             augment(
-                to_device(_stack([images[i] for i in group]), device),
+                to_device(stack_padded([images[i] for i in group]), device),
                 sizes[group],
                 parts[group],
                 mirrored[group],
@@ -126,10 +132,10 @@ class Pixels:
             )
             for group in groups
         ]
-        return torch.cat(seen)[to_device(np.argsort(np.concatenate(groups)), device)]
+        return torch.cat(made)[to_device(np.argsort(np.concatenate(groups)), device)]
 
 
-def _stack(images: Sequence[np.ndarray]) -> np.ndarray:
+def stack_padded(images: Sequence[np.ndarray]) -> np.ndarray:
     """Put images (H, W, 3) of any sizes on top of each other, the smaller ones padded."""
     height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
     whole = np.zeros((len(images), height, width, 3), np.uint8)
@@ -191,18 +197,18 @@ def augment(
         uint8 (N, side, side, 3).
     """
     steps = (np.arange(side) + 0.5) / side
-    places = []  # of the square's rows and columns: (N, side)
+    places: list[np.ndarray] = []  # of the square's rows and columns: (N, side)
     for axis, length in enumerate(images.shape[1:3]):
-        x = parts[:, axis, None] + steps * parts[:, axis + 2, None] - 0.5  # in pixels
+        place = parts[:, axis, None] + steps * parts[:, axis + 2, None] - 0.5  # in pixels
         last = sizes[:, axis, None] - 1
-        x = last - abs(last - abs(x))
-        places.append(2 * x / max(length - 1, 1) - 1)  # from the first pixel, -1, to the last, 1
+        place = last - abs(last - abs(place))
+        places.append(
+            2 * place / max(length - 1, 1) - 1
+        )  # from the first pixel, -1, to the last, 1
     rows, columns = places
     columns = np.where(mirrored[:, None], columns[:, ::-1], columns)
-    rows, columns = (to_device(x.astype(np.float32), images.device) for x in (rows, columns))
-    grid = torch.stack(
-        [columns[:, None, :].expand(-1, side, -1), rows[:, :, None].expand(-1, -1, side)], 3
-    )
+    y, x = (to_device(place.astype(np.float32), images.device) for place in (rows, columns))
+    grid = torch.stack([x[:, None, :].expand(-1, side, -1), y[:, :, None].expand(-1, -1, side)], 3)
     views = F.grid_sample(
         images.permute(0, 3, 1, 2).float(), grid, padding_mode="border", align_corners=True
     )

@@ -1,15 +1,18 @@
-"""network/architectures.py"""
+"""What a name given to --arch stands for: our own networks and torchvision's."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from network.layers import basic_cnn, efficientnet_lite0
-from network.weights import _lite0_weights, download_weights, read_weights
+from network.weights import download_weights, lite0_weights, read_weights
 from photographs.images import Preprocessing
 from running.errors import InputError
+
+State = dict[str, torch.Tensor]
 
 
 class Architecture(NamedTuple):
@@ -17,19 +20,20 @@ class Architecture(NamedTuple):
 
     build: Callable[[], nn.Module]  # the layers before the head, not pretrained
     preprocessing: Preprocessing
-    imagenet: Callable[[], tuple[dict, str]] | None  # ImageNet weights and where they are from
-    numbers: int = 0  # in its weights, ImageNet's classifier included, where that is many
+    # Its ImageNet weights and where they are from
+    imagenet: Callable[[], tuple[State, str]] | None
+    # Of ImageNet's classifier, too; only known where they are many
+    num_parameters: int = 0
 
 
 # Pictures are often kept at a short side of 250 pixels, or 500, which JPEG halves while
 # decoding: at 250 neither needs resizing. EfficientNet's authors crop 224 of 256.
 OWN_ARCHITECTURES = {
     "efficientnet_lite0": Architecture(
-        efficientnet_lite0, Preprocessing(250, 224, (127.0,) * 3, (128.0,) * 3), _lite0_weights
+        efficientnet_lite0, Preprocessing(250, 224, (127.0,) * 3, (128.0,) * 3), lite0_weights
     ),
     "cnn": Architecture(basic_cnn, Preprocessing(71, 64, (127.5,) * 3, (127.5,) * 3), None),
 }
-
 
 # Beginnings of torchvision's names of networks that cannot be used here, and why.
 REFUSED = {
@@ -71,7 +75,7 @@ def find_architecture(arch: str) -> Architecture:
     try:
         from torchvision import models
     except ImportError:
-        raise InputError(f"{arch} takes torchvision: pip install torchvision") from None
+        raise InputError(f"{arch} needs torchvision: pip install torchvision") from None
     names = list_architectures()
     if arch not in names:
         near = difflib.get_close_matches(arch.lower(), names, n=1, cutoff=0)[0]
@@ -81,7 +85,7 @@ def find_architecture(arch: str) -> Architecture:
     weights = models.get_model_weights(arch).DEFAULT
     preset = weights.transforms()
 
-    def imagenet() -> tuple[dict, str]:
+    def imagenet() -> tuple[State, str]:
         return read_weights(download_weights(weights.url), arch), f"torchvision's {weights}"
 
     return Architecture(
@@ -89,13 +93,19 @@ def find_architecture(arch: str) -> Architecture:
         Preprocessing(
             preset.resize_size[0],
             preset.crop_size[0],
-            tuple(255 * mean for mean in preset.mean),
-            tuple(255 * std for std in preset.std),
+            _in_bytes(preset.mean),
+            _in_bytes(preset.std),
             preset.interpolation.value,
         ),
         imagenet,
         weights.meta["num_params"],
     )
+
+
+def _in_bytes(values: Sequence[float]) -> tuple[float, float, float]:
+    """Turn torchvision's units of 0..1 for red, green and blue into 0..255."""
+    red, green, blue = (255 * value for value in values)
+    return red, green, blue
 
 
 def _without_head(network: nn.Module) -> nn.Module:

@@ -173,11 +173,11 @@ def _view(
     return storage.as_strided(size, stride, offset)
 
 
-def _state(model: nn.Module) -> dict[str, torch.Tensor]:
+def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.cpu() for key, value in model.state_dict().items()}
 
 
-def _write(path: str | os.PathLike, entries: dict[str, Any]) -> None:
+def write_archive(path: str | os.PathLike, entries: dict[str, Any]) -> None:
     with atomic_write(path) as file:
         try:
             torch.save(entries, file)

@@ -1,4 +1,4 @@
-"""network/classifier.py"""
+"""A network from pixels to logits, and the cut between its frozen and its learning layers."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,13 +13,14 @@ def chain(module: nn.Module) -> list[nn.Module]:
     Children that just run their own children are opened; residual blocks and the like,
     which do more, stay whole. `find_depths` tells whether the list does what the module does.
     """
-    layers = []
+    layers: list[nn.Module] = []
     for child in module.children():
         layers += chain(child) if type(child).forward is nn.Sequential.forward else [child]
     return layers
 
 
-def _run_layer(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def run_layer(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Run a layer of a chain on what the one before it returned."""
     # Between maps and linear layers torchvision's networks flatten in their forward().
     return layer(x.flatten(1) if isinstance(layer, nn.Linear) else x)
 
@@ -55,10 +56,10 @@ def find_depths(body: nn.Module, images: torch.Tensor) -> list[int]:
     Returns:
         Indices in `chain(body)`; none where the body is more than a chain with pooling last.
     """
-    layers, shapes, x = chain(body), [], images
+    layers, shapes, x = chain(body), list[torch.Size](), images
     try:
         for layer in layers:
-            x = _run_layer(layer, x)
+            x = run_layer(layer, x)
             shapes.append(x.shape)
         pooled = x.mean((2, 3)) if x.dim() == 4 else x
         output = body(images).flatten(1)
@@ -66,7 +67,7 @@ def find_depths(body: nn.Module, images: torch.Tensor) -> list[int]:
         return []
     if pooled.shape != output.shape or not torch.allclose(pooled, output, rtol=1e-3, atol=1e-4):
         return []
-    depths, start, cut = [], 0, find_cut(body)
+    depths, start, cut = list[int](), 0, find_cut(body)
     for end in range(len(layers)):
         if end + 1 == len(layers) or shapes[end + 1] != shapes[end]:
             # A stage without weights, such as the pooling at the end, says nothing new.
@@ -80,7 +81,7 @@ def fold_batch_norm(body: nn.Module) -> None:
     """Put every BatchNorm that follows a convolution into that, with its running statistics.
 
     In evaluation mode the network computes the same, faster. One that goes on learning from
-    ImageNet's weights learns better so, too (README, "What was tried").
+    ImageNet's weights learns better so, too (docs/tried.md).
     """
     body.eval()
     for parent in body.modules():
@@ -91,7 +92,7 @@ def fold_batch_norm(body: nn.Module) -> None:
                 setattr(parent, after, nn.Identity())
 
 
-def _pool(x: torch.Tensor) -> torch.Tensor:
+def pool(x: torch.Tensor) -> torch.Tensor:
     """Take mean and standard deviation of each channel: (N, C, H, W) to float32 (N, 2 C).
 
     Vectors (N, F) stay as they are.
@@ -111,9 +112,12 @@ class Classifier(nn.Module):
     returns logits (N, C). `depths` are the indices of the layers in `chain(body)` whose
     outputs the head sees, pooled; without any it sees the body's output, flattened.
 
-    A cut divides the layers: `first` runs those before it, `features` and `forward` the
-    others, on what `first` made. The cut 0 is before everything, where the images are.
+    A cut divides the layers: `run_frozen` runs those before it, `features` and `forward`
+    the others, on what `run_frozen` returned. The cut 0 is before everything, where the images are.
     """
+
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(
         self,
@@ -129,34 +133,37 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor([*mean]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([*std]).view(3, 1, 1), persistent=False)
         self.temperature = 1.0  # another one, once the network has learned
+        self.prototypes = torch.empty(0)  # see `familiarity`; of a checkpoint (C, C)
         self.frozen_statistics = False
 
     def _normalise(self, images: torch.Tensor) -> torch.Tensor:
         # The permuted view is what PyTorch calls channels_last, the fast layout.
         x = images.permute(0, 3, 1, 2).float().sub_(self.mean).div_(self.std)
-        return x.to(self._dtype())
+        return x.to(self.precision)
 
-    def _dtype(self) -> torch.dtype:
+    @property
+    def precision(self) -> torch.dtype:
+        """What the body multiplies in."""
         return next(self.body.parameters()).dtype
 
-    def first(self, images: torch.Tensor, cut: int) -> torch.Tensor:
-        """Run the first `cut` layers, at least one, on images."""
+    def run_frozen(self, images: torch.Tensor, cut: int) -> torch.Tensor:
+        """Run the `cut` layers before the cut, at least one, on images (N, S, S, 3)."""
         x = self._normalise(images)
         for layer in chain(self.body)[:cut]:
-            x = _run_layer(layer, x)
+            x = run_layer(layer, x)
         return x
 
     def features(self, x: torch.Tensor, cut: int = 0) -> torch.Tensor:
-        """Compute what the head sees from what `first` made: float32 (N, F)."""
-        x = self._normalise(x) if cut == 0 else x.to(self._dtype())
+        """Compute what the head sees from what `run_frozen` returned: float32 (N, F)."""
+        x = self._normalise(x) if cut == 0 else x.to(self.precision)
         if not self.depths:
             return self.body(x).flatten(1).float()
         layers, seen = chain(self.body), []
         for i in range(cut - 1, self.depths[-1] + 1):
             if i >= cut:
-                x = _run_layer(layers[i], x)
+                x = run_layer(layers[i], x)
             if i in self.depths:
-                seen.append(_pool(x))
+                seen.append(pool(x))
         return torch.cat(seen, 1)
 
     def forward(self, x: torch.Tensor, cut: int = 0) -> torch.Tensor:

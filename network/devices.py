@@ -1,7 +1,8 @@
-"""network/devices.py"""
+"""Where networks compute, and in which precision."""
 
 import ctypes
 import os
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from network.classifier import Classifier, chain
 from photographs.batches import ACCELERATOR_BATCH, EVALUATION_BATCH
 from running.errors import InputError
+from running.launch import Launch
 
 
 def keep_freed_memory() -> None:
@@ -25,7 +27,7 @@ def keep_freed_memory() -> None:
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: what is freed stays, up to 2 GiB
 
 
-def find_device(gpu: bool) -> torch.device:
+def find_device(gpu: bool, launch: Launch = Launch()) -> torch.device:
     """Choose the accelerator if it is wanted and there is one, else the CPU.
 
     Raises:
@@ -34,16 +36,31 @@ def find_device(gpu: bool) -> torch.device:
     if not (gpu and torch.accelerator.is_available()):
         return torch.device("cpu")
     device = torch.accelerator.current_accelerator()
+    assert device is not None
     if device.type == "cuda":
         count = torch.cuda.device_count()
-        if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > count:
+        if launch.local_size > count:
             raise InputError(
                 f"torchrun has started more processes than the {count} accelerators of this machine"
             )
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        device = torch.device("cuda", launch.local_rank)
         torch.cuda.set_device(device)
         torch.backends.cudnn.allow_tf32 = False  # what is called float32 has its 24 bits
     return device
+
+
+def describe_device(device: torch.device, wanted: bool, processes: int) -> Iterator[str]:
+    """Say where the network runs; warn where no accelerator is there, hint where one idles."""
+    each = f"{processes} processes of " if processes > 1 else ""
+    if device.type != "cpu":
+        yield f"device: {each}one {device.type}" if each else f"device: {device}"
+        return
+    threads = torch.get_num_threads()
+    yield f"device: cpu, {each}{threads} thread{'s' * (threads != 1)}"
+    if wanted:
+        yield "warning: --gpu, but PyTorch finds no accelerator here; the CPU does the work"
+    elif torch.accelerator.is_available():
+        yield f"hint: an accelerator ({torch.accelerator.current_accelerator()}) is idle; try --gpu"
 
 
 def native_precision(device: torch.device) -> torch.dtype:
@@ -51,7 +68,7 @@ def native_precision(device: torch.device) -> torch.dtype:
 
     Older versions of PyTorch, such as 2.6, do not tell what the CPU can do.
     """
-    known = getattr(torch.cpu, "get_capabilities", dict)()
+    known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     if device.type == "cpu" and (known.get("avx512_bf16") or known.get("amx_bf16")):
         return torch.bfloat16
     return torch.float32

@@ -1,16 +1,16 @@
-"""network/export.py"""
+"""Export to ONNX: one file for applications, which need neither torch nor this project."""
 
 import json
 import os
 import warnings
+from typing import Any
 
 import torch
 from torch import nn
 
-from model_utils import load_checkpoint
 from network.classifier import Classifier
-from network.familiarity import _centred
-from prediction.info import FIGURES
+from network.familiarity import centre
+from prediction.info import NetworkInfo
 from prediction.onnx_runtime import (
     ENTRIES,
     FAMILIARITY,
@@ -32,51 +32,41 @@ class _Exported(nn.Module):
     Takes uint8 images (N, S, S, 3); returns probabilities (N, C) and familiarity (N,).
     """
 
-    def __init__(self, model: Classifier, patterns: torch.Tensor):
+    prototypes: torch.Tensor
+
+    def __init__(self, model: Classifier):
         super().__init__()
         self.model = model
-        self.register_buffer("patterns", patterns)
+        self.register_buffer("prototypes", model.prototypes)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits = self.model(images)  # the temperature is in them
-        return logits.softmax(1), (_centred(logits) @ self.patterns.T).amax(1)
+        return logits.softmax(1), (centre(logits) @ self.prototypes.T).amax(1)
 
 
-def export(path: str | os.PathLike, checkpoint: str | os.PathLike) -> None:
-    """Write a checkpoint's network as one ONNX file, in float32, for `load`.
+def write_onnx(path: str | os.PathLike[str], model: Classifier, info: NetworkInfo) -> None:
+    """Write a checkpoint's network, loaded in float32, as one ONNX file.
 
     Raises:
-        InputError: the checkpoint cannot be used, or its network cannot be exported.
+        InputError: the network cannot be exported.
         RunError: the disk is full, or the folder cannot be written to.
     """
     import onnx
 
-    model, info = load_checkpoint(checkpoint, precision=torch.float32)
-    calibration = info["calibration"]
     try:
-        network = _to_onnx(_Exported(model, calibration.patterns), info["preprocessing"].crop)
+        network = _to_onnx(_Exported(model), info.preprocessing.crop)
     except (torch.onnx.errors.OnnxExporterError, ValueError) as error:
         raise InputError(
-            f"{checkpoint} cannot be exported: its network, {info['arch']}, does "
-            "not fit into an ONNX file"
+            f"the network cannot be exported: {info.arch} does not fit into an ONNX file"
         ) from error
-    entries = {
-        **info,
-        "format_version": FORMAT_VERSION,
-        "preprocessing": info["preprocessing"]._asdict(),
-        "calibration": {
-            "temperature": calibration.temperature,
-            "quantiles": calibration.quantiles.tolist(),
-        },
-        "figures": {key: info["figures"][key] for key in FIGURES},
-    }
+    entries = {**info.entries(), "format_version": FORMAT_VERSION}
     onnx.helper.set_model_props(network, {key: json.dumps(entries[key]) for key in ENTRIES})
     with atomic_write(path) as file:
         file.write(seal(network.SerializeToString()))
 
 
-def _to_onnx(exported: _Exported, crop: int):
-    """Turn a network into an onnx.ModelProto of the form that `onnx_utils` describes.
+def _to_onnx(exported: _Exported, crop: int) -> Any:
+    """Turn a network into an onnx.ModelProto of the form that prediction/onnx_runtime.py reads.
 
     Raises:
         torch.onnx.errors.OnnxExporterError: ONNX has no such layers.
@@ -86,11 +76,11 @@ def _to_onnx(exported: _Exported, crop: int):
         raise ValueError("too many weights")
     for module in exported.modules():
         if getattr(module, "inplace", False):  # changed parts of tensors become slow layers
-            module.inplace = False
+            module.inplace = False  # type: ignore[assignment]
     images = torch.zeros(2, crop, crop, 3, dtype=torch.uint8)  # with one N would count as fixed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what the exporter itself does
-        network = torch.onnx.export(
+        program = torch.onnx.export(
             exported.eval(),
             (images,),
             input_names=[IMAGES],
@@ -100,7 +90,9 @@ def _to_onnx(exported: _Exported, crop: int):
             dynamo=True,
             external_data=False,
             verbose=False,
-        ).model_proto
+        )
+    assert program is not None
+    network = program.model_proto
     for part in (*network.graph.node, *network.graph.value_info):
         part.ClearField("doc_string")
         part.ClearField("metadata_props")  # in whose folders the layer's source lies

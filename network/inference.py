@@ -1,15 +1,17 @@
-"""network/inference.py"""
+"""Networks that no longer learn: the fast form, features and logits of many photographs."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 
 from network.classifier import Classifier, fold_batch_norm
 from network.devices import native_precision, rows_at_once, to_device
-from prediction.onnx_runtime import K
 from running.threads import map_ahead
+
+K = TypeVar("K")
 
 
 def for_inference(model: Classifier, precision: torch.dtype | None = None) -> Classifier:
@@ -28,7 +30,7 @@ def infer(
     model: Classifier,
     function: Callable[[torch.Tensor], torch.Tensor],
     batches: Iterable[K],
-    read: Callable[[K, torch.device], torch.Tensor] = to_device,
+    read: Callable[[Any, torch.device], torch.Tensor] = to_device,
 ) -> Iterator[torch.Tensor]:
     """Apply a part of a network from `for_inference` to batches; yield what comes, in order.
 
@@ -73,20 +75,21 @@ def extract_features(
     batches: Iterable[torch.Tensor],
     count: int,
     cut: int = 0,
-    room: Callable[..., torch.Tensor] = torch.empty,
+    allocate: Callable[..., torch.Tensor] = torch.empty,
 ) -> torch.Tensor:
     """Compute what the head sees of `count` photographs: float32 (N, F), on the CPU.
 
-    `model` is from `for_inference`, the batches are from before the cut, and `room` makes
-    room for numbers of a shape.
+    `model` is from `for_inference`, the batches are from before the cut, and `allocate`
+    returns memory for numbers of a shape.
     """
-    features, done = None, 0
+    features: torch.Tensor | None = None
+    done = 0
     for part in infer(model, lambda x: model.features(x, cut), batches):
         if features is None:  # one block: for many photographs twice the memory is too much
-            features = room(count, part.shape[1])
+            features = allocate(count, part.shape[1])
         features[done : done + len(part)] = part
         done += len(part)
-    return features
+    return cast(torch.Tensor, features)
 
 
 def compute_logits(

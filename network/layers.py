@@ -1,4 +1,4 @@
-"""network/layers.py"""
+"""The layers of our own networks: EfficientNet-Lite0 and the basic CNN."""
 
 import math
 

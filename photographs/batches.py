@@ -73,7 +73,7 @@ def typical_side(paths: Sequence[str]) -> int | None:
     return int(np.median(sides)) if sides else None
 
 
-def inspect(paths: Sequence[str], workers: int) -> Iterator[bytes | ImageError]:
+def digest_each(paths: Sequence[str], workers: int) -> Iterator[bytes | ImageError]:
     """Read every photograph once; yield a digest of its file, or its error, in their order."""
     tiny = Preprocessing(1, 1, (0.0,) * 3, (1.0,) * 3)  # JPEG decodes four times as fast
 

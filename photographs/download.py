@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from photographs.known_data import KNOWN_DATA_SETS, KnownDataSet
-from photographs.splits import _find_splits
+from photographs.splits import find_splits
 from running.download import _fetch, _require_md5
 from running.errors import InputError, RunError
-from running.files import hold, prepare_folder
+from running.files import lock_folder, prepare_folder
 
 
 def download(
@@ -36,7 +36,7 @@ def download(
     known, data_dir = KNOWN_DATA_SETS[name], Path(data_dir)
     archive, unpacked = data_dir / known.archive, data_dir / f".{name}.unpacked"
     prepare_folder(data_dir, [])
-    with hold(data_dir, []):
+    with lock_folder(data_dir, []):
         try:
             if not (unpacked / "train").exists():  # else it was killed while these were moved
                 _require_no_photographs(data_dir)
@@ -58,7 +58,7 @@ def download(
 
 
 def _require_no_photographs(data_dir: Path) -> None:
-    found, _ = _find_splits(data_dir, ())
+    found, _ = find_splits(data_dir, ())
     if any(any(by_category.values()) for by_category in found.values()):
         raise InputError(
             f"{data_dir} has photographs, but no folder train; a data set is "

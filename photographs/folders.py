@@ -27,8 +27,8 @@ def find_photographs(folder: str | os.PathLike) -> list[str]:
     found, folders = [], [(os.fspath(folder), (os.path.realpath(folder),))]
     while folders:
         here, above = folders.pop()
-        for entry in _scan(here):
-            if _is_photograph(entry):
+        for entry in scan(here):
+            if is_photograph(entry):
                 found.append(entry.path)
             elif not entry.name.startswith(".") and os.path.isdir(entry.path):
                 real = os.path.realpath(entry.path)
@@ -37,14 +37,14 @@ def find_photographs(folder: str | os.PathLike) -> list[str]:
     return sorted(found)
 
 
-def _scan(folder: str | os.PathLike) -> list[os.DirEntry]:
+def scan(folder: str | os.PathLike) -> list[os.DirEntry]:
     try:
         return list(os.scandir(folder))
     except OSError as error:  # no permission, a disk that fails
         raise InputError(f"{error.filename} cannot be read: {error.strerror}") from None
 
 
-def _is_photograph(entry: os.DirEntry) -> bool:
+def is_photograph(entry: os.DirEntry) -> bool:
     if entry.name.startswith(".") or not is_image_name(entry.name):
         return False
     if entry.is_symlink():  # one that leads nowhere is listed, and named when it cannot be read

@@ -1,13 +1,14 @@
 """photographs/known_data.py"""
 
 import io
+import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from photographs.splits import _deal
+from photographs.splits import assign_splits
 from running.errors import InputError
 
 
@@ -166,7 +167,7 @@ FLOWER_RUNS = (
 CIFAR10_CATEGORIES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 
 
-def _read_members(tar: "TarFile", wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+def _read_members(tar: tarfile.TarFile, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     """Yield the name and content of each wanted file of an archive, in the archive's order.
 
     Names from the archive never become paths here. One with links, devices or paths that
@@ -191,19 +192,19 @@ def _read_members(tar: "TarFile", wanted: Iterable[str]) -> Iterator[tuple[str, 
         raise InputError(f"{tar.name} lacks {len(missing)} files, among them {min(missing)}")
 
 
-def _read_flowers(tar: "TarFile", count: int) -> Iterator[list[tuple[str, bytes]]]:
+def _read_flowers(tar: tarfile.TarFile, count: int) -> Iterator[list[tuple[str, bytes]]]:
     """Read Oxford's photographs: a tenth of each category is valid, a tenth test."""
     firsts, categories = zip(*FLOWER_RUNS)
     by_category: dict[str, list[str]] = {}
     labels = np.repeat(categories, np.diff([*firsts, count + 1])).tolist()
     for number, category in enumerate(labels, start=1):
         by_category.setdefault(str(category), []).append(f"image_{number:05}.jpg")
-    paths = _deal(by_category, ["valid", "test"], "train")
+    paths = assign_splits(by_category, ["valid", "test"], "train")
     for name, content in _read_members(tar, [f"jpg/{file}" for file in paths]):
         yield [(paths[name.removeprefix("jpg/")], content)]
 
 
-def _read_cifar10(tar: "TarFile", _: int) -> Iterator[list[tuple[str, bytes]]]:
+def _read_cifar10(tar: tarfile.TarFile, _: int) -> Iterator[list[tuple[str, bytes]]]:
     """Read CIFAR-10's pictures as PNG: a tenth of each category of its training split is valid.
 
     Its files are records of a label and 32 x 32 pixels, first all red ones, then green and
@@ -219,7 +220,7 @@ def _read_cifar10(tar: "TarFile", _: int) -> Iterator[list[tuple[str, bytes]]]:
         by_category: dict[str, list[str]] = {category: [] for category in CIFAR10_CATEGORIES}
         for file, label in zip(files, labels[:, 0]):
             by_category[CIFAR10_CATEGORIES[label]].append(file)
-        paths = _deal(by_category, tenths, split)
+        paths = assign_splits(by_category, tenths, split)
         for file, image in zip(files, pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)):
             png = io.BytesIO()
             Image.fromarray(image).save(png, "PNG")

@@ -5,14 +5,14 @@ import os
 from collections.abc import Collection, Sequence
 from functools import partial
 
-from photographs.folders import _is_photograph, _scan
+from photographs.folders import is_photograph, scan
 from running.errors import InputError
 
 # What the folder of a split may be called, in small letters.
 SPLIT_FOLDERS = {"train": ["train"], "valid": ["valid", "val", "validation"], "test": ["test"]}
 
 
-def _find_splits(
+def find_splits(
     data_dir: str | os.PathLike,
     leave_out: Collection[str],
 ) -> tuple[dict[str, dict[str, list[str]]], list[str]]:
@@ -21,7 +21,7 @@ def _find_splits(
     Without any split folder the categories' own folders are taken. "train" is missing
     where there are other splits without it; an empty "test" is dropped.
     """
-    folders = [entry for entry in _scan(data_dir) if os.path.isdir(entry.path)]
+    folders = [entry for entry in scan(data_dir) if os.path.isdir(entry.path)]
     found, notes = {}, []
     for split, names in SPLIT_FOLDERS.items():
         there = sorted(entry.name for entry in folders if entry.name.lower() in names)
@@ -30,15 +30,15 @@ def _find_splits(
                 f"{data_dir} has {' and '.join(there)}; only one can be the split {split}"
             )
         if there:
-            found[split] = _images_by_category(os.path.join(data_dir, there[0]), leave_out)
+            found[split] = images_by_category(os.path.join(data_dir, there[0]), leave_out)
     if not found:
-        found = _carve(_images_by_category(data_dir, leave_out), ["valid", "test"])
+        found = split_off(images_by_category(data_dir, leave_out), ["valid", "test"])
         notes.append(
             f"{data_dir} has no splits: 80 % of the photographs are for training, 10 % "
             "for validation and 10 % for the test, by a hash of their names"
         )
     elif "train" in found and "valid" not in found:
-        found |= _carve(found["train"], ["valid"])
+        found |= split_off(found["train"], ["valid"])
         notes.append(
             f"{data_dir} has no valid: 10 % of train's photographs are for validation, "
             "by a hash of their names"
@@ -48,7 +48,7 @@ def _find_splits(
     return found, notes
 
 
-def _carve(
+def split_off(
     by_category: dict[str, list[str]],
     names: list[str],
 ) -> dict[str, dict[str, list[str]]]:
@@ -60,7 +60,7 @@ def _carve(
     """
     splits = {name: {category: [] for category in by_category} for name in ["train", *names]}
     for category, paths in by_category.items():
-        tenths = {path: _tenth(category, path) for path in paths}
+        tenths = {path: split_hash(category, path) for path in paths}
         spared = max(tenths, key=tenths.get, default=None)
         for path, tenth in tenths.items():
             carved = tenth < len(names) and path != spared
@@ -68,29 +68,29 @@ def _carve(
     if not any(splits["valid"].values()):
         category = max(by_category, key=lambda c: len(splits["train"][c]), default=None)
         if category is not None and len(splits["train"][category]) > 1:
-            path = min(splits["train"][category], key=lambda p: _tenth(category, p))
+            path = min(splits["train"][category], key=lambda p: split_hash(category, p))
             splits["train"][category].remove(path)
             splits["valid"][category].append(path)
     return splits
 
 
-def _tenth(category: str, path: str) -> float:
+def split_hash(category: str, path: str) -> float:
     """Map a photograph to a number in 0..10 that depends on nothing but its names."""
     name = os.fsencode(f"{category}/{os.path.basename(path)}")
     return int.from_bytes(hashlib.sha256(name).digest()[:6], "big") / 2**48 * 10
 
 
-def _images_by_category(
+def images_by_category(
     split_dir: str | os.PathLike, leave_out: Collection[str]
 ) -> dict[str, list[str]]:
     """List each visible folder's photographs, sorted by file name."""
     return {
         folder.name: sorted(
             file.path
-            for file in _scan(folder)
-            if _is_photograph(file) and file.path not in leave_out
+            for file in scan(folder)
+            if is_photograph(file) and file.path not in leave_out
         )
-        for folder in _scan(split_dir)
+        for folder in scan(split_dir)
         if not folder.name.startswith(".") and os.path.isdir(folder.path)
     }
 
@@ -99,15 +99,15 @@ def has_train(data_dir: str | os.PathLike) -> bool:
     """Tell whether there is a data folder with photographs to train on, by its folder train."""
     return os.path.isdir(data_dir) and any(
         entry.name.lower() in SPLIT_FOLDERS["train"] and os.path.isdir(entry.path)
-        for entry in _scan(data_dir)
+        for entry in scan(data_dir)
     )
 
 
-def _deal(by_category: dict[str, list[str]], tenths: Sequence[str], rest: str) -> dict[str, str]:
+def assign_splits(by_category: dict[str, list[str]], tenths: Sequence[str], rest: str) -> dict[str, str]:
     """Give a tenth of each category's files to each of some splits, and the rest to another.
 
-    The files are ranked by `_tenth`, so that it is the same on every machine. Ranks, unlike
-    `_carve`'s values, make the tenths exact: of a set that does not grow, no category shall
+    The files are ranked by `split_hash`, so that it is the same on every machine. Ranks, unlike
+    `split_off`'s values, make the tenths exact: of a set that does not grow, no category shall
     be missing in a split by chance.
 
     Returns:
@@ -116,7 +116,7 @@ def _deal(by_category: dict[str, list[str]], tenths: Sequence[str], rest: str) -
     paths = {}
     for category, files in by_category.items():
         tenth = (len(files) + 5) // 10
-        for rank, file in enumerate(sorted(files, key=partial(_tenth, category))):
+        for rank, file in enumerate(sorted(files, key=partial(split_hash, category))):
             split = tenths[rank // tenth] if rank < tenth * len(tenths) else rest
             paths[file] = f"{split}/{category}/{file}"
     return paths

@@ -1,54 +1,118 @@
-"""prediction/info.py"""
+"""What a network's file knows beside its weights, the same for a checkpoint and for ONNX.
+
+Whatever a file says is checked here before anybody believes it.
+"""
 
 import math
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from photographs.images import Preprocessing
-
-# Side of the largest square that a network may ask for, in pixels.
-LARGEST_CROP = 1024
-
-
-SMALLEST_CROP = 32
-
+from running.settings import LARGEST_CROP
 
 # The share of the photographs of known flowers that keep their names where others are refused.
 KEEP = 0.95
 
-
-class Calibration(NamedTuple):
-    """What makes probabilities honest, and tells a photograph of something else."""
-
-    temperature: float  # logits are divided by it
-    patterns: Any  # float32 tensor (C, C), see `familiarity`; None: it is built in
-    quantiles: Any  # float32 tensor or array (1001,), of the familiarity of valid's photographs
-
-    def least_familiar(self, keep: float = KEEP) -> float:
-        """Say how familiar the least familiar of a share (0..1) of valid's photographs is."""
-        return self.quantiles[round(1000 * (1 - keep))].item()
+QUANTILES = 1001  # of the familiarity of valid's photographs, from the lowest to the highest
 
 
 class Prediction(NamedTuple):
     """What a network says of a photograph."""
 
     probabilities: np.ndarray  # float32 (C,), 0..1
-    familiarity: float  # -1..1, see `familiarity`
+    familiarity: float  # -1..1: the highest cosine of its logits with a class's prototype
 
 
-# What a network's file tells of its validation.
-FIGURES = {
-    "epoch": int,
-    "valid_loss": float,
-    "valid_accuracy": float,
-    "valid_images": int,
-    "precision": str,
-}
+class Calibration(NamedTuple):
+    """What makes probabilities honest, and tells a photograph of something else."""
+
+    temperature: float  # logits are divided by it
+    quantiles: np.ndarray  # float32 (QUANTILES,)
+
+    def least_familiar(self, keep: float = KEEP) -> float:
+        """Say how familiar the least familiar of a share (0..1) of valid's photographs is."""
+        return self.quantiles[round(1000 * (1 - keep))].item()
 
 
-def check_types(entries: Any, expected: dict[str, type | tuple[type, ...]]) -> None:
-    """See that a dict has entries of some names, each of its type or one of them.
+class ValidMetrics(NamedTuple):
+    """How the network did on valid in the epoch that was kept."""
+
+    epoch: int  # 0: the solved head
+    valid_loss: float  # mean cross-entropy in nats, without the temperature
+    valid_accuracy: float  # 0..1
+    valid_images: int
+    precision: str  # as PyTorch calls it, "torch.float32"
+
+
+@dataclass(frozen=True)
+class NetworkInfo:
+    """What a network's file knows: how to prepare a photograph, and what the outputs mean."""
+
+    arch: str
+    preprocessing: Preprocessing
+    categories: list[str]  # in the order of the network's outputs
+    names: list[str]  # parallel to the categories
+    calibration: Calibration
+    metrics: ValidMetrics
+    seed: int
+    command: str  # that trained it
+    date: str  # ISO 8601, UTC
+    versions: dict[str, str]  # of Python and the packages
+
+    def __getitem__(self, entry: str) -> Any:
+        """Answer `info["names"]`, as applications of version 1 ask."""
+        return getattr(self, entry)
+
+    def entries(self) -> dict[str, Any]:
+        """Turn it into plain data, under the names that files have."""
+        return {
+            "arch": self.arch,
+            "preprocessing": preprocessing_entries(self.preprocessing),
+            "categories": self.categories,
+            "names": self.names,
+            "calibration": {
+                "temperature": self.calibration.temperature,
+                "quantiles": self.calibration.quantiles.tolist(),
+            },
+            "figures": self.metrics._asdict(),
+            "seed": self.seed,
+            "command": self.command,
+            "date": self.date,
+            "versions": self.versions,
+        }
+
+    @classmethod
+    def from_entries(cls, entries: dict[str, Any]) -> "NetworkInfo":
+        """Read what `entries` wrote; entries of other names are ignored.
+
+        Raises:
+            KeyError, TypeError, ValueError: some are missing or impossible.
+        """
+        strings = dict.fromkeys(("arch", "command", "date"), str)
+        check_types(entries, {**strings, "categories": list, "names": list, "seed": int})
+        check_types(entries["versions"], dict.fromkeys(entries["versions"], str))
+        check_types(entries.get("figures"), ValidMetrics.__annotations__)
+        categories, names = entries["categories"], entries["names"]
+        if not all(type(name) is str and name.isprintable() for name in categories + names):
+            raise ValueError("impossible names")
+        if len(names) != len(categories) or len(set(categories)) != len(categories):
+            raise ValueError("impossible names")
+        figures = {field: entries["figures"][field] for field in ValidMetrics._fields}
+        return cls(
+            preprocessing=check_preprocessing(entries["preprocessing"]),
+            calibration=_check_calibration(entries["calibration"]),
+            metrics=ValidMetrics(**figures),
+            **{
+                key: entries[key]
+                for key in ("arch", "categories", "names", "seed", "command", "date", "versions")
+            },
+        )
+
+
+def check_types(entries: Any, expected: dict[str, Any]) -> None:
+    """See that a dict has entries of some names, each of its type or of one of a tuple of types.
 
     Numbers are finite, and True is no number.
 
@@ -65,30 +129,26 @@ def check_types(entries: Any, expected: dict[str, type | tuple[type, ...]]) -> N
             raise ValueError(f"{key} is not finite")
 
 
-def check_history(entries: dict[str, Any]) -> None:
-    """See that a network's file says in the right form what it names and where it is from.
+def _check_calibration(entries: Any) -> Calibration:
+    check_types(entries, {"temperature": float})
+    quantiles = np.asarray(entries["quantiles"])
+    if (
+        entries["temperature"] <= 0
+        or quantiles.dtype not in (np.float32, np.float64)
+        or quantiles.shape != (QUANTILES,)
+        or not np.isfinite(quantiles).all()
+        or (np.diff(quantiles) < 0).any()
+    ):
+        raise ValueError("impossible calibration")
+    return Calibration(entries["temperature"], quantiles.astype(np.float32))
 
-    Raises:
-        ValueError, TypeError: it does not.
-    """
-    check_types(
-        entries,
-        {
-            "categories": list,
-            "names": list,
-            "seed": int,
-            "command": str,
-            "date": str,
-            "versions": dict,
-        },
-    )
-    check_types(entries["versions"], dict.fromkeys(entries["versions"], str))
-    check_types(entries.get("figures"), FIGURES)
-    categories, names = entries["categories"], entries["names"]
-    if not all(type(name) is str and name.isprintable() for name in categories + names):
-        raise ValueError("impossible names")
-    if len(names) != len(categories) or len(set(categories)) != len(categories):
-        raise ValueError("impossible names")
+
+def preprocessing_entries(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Turn a preprocessing into plain data; see `check_preprocessing`."""
+    return {
+        field: [*value] if isinstance(value, tuple) else value
+        for field, value in preprocessing._asdict().items()
+    }
 
 
 def check_preprocessing(entries: Any) -> Preprocessing:
@@ -100,17 +160,14 @@ def check_preprocessing(entries: Any) -> Preprocessing:
     check_types(
         entries, {"resize": int, "crop": int, "mean": list, "std": list, "interpolation": str}
     )
-    preprocessing = Preprocessing(**entries)._replace(
-        mean=tuple(entries["mean"]), std=tuple(entries["std"])
-    )
-    resize, crop, mean, std, interpolation = preprocessing
+    resize, crop, mean, std = (entries[key] for key in ("resize", "crop", "mean", "std"))
     if not (
         0 < crop <= LARGEST_CROP
         and crop <= resize <= 10 * crop
         and len(mean) == len(std) == 3
         and all(type(x) is float and math.isfinite(x) for x in mean + std)
         and min(std) > 0
-        and interpolation in ("bicubic", "bilinear")
+        and entries["interpolation"] in ("bicubic", "bilinear")
     ):
         raise ValueError("impossible preprocessing")
-    return preprocessing
+    return Preprocessing(**{**entries, "mean": (*mean,), "std": (*std,)})

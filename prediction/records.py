@@ -1,18 +1,24 @@
-"""prediction/records.py"""
+"""What is said of each photograph, as text for people, CSV or JSON lines."""
 
 import csv
 import io
 import json
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
 
 from prediction.info import Prediction
 from running.console import printable
-from running.errors import FlowersError
+from running.errors import FlowersError, RunError
+from running.files import atomic_write, prepare_folder
 
 UNKNOWN = "unknown"  # the answer where nothing that was learned is to be seen
+
+CSV_HEADER = ("file", "answer", "rank", "label", "category", "probability", "error")
 
 
 class Guess(NamedTuple):
@@ -42,7 +48,13 @@ def make_record(
 ) -> Record:
     """Say of a prediction, or error, what is to be said.
 
-    What is less familiar than `lowest` is unknown.
+    Args:
+        file: path of the photograph.
+        result: the prediction of probabilities (C,), or why there is none.
+        categories: of the network's outputs, as are the names.
+        names: parallel to the categories.
+        top_k: how many guesses, at most; above 0.
+        lowest: what is less familiar, -1..1, is unknown.
     """
     if isinstance(result, FlowersError):
         return Record(file, [], False, result)
@@ -72,11 +84,8 @@ def format_text(record: Record) -> str:
     return f"{printable(record.file)}\n{below}"
 
 
-CSV_HEADER = ("file", "answer", "rank", "label", "category", "probability", "error")
-
-
 def format_csv(record: Record) -> str:
-    """Write a row for each name, or one with the error."""
+    """Write a row of `CSV_HEADER` for each name, or one with the error."""
     if record.error:
         return csv_row((record.file, "", "", "", "", "", str(record.error)))
     answer = record.guesses[0].name if record.known else UNKNOWN
@@ -89,13 +98,18 @@ def format_csv(record: Record) -> str:
 
 
 def csv_row(fields: Iterable[object]) -> str:
+    """Write a row of CSV, with a line end as the other formats have it."""
     row = io.StringIO(newline="")
     csv.writer(row).writerow(fields)  # its own line end makes it quote both "\r" and "\n"
     return row.getvalue().removesuffix("\r\n") + "\n"
 
 
 def format_jsonl(record: Record) -> str:
-    """Write a JSON object on one line of ASCII."""
+    """Write a JSON object on one line of ASCII.
+
+    json.dumps cannot write numbers with six fixed digits, which keep lines comparable between
+    machines; so the numbers are formatted by hand, and it writes the texts alone.
+    """
     text = json.dumps
     start = f'{{"file": {text(record.file)}'
     if record.error:
@@ -106,12 +120,41 @@ def format_jsonl(record: Record) -> str:
         for guess in record.guesses
     ]
     top = ", ".join(f"{{{guess}}}" for guess in guesses)
-    answer = (
-        guesses[0]
-        if record.known
-        else (f'"label": {text(UNKNOWN)}, "category": null, "probability": null')
-    )
+    unknown = f'"label": {text(UNKNOWN)}, "category": null, "probability": null'
+    answer = guesses[0] if record.known else unknown
     return f'{start}, {answer}, "top": [{top}]}}\n'
 
 
-FORMATS = {"text": format_text, "csv": format_csv, "jsonl": format_jsonl}
+RECORD_FORMATS: dict[str, Callable[[Record], str]] = {
+    "text": format_text,
+    "csv": format_csv,
+    "jsonl": format_jsonl,
+}
+
+
+@contextmanager
+def open_output(path: str | None, format_name: str) -> Iterator[Callable[[str], None]]:
+    """Open the file or standard output; yield a function that writes and flushes a record.
+
+    Raises:
+        InputError: the file cannot be written there.
+        RunError: the disk is full; the function raises it, too.
+    """
+    # Records carry file names as they are, whatever bytes those are of.
+    encoding, errors = "utf-8", "surrogateescape"
+    if path:
+        prepare_folder(os.path.dirname(path) or ".", [os.path.basename(path)])
+    elif format_name == "text":  # names that the terminal cannot show
+        encoding, errors = sys.stdout.encoding or encoding, "backslashreplace"
+    with atomic_write(path) if path else nullcontext(sys.stdout.buffer) as file:
+
+        def write(text: str) -> None:
+            try:
+                file.write(text.encode(encoding, errors))
+                file.flush()
+            except OSError as error:
+                raise RunError(
+                    f"{path or 'standard output'} cannot be written: {error.strerror}"
+                ) from error
+
+        yield write

@@ -1,4 +1,4 @@
-"""prediction/score.py"""
+"""The accuracy on photographs whose folders tell their categories."""
 
 import os
 from collections.abc import Iterator
@@ -22,7 +22,6 @@ class Score:
 
     def add(self, file: str, probabilities: np.ndarray) -> None:
         """Count a photograph by its probabilities (C,)."""
-
         label = self.index.get(os.path.basename(os.path.dirname(os.path.abspath(file))))
         if label is None:
             self.others += 1
@@ -32,16 +31,11 @@ class Score:
         self.ranks.append(int(rank_of(probabilities[None], np.array([label]))[0]))
 
     def lines(self, names: list[str]) -> Iterator[str]:
-        """Say how good the names were."""
-
+        """Say how good the names were, which are parallel to the categories."""
         if self.others:
-            yield f"{self.others} photographs are not in a folder named as a category"
+            are = "photograph is" if self.others == 1 else "photographs are"
+            yield f"{self.others} {are} not in a folder named as a category"
         if self.labels:
-            yield from summary_lines(
-                "accuracy",
-                summarise(
-                    *map(np.array, (self.labels, self.predictions, self.ranks)),
-                    self.categories,
-                    names,
-                ),
-            )
+            labels, predictions, ranks = map(np.array, (self.labels, self.predictions, self.ranks))
+            summary = summarise(labels, predictions, ranks, self.categories, names)
+            yield from summary_lines("accuracy", summary)

@@ -1,10 +1,14 @@
-"""reporting/calibration.py"""
+"""How far probabilities can be believed: the temperature, and what it leaves to be desired.
+
+Labels are indices 0..C-1 (int64), logits float32.
+"""
 
 from typing import Any
 
 import numpy as np
 
 BINS = 15  # of the expected calibration error, between the probabilities 0 and 1
+SAMPLES = 1000  # of the bootstrap
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -17,15 +21,15 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Find the temperature T by which logits (N, C) are divided for honest probabilities.
 
     It minimises the negative log-likelihood (Guo et al., "On calibration of modern neural
-    networks", ICML 2017). So that a few photographs, all named rightly, do not make it
-    certain of everything, ln T counts as normally distributed with deviation 1 beforehand.
+    networks", ICML 2017). So that a few photographs, all of them correct, do not make it
+    certain of everything, ln T has a normal prior of mean 0 and standard deviation 1.
     """
     centred = logits - logits[np.arange(len(labels)), labels][:, None]
 
     def slope(log_inverse: float) -> float:
-        """Derive the objective by ln(1 / T)."""
+        """Differentiate the objective with respect to ln(1 / T), in which it is convex."""
         scaled = np.exp(log_inverse) * centred
-        return (softmax(scaled) * scaled).sum() + log_inverse
+        return float((softmax(scaled) * scaled).sum() + log_inverse)
 
     low, high = -4.0, 4.0
     for _ in range(30):  # halves: to eight digits
@@ -35,7 +39,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def cross_fit(logits: np.ndarray, labels: np.ndarray, folds: int = 5) -> np.ndarray:
-    """Calibrate logits (N, C) fold by fold, with the temperature that the other folds have.
+    """Divide logits (N, C) fold by fold by the temperature that fits the other folds.
 
     So the figures of the split by which the temperature is chosen are honest.
     """
@@ -47,32 +51,37 @@ def cross_fit(logits: np.ndarray, labels: np.ndarray, folds: int = 5) -> np.ndar
     return result
 
 
-def calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def calibration_report(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Measure how far the probabilities of calibrated logits (N, C) can be believed.
 
     Returns:
         The negative log-likelihood in nats, and the expected calibration error (Naeini et
         al., AAAI 2015) in `BINS` bins of the highest probability, with the interval that
-        holds 95 % of 1000 bootstrap samples.
+        holds 95 % of `SAMPLES` bootstrap samples.
     """
     probabilities = softmax(logits)
     certainty = probabilities.max(1)
-    right = probabilities.argmax(1) == labels
+    correct = probabilities.argmax(1) == labels
     likelihood = probabilities[np.arange(len(labels)), labels].clip(1e-30)
     rng = np.random.default_rng(0)
     samples = []
-    for _ in range(1000):
+    for _ in range(SAMPLES):
         rows = rng.integers(len(labels), size=len(labels))
-        samples.append(calibration_error(certainty[rows], right[rows]))
+        samples.append(calibration_error(certainty[rows], correct[rows]))
     return {
         "negative_log_likelihood": float(-np.log(likelihood).mean()),
-        "expected_calibration_error": calibration_error(certainty, right),
+        "expected_calibration_error": calibration_error(certainty, correct),
         "interval": [float(np.quantile(samples, q)) for q in (0.025, 0.975)],
     }
 
 
-def calibration_error(certainty: np.ndarray, right: np.ndarray) -> float:
-    """Average the gap between mean certainty and accuracy over bins of equal width."""
+def calibration_error(certainty: np.ndarray, correct: np.ndarray) -> float:
+    """Average the gap between mean certainty and accuracy over bins of equal width.
+
+    Args:
+        certainty: the highest probability of each photograph (N,), 0..1.
+        correct: whether it is that of the label: bool (N,).
+    """
     place = np.minimum((certainty * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(place, certainty - right, BINS)
-    return float(np.abs(gaps).sum() / len(right))
+    gaps = np.bincount(place, certainty - correct, BINS)
+    return float(np.abs(gaps).sum() / len(correct))

@@ -1,4 +1,7 @@
-"""reporting/metrics.py"""
+"""Accuracy in all and by category, from labels, predictions and ranks.
+
+Labels and predictions are indices 0..C-1 (int64).
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,11 +11,14 @@ import numpy as np
 
 
 def rank_of(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Count the categories that scores (N, C) put before the right one: 0 is named rightly."""
-    right = scores[np.arange(len(labels)), labels][:, None]
+    """Count the categories that scores (N, C) put before the label: int64 (N,), 0 is correct.
+
+    The scores are logits or probabilities.
+    """
+    own = scores[np.arange(len(labels)), labels][:, None]
     # Among equal ones the first counts as the best, as with argmax.
     earlier = np.arange(scores.shape[1]) < labels[:, None]
-    return ((scores > right) | (scores == right) & earlier).sum(1)
+    return ((scores > own) | (scores == own) & earlier).sum(1)
 
 
 def summarise(
@@ -22,24 +28,26 @@ def summarise(
     categories: Sequence[str],
     names: Sequence[str],
 ) -> dict[str, Any]:
-    """Sum up how well photographs were named: shares and counts, in all and by category.
+    """Sum up how well photographs were named: shares (0..1) and counts, in all and by category.
 
     Args:
-        labels: what the photographs show (N,).
+        labels: what the photographs show (N,), N above 0.
         predictions: what they were taken for (N,).
         ranks: see `rank_of` (N,).
         categories: of the indices, as are the names.
+        names: parallel to the categories.
+
+    Returns:
+        Plain data, for report.json. `hardest` and `confused` have five entries at most; where
+        nothing was correct or taken for a category, precision, recall or f1 may be None.
     """
     count = np.bincount(labels, minlength=len(names))
-    taken = np.bincount(predictions, minlength=len(names))
     right = np.bincount(labels[ranks == 0], minlength=len(names))
     there = np.flatnonzero(count)
-
-    def share(part: np.integer, whole: np.integer) -> float | None:
-        return float(part / whole) if whole else None
-
     wrong = count - right
-    hardest = sorted(np.flatnonzero(wrong), key=lambda i: (-wrong[i] / count[i], -wrong[i]))[:5]
+    hardest = sorted(
+        np.flatnonzero(wrong).tolist(), key=lambda i: (-wrong[i] / count[i], -wrong[i])
+    )[:5]
     pairs = Counter(
         tuple(sorted(pair))
         for pair in zip(labels[ranks > 0].tolist(), predictions[ranks > 0].tolist())
@@ -68,17 +76,34 @@ def summarise(
             }
             for pair, times in pairs.most_common(5)
         ],
-        "categories": [
-            {
-                "category": categories[i],
-                "name": names[i],
-                "photographs": int(count[i]),
-                "taken_for_it": int(taken[i]),
-                "right": int(right[i]),
-                "precision": share(right[i], taken[i]),
-                "recall": share(right[i], count[i]),
-                "f1": share(2 * right[i], count[i] + taken[i]),
-            }
-            for i in range(len(names))
-        ],
+        "categories": _by_category(labels, predictions, right, categories, names),
     }
+
+
+def _by_category(
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    right: np.ndarray,
+    categories: Sequence[str],
+    names: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Sum up each category; `right` counts its correct photographs (C,)."""
+    count = np.bincount(labels, minlength=len(names))
+    taken = np.bincount(predictions, minlength=len(names))
+
+    def share(part: np.integer, whole: np.integer) -> float | None:
+        return float(part / whole) if whole else None
+
+    return [
+        {
+            "category": categories[i],
+            "name": names[i],
+            "photographs": int(count[i]),
+            "taken_for_it": int(taken[i]),
+            "right": int(right[i]),
+            "precision": share(right[i], taken[i]),
+            "recall": share(right[i], count[i]),
+            "f1": share(2 * right[i], count[i] + taken[i]),
+        }
+        for i in range(len(names))
+    ]

@@ -1,13 +1,20 @@
-"""reporting/plots.py"""
+"""Figures of a run and of a prediction, by matplotlib, which is optional.
+
+Photographs are uint8 (H, W, 3), 0..255; labels and predictions are indices 0..C-1.
+"""
 
 import textwrap
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def plot_curves(history: Sequence[dict[str, float]]) -> "Figure":
-    """Draw loss and accuracy against the epochs."""
+
+def plot_curves(history: Sequence[dict[str, Any]]) -> "Figure":
+    """Draw loss and accuracy against the epochs, from the rows of history.csv."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -28,7 +35,10 @@ def plot_curves(history: Sequence[dict[str, float]]) -> "Figure":
 
 
 def plot_confusion(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> "Figure":
-    """Draw what share of each category (row) was taken for which (column)."""
+    """Draw what share of each category (row) was taken for which (column).
+
+    Labels and predictions have one entry for each photograph (N,), names one for each category.
+    """
     from matplotlib.figure import Figure
 
     number = len(names)
@@ -78,7 +88,7 @@ def plot_photographs(
 def plot_guesses(
     photograph: np.ndarray, names: Sequence[str], probabilities: Sequence[float]
 ) -> "Figure":
-    """Draw a photograph (H, W, 3) beside bars of its most probable names."""
+    """Draw a photograph (H, W, 3) beside bars of its most probable names; probabilities 0..1."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
@@ -99,5 +109,6 @@ def plot_guesses(
 
 
 def _wrap(name: str) -> str:
+    """Break a long name into two lines, and keep it from being read as a formula."""
     # A dollar would start a formula.
     return "\n".join(textwrap.wrap(name, 20, max_lines=2, placeholder="...")).replace("$", r"\$")

@@ -1,52 +1,27 @@
-"""reporting/report.py"""
+"""What a run says of its epochs and of its result: lines, history.csv and figures."""
 
 import csv
 import io
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from photographs.images import load_image
+from photographs.images import Preprocessing, load_image
 from reporting.calibration import softmax
 from reporting.plots import plot_confusion, plot_curves, plot_photographs
 from running.files import atomic_write
 
-
-def summary_lines(title: str, summary: dict[str, Any]) -> Iterator[str]:
-    """Say in a few lines how well a split was named."""
-    top1, top5 = summary["top1"], summary["top5"]
-    number = summary["photographs"]
-    yield f"{title}: {top1['share']:.2%} ({top1['right']} of {number})"
-    yield (
-        f"among the best five: {top5['share']:.2%} ({top5['right']} of {number}); "
-        f"mean of the categories: {summary['mean_category_accuracy']:.2%}"
-    )
-    if summary["hardest"]:
-        yield "hardest: " + ", ".join(
-            f"{row['name']} ({row['right']} of {row['photographs']} right)"
-            for row in summary["hardest"]
-        )
-        yield "most confused: " + ", ".join(
-            "{} and {} ({})".format(
-                *row["names"], f"{row['times']} times" if row["times"] > 1 else "once"
-            )
-            for row in summary["confused"]
-        )
-
-
-def calibration_line(split: str, figures: dict[str, Any]) -> str:
-    """Say how far the probabilities on a split can be believed."""
-    low, high = figures["interval"]
-    return (
-        f"calibration on {split}: expected error {figures['expected_calibration_error']:.2%} "
-        f"({low:.2%} to {high:.2%}), negative log-likelihood "
-        f"{figures['negative_log_likelihood']:.4f}"
-    )
-
-
 HEADER = "epoch  train loss  valid loss  valid accuracy  seconds"
+
+MISNAMED_LINES = 10  # that are printed; report.json lists all
+
+MISNAMED_DRAWN = 60  # photographs in mistakes.png
+
+
+# --- Epochs ---------------------------------------------------------------------------
 
 
 def epoch_line(
@@ -56,16 +31,25 @@ def epoch_line(
     valid_accuracy: float,
     seconds: float,
     saved: int,
+    calibrated_loss: float | None = None,
 ) -> str:
-    """Format a row of the table under `HEADER`; the solved head is epoch 0."""
+    """Format a row of history.csv as one of the table under `HEADER`.
+
+    Losses are in nats, accuracy 0..1. The solved head is epoch 0. The calibrated loss decides
+    between epochs of the same accuracy; it is in the file alone, as the table has to be narrow.
+    """
     return (
         f"{epoch or 'head':>5}  {train_loss:10.4f}  {valid_loss:10.4f}  "
         f"{valid_accuracy:14.2%}  {seconds:7.1f}{'  saved' if saved else ''}"
     )
 
 
-def write_history(path: Path, rows: list[dict]) -> None:
-    """Write a row an epoch; the file is whole at any time."""
+def write_history(path: str | os.PathLike[str], rows: Sequence[dict[str, Any]]) -> None:
+    """Write a row for each epoch as CSV; None is an empty field. The file is whole at any time.
+
+    Raises:
+        RunError: the disk is full, or the folder cannot be written to.
+    """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, rows[0].keys())
     writer.writeheader()
@@ -74,10 +58,52 @@ def write_history(path: Path, rows: list[dict]) -> None:
         file.write(text.getvalue().encode())
 
 
+# --- The result -----------------------------------------------------------------------
+
+
+def summary_lines(title: str, summary: dict[str, Any]) -> Iterator[str]:
+    """Say in a few lines how well photographs were named, from what `summarise` returned."""
+    top1, top5 = summary["top1"], summary["top5"]
+    number = summary["photographs"]
+    yield f"{title}: {top1['share']:.2%} ({top1['right']} of {number})"
+    yield (
+        f"top-5: {top5['share']:.2%} ({top5['right']} of {number}); "
+        f"mean per-class accuracy: {summary['mean_category_accuracy']:.2%}"
+    )
+    if summary["hardest"]:
+        yield "hardest: " + ", ".join(
+            f"{row['name']} ({row['right']} of {row['photographs']} correct)"
+            for row in summary["hardest"]
+        )
+        yield "most confused: " + ", ".join(
+            "{} and {} ({})".format(
+                *row["names"], "once" if row["times"] == 1 else f"{row['times']} times"
+            )
+            for row in summary["confused"]
+        )
+
+
+def calibration_line(split: str, figures: dict[str, Any]) -> str:
+    """Say how far the probabilities on a split can be believed; see `calibration_report`."""
+    low, high = figures["interval"]
+    return (
+        f"calibration on {split}: expected calibration error "
+        f"{figures['expected_calibration_error']:.2%} (95% interval {low:.2%} to {high:.2%}), "
+        f"negative log-likelihood {figures['negative_log_likelihood']:.4f}"
+    )
+
+
 def list_misnamed(
-    paths: list[str], labels: np.ndarray, logits: np.ndarray, names: list[str]
-) -> list[dict]:
-    """List the photographs that were named wrongly, what they show and were taken for."""
+    paths: Sequence[str], labels: np.ndarray, logits: np.ndarray, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """List the photographs whose name is not correct, what they show and were taken for.
+
+    Args:
+        paths: of the photographs.
+        labels: the index of each one's category (N,).
+        logits: of each one (N, C), calibrated.
+        names: of the categories.
+    """
     taken, certainty = logits.argmax(1), softmax(logits).max(1)
     return [
         {
@@ -86,61 +112,74 @@ def list_misnamed(
             "taken_for": names[taken[i]],
             "probability": float(certainty[i]),
         }
-        for i in np.flatnonzero(taken != labels)
+        for i in np.flatnonzero(taken != labels).tolist()
     ]
 
 
-def report_lines(report: dict) -> Iterator[str]:
-    """Say how good the best checkpoint is, and what it finds hard."""
+def report_lines(report: dict[str, Any]) -> Iterator[str]:
+    """Say what report.json says: how good the best checkpoint is, and what it finds hard."""
     first, *others = summary_lines(f"{report['split']} accuracy", report)
-    yield first + (
-        "" if report["split"] == "test" else ", the figure by which the checkpoint was chosen"
-    )
-    yield from others
-    shown = report["misnamed"][:10]
-    for row in shown:
+    if report["split"] != "test":
+        first += ", the figure by which the checkpoint was chosen"
+    yield from (first, *others)
+    misnamed = report["misnamed"]
+    for row in misnamed[:MISNAMED_LINES]:
         yield (
             f"misnamed: {row['file']}: {row['name']}, taken for {row['taken_for']} "
             f"({row['probability']:.1%})"
         )
-    if len(report["misnamed"]) > len(shown):
-        yield f"misnamed: {len(report['misnamed']) - len(shown)} more, in the report"
+    if len(misnamed) > MISNAMED_LINES:
+        yield f"misnamed: {len(misnamed) - MISNAMED_LINES} more, in the report"
     for split, figures in report["calibration"].items():
         yield calibration_line(split, figures)
-    yield "keep their names with predict.py --reject: " + ", ".join(
-        f"{share:.1%} of {split}" for split, share in report["kept"].items()
+    yield "accepted by predict.py --reject: " + ", ".join(
+        f"{share:.1%} of {split}" for split, share in report["accepted_share"].items()
     )
     yield "seconds: " + ", ".join(
         f"{phase} {seconds:.1f}" for phase, seconds in report["seconds"].items()
     )
-    yield f"peak memory: {report['peak_memory_mib']:.0f} MiB"
+    if report["peak_memory_mib"] is not None:  # Windows does not tell it
+        yield f"peak memory: {report['peak_memory_mib']:.0f} MiB"
     yield "versions: " + ", ".join(
         f"{name} {version}" for name, version in report["versions"].items()
     )
     yield f"command: {report['command']}"
 
 
-def draw(
-    save_dir: str,
-    history: list[dict],
-    labels: np.ndarray,
-    logits: np.ndarray,
-    names: list[str],
-    misnamed: list[dict],
-    preprocessing,
+# --- Figures --------------------------------------------------------------------------
+
+
+class Judged(NamedTuple):
+    """The photographs of a split, and what the best network takes them for."""
+
+    labels: np.ndarray  # indices (N,)
+    predictions: np.ndarray  # indices (N,)
+    names: Sequence[str]  # of the categories
+    misnamed: Sequence[dict[str, Any]]  # see `list_misnamed`
+
+
+def draw_run(
+    save_dir: str | os.PathLike[str],
+    history: Sequence[dict[str, Any]],
+    judged: Judged,
+    preprocessing: Preprocessing,
 ) -> None:
-    """Draw the run's pictures into the folder."""
-    shown = misnamed[:60]
-    photographs = [load_image(row["file"], preprocessing) for row in shown]
-    for name, figure in (
-        ("curves", plot_curves(history)),
-        ("confusion", plot_confusion(labels, logits.argmax(1), names)),
-        (
-            "mistakes",
-            plot_photographs(
-                photographs, [row["name"] for row in shown], [row["taken_for"] for row in shown]
-            ),
+    """Draw curves.png, confusion.png and mistakes.png into the folder.
+
+    Raises:
+        ImageError: a photograph has gone since.
+        RunError: the disk is full, or the folder cannot be written to.
+    """
+    shown = judged.misnamed[:MISNAMED_DRAWN]
+    figures = {
+        "curves": plot_curves(history),
+        "confusion": plot_confusion(judged.labels, judged.predictions, judged.names),
+        "mistakes": plot_photographs(
+            [load_image(row["file"], preprocessing) for row in shown],
+            [row["name"] for row in shown],
+            [row["taken_for"] for row in shown],
         ),
-    ):
+    }
+    for name, figure in figures.items():
         with atomic_write(Path(save_dir, f"{name}.png")) as file:
             figure.savefig(file)

@@ -1,16 +1,47 @@
-"""running/console.py"""
+"""What a script says, and how it ends: one voice, one mapping from errors to exit codes."""
 
 import argparse
 import os
+import shlex
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from typing import NoReturn
+import time
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import nullcontext, suppress
+from typing import Any, NoReturn, Protocol, TypeVar
 
-from tqdm import tqdm
+from running.errors import (
+    FlowersError,
+    ImageError,
+    RunError,
+    is_lost_connection,
+    is_out_of_memory,
+)
+from running.launch import Launch
+from running.signals import Stopped, stoppable
 
-from running.errors import RunError
-from train import FIRST, let_the_first_speak
+T = TypeVar("T")
+B = TypeVar("B", bound=Sized)
+
+
+class Progress(Protocol):
+    """Passes batches on, and shows how many photographs or bytes have passed."""
+
+    def __call__(
+        self,
+        batches: Iterable[B],
+        total: int | None,
+        description: str,
+        unit: str = " photos",
+        done: int = 0,
+    ) -> Iterator[B]:
+        """`total` and `done` count what the batches' lengths add up to, `done` from before."""
+
+
+def no_progress(
+    batches: Iterable[B], total: int | None, description: str, unit: str = "", done: int = 0
+) -> Iterator[B]:
+    """Pass batches on and show nothing."""
+    return iter(batches)
 
 
 def printable(text: str) -> str:
@@ -18,53 +49,147 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+class ExitNotes:
+    """What a run that ends early tells its user: what is safe, and how to go on."""
+
+    def __init__(self, command: str, memory_advice: str):
+        self.command = command
+        self.memory_advice = memory_advice  # what takes less memory
+        self.best: str | None = None  # a sentence about the best network so far
+        self.resumable = False
+
+    def lines(self) -> Iterator[str]:
+        """Say it."""
+        if self.best:
+            yield self.best
+        if self.resumable:
+            more = "" if "--resume" in shlex.split(self.command) else " --resume"
+            yield f"go on with: {self.command}{more}"
+
+
+class Console:
+    """The voice of a script: results on stdout, all else on stderr.
+
+    Of several processes under torchrun only the primary one speaks.
+    """
+
+    def __init__(self, program: str, launch: Launch = Launch()):
+        self.program, self.launch = program, launch
+        self.speaks = launch.is_primary
+
+    def print_result(self, *lines: str) -> None:
+        """Print results on stdout.
+
+        Raises:
+            RunError: nobody reads them, or the disk is full that they go to.
+        """
+        if not self.speaks:
+            return
+        try:
+            print(*map(printable, lines), sep="\n", flush=True)
+        except OSError as error:
+            with suppress(OSError, AttributeError):  # or Python would try once more at the end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise RunError(f"standard output cannot be written: {error.strerror}") from error
+
+    def print_note(self, *lines: str) -> None:
+        """Print on stderr what is no result."""
+        if lines and self.speaks:
+            with suppress(OSError):
+                print(*map(printable, lines), sep="\n", file=sys.stderr, flush=True)
+
+    def print_message(self, *lines: str, everybody: bool = False) -> None:
+        """Print on stderr, behind the script's name, what is wrong or worth a warning.
+
+        `everybody`: what perhaps one of several processes alone has seen.
+        """
+        if self.speaks or everybody:
+            with suppress(OSError):
+                for line in lines:
+                    print(f"{self.program}: {printable(line)}", file=sys.stderr, flush=True)
+
+    def progress(
+        self,
+        batches: Iterable[B],
+        total: int | None,
+        description: str,
+        unit: str = " photos",
+        done: int = 0,
+    ) -> Iterator[B]:
+        """Pass batches on; on a terminal, show progress in photographs or bytes ("B")."""
+        if not (self.speaks and sys.stderr.isatty()):
+            yield from batches
+            return
+        from tqdm import tqdm  # where nobody watches, it need not be imported
+
+        with tqdm(
+            total=total,
+            desc=description,
+            unit=unit,
+            unit_scale=unit == "B",
+            initial=done,
+            leave=False,
+        ) as bar:
+            for batch in batches:
+                yield batch
+                bar.update(len(batch))
+
+    def count(self, items: Iterable[T], total: int | None, description: str) -> Iterator[T]:
+        """Pass photographs on one by one; on a terminal, show how many."""
+        for (item,) in self.progress(((item,) for item in items), total, description):
+            yield item
+
+    def run_guarded(self, work: Callable[[], int], notes: ExitNotes) -> int:
+        """Do a script's work and return its exit code.
+
+        What is the user's to mend becomes a sentence; a bug of ours keeps its traceback.
+        """
+        try:
+            # Of several processes only the primary one has to say something.
+            with stoppable() if self.speaks else nullcontext():
+                return work()
+        except FlowersError as error:
+            self.print_message(str(error), everybody=isinstance(error, ImageError))
+            code = error.exit_code
+        except Stopped as stop:
+            self.print_message(str(stop))
+            code = stop.exit_code
+        except (MemoryError, RuntimeError) as error:
+            code = 1
+            if self.launch.is_shared and is_lost_connection(error):
+                self.print_message(
+                    "another process of this run has ended, or is out of reach: "
+                    + str(error).splitlines()[0]
+                )
+            elif is_out_of_memory(error):
+                notes.resumable = False  # it would need as much again
+                self.print_message(f"out of memory; {notes.memory_advice}", everybody=True)
+            else:
+                raise
+        self.print_note(*notes.lines())
+        self.wait_for_primary()
+        return code
+
+    def wait_for_primary(self) -> None:
+        """Wait a little before this process ends: torchrun then stops the others at once."""
+        if not self.speaks:
+            time.sleep(2)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose messages leave the terminal alone, whatever was typed."""
 
+    def __init__(self, console: Console, **options: Any):
+        super().__init__(
+            prog=console.program,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **options,
+        )
+        self.console = console
+
     def error(self, message: str) -> NoReturn:
-        if not FIRST:
-            let_the_first_speak()
+        if not self.console.speaks:
+            self.console.wait_for_primary()
             sys.exit(2)
         super().error(printable(message))
-
-
-def tell(*lines: str) -> None:
-    """Print results on stdout.
-
-    Raises:
-        RunError: nobody reads them, or the disk is full that they go to.
-    """
-    if not FIRST:
-        return
-    try:
-        print(*map(printable, lines), sep="\n", flush=True)
-    except OSError as error:
-        with suppress(OSError, AttributeError):  # or Python would try once more at the end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise RunError(f"standard output cannot be written: {error.strerror}") from error
-
-
-def say(*lines: str, everybody: bool = False) -> None:
-    """Tell the user, on stderr, what is no result; of several processes the first one does."""
-    if not lines or not (FIRST or everybody):
-        return
-    with suppress(OSError):
-        print(*map(printable, lines), sep="\n", file=sys.stderr, flush=True)
-
-
-def with_bar(
-    batches: Iterable, total: int, description: str, unit: str = " photos", done: int = 0
-) -> Iterator:
-    """Show progress in photographs or bytes ("B") while the batches pass, on a terminal only."""
-    with tqdm(
-        total=total,
-        desc=description,
-        unit=unit,
-        unit_scale=unit == "B",
-        initial=done,
-        leave=False,
-        disable=None if FIRST else True,
-    ) as bar:
-        for batch in batches:
-            yield batch
-            bar.update(len(batch))

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from photographs.known_data import KnownDataSet
 from running.errors import InputError
@@ -55,7 +56,7 @@ def _fetch(known: KnownDataSet, archive: Path, progress: Callable[..., Iterator]
     os.replace(part, archive)
 
 
-def _ask(known: KnownDataSet, archive: Path, done: int) -> tuple["HTTPResponse", int]:
+def _ask(known: KnownDataSet, archive: Path, done: int) -> tuple[Any, int]:
     """Ask for the bytes of an archive behind the first ones; where that fails, for all.
 
     Returns:
@@ -93,7 +94,7 @@ def _ask(known: KnownDataSet, archive: Path, done: int) -> tuple["HTTPResponse",
 
 
 def _receive(
-    response: "HTTPResponse", known: KnownDataSet, archive: Path, done: int
+    response: Any, known: KnownDataSet, archive: Path, done: int
 ) -> Iterator[bytes]:
     """Yield the bytes of an archive behind the first ones as they come."""
     from http.client import HTTPException

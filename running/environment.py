@@ -1,9 +1,15 @@
-"""running/environment.py"""
+"""The machine and its packages: what is installed, seconds, memory, the command."""
 
 import importlib.util
 import os
+import platform
+import shlex
 import sys
 import time
+from pathlib import Path
+
+import numpy as np
+import PIL
 
 from running.errors import InputError
 
@@ -15,36 +21,22 @@ def require(package: str, what: str, install: str | None = None) -> None:
         InputError: it is not.
     """
     if importlib.util.find_spec(package) is None:
-        raise InputError(f"{what} takes {package}: pip install {install or package}")
+        raise InputError(f"{what} needs {package}: pip install {install or package}")
 
 
-def default_workers() -> int:
-    """Count the processors for this process; several of torchrun's share them out."""
-    if hasattr(os, "sched_getaffinity"):  # Linux; knows about containers and taskset
-        count = len(os.sched_getaffinity(0))
-    else:
-        count = os.cpu_count() or 1
-    return max(1, count // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-
-
-def count_processes() -> int:
-    """Count the processes that torchrun has started, on all machines; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
-
-
-def share_processors() -> None:
-    """Let threads that wait sleep instead of spin, unless the user decided; before torch.
-
-    Spinning threads of two programs on the same processors keep each other from working:
-    one photograph then takes seconds.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+def versions() -> dict[str, str]:
+    """Say which versions of Python and of the packages are at work; torch where it is imported."""
+    found = {"python": platform.python_version()}
+    if "torch" in sys.modules:
+        # torch.__version__ is a subclass of str, which is no plain data.
+        found["torch"] = str(sys.modules["torch"].__version__)
+    return {**found, "numpy": np.__version__, "pillow": PIL.__version__}
 
 
 class Clock:
     """Counts the seconds of each phase of a run."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.last = time.perf_counter()
 
@@ -63,3 +55,9 @@ def peak_memory() -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def spell_command(script: str, *arguments: str) -> str:
+    """Spell the command that runs a script of this project from the present folder."""
+    path = os.path.relpath(Path(__file__).parent.with_name(script))
+    return shlex.join(["python", path, *arguments])

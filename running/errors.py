@@ -1,4 +1,4 @@
-"""running/errors.py"""
+"""What can go wrong, as sentences for the user, each with the exit code of a script."""
 
 
 class FlowersError(Exception):

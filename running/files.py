@@ -1,4 +1,4 @@
-"""running/files.py"""
+"""Files: whole or not there, one run a folder, earlier ones kept."""
 
 import glob
 import os
@@ -52,7 +52,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def hold(folder: str | os.PathLike, files: Iterable[str]) -> Iterator[None]:
+def lock_folder(folder: str | os.PathLike, files: Iterable[str]) -> Iterator[None]:
     """Keep other runs out of a folder during the block, and clear what killed ones left there.
 
     A run that is killed lets go of it. Where there are no such locks, on Windows and on some

@@ -1,36 +1,21 @@
-"""running/settings.py"""
+"""What decides the result of a training run, beside the photographs.
 
+Each setting is written down once: the flag and its help, the check of what is typed, the
+check of a resume file and the table in docs/reference.md all come from `Settings`.
+"""
+
+import argparse
+import dataclasses
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from prediction.info import LARGEST_CROP, SMALLEST_CROP
 from running.errors import InputError
-from train import DEFAULT_ARCH
+from running.flags import Number, add_flag, widths
 
-# What decides the result of a run, beside the photographs; None: see `settle`.
-SETTINGS: dict[str, Any] = {
-    "arch": DEFAULT_ARCH,
-    "weights": None,
-    "hidden_units": [],
-    "tune": None,
-    "epochs": None,
-    "lr": None,
-    "batch_size": None,
-    "image_size": None,
-    "seed": 0,
-}
-
-
-LIMITS = {
-    "epochs": (0, 10**6),
-    "batch_size": (1, 10**6),
-    "image_size": (SMALLEST_CROP, LARGEST_CROP),
-    "seed": (0, 2**63 - 1),
-    "workers": (1, 1024),
-}
-
-
-HIGHEST_LR = 100
+# Side of the squares that a network may ask for, in pixels.
+SMALLEST_CROP, LARGEST_CROP = 32, 1024
 
 
 class Recipe(NamedTuple):
@@ -42,52 +27,178 @@ class Recipe(NamedTuple):
 
 
 FINE_TUNING = Recipe(epochs=5, lr=4e-4, batch_size=64)
-
-
 FROM_SCRATCH = Recipe(epochs=13, lr=6e-3, batch_size=256)
 
 
-def settle(settings: dict[str, Any], model, crop: int, pretrained: bool) -> dict[str, Any]:
-    """Put numbers where the settings leave the choice to the network.
+def _setting(default: Any, check: Callable[[str], Any] | None = None, **flag: Any) -> Any:
+    """Make a field that knows its default, what its values may be, and its flag."""
+    if "help" in flag:
+        flag["help"] = flag["help"].format(fine=FINE_TUNING, scratch=FROM_SCRATCH, default=default)
+    if check:
+        flag["type"] = check
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: [*default], metadata=flag)
+    return dataclasses.field(default=default, metadata=flag)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a run; where None is left, `resolve_settings` fills in a value."""
+
+    arch: str = _setting(
+        "efficientnet_lite0",
+        metavar="NAME",
+        help="network: efficientnet_lite0, cnn or one of torchvision's, such as resnet50; help "
+        "lists them (default: {default})",
+    )
+    weights: str | None = _setting(
+        None,
+        metavar="none|FILE",
+        help="none: train from scratch; FILE: a state dict or a checkpoint to start from "
+        "(default: ImageNet weights, where the network has some)",
+    )
+    hidden_units: list[int] = _setting(
+        [],
+        widths,
+        metavar="N[,N...]",
+        help="width of each hidden layer of the head, as in 512 or 512,256 (default: no hidden "
+        "layer)",
+    )
+    tune: str | None = _setting(
+        None,
+        choices=("tail", "all"),
+        help="which layers the epochs train: the last third, on cached activations of the frozen "
+        "ones before; or all (default: tail for pretrained networks on a CPU whose layers form a "
+        "chain, else all)",
+    )
+    epochs: int | None = _setting(
+        None,
+        Number(int, 0, 10**6),
+        metavar="N",
+        help="times that the network sees every photograph; 0: solve the head of a pretrained "
+        "network and stop (default: {fine.epochs}, from scratch {scratch.epochs})",
+    )
+    lr: float | None = _setting(
+        None,
+        Number(float, 0, 100, above=True, hint="0.001 is usual"),
+        metavar="RATE",
+        help="highest learning rate of the epochs (default: {fine.lr}, from scratch "
+        "{scratch.lr}), with another --batch_size in proportion to its square root",
+    )
+    batch_size: int | None = _setting(
+        None,
+        Number(int, 1, 10**6),
+        metavar="N",
+        help="photographs in a training step, of all processes together (default: "
+        "{fine.batch_size}, from scratch {scratch.batch_size})",
+    )
+    image_size: int | None = _setting(
+        None,
+        Number(int, SMALLEST_CROP, LARGEST_CROP),
+        metavar="PIXELS",
+        help="side of the square that the network sees (default: the network's own)",
+    )
+    seed: int = _setting(
+        0,
+        Number(int, 0, 2**63 - 1),
+        metavar="N",
+        help="the same seed on the same CPU gives the same network (default: {default})",
+    )
+
+    @classmethod
+    def add_flags(cls, parser: argparse.ArgumentParser) -> None:
+        """Add a flag for each setting; one that is not typed is None."""
+        for field in dataclasses.fields(cls):
+            others = ("learning_rate",) if field.name == "lr" else ()
+            add_flag(parser, field.name, *others, **field.metadata)
+
+    @classmethod
+    def typed(cls, args: argparse.Namespace) -> dict[str, Any]:
+        """Collect what the command line says of the settings."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+    @classmethod
+    def from_entries(cls, entries: dict[str, Any]) -> "Settings":
+        """Read the settings of a run, all resolved, from what its resume file says.
+
+        Raises:
+            TypeError, ValueError: they are impossible.
+        """
+        settings = cls(**entries)
+        for field in dataclasses.fields(cls):
+            value, check = entries[field.name], field.metadata.get("type")
+            possible = (
+                check.holds(value)
+                if isinstance(check, Number)
+                else isinstance(value, list)
+                if field.name == "hidden_units"
+                else isinstance(value, str) or field.name == "weights" and value is None
+            )
+            if not possible:
+                raise ValueError(f"{field.name} is impossible")
+        return settings
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the epochs learn; of resolved settings."""
+        assert self.epochs is not None and self.lr is not None and self.batch_size is not None
+        return Recipe(self.epochs, self.lr, self.batch_size)
+
+
+def resolve_settings(
+    settings: Settings, image_size: int, pretrained: bool, has_tail: bool, on_cpu: bool
+) -> Settings:
+    """Fill in what the settings leave to the network.
+
+    Args:
+        settings: what was typed, and the defaults.
+        image_size: side of the network's input, in pixels.
+        pretrained: whether it starts from weights.
+        has_tail: whether its layers form a chain whose first ones can be frozen.
+        on_cpu: whether it trains on a CPU.
 
     Raises:
         InputError: they do not go together.
     """
     recipe = FINE_TUNING if pretrained else FROM_SCRATCH
-    if settings["batch_size"]:  # Malladi et al., "On the SDEs and scaling rules for adaptive
-        # gradient algorithms" (NeurIPS 2022): Adam's rate goes with the root of the batch size.
-        recipe = recipe._replace(
-            lr=recipe.lr * math.sqrt(settings["batch_size"] / recipe.batch_size)
-        )
-    settings = {
-        **settings,
-        "image_size": crop,
-        **{field: value for field, value in recipe._asdict().items() if settings[field] is None},
-    }
-    arch = settings["arch"]
-    if settings["epochs"] == 0 and not pretrained:
-        raise InputError(f"--epochs 0 would leave {arch} untrained: it starts from scratch")
-    if settings["tune"] == "tail" and not model.depths:
+    if settings.batch_size:
+        # Malladi et al., "On the SDEs and scaling rules for adaptive gradient algorithms" (NeurIPS
+        # 2022): Adam's learning rate goes with the square root of the batch size.
+        factor = math.sqrt(settings.batch_size / recipe.batch_size)
+        recipe = recipe._replace(lr=recipe.lr * factor)
+    if settings.epochs == 0 and not pretrained:
         raise InputError(
-            f"--tune tail: {arch} as it is here has no tail; that takes a pretrained "
+            f"--epochs 0 would leave {settings.arch} untrained: it starts from scratch"
+        )
+    if settings.tune == "tail" and not has_tail:
+        raise InputError(
+            f"--tune tail: {settings.arch} as it is here has no tail; that needs a pretrained "
             "network whose layers form a chain"
         )
-    if settings["tune"] is None:
-        settings["tune"] = "tail" if model.depths and model.mean.device.type == "cpu" else "all"
-    return settings
+    missing = {
+        **recipe._asdict(),
+        "tune": "tail" if has_tail and on_cpu else "all",
+    }
+    return dataclasses.replace(
+        settings,
+        image_size=image_size,
+        **{name: value for name, value in missing.items() if getattr(settings, name) is None},
+    )
 
 
-def settle_again(typed: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """Take the settings of the run that goes on; only more epochs may be asked for.
+def resume_settings(typed: dict[str, Any], settings: Settings) -> Settings:
+    """Take the settings of the run that is resumed; only more epochs may be asked for.
 
     Raises:
         InputError: other settings are asked for, which would be another run.
     """
-    wanted = {**settings, **typed}
+    wanted = dataclasses.replace(settings, **typed)
     others = [
         name
-        for name in SETTINGS
-        if wanted[name] != settings[name] and (name != "epochs" or wanted[name] < settings[name])
+        for name in typed
+        if getattr(wanted, name) != getattr(settings, name)
+        and (name != "epochs" or typed["epochs"] < settings.recipe.epochs)
     ]
     if others:
 
@@ -96,10 +207,10 @@ def settle_again(typed: dict[str, Any], settings: dict[str, Any]) -> dict[str, A
 
         raise InputError(
             "; ".join(
-                f"--{name} {spell(wanted[name])}: the run that --resume goes on with has "
-                f"{spell(settings[name])}"
+                f"--{name} {spell(typed[name])}: the run that --resume continues has "
+                f"{spell(getattr(settings, name))}"
                 for name in others
             )
-            + ". Leave it out, or start anew without --resume"
+            + ". Leave it out, or start a new run without --resume"
         )
     return wanted

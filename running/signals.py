@@ -1,35 +1,13 @@
-"""running/signals.py"""
+"""Ctrl-C and SIGTERM: a run ends in order, and imports are not torn apart."""
 
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
-from train import FIRST
-
-
-@contextmanager
-def signals_wait() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the block is done, a second or two of imports.
-
-    An exception in the middle of importing a module in C++ can end Python itself.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # which never hears signals
-        return
-    waiting: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _: waiting.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in waiting:
-            signal.raise_signal(number)
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
@@ -42,24 +20,51 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM end the block in order, the second one at once."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    """Let the first Ctrl-C or SIGTERM end the block in order, the second one at once.
 
-    def leave(number: int, _) -> None:
+    Only the main thread hears signals; elsewhere nothing changes.
+
+    Raises:
+        Stopped: there was a signal.
+    """
+
+    def leave(number: int, _: FrameType | None) -> None:
         os._exit(128 + number)
 
-    def stop(number: int, _) -> None:
-        for each in numbers:
+    def stop(number: int, _: FrameType | None) -> None:
+        for each in NUMBERS:
             signal.signal(each, leave)
         raise Stopped(number)
 
-    # Only the main thread hears signals; of several processes only the first has to say something.
-    if threading.current_thread() is not threading.main_thread() or not FIRST:
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = [signal.signal(number, stop) for number in numbers]
+    before = [signal.signal(number, stop) for number in NUMBERS]
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before):
+        for number, handler in zip(NUMBERS, before):
             signal.signal(number, handler)
+
+
+@contextmanager
+def delay_signals() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the block is done, a second or two of imports.
+
+    An exception in the middle of importing a module in C++ can end Python itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # which never hears signals
+        return
+    waiting: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: waiting.append(number))
+        for number in NUMBERS
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for waited in waiting:
+            signal.raise_signal(waited)

@@ -1,10 +1,13 @@
-"""running/threads.py"""
+"""Threads: how many there may be, and work that they do ahead of its turn."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
-from data_utils import T, U
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 def map_ahead(
@@ -16,7 +19,7 @@ def map_ahead(
     for photographs, as Pillow's decoders release Python's lock.
     """
     pool = ThreadPoolExecutor(workers)
-    pending: deque[Future] = deque()
+    pending: deque[Future[U]] = deque()
     try:
         for item in items:
             pending.append(pool.submit(function, item))
@@ -26,3 +29,21 @@ def map_ahead(
             yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def default_workers(processes: int = 1) -> int:
+    """Count the processors for this process; several on one machine share them out."""
+    if hasattr(os, "sched_getaffinity"):  # Linux; knows about containers and taskset
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    return max(1, count // processes)
+
+
+def let_waiting_threads_sleep() -> None:
+    """Let threads that wait sleep instead of spin, unless the user decided; before torch.
+
+    Spinning threads of two programs on the same processors keep each other from working:
+    one photograph then takes seconds.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,0 +1,1 @@
+"""Learning: views, cached activations, the head, the epochs, evaluation, resuming."""

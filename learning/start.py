@@ -1,0 +1,106 @@
+"""Where a run starts: at a new network, or where an earlier run stood."""
+
+from typing import Any, NamedTuple
+
+import torch
+
+from learning.processes import Processes
+from learning.resume import RunRecord, TrainingState, is_of_run, load_training
+from network.build import new_model
+from network.classifier import Classifier
+from photographs.images import Preprocessing
+from prediction.info import NetworkInfo
+from running.errors import InputError
+from running.run_folder import RunFolder
+from running.settings import Settings, resolve_settings, resume_settings
+
+
+class Start(NamedTuple):
+    """What a run starts from."""
+
+    model: Classifier  # on the device
+    preprocessing: Preprocessing
+    record: RunRecord  # its settings are resolved
+    state: TrainingState | None  # where an earlier run stood, whose model this is
+
+    @property
+    def fits_head(self) -> bool:
+        """Whether the head has to be fitted first: of a pretrained network in a new run."""
+        return self.record.source is not None and self.state is None
+
+    @property
+    def first_epoch(self) -> int:
+        """The first epoch to come; 0 is the head."""
+        if self.state:
+            return self.state.epoch + 1
+        return 0 if self.fits_head else 1
+
+
+def start_new(
+    settings: Settings,
+    num_classes: int,
+    side: int | None,
+    device: torch.device,
+    processes: Processes,
+) -> Start:
+    """Build the network of a new run, and resolve its settings.
+
+    Args:
+        settings: what was typed, and the defaults.
+        num_classes: C, the number of categories.
+        side: short side of the photographs in pixels, where it is known.
+        device: for the network.
+        processes: the primary one may download weights, before the others look for them.
+
+    Raises:
+        InputError: there is no such network, its weights are not available, or the settings do
+            not go together.
+    """
+    torch.manual_seed(settings.seed)
+    with processes.primary_first():
+        model, preprocessing, source = new_model(
+            settings.arch,
+            num_classes,
+            settings.image_size,
+            settings.hidden_units,
+            settings.weights,
+            side,
+        )
+    settings = resolve_settings(
+        settings,
+        preprocessing.crop,
+        pretrained=source is not None,
+        has_tail=bool(model.depths),
+        on_cpu=device.type == "cpu",
+    )
+    return Start(model.to(device), preprocessing, RunRecord(settings, source), None)
+
+
+def resume_run(
+    folder: RunFolder,
+    info: NetworkInfo,
+    typed: dict[str, Any],
+    num_classes: int,
+    device: torch.device,
+) -> Start:
+    """Load the network of the run that goes on, and its settings.
+
+    Args:
+        folder: of the run.
+        info: what the checkpoint in it knows.
+        typed: settings that the command line names again, or epochs that extend the run.
+        num_classes: C, the number of categories.
+        device: for the network.
+
+    Raises:
+        InputError: a file is damaged, or other settings are asked for.
+    """
+    state, preprocessing, record = load_training(folder.resume_file, num_classes)
+    if not is_of_run(info, state, record):
+        raise InputError(
+            f"{folder.checkpoint} is not the best network of the run in {folder.resume_file}; "
+            "without --resume a new run starts"
+        )
+    record.settings = resume_settings(typed, record.settings)
+    state.averaged.to(device)
+    return Start(state.model.to(device), preprocessing, record, state)

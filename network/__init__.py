@@ -1,0 +1,1 @@
+"""Networks: architectures, weights, inference, files of networks, export."""

@@ -1,0 +1,1 @@
+"""Photographs: files, decoding and the one preprocessing, splits, known data sets. No torch."""

@@ -1,0 +1,1 @@
+"""Prediction: what a network's file knows, inputs, records, exported networks. No torch."""

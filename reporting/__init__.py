@@ -1,0 +1,1 @@
+"""Reporting: accuracy, calibration, the report of a run, figures. No torch."""

@@ -1,0 +1,1 @@
+"""Running: errors, console, settings, files, signals, threads, downloads. No torch."""

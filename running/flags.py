@@ -1,0 +1,67 @@
+"""Flags: both spellings of each, and what their values may be."""
+
+import argparse
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+
+def add_flag(parser: argparse._ActionsContainer, name: str, *others: str, **options: Any) -> None:
+    """Add --some_flag, which may be typed as --some-flag, too."""
+    spellings = [f"--{name}", *(f"--{other}" for other in others)]
+    spellings += [each.replace("_", "-") for each in spellings if "_" in each]
+    parser.add_argument(*spellings, **options)
+
+
+@dataclass(frozen=True)
+class Number:
+    """What a number may be; as an argparse `type` it reads one."""
+
+    kind: type[int] | type[float]
+    lowest: float
+    highest: float
+    above: bool = False  # whether the lowest is not among them
+    hint: str = ""
+
+    def holds(self, value: Any) -> bool:
+        """Tell whether a value is such a number; True is none, and neither is nan."""
+        if type(value) is not self.kind or (self.above and value == self.lowest):
+            return False
+        return bool(self.lowest <= value <= self.highest)
+
+    def __call__(self, text: str) -> float:
+        try:
+            value = self.kind(text)
+        except ValueError:
+            kind = "a whole number" if self.kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {kind}") from None
+        if not self.holds(value):
+            start = "above" if self.above else "from"
+            end = "" if math.isinf(self.highest) else f" to {self.highest}"
+            raise argparse.ArgumentTypeError(
+                f"{text} must be {start} {self.lowest}{end}"
+                + (f"; {self.hint}" if self.hint else "")
+            )
+        return value
+
+
+SHARE = Number(float, 0, 1)
+WORKERS = Number(int, 1, 1024)
+
+
+def widths(text: str) -> list[int]:
+    """Read the widths of hidden layers, as in 512,256."""
+    if not re.fullmatch(r"[1-9]\d{0,5}(,[1-9]\d{0,5}){0,9}", text):
+        raise argparse.ArgumentTypeError(f"{text} must be whole numbers above 0, as in 512,256")
+    return [int(units) for units in text.split(",")]
+
+
+def shard(text: str) -> tuple[int, int]:
+    """Read which part of how many, as in 2/8."""
+    parts = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    if not parts or not 1 <= int(parts[1]) <= int(parts[2]):
+        raise argparse.ArgumentTypeError(
+            f"{text} must be I/N with I from 1 to N: the second of eight jobs has 2/8"
+        )
+    return int(parts[1]), int(parts[2])
