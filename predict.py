@@ -123,7 +123,7 @@ def build_parser(console: Console) -> Parser:
     text = f"photographs that are computed at once (default: {EVALUATION_BATCH}, with --gpu "
     text += f"{ACCELERATOR_BATCH})"
     add("batch_size", type=Number(int, 1, 10_000), metavar="N", help=text)
-    text = "threads that decode photographs (default here: %(default)s)"
+    text = "threads that decode photographs (default: as many as processors)"
     add("workers", type=WORKERS, default=default_workers(), metavar="N", help=text)
     add("gpu", action="store_true", help="use an accelerator where there is one")
     return parser
@@ -142,7 +142,7 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
     if args.paths and is_image_name(args.paths[-1]):
         parser.error(f"{args.paths[-1]} is an image; the checkpoint comes last")
     alone = "--info" if args.info else "--export FILE" if args.export else None
-    if not args.paths or len(args.paths) == 1 and not alone:
+    if not args.paths or (len(args.paths) == 1 and not alone):
         parser.error(
             f"{alone} takes a checkpoint"
             if alone

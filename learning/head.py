@@ -69,7 +69,7 @@ def fit_head(
 def _standardise(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Scale features (N, F), in place, to mean 0 and standard deviation 1; return what these were.
 
-    Standard deviations below a tenth of the median count as that: a feature that hardly ever changes
+    Those below a tenth of the median count as that: a feature that hardly ever changes
     would otherwise get weights that blow up where it does.
     """
     mean, std = features.mean(0), features.std(0, correction=0)

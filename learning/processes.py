@@ -1,7 +1,7 @@
 """The processes among which torchrun shares out a run, and what they exchange."""
 
 import atexit
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import zip_longest

@@ -79,7 +79,7 @@ class PhotographViews:
             self.preprocessing,
             self.resources.workers,
             ahead,
-            whole[~known],
+            whole[~known].tolist(),
         )
         for i, is_known, keep in zip(photographs.tolist(), known, of_views):
             image = self.decoded[i] if is_known else next(new)

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from network.weights import load_weights, read_weights
 from photographs.images import Preprocessing
 from prediction.info import check_preprocessing, check_types
 from running.errors import InputError, is_out_of_memory
-from running.settings import SMALLEST_CROP
+from running.flags import IMAGE_SIZE
 
 # Of checkpoints and resume files.
 FORMAT_VERSION = 4
@@ -52,7 +53,7 @@ def new_model(
     architecture = find_architecture(arch)
     preprocessing = architecture.preprocessing
     if image_size is None and side is not None and architecture.imagenet is None:
-        image_size = max(min(side, preprocessing.crop), SMALLEST_CROP)
+        image_size = max(min(side, preprocessing.crop), int(IMAGE_SIZE.lowest))
     if image_size is not None:
         resize = round(image_size * preprocessing.resize / preprocessing.crop)
         if side is not None and architecture.imagenet is None:
@@ -172,7 +173,7 @@ def rebuild(
     available = sum(value.numel() for value in state.values() if torch.is_tensor(value))
     if (
         min(widths) < 1
-        or sum(map(math.prod, zip(widths, widths[1:]))) > available
+        or sum(map(math.prod, pairwise(widths))) > available
         or architecture.num_parameters > 2 * available + HEAD_PARAMETERS
     ):
         raise ValueError("more layers than parameters")  # they would take memory for nothing

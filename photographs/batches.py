@@ -1,4 +1,4 @@
-"""photographs/batches.py"""
+"""Many photographs: decoded in threads, in their order, at a flat use of memory."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -15,8 +15,6 @@ from running.threads import map_ahead
 # Photographs a batch where nothing is learned. On a CPU small batches are the fast ones:
 # their activations stay in its cache. An accelerator waits for its next order otherwise.
 EVALUATION_BATCH = 8
-
-
 ACCELERATOR_BATCH = 64
 
 

@@ -1,4 +1,4 @@
-"""photographs/drawing.py"""
+"""Drawn flowers: a small data set for trying things out, without any download."""
 
 import colorsys
 import io
@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
+
+from running.errors import RunError
 
 Color = tuple[int, int, int]
 
@@ -30,142 +32,34 @@ class Flower(NamedTuple):
     centre_color: Color
 
 
+# fmt: off
 FLOWERS = [
-    Flower(
-        "drawn daisy",
-        (13, 20),
-        0.14,
-        1.2,
-        0.7,
-        0,
-        1,
-        [(0, 0.2), (0.85, 1)],
-        (0, 0.5),
-        0.3,
-        (225, 180, 50),
-    ),
-    Flower(
-        "drawn poppy",
-        (4, 5),
-        0.6,
-        1.7,
-        0.5,
-        0,
-        1,
-        [(0, 0.1), (0.9, 1)],
-        (0.4, 0.95),
-        0.2,
-        (45, 40, 45),
-    ),
-    Flower(
-        "drawn sunflower",
-        (14, 21),
-        0.14,
-        0.9,
-        1.1,
-        0,
-        2,
-        [(0.05, 0.18)],
-        (0.5, 0.95),
-        0.45,
-        (110, 70, 35),
-    ),
-    Flower(
-        "drawn cornflower",
-        (8, 11),
-        0.22,
-        1.9,
-        0.9,
-        0.25,
-        1,
-        [(0.55, 0.78)],
-        (0.3, 0.85),
-        0.22,
-        (100, 50, 130),
-    ),
-    Flower(
-        "drawn pansy",
-        (5, 5),
-        0.55,
-        1.4,
-        0.5,
-        0,
-        1,
-        [(0.65, 0.85), (0.08, 0.18)],
-        (0.2, 0.9),
-        0.16,
-        (230, 190, 60),
-    ),
-    Flower(
-        "drawn buttercup",
-        (5, 6),
-        0.44,
-        1.6,
-        0.6,
-        0,
-        1,
-        [(0.1, 0.2)],
-        (0.4, 0.95),
-        0.22,
-        (200, 190, 60),
-    ),
-    Flower(
-        "drawn anemone",
-        (6, 9),
-        0.3,
-        1.1,
-        0.8,
-        0,
-        1,
-        [(0.55, 0.8), (0.85, 1.05)],
-        (0.05, 0.9),
-        0.22,
-        (50, 45, 65),
-    ),
-    Flower(
-        "drawn lily",
-        (6, 6),
-        0.26,
-        0.9,
-        1.2,
-        0,
-        1,
-        [(0, 0.14), (0.8, 1)],
-        (0.05, 0.9),
-        0.12,
-        (170, 120, 60),
-    ),
-    Flower(
-        "drawn dahlia",
-        (10, 15),
-        0.2,
-        1,
-        1.1,
-        0,
-        3,
-        [(0.75, 1), (0, 0.18)],
-        (0.2, 0.9),
-        0.14,
-        (200, 150, 60),
-    ),
-    Flower(
-        "drawn mallow",
-        (5, 6),
-        0.46,
-        1.9,
-        0.6,
-        0.12,
-        1,
-        [(0.65, 1)],
-        (0.1, 0.8),
-        0.16,
-        (225, 205, 110),
-    ),
+    Flower("drawn daisy", (13, 20), 0.14, 1.2, 0.7, 0, 1,
+           [(0, 0.2), (0.85, 1)], (0, 0.5), 0.3, (225, 180, 50)),
+    Flower("drawn poppy", (4, 5), 0.6, 1.7, 0.5, 0, 1,
+           [(0, 0.1), (0.9, 1)], (0.4, 0.95), 0.2, (45, 40, 45)),
+    Flower("drawn sunflower", (14, 21), 0.14, 0.9, 1.1, 0, 2,
+           [(0.05, 0.18)], (0.5, 0.95), 0.45, (110, 70, 35)),
+    Flower("drawn cornflower", (8, 11), 0.22, 1.9, 0.9, 0.25, 1,
+           [(0.55, 0.78)], (0.3, 0.85), 0.22, (100, 50, 130)),
+    Flower("drawn pansy", (5, 5), 0.55, 1.4, 0.5, 0, 1,
+           [(0.65, 0.85), (0.08, 0.18)], (0.2, 0.9), 0.16, (230, 190, 60)),
+    Flower("drawn buttercup", (5, 6), 0.44, 1.6, 0.6, 0, 1,
+           [(0.1, 0.2)], (0.4, 0.95), 0.22, (200, 190, 60)),
+    Flower("drawn anemone", (6, 9), 0.3, 1.1, 0.8, 0, 1,
+           [(0.55, 0.8), (0.85, 1.05)], (0.05, 0.9), 0.22, (50, 45, 65)),
+    Flower("drawn lily", (6, 6), 0.26, 0.9, 1.2, 0, 1,
+           [(0, 0.14), (0.8, 1)], (0.05, 0.9), 0.12, (170, 120, 60)),
+    Flower("drawn dahlia", (10, 15), 0.2, 1, 1.1, 0, 3,
+           [(0.75, 1), (0, 0.18)], (0.2, 0.9), 0.14, (200, 150, 60)),
+    Flower("drawn mallow", (5, 6), 0.46, 1.9, 0.6, 0.12, 1,
+           [(0.65, 1)], (0.1, 0.8), 0.16, (225, 205, 110)),
 ]
+# fmt: on
 
 
 def draw_data(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     train: int = 30,
     valid: int = 8,
     test: int = 8,
@@ -181,13 +75,16 @@ def draw_data(
         train: drawings of each kind in the training split; `valid` and `test` likewise.
         kinds: how many of the ten `FLOWERS`.
         seed: the same seed draws the same flowers.
+
+    Raises:
+        RunError: the disk is full, or the folder cannot be made.
     """
     folder = Path(folder)
     if folder.exists():
         return
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        for kind in range(kinds):
+        for kind, flower in enumerate(FLOWERS[:kinds]):
             for split_index, (split, count) in enumerate(
                 [("train", train), ("valid", valid), ("test", test)]
             ):
@@ -196,12 +93,14 @@ def draw_data(
                 for number in range(count):
                     rng = np.random.default_rng((seed, kind, split_index, number))
                     jpeg = io.BytesIO()
-                    draw_flower(FLOWERS[kind], rng).save(jpeg, "JPEG", quality=90)
+                    draw_flower(flower, rng).save(jpeg, "JPEG", quality=90)
                     # Not by Pillow, which does not notice a full disk.
                     (category / f"drawn_{number + 1:05}.jpg").write_bytes(jpeg.getvalue())
-        names = {str(kind + 1): FLOWERS[kind].name for kind in range(kinds)}
+        names = {str(kind + 1): flower.name for kind, flower in enumerate(FLOWERS[:kinds])}
         (unfinished / "cat_to_name.json").write_text(json.dumps(names, indent=2) + "\n")
         os.replace(unfinished, folder)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be drawn: {error.strerror or error}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -227,8 +126,9 @@ def draw_flower(flower: Flower, rng: np.random.Generator) -> Image.Image:
 
 
 def _background(size: np.ndarray, rng: np.random.Generator) -> Image.Image:
-    """Blurred leaves, soil and sky."""
-    image = Image.new("RGB", tuple(map(int, size)), _color(rng.uniform(0.2, 0.4), 0.5, 0.3))
+    """Draw blurred leaves, soil and sky on so many pixels, (width, height)."""
+    width, height = map(int, size)
+    image = Image.new("RGB", (width, height), _color(rng.uniform(0.2, 0.4), 0.5, 0.3))
     draw = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(10, 40))):
         hue = rng.choice(
@@ -250,6 +150,7 @@ def _background(size: np.ndarray, rng: np.random.Generator) -> Image.Image:
 def _draw_one(
     image: Image.Image, flower: Flower, place: np.ndarray, length: float, rng: np.random.Generator
 ) -> None:
+    """Draw a flower with petals of a length, in pixels, around its place (x, y)."""
     draw = ImageDraw.Draw(image)
     tilt = rng.uniform(0.45, 1)  # seen from the side, circles become ellipses
     hue = rng.uniform(*flower.hues[rng.integers(len(flower.hues))])
@@ -276,15 +177,10 @@ def _draw_one(
                 _color(hue, saturation, shade),
                 _color(hue, min(saturation + 0.2, 1), shade * 0.7),
             )
-    points = (
-        flower.centre
-        * length
-        * np.stack(
-            [np.cos(np.linspace(0, 2 * np.pi, 40)), np.sin(np.linspace(0, 2 * np.pi, 40))], 1
-        )
-    )
-    color = tuple(int(c * rng.uniform(0.7, 1.12)) for c in flower.centre_color)
-    _polygon(draw, points, place, 0, tilt, color)
+    around = np.linspace(0, 2 * np.pi, 40)
+    points = flower.centre * length * np.stack([np.cos(around), np.sin(around)], 1)
+    red, green, blue = (int(c * rng.uniform(0.7, 1.12)) for c in flower.centre_color)
+    _polygon(draw, points, place, 0, tilt, (red, green, blue))
 
 
 def _petal(
@@ -316,4 +212,5 @@ def _polygon(
 
 
 def _color(hue: float, saturation: float, value: float) -> Color:
-    return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue, saturation, value))
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)

@@ -1,4 +1,4 @@
-"""photographs/images.py"""
+"""One photograph: opening it, decoding it safely, and the one preprocessing."""
 
 import math
 import os
@@ -12,23 +12,16 @@ from running.files import is_special
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
-
 # Pixels of the largest picture that is decoded: more would take gigabytes. Pillow itself
 # refuses JPEGs, which are decoded smaller, from 179 million on.
 LARGEST_IMAGE = 100_000_000
-
-
 LARGEST_SIDE = 100_000
-
 
 # Of a photograph that is longer than so many times its width, views show the middle only.
 LONGEST = 2
 
-
 # EXIF's tag 0x0112 says how a camera was held (EXIF 2.32, section 4.6.4).
 ORIENTATION = 0x0112
-
-
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -56,7 +49,7 @@ class Preprocessing(NamedTuple):
     interpolation: str = "bicubic"
 
 
-def open_image(path: str | os.PathLike) -> Image.Image:
+def open_image(path: str | os.PathLike[str]) -> Image.Image:
     """Open a photograph without decoding it.
 
     HEIC, as iPhones write it, is opened where the package pillow-heif is installed.
@@ -86,7 +79,7 @@ def open_image(path: str | os.PathLike) -> Image.Image:
         raise ImageError(f"{path} cannot be read: {error}") from error
 
 
-def _open_heic(path: str | os.PathLike) -> Image.Image:
+def _open_heic(path: str | os.PathLike[str]) -> Image.Image:
     """Open HEIC, known by its first bytes (ISO/IEC 23008-12): iPhones' may be named .jpg."""
     with open(path, "rb") as file:
         start = file.read(12)
@@ -99,7 +92,7 @@ def _open_heic(path: str | os.PathLike) -> Image.Image:
 
 
 def load_image(
-    path: str | os.PathLike, preprocessing: Preprocessing, whole: bool = False
+    path: str | os.PathLike[str], preprocessing: Preprocessing, whole: bool = False
 ) -> np.ndarray:
     """Read a photograph as the network sees it: uint8 RGB, (crop, crop, 3), 0..255.
 
@@ -175,17 +168,20 @@ def _centre(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
 def _whole(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """Scale the short side down to `resize`, if it is longer; a panorama loses its ends."""
     short = min(image.size)
-    kept = tuple(min(side, LONGEST * short) for side in image.size)
-    left, top = ((side - part) // 2 for side, part in zip(image.size, kept))
-    box = (left, top, left + kept[0], top + kept[1])
+    width, height = (min(side, LONGEST * short) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    box = (left, top, left + width, top + height)
     scale = short / preprocessing.resize
     if scale <= 1:
-        return image if kept == image.size else image.crop(box)
-    return _resize(image, preprocessing, tuple(round(part / scale) for part in kept), box)
+        return image if image.size == (width, height) else image.crop(box)
+    return _resize(image, preprocessing, (round(width / scale), round(height / scale)), box)
 
 
 def _resize(
-    image: Image.Image, preprocessing: Preprocessing, size: tuple[int, ...], box: tuple[float, ...]
+    image: Image.Image,
+    preprocessing: Preprocessing,
+    size: tuple[int, int],
+    box: tuple[float, float, float, float],
 ) -> Image.Image:
     # Only the box is resized, not what a crop would throw away. The gap lets Pillow shrink
     # a large picture by whole factors first, to no less than twice the wanted size.

@@ -1,4 +1,7 @@
-"""photographs/splits.py"""
+"""Splits: which photographs are for training, validation and test.
+
+A hash of category and file name divides what is not divided yet, the same on every machine.
+"""
 
 import hashlib
 import os
@@ -13,16 +16,26 @@ SPLIT_FOLDERS = {"train": ["train"], "valid": ["valid", "val", "validation"], "t
 
 
 def find_splits(
-    data_dir: str | os.PathLike,
-    leave_out: Collection[str],
+    data_dir: str | os.PathLike[str], leave_out: Collection[str]
 ) -> tuple[dict[str, dict[str, list[str]]], list[str]]:
-    """List the photographs of each split by category, and say what was carved.
+    """List the photographs of each split by category, and say which ones were split off.
 
     Without any split folder the categories' own folders are taken. "train" is missing
     where there are other splits without it; an empty "test" is dropped.
+
+    Args:
+        data_dir: it exists.
+        leave_out: paths of photographs that count as not there.
+
+    Returns:
+        The paths by split and category, and sentences about what was split off.
+
+    Raises:
+        InputError: a folder cannot be read, or two folders can be the same split.
     """
     folders = [entry for entry in scan(data_dir) if os.path.isdir(entry.path)]
-    found, notes = {}, []
+    found: dict[str, dict[str, list[str]]] = {}
+    notes = []
     for split, names in SPLIT_FOLDERS.items():
         there = sorted(entry.name for entry in folders if entry.name.lower() in names)
         if len(there) > 1:
@@ -49,53 +62,53 @@ def find_splits(
 
 
 def split_off(
-    by_category: dict[str, list[str]],
-    names: list[str],
+    by_category: dict[str, list[str]], names: Sequence[str]
 ) -> dict[str, dict[str, list[str]]]:
     """Divide photographs into train and the named splits, a tenth for each of these.
 
-    A hash of category and file name decides, the same on every machine, so that a
-    photograph stays in its split when others are added. Two exceptions keep small sets
-    usable: a category has at least one photograph in train, and valid at least one.
+    `split_hash` decides, so that a photograph stays in its split when others are added. Two
+    exceptions keep small sets usable: a category has at least one photograph in train, and
+    valid, which is among the names, at least one.
     """
-    splits = {name: {category: [] for category in by_category} for name in ["train", *names]}
+    splits: dict[str, dict[str, list[str]]] = {
+        split: {category: [] for category in by_category} for split in ("train", *names)
+    }
     for category, paths in by_category.items():
         tenths = {path: split_hash(category, path) for path in paths}
-        spared = max(tenths, key=tenths.get, default=None)
+        kept = max(paths, key=tenths.__getitem__, default=None)
         for path, tenth in tenths.items():
-            carved = tenth < len(names) and path != spared
-            splits[names[int(tenth)] if carved else "train"][category].append(path)
-    if not any(splits["valid"].values()):
-        category = max(by_category, key=lambda c: len(splits["train"][c]), default=None)
-        if category is not None and len(splits["train"][category]) > 1:
-            path = min(splits["train"][category], key=lambda p: split_hash(category, p))
-            splits["train"][category].remove(path)
-            splits["valid"][category].append(path)
+            leaves = tenth < len(names) and path != kept
+            splits[names[int(tenth)] if leaves else "train"][category].append(path)
+    train, valid = splits["train"], splits["valid"]
+    if by_category and not any(valid.values()):
+        largest = max(train, key=lambda category: len(train[category]))
+        if len(train[largest]) > 1:
+            path = min(train[largest], key=partial(split_hash, largest))
+            train[largest].remove(path)
+            valid[largest].append(path)
     return splits
 
 
 def split_hash(category: str, path: str) -> float:
-    """Map a photograph to a number in 0..10 that depends on nothing but its names."""
+    """Map a photograph to a number from 0 to below 10 that depends on nothing but its names."""
     name = os.fsencode(f"{category}/{os.path.basename(path)}")
     return int.from_bytes(hashlib.sha256(name).digest()[:6], "big") / 2**48 * 10
 
 
 def images_by_category(
-    split_dir: str | os.PathLike, leave_out: Collection[str]
+    split_dir: str | os.PathLike[str], leave_out: Collection[str]
 ) -> dict[str, list[str]]:
     """List each visible folder's photographs, sorted by file name."""
     return {
         folder.name: sorted(
-            file.path
-            for file in scan(folder)
-            if is_photograph(file) and file.path not in leave_out
+            file.path for file in scan(folder) if is_photograph(file) and file.path not in leave_out
         )
         for folder in scan(split_dir)
         if not folder.name.startswith(".") and os.path.isdir(folder.path)
     }
 
 
-def has_train(data_dir: str | os.PathLike) -> bool:
+def has_train(data_dir: str | os.PathLike[str]) -> bool:
     """Tell whether there is a data folder with photographs to train on, by its folder train."""
     return os.path.isdir(data_dir) and any(
         entry.name.lower() in SPLIT_FOLDERS["train"] and os.path.isdir(entry.path)
@@ -103,12 +116,14 @@ def has_train(data_dir: str | os.PathLike) -> bool:
     )
 
 
-def assign_splits(by_category: dict[str, list[str]], tenths: Sequence[str], rest: str) -> dict[str, str]:
+def assign_splits(
+    by_category: dict[str, list[str]], tenths: Sequence[str], rest: str
+) -> dict[str, str]:
     """Give a tenth of each category's files to each of some splits, and the rest to another.
 
-    The files are ranked by `split_hash`, so that it is the same on every machine. Ranks, unlike
-    `split_off`'s values, make the tenths exact: of a set that does not grow, no category shall
-    be missing in a split by chance.
+    The files are ranked by `split_hash`. Ranks, unlike the values that `split_off` looks at,
+    make the tenths exact: of a set that does not grow, no category shall be missing in a split
+    by chance.
 
     Returns:
         For each file its path, <split>/<category>/<file>.

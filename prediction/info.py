@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from photographs.images import Preprocessing
-from running.settings import LARGEST_CROP
+from running.flags import IMAGE_SIZE
 
 # The share of the photographs of known flowers that keep their names where others are refused.
 KEEP = 0.95
@@ -162,7 +162,7 @@ def check_preprocessing(entries: Any) -> Preprocessing:
     )
     resize, crop, mean, std = (entries[key] for key in ("resize", "crop", "mean", "std"))
     if not (
-        0 < crop <= LARGEST_CROP
+        0 < crop <= IMAGE_SIZE.highest
         and crop <= resize <= 10 * crop
         and len(mean) == len(std) == 3
         and all(type(x) is float and math.isfinite(x) for x in mean + std)

@@ -11,13 +11,13 @@ from typing import BinaryIO
 from running.errors import InputError, RunError
 
 
-def is_special(path: str | os.PathLike) -> bool:
+def is_special(path: str | os.PathLike[str]) -> bool:
     """Tell pipes, devices and sockets, which could keep a reader waiting for ever."""
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file whose content appears at `path` whole, or not at all.
 
     It is written beside its place, synced to the disk and renamed when the block ends.
@@ -52,7 +52,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def lock_folder(folder: str | os.PathLike, files: Iterable[str]) -> Iterator[None]:
+def lock_folder(folder: str | os.PathLike[str], files: Iterable[str]) -> Iterator[None]:
     """Keep other runs out of a folder during the block, and clear what killed ones left there.
 
     A run that is killed lets go of it. Where there are no such locks, on Windows and on some
@@ -89,7 +89,25 @@ def lock_folder(folder: str | os.PathLike, files: Iterable[str]) -> Iterator[Non
             path.unlink(missing_ok=True)
 
 
-def keep_previous(path: str | os.PathLike) -> Path | None:
+@contextmanager
+def take_turns(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let one process at a time go through the block; the others wait for it.
+
+    A process that is killed lets go. Where there are no such locks, see `lock_folder`,
+    nobody waits.
+
+    Args:
+        path: of an empty file, which stays there.
+    """
+    with open(path, "w") as file:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def keep_previous(path: str | os.PathLike[str]) -> Path | None:
     """Copy an earlier run's x.pth to x.previous.pth; return the copy, if there was one.
 
     Raises:
@@ -104,7 +122,7 @@ def keep_previous(path: str | os.PathLike) -> Path | None:
     return previous
 
 
-def prepare_folder(folder: str | os.PathLike, files: Iterable[str]) -> None:
+def prepare_folder(folder: str | os.PathLike[str], files: Iterable[str]) -> None:
     """Make a folder where there is none, and see that these files can be written in it.
 
     Raises:

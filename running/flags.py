@@ -48,6 +48,7 @@ class Number:
 
 SHARE = Number(float, 0, 1)
 WORKERS = Number(int, 1, 1024)
+IMAGE_SIZE = Number(int, 32, 1024)  # side of the squares that a network may ask for, in pixels
 
 
 def widths(text: str) -> list[int]:

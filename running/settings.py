@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from running.errors import InputError
-from running.flags import Number, add_flag, widths
-
-# Side of the squares that a network may ask for, in pixels.
-SMALLEST_CROP, LARGEST_CROP = 32, 1024
+from running.flags import IMAGE_SIZE, Number, add_flag, widths
 
 
 class Recipe(NamedTuple):
@@ -94,7 +91,7 @@ class Settings:
     )
     image_size: int | None = _setting(
         None,
-        Number(int, SMALLEST_CROP, LARGEST_CROP),
+        IMAGE_SIZE,
         metavar="PIXELS",
         help="side of the square that the network sees (default: the network's own)",
     )
@@ -133,7 +130,7 @@ class Settings:
                 if isinstance(check, Number)
                 else isinstance(value, list)
                 if field.name == "hidden_units"
-                else isinstance(value, str) or field.name == "weights" and value is None
+                else isinstance(value, str) or (field.name == "weights" and value is None)
             )
             if not possible:
                 raise ValueError(f"{field.name} is impossible")
