@@ -68,7 +68,7 @@ def split_off(
 
     `split_hash` decides, so that a photograph stays in its split when others are added. Two
     exceptions keep small sets usable: a category has at least one photograph in train, and
-    valid, which is among the names, at least one.
+    valid, which is among the names, at least one, where train can spare it.
     """
     splits: dict[str, dict[str, list[str]]] = {
         split: {category: [] for category in by_category} for split in ("train", *names)

@@ -133,7 +133,7 @@ def prepare_folder(folder: str | os.PathLike[str], files: Iterable[str]) -> None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be written to: {error.strerror}") from None
     for name in files:

@@ -1,6 +1,6 @@
 """How quick prediction is: one photograph from a cold start, many, and four programs at once.
 
-    python benchmarks/prediction.py checkpoint.pth FOLDER_OF_PHOTOGRAPHS --exported flowers.onnx
+    python benchmarks/prediction_speed.py checkpoint.pth PHOTOGRAPHS --exported flowers.onnx
 
 The usual loop takes the same network from the package timm, which the rest does without.
 """
