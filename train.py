@@ -18,10 +18,11 @@ import math
 import os
 import sys
 import warnings
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 import data_utils
 from data_utils import DataSet, Inspected
@@ -30,7 +31,6 @@ from photographs.download import download
 from photographs.drawing import draw_data
 from photographs.known_data import KNOWN_DATA_SETS
 from photographs.splits import has_train
-from prediction.info import Calibration, NetworkInfo, ValidMetrics
 from reporting.metrics import rank_of, summarise
 from reporting.report import (
     HEADER,
@@ -53,7 +53,6 @@ from running.signals import delay_signals
 from running.threads import default_workers, let_waiting_threads_sleep
 
 if TYPE_CHECKING:
-    from learning.evaluation import Judgement
     from learning.processes import Processes
     from learning.resources import Resources
     from learning.start import Start
@@ -212,11 +211,11 @@ def train(
     """The whole way, from the folder of photographs to the report; return the exit code."""
     clock = Clock()
     with delay_signals():
-        from learning.evaluation import calibrate, evaluate, judge
+        from learning.evaluation import calibrate, evaluate
         from learning.fit import Learner, open_activations, train_one_epoch
         from learning.head import fit_head
         from learning.resume import save_training
-        from model_utils import for_inference, load_checkpoint, save_checkpoint
+        from model_utils import for_inference, save_checkpoint
 
     start, resources, inspected = set_up(args, data, folder, console, notes, clock)
     record, splits = start.record, inspected.data.splits
@@ -225,8 +224,11 @@ def train(
     if train_set.cut:
         console.print_note(f"activations of the frozen layers are cached {train_set.location}")
 
-    # A pretrained network's head is fitted first, as epoch 0, on features that are computed once.
     console.print_result(HEADER, *(epoch_line(**row) for row in record.history))
+    if record.history:  # a killed run may not have written its last row
+        folder.write(write_history, folder.history, record.history)
+
+    # A pretrained network's head is fitted first, as epoch 0, on features that are computed once.
     head = fit_head(start.model, train_set, labels) if start.fits_head else None
     learner = Learner(start, train_set, labels)
 
@@ -235,8 +237,7 @@ def train(
         train_loss, logit_sums = head if head and epoch == 0 else train_one_epoch(learner, epoch)
         seconds = clock.lap("epochs" if epoch else "head")
         require_finite(train_loss, epoch, notes)
-        network = for_inference(learner.network)
-        result = evaluate(network, valid_set, valid_labels)
+        result = evaluate(for_inference(learner.network), valid_set, valid_labels)
         require_finite(result.loss, epoch, notes)
 
         is_best = record.best is None or result.is_better(record.best)
@@ -245,8 +246,10 @@ def train(
                 console.print_note("kept the earlier run as " + " and ".join(map(str, kept)))
             prototypes = logit_sums.prototypes()
             calibration = calibrate(result.logits, valid_labels, prototypes)
-            metrics = result.metrics(epoch, network.precision)
-            info = describe_checkpoint(start, inspected, calibration, metrics, notes.command)
+            metrics = result.metrics(epoch, valid_set.model.precision)
+            info = start.describe(
+                inspected.data.categories, inspected.names, calibration, metrics, notes.command
+            )
             folder.write(save_checkpoint, folder.checkpoint, learner.network, info, prototypes)
             record.best = result
         seconds += clock.lap("evaluating and saving")
@@ -259,18 +262,11 @@ def train(
         console.print_result(epoch_line(**record.history[-1]))
     resources.processes.wait()
 
-    # The figures to quote: of the file, as prediction will load it, on photographs never used.
-    model, info = load_checkpoint(folder.checkpoint, start.model.mean.device)
-    assert record.best is not None
-    judgement = judge(model, info, record.best, splits, resources)
-    clock.lap("final evaluation")
-    report = make_report(inspected, judgement, clock, notes.command)
+    report, logits = judge_run(start, inspected, folder, resources, clock, notes.command)
     folder.write_report(report)
-    judged = splits[judgement.split]
+    judged = splits[report["split"]]
     if args.plot:
-        shown = Judged(
-            judged.labels, judgement.logits.argmax(1), inspected.names, report["misnamed"]
-        )
+        shown = Judged(judged.labels, logits.argmax(1), inspected.names, report["misnamed"])
         folder.write(draw_run, folder.path, record.history, shown, start.preprocessing)
     train_set.discard()
     valid_set.discard()
@@ -307,7 +303,7 @@ def set_up(
         notes.best, notes.resumable = start.record.describe_best(folder.checkpoint), True
     else:
         side = typical_side(data.splits["train"].paths)
-        start = start_new(Settings(**typed), len(data.categories), side, device, processes)
+        start = start_new(Settings(**typed), len(data.categories), side, device, resources)
     batch_size = start.record.settings.recipe.batch_size
     if batch_size < processes.size:
         raise InputError(
@@ -346,28 +342,6 @@ def read_photographs(
     return data_utils.inspect(data, args.category_names, results)
 
 
-def describe_checkpoint(
-    start: "Start",
-    inspected: Inspected,
-    calibration: Calibration,
-    metrics: ValidMetrics,
-    command: str,
-) -> NetworkInfo:
-    """Say what a checkpoint is to know beside its weights."""
-    return NetworkInfo(
-        arch=start.record.settings.arch,
-        preprocessing=start.preprocessing,
-        categories=inspected.data.categories,
-        names=inspected.names,
-        calibration=calibration,
-        metrics=metrics,
-        seed=start.record.settings.seed,
-        command=command,
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        versions=versions(),
-    )
-
-
 def require_finite(loss: float, epoch: int, notes: ExitNotes) -> None:
     """Stop a run that no longer computes with numbers.
 
@@ -379,14 +353,31 @@ def require_finite(loss: float, epoch: int, notes: ExitNotes) -> None:
         raise RunError(f"the loss of epoch {epoch} is not a finite number; try a lower --lr")
 
 
-def make_report(
-    inspected: Inspected, judgement: "Judgement", clock: Clock, command: str
-) -> dict[str, Any]:
-    """Collect what report.json says; docs/reference.md explains each entry."""
-    data, names, logits = inspected.data, inspected.names, judgement.logits
+def judge_run(
+    start: "Start",
+    inspected: Inspected,
+    folder: RunFolder,
+    resources: "Resources",
+    clock: Clock,
+    command: str,
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Judge the best network once, from its file, on photographs that it was not chosen by.
+
+    Returns:
+        What report.json says (docs/reference.md explains each entry), and the logits (N, C).
+    """
+    from learning.evaluation import judge
+    from model_utils import load_checkpoint
+
+    data, names, best = inspected.data, inspected.names, start.record.best
+    assert best is not None
+    model, info = load_checkpoint(folder.checkpoint, start.model.mean.device)
+    judgement = judge(model, info, best, data.splits, resources)
+    clock.lap("final evaluation")
+    logits = judgement.logits
     paths, labels = data.splits[judgement.split]
     ranks = rank_of(logits, labels)
-    return {
+    report = {
         "split": judgement.split,
         **summarise(labels, logits.argmax(1), ranks, data.categories, names),
         "misnamed": list_misnamed(paths, labels, logits, names),
@@ -398,6 +389,7 @@ def make_report(
         "versions": versions(),
         "command": command,
     }
+    return report, logits
 
 
 def print_report(

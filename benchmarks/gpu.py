@@ -16,7 +16,6 @@ from common import machine, make_parser, read_history, run_train
 import data_utils
 import model_utils
 from learning.fit import Learner, open_activations, train_one_epoch
-from learning.processes import ALONE
 from learning.resources import Resources
 from learning.start import start_new
 from network.devices import find_device
@@ -66,14 +65,15 @@ def compare_compiled(
 ) -> None:
     """Time epochs of all layers with the network as it is, and compiled."""
     settings = Settings(arch=arch, tune="all", epochs=epochs)
+    resources = Resources(default_workers(), folder)
     for kind in ("as it is", "compiled"):
-        start = start_new(settings, len(data.categories), None, device, ALONE)
+        start = start_new(settings, len(data.categories), None, device, resources)
         size = start.record.settings.recipe.batch_size
         paths, labels = data.splits["train"]
         whole = len(labels) // size * size  # a smaller batch would be compiled again
         paths, labels = paths[-whole:], labels[-whole:]  # where there is no whole one: all
         splits = {**data.splits, "train": data_utils.Split(paths, labels)}
-        train_set, _ = open_activations(start, splits, Resources(default_workers(), folder))
+        train_set, _ = open_activations(start, splits, resources)
         learner = Learner(start, train_set, labels)
         learner.average = None  # the network alone is timed
         if kind == "compiled":

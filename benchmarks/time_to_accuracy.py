@@ -25,6 +25,7 @@ from network.architectures import find_architecture
 from network.classifier import fold_batch_norm
 from network.devices import keep_freed_memory
 from network.weights import load_weights
+from running.console import no_progress
 
 LEARNING_RATES = (1e-3, 3e-3, 1e-2)
 LOOPS = {  # batch size, channels_last
@@ -63,7 +64,7 @@ def usual_loop(
     architecture = find_architecture("efficientnet_lite0")
     assert architecture.imagenet
     body, layout = architecture.build(), memory_format(channels_last)
-    load_weights(body, *architecture.imagenet())
+    load_weights(body, *architecture.imagenet(no_progress))
     body.eval().to(memory_format=layout)
     torch.manual_seed(0)
     heads = [nn.Linear(1280, len(data.categories)) for _ in LEARNING_RATES]

@@ -1,15 +1,17 @@
 """Where a run starts: at a new network, or where an earlier run stood."""
 
+from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 import torch
 
-from learning.processes import Processes
+from learning.resources import Resources
 from learning.resume import RunRecord, TrainingState, is_of_run, load_training
 from network.build import new_model
 from network.classifier import Classifier
 from photographs.images import Preprocessing
-from prediction.info import NetworkInfo
+from prediction.info import Calibration, NetworkInfo, ValidMetrics
+from running.environment import versions
 from running.errors import InputError
 from running.run_folder import RunFolder
 from running.settings import Settings, resolve_settings, resume_settings
@@ -22,6 +24,28 @@ class Start(NamedTuple):
     preprocessing: Preprocessing
     record: RunRecord  # its settings are resolved
     state: TrainingState | None  # where an earlier run stood, whose model this is
+
+    def describe(
+        self,
+        categories: list[str],
+        names: list[str],
+        calibration: Calibration,
+        metrics: ValidMetrics,
+        command: str,
+    ) -> NetworkInfo:
+        """Say what a checkpoint of the run is to know beside its weights."""
+        return NetworkInfo(
+            arch=self.record.settings.arch,
+            preprocessing=self.preprocessing,
+            categories=categories,
+            names=names,
+            calibration=calibration,
+            metrics=metrics,
+            seed=self.record.settings.seed,
+            command=command,
+            date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            versions=versions(),
+        )
 
     @property
     def fits_head(self) -> bool:
@@ -41,7 +65,7 @@ def start_new(
     num_classes: int,
     side: int | None,
     device: torch.device,
-    processes: Processes,
+    resources: Resources,
 ) -> Start:
     """Build the network of a new run, and resolve its settings.
 
@@ -50,14 +74,14 @@ def start_new(
         num_classes: C, the number of categories.
         side: short side of the photographs in pixels, where it is known.
         device: for the network.
-        processes: the primary one may download weights, before the others look for them.
+        resources: its primary process may download weights, before the others look for them.
 
     Raises:
         InputError: there is no such network, its weights are not available, or the settings do
             not go together.
     """
     torch.manual_seed(settings.seed)
-    with processes.primary_first():
+    with resources.processes.primary_first():
         model, preprocessing, source = new_model(
             settings.arch,
             num_classes,
@@ -65,6 +89,7 @@ def start_new(
             settings.hidden_units,
             settings.weights,
             side,
+            resources.progress,
         )
     settings = resolve_settings(
         settings,

@@ -10,6 +10,7 @@ from torch import nn
 from network.layers import basic_cnn, efficientnet_lite0
 from network.weights import download_weights, lite0_weights, read_weights
 from photographs.images import Preprocessing
+from running.console import Progress
 from running.errors import InputError
 
 State = dict[str, torch.Tensor]
@@ -21,7 +22,7 @@ class Architecture(NamedTuple):
     build: Callable[[], nn.Module]  # the layers before the head, not pretrained
     preprocessing: Preprocessing
     # Its ImageNet weights and where they are from
-    imagenet: Callable[[], tuple[State, str]] | None
+    imagenet: Callable[[Progress], tuple[State, str]] | None
     # Of ImageNet's classifier, too; only known where they are many
     num_parameters: int = 0
 
@@ -30,7 +31,9 @@ class Architecture(NamedTuple):
 # decoding: at 250 neither needs resizing. EfficientNet's authors crop 224 of 256.
 OWN_ARCHITECTURES = {
     "efficientnet_lite0": Architecture(
-        efficientnet_lite0, Preprocessing(250, 224, (127.0,) * 3, (128.0,) * 3), lite0_weights
+        efficientnet_lite0,
+        Preprocessing(250, 224, (127.0,) * 3, (128.0,) * 3),
+        lambda _: lite0_weights(),
     ),
     "cnn": Architecture(basic_cnn, Preprocessing(71, 64, (127.5,) * 3, (127.5,) * 3), None),
 }
@@ -85,8 +88,9 @@ def find_architecture(arch: str) -> Architecture:
     weights = models.get_model_weights(arch).DEFAULT
     preset = weights.transforms()
 
-    def imagenet() -> tuple[State, str]:
-        return read_weights(download_weights(weights.url), arch), f"torchvision's {weights}"
+    def imagenet(progress: Progress) -> tuple[State, str]:
+        path = download_weights(weights.url, progress)
+        return read_weights(path, arch), f"torchvision's {weights}"
 
     return Architecture(
         lambda: _without_head(models.get_model(arch, weights=None)),

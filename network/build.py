@@ -15,6 +15,7 @@ from network.classifier import Classifier, chain, find_depths, fold_batch_norm
 from network.weights import load_weights, read_weights
 from photographs.images import Preprocessing
 from prediction.info import check_preprocessing, check_types
+from running.console import Progress, no_progress
 from running.errors import InputError, is_out_of_memory
 from running.flags import IMAGE_SIZE
 
@@ -32,6 +33,7 @@ def new_model(
     hidden_units: Sequence[int] = (),
     weights: str | None = None,
     side: int | None = None,
+    progress: Progress = no_progress,
 ) -> tuple[Classifier, Preprocessing, str | None]:
     """Build a network for training; return it, its preprocessing and its weights' source.
 
@@ -43,6 +45,7 @@ def new_model(
         weights: "none" to train from scratch, or the path of a state dict or checkpoint;
             default: ImageNet weights where the architecture has them, else from scratch.
         side: short side of the photographs in pixels; networks of no fixed size see no more.
+        progress: of a download.
 
     Returns:
         The network, its preprocessing, and where its weights are from (None: from scratch).
@@ -64,7 +67,7 @@ def new_model(
         load_weights(body, read_weights(weights, arch), weights)
         source = weights
     elif weights is None and architecture.imagenet:
-        state, source = architecture.imagenet()
+        state, source = architecture.imagenet(progress)
         load_weights(body, state, source)
     if source:
         fold_batch_norm(body)
