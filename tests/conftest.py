@@ -1,24 +1,27 @@
 """Shared by all tests: a small drawn data set, and one network trained on it."""
 
+import contextlib
 import csv
 import os
 import resource
-import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
+import torch
+
+import model_utils
+import predict
+import train
+from photographs.drawing import draw_data
+from prediction.info import Calibration, NetworkInfo, ValidMetrics
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
-import draw_flowers  # noqa: E402
-import torch  # noqa: E402
-
-import model_utils  # noqa: E402
-import predict  # noqa: E402
-import train  # noqa: E402
+CNN = ["--arch", "cnn", "--image_size", "32"]
 
 
 class Run(NamedTuple):
@@ -29,26 +32,40 @@ class Run(NamedTuple):
     err: str
 
 
-FIGURES = {
-    "epoch": 1,
-    "valid_loss": 0.5,
-    "valid_accuracy": 0.5,
-    "valid_images": 2,
-    "precision": "torch.float32",
-}
+METRICS = ValidMetrics(1, 0.5, 0.5, 2, "torch.float32")
+CALIBRATION = Calibration(0.5, np.linspace(0, 1, 1001, dtype=np.float32))
 
 
-def save_small(path: Path, categories: list[str], names: list[str]) -> None:
-    """Write the checkpoint of a small untrained network of three categories."""
+def small_info(preprocessing, **changes) -> NetworkInfo:
+    """What the file of a small network of three categories knows."""
+    entries = {
+        "arch": "cnn",
+        "preprocessing": preprocessing,
+        "categories": ["2", "10", "rose"],
+        "names": ["orchid", "10", "rose"],
+        "calibration": CALIBRATION,
+        "metrics": METRICS,
+        "seed": 7,
+        "command": "python",
+        "date": "2026-01-01T00:00:00+00:00",
+        "versions": {"python": "3"},
+    }
+    return NetworkInfo(**{**entries, **changes})
+
+
+def save_small(path: Path, categories: list[str], names: list[str], side: int = 32):
+    """Write the checkpoint of a small untrained network of three categories; return the network."""
     torch.manual_seed(0)
-    model, preprocessing, _ = model_utils.new_model("cnn", 3, 32)
-    calibration = model_utils.Calibration(0.5, torch.eye(3), torch.linspace(0, 1, 1001))
-    model_utils.save_checkpoint(
-        path, model, "cnn", preprocessing, categories, names, calibration, FIGURES, 7, "python"
-    )
+    model, preprocessing, _ = model_utils.new_model("cnn", 3, side)
+    info = small_info(preprocessing, categories=categories, names=names)
+    model_utils.save_checkpoint(path, model, info, torch.eye(3))
+    return model
 
 
-CNN = ["--arch", "cnn", "--image_size", "32"]
+def random_images(count: int, side: int, seed: int = 0) -> torch.Tensor:
+    """Noise as networks see it: uint8 (count, side, side, 3)."""
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(rng.integers(0, 256, (count, side, side, 3), np.uint8))
 
 
 def history_of(folder: Path) -> list[dict[str, str]]:
@@ -57,7 +74,7 @@ def history_of(folder: Path) -> list[dict[str, str]]:
 
 
 @contextmanager
-def file_size_limit(size: int):
+def file_size_limit(size: int) -> Iterator[None]:
     """Let no file of this process grow above `size` bytes, as on a full disk.
 
     Only around the call that is tested: pytest's own report may be such a file, too.
@@ -77,7 +94,9 @@ def run_script(capsys):
     def run(script: str, *arguments) -> Run:
         main = {"train": train.main, "predict": predict.main}[script]
         try:
-            code = main([os.fspath(a) if isinstance(a, os.PathLike) else str(a) for a in arguments])
+            code = main(
+                [os.fspath(a) if isinstance(a, os.PathLike) else str(a) for a in arguments]
+            )
         except SystemExit as stop:  # argparse
             code = stop.code
         captured = capsys.readouterr()
@@ -90,15 +109,13 @@ def run_script(capsys):
 def drawn(tmp_path_factory) -> Path:
     """Four kinds of drawn flowers: 12 for training, 4 for validation and test each."""
     folder = tmp_path_factory.mktemp("data") / "drawn"
-    draw_flowers.draw_data(folder, train=12, valid=4, test=4, kinds=4)
+    draw_data(folder, train=12, valid=4, test=4, kinds=4)
     return folder
 
 
 @pytest.fixture(scope="session")
 def trained(drawn, tmp_path_factory) -> Path:
     """The folder in which `train.py drawn --epochs 1` left its files and out.txt, err.txt."""
-    import contextlib
-
     folder = tmp_path_factory.mktemp("trained")
     with (
         open(folder / "out.txt", "w") as out,

@@ -5,16 +5,17 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, history_of
 from PIL import Image
 
-import data_utils
-import predict
+from photographs.images import Preprocessing, load_image
+from prediction.records import RECORD_FORMATS
 
 ODD_NAMES = [
     b"with space.jpg",
@@ -75,10 +76,12 @@ def read_csv(text: str) -> list[dict]:
 def test_every_input_gets_its_record_in_order(run_script, mixed, checkpoint):
     run = run_script("predict", *mixed, checkpoint, "--format", "jsonl", "--batch_size", 2)
     records = read_jsonl(run.out)
-    assert run.code == 1 and run.err == "predict.py: 3 of 15 inputs could not be named\n"
+    assert run.code == 1
+    assert run.err == "predict.py: 3 of 15 inputs could not be named\n"
     assert [record["file"] for record in records] == [str(path) for path in mixed]
     assert [i for i, record in enumerate(records) if "error" in record] == [1, 5, 6]
-    assert "cannot be read" in records[1]["error"] and "no such file" in records[5]["error"]
+    assert "cannot be read" in records[1]["error"]
+    assert "no such file" in records[5]["error"]
     for record in records:
         if "error" not in record:
             assert record.keys() == {"file", "label", "category", "probability", "top"}
@@ -92,7 +95,8 @@ def test_every_input_gets_its_record_in_order(run_script, mixed, checkpoint):
 def test_nothing_but_unreadable_inputs(run_script, tmp_path, checkpoint):
     paths = [tmp_path / f"{i}.jpg" for i in range(20)]
     run = run_script("predict", *paths, checkpoint, "--format", "csv")
-    assert run.code == 1 and len(read_csv(run.out)) == 20
+    assert run.code == 1
+    assert len(read_csv(run.out)) == 20
 
 
 def test_csv_has_a_row_a_rank(run_script, mixed, checkpoint):
@@ -103,17 +107,22 @@ def test_csv_has_a_row_a_rank(run_script, mixed, checkpoint):
         "cannot be read" in rows[2]["error"]
     )
     jsonl = read_jsonl(run_script("predict", *mixed, checkpoint, "--format", "jsonl").out)
-    assert rows[0]["label"] == jsonl[0]["label"] and rows[0]["category"] == jsonl[0]["category"]
+    assert rows[0]["label"] == jsonl[0]["label"]
+    assert rows[0]["category"] == jsonl[0]["category"]
     assert float(rows[0]["probability"]) == jsonl[0]["probability"]
     assert len(rows[0]["probability"]) == len("0.123456")
 
 
 def test_text_names_each_photograph(run_script, mixed, checkpoint):
     lines = run_script("predict", *mixed[:2], checkpoint, "--top_k", 1).out.splitlines()
-    assert lines[0] == str(mixed[0]) and "%" in lines[1]
-    assert lines[2] == str(mixed[1]) and "cannot be read" in lines[3] and len(lines) == 4
+    assert lines[0] == str(mixed[0])
+    assert "%" in lines[1]
+    assert lines[2] == str(mixed[1])
+    assert "cannot be read" in lines[3]
+    assert len(lines) == 4
 
 
+@pytest.mark.slow
 def test_a_photograph_has_the_same_record_alone_and_in_any_company(run_script, mixed, checkpoint):
     many = [
         run_script(
@@ -140,7 +149,9 @@ def test_odd_names_come_back_from_csv_and_json(run_script, odd, checkpoint):
     output = odd.parent / "records"
     expected = sorted(os.path.join(os.fsencode(odd), name) for name in ODD_NAMES)
     run = run_script("predict", odd, checkpoint, "--format", "jsonl", "--output", output)
-    assert run.code == 0 and run.out == "" and output.read_bytes().isascii()
+    assert run.code == 0
+    assert run.out == ""
+    assert output.read_bytes().isascii()
     files = [json.loads(line)["file"] for line in output.read_text().splitlines()]
     assert sorted(map(os.fsencode, files)) == expected
     run_script("predict", odd, checkpoint, "--format", "csv", "--top_k", 1, "--output", output)
@@ -151,20 +162,25 @@ def test_odd_names_come_back_from_csv_and_json(run_script, odd, checkpoint):
 def test_odd_names_do_not_reach_a_terminal_raw(run_script, odd, checkpoint):
     (odd / "\x1b]0;title\x07.jpg").write_text("no photograph")
     run = run_script("predict", odd, checkpoint)
-    assert run.code == 1 and "\\x1b[31mred.jpg" in run.out and "line\\nbreak.jpg" in run.out
+    assert run.code == 1
+    assert "\\x1b[31mred.jpg" in run.out
+    assert "line\\nbreak.jpg" in run.out
     missing = run_script("predict", odd / "\x1b[2J.jpg", checkpoint)
     for text in (run.out, run.err, missing.err):
         assert all(line.isprintable() for line in text.split("\n"))
 
 
+@pytest.mark.slow
 def test_a_leading_dash(checkpoint, odd):
     run = subprocess.run(
         [sys.executable, ROOT / "predict.py", "--format", "jsonl", "--", "-dash.jpg", checkpoint],
         cwd=odd,
         capture_output=True,
         text=True,
+        timeout=120,
     )
-    assert run.returncode == 0 and json.loads(run.stdout)["file"] == "-dash.jpg"
+    assert run.returncode == 0
+    assert json.loads(run.stdout)["file"] == "-dash.jpg"
 
 
 # --- Inputs ---------------------------------------------------------------------------
@@ -181,14 +197,17 @@ def test_a_folder_is_searched_sorted_and_without_what_is_hidden(
     (folder / "notes.txt").write_text("none")
     run = run_script("predict", folder, checkpoint, "--format", "csv", "--top_k", 1)
     files = [row["file"] for row in read_csv(run.out)]
-    assert files == sorted(map(str, folder.glob("[0-9]/*.jpg"))) and len(files) == 16
+    assert files == sorted(map(str, folder.glob("[0-9]/*.jpg")))
+    assert len(files) == 16
 
 
 def test_an_empty_folder_is_an_input_that_cannot_be_named(run_script, tmp_path, photo, checkpoint):
     (tmp_path / "empty").mkdir()
     run = run_script("predict", tmp_path / "empty", photo, checkpoint, "--format", "jsonl")
     empty, named = read_jsonl(run.out)
-    assert run.code == 1 and "holds no photographs" in empty["error"] and "label" in named
+    assert run.code == 1
+    assert "holds no photographs" in empty["error"]
+    assert "label" in named
 
 
 def test_paths_on_standard_input(run_script, stdin, mixed, photo, drawn, checkpoint):
@@ -196,7 +215,8 @@ def test_paths_on_standard_input(run_script, stdin, mixed, photo, drawn, checkpo
     stdin(lines.encode() + b"\n" + os.fsencode(photo))  # an empty line, and no line end at last
     run = run_script("predict", photo, "-", drawn / "valid" / "1", checkpoint, "--format", "jsonl")
     files = [record["file"] for record in read_jsonl(run.out)]
-    assert files[:17] == [str(photo), *map(str, mixed), str(photo)] and len(files) == 21
+    assert files[:17] == [str(photo), *map(str, mixed), str(photo)]
+    assert len(files) == 21
 
 
 def test_nul_carries_line_breaks(run_script, stdin, odd, checkpoint):
@@ -210,14 +230,8 @@ def test_nul_carries_line_breaks(run_script, stdin, odd, checkpoint):
 def test_nothing_on_standard_input_is_no_mistake(run_script, stdin, checkpoint):
     stdin(b"")
     run = run_script("predict", "-", checkpoint, "--format", "csv")
-    assert run.code == 0 and run.out == "file,answer,rank,label,category,probability,error\n"
-
-
-def test_long_lists_are_read_piece_by_piece():
-    stream = io.BytesIO(b"".join(b"%06d.jpg\n" % i for i in range(50_000)))
-    paths = predict.read_paths(stream, b"\n")
-    assert next(paths) == "000000.jpg" and stream.tell() < 100_000
-    assert [*paths] == [f"{i:06}.jpg" for i in range(1, 50_000)]
+    assert run.code == 0
+    assert run.out == "file,answer,rank,label,category,probability,error\n"
 
 
 def test_shards_make_the_whole(run_script, stdin, drawn, checkpoint):
@@ -238,17 +252,19 @@ def test_shards_make_the_whole(run_script, stdin, drawn, checkpoint):
 def test_output_appears_whole_or_not_at_all(run_script, drawn, checkpoint, tmp_path, monkeypatch):
     output = tmp_path / "names.csv"
     output.write_text("before")
-    monkeypatch.setattr(predict, "format_csv", None)
 
-    def fail(record):
-        raise KeyboardInterrupt
+    def stop(record):
+        signal.raise_signal(signal.SIGINT)  # as Ctrl-C does
 
-    monkeypatch.setitem(predict.FORMATS, "csv", fail)
+    monkeypatch.setitem(RECORD_FORMATS, "csv", stop)
     run = run_script("predict", drawn / "valid", checkpoint, "--format", "csv", "--output", output)
-    assert run.code == 130 and output.read_text() == "before"
+    assert run.code == 130
+    assert run.err == "predict.py: stopped by Ctrl-C\n"
+    assert output.read_text() == "before"
     assert os.listdir(tmp_path) == ["names.csv"]
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_quiet(drawn, checkpoint):
     run = subprocess.run(
         f"{sys.executable} predict.py {drawn}/train {checkpoint} --batch_size 1 | head -n 1",
@@ -256,10 +272,13 @@ def test_a_closed_pipe_is_quiet(drawn, checkpoint):
         cwd=ROOT,
         capture_output=True,
         text=True,
+        timeout=120,
     )
-    assert run.stdout.count("\n") == 1 and run.stderr == ""
+    assert run.stdout.count("\n") == 1
+    assert run.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
 def test_a_full_disk_is_a_sentence(photo, checkpoint):
     with open("/dev/full", "w") as full:
@@ -268,6 +287,7 @@ def test_a_full_disk_is_a_sentence(photo, checkpoint):
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
+            timeout=120,
         )
     assert run.returncode == 1
     assert run.stderr == "predict.py: standard output cannot be written: No space left on device\n"
@@ -276,6 +296,7 @@ def test_a_full_disk_is_a_sentence(photo, checkpoint):
 # --- No flower that it knows ----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_noise_is_unknown_and_flowers_keep_their_names(run_script, drawn, checkpoint, tmp_path):
     noise = np.random.default_rng(0).integers(255, size=(8, 250, 250, 3), dtype=np.uint8)
     for i, pixels in enumerate(noise):
@@ -287,7 +308,8 @@ def test_noise_is_unknown_and_flowers_keep_their_names(run_script, drawn, checkp
     )
     answers = [record["label"] for record in records]
     # Four categories and the 16 photographs of valid do not draw a sharp line.
-    assert answers[:8].count("unknown") >= 6 and answers[8:].count("unknown") <= 1
+    assert answers[:8].count("unknown") >= 6
+    assert answers[8:].count("unknown") <= 1
     first = answers.index("unknown")
     assert records[first]["category"] is records[first]["probability"] is None
     assert [record["top"] for record in records] == [record["top"] for record in plain]
@@ -296,7 +318,8 @@ def test_noise_is_unknown_and_flowers_keep_their_names(run_script, drawn, checkp
     text = run_script(
         "predict", tmp_path / f"{first}.png", checkpoint, "--reject", "--top_k", 1
     ).out
-    assert text.startswith("unknown\n") and "drawn" in text.splitlines()[1]
+    assert text.startswith("unknown\n")
+    assert "drawn" in text.splitlines()[1]
 
 
 def test_keep_says_what_share_stays(run_script, drawn, checkpoint):
@@ -306,7 +329,8 @@ def test_keep_says_what_share_stays(run_script, drawn, checkpoint):
         )
         return [record["label"] for record in read_jsonl(run.out)].count("unknown")
 
-    assert unknown(1) == 0 and unknown(0.5) == 8
+    assert unknown(1) == 0
+    assert unknown(0.5) == 8
 
 
 # --- Score, info, plot ----------------------------------------------------------------
@@ -314,14 +338,13 @@ def test_keep_says_what_share_stays(run_script, drawn, checkpoint):
 
 def test_a_labelled_folder_scores_itself(run_script, drawn, trained, checkpoint):
     run = run_script("predict", drawn / "valid", checkpoint, "--format", "csv", "--score")
-    with open(trained / "history.csv", newline="") as file:
-        best = [row for row in csv.DictReader(file) if row["saved"] == "1"][-1]
-    right = sum(
+    best = [row for row in history_of(trained) if row["saved"] == "1"][-1]
+    correct = sum(
         row["rank"] == "1" and row["category"] == row["file"].split(os.sep)[-2]
         for row in read_csv(run.out)
     )
-    assert right / 16 == float(best["valid_accuracy"])
-    assert f"accuracy: {right / 16:.2%} ({right} of 16)" in run.err
+    assert correct / 16 == float(best["valid_accuracy"])
+    assert f"predict.py: accuracy: {correct / 16:.2%} ({correct} of 16)" in run.err
     test = run_script("predict", drawn / "test", checkpoint, "--score").err
     report = json.loads((trained / "report.json").read_text())["top1"]
     assert f"accuracy: {report['share']:.2%} ({report['right']} of 16)" in test
@@ -330,13 +353,14 @@ def test_a_labelled_folder_scores_itself(run_script, drawn, trained, checkpoint)
 def test_folders_that_are_no_categories_do_not_count(run_script, photo, checkpoint, tmp_path):
     shutil.copy(photo, tmp_path / "a.jpg")
     run = run_script("predict", tmp_path, photo, checkpoint, "--score")
-    assert "1 photographs are not in a folder named as a category" in run.err
+    assert "1 photograph is not in a folder named as a category" in run.err
     assert "(1 of 1)" in run.err
 
 
 def test_info(run_script, trained, checkpoint):
     run = run_script("predict", "--info", checkpoint)
-    assert run.code == 0 and run.err == ""
+    assert run.code == 0
+    assert run.err == ""
     for words in (
         "efficientnet_lite0",
         "categories: 4",
@@ -355,22 +379,19 @@ def test_info(run_script, trained, checkpoint):
 def test_plot(run_script, photo, checkpoint, tmp_path):
     pytest.importorskip("matplotlib")
     run = run_script("predict", photo, checkpoint, "--plot", tmp_path / "a.png")
-    assert run.code == 0 and "drawn poppy" in run.out
-    assert (
-        data_utils.load_image(
-            tmp_path / "a.png", data_utils.Preprocessing(64, 64, (0,) * 3, (1,) * 3)
-        ).std()
-        > 20
-    )
+    assert run.code == 0
+    assert "drawn poppy" in run.out
+    assert load_image(tmp_path / "a.png", Preprocessing(64, 64, (0.0,) * 3, (1.0,) * 3)).std() > 20
 
 
 def test_missing_matplotlib_is_a_sentence(
     run_script, photo, drawn, checkpoint, tmp_path, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr(data_utils.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for run in (
         run_script("predict", photo, checkpoint, "--plot", tmp_path / "a.png"),
         run_script("train", drawn, "--plot", "--save_dir", tmp_path),
     ):
-        assert run.code == 2 and "--plot takes matplotlib: pip install matplotlib" in run.err
+        assert run.code == 2
+        assert "--plot needs matplotlib: pip install matplotlib" in run.err

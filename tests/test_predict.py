@@ -1,24 +1,28 @@
 """predict.py: the answer on stdout, one sentence for each mistake, the figure of train.py."""
 
-import csv
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, history_of
 from PIL import Image
 
-import data_utils
 import model_utils
+import predict
+from photographs.images import ORIENTATION, load_image
+from running.console import Console
 
 
 def test_the_best_are_printed_with_probability_name_and_category(run_script, photo, checkpoint):
     run = run_script("predict", photo, checkpoint)
-    assert run.code == 0 and run.err == ""
+    assert run.code == 0
+    assert run.err == ""
     lines = [line.split("  ") for line in run.out.splitlines()]
     assert len(lines) == 4  # --top_k 5 is clamped to the number of categories
     probabilities = [float(line.strip().split("%")[0]) for line in run.out.splitlines()]
@@ -27,7 +31,7 @@ def test_the_best_are_printed_with_probability_name_and_category(run_script, pho
     assert run.out.splitlines()[0].endswith("  drawn poppy       2")
 
     model, info = model_utils.load_checkpoint(checkpoint)
-    pixels = data_utils.load_image(photo, info["preprocessing"])
+    pixels = load_image(photo, info.preprocessing)
     with torch.inference_mode():  # in a batch of one, which the other way never sees
         expected = model(torch.from_numpy(pixels)[None]).softmax(1).max().item()
     assert probabilities[0] == pytest.approx(100 * expected, abs=2)
@@ -47,22 +51,23 @@ def test_other_names_can_be_given(run_script, photo, checkpoint, tmp_path):
     assert all(name == category for name, category in others)  # these have no name now
 
 
+@pytest.mark.slow
 def test_prediction_gives_trains_own_validation_accuracy(run_script, drawn, trained, checkpoint):
     photos = sorted((drawn / "valid").glob("*/*.jpg"))
-    right = sum(
+    correct = sum(
         run_script("predict", path, checkpoint, "--top_k", 1).out.split()[-1] == path.parent.name
         for path in photos
     )
-    with open(trained / "history.csv", newline="") as file:
-        best = [row for row in csv.DictReader(file) if row["saved"] == "1"][-1]
-    assert right / len(photos) == float(best["valid_accuracy"])
+    best = [row for row in history_of(trained) if row["saved"] == "1"][-1]
+    assert correct / len(photos) == float(best["valid_accuracy"])
 
 
+@pytest.mark.slow
 def test_a_photograph_is_named_alike_in_every_form(run_script, photo, checkpoint, tmp_path):
-    """A PNG, a palette, a transparent, a turned one and one of 12 megapixels: all the same flower."""
+    """A PNG, a palette, a transparent, a turned one, one of 12 megapixels: all the same flower."""
     image = Image.open(photo)
     exif = Image.Exif()
-    exif[data_utils.ORIENTATION] = 6
+    exif[ORIENTATION] = 6
     image.save(tmp_path / "a.png")
     image.convert("P").save(tmp_path / "palette.png")
     image.convert("RGBA").save(tmp_path / "rgba.png")
@@ -72,7 +77,8 @@ def test_a_photograph_is_named_alike_in_every_form(run_script, photo, checkpoint
     image.save(tmp_path / "png named.jpg", format="PNG")
     for path in tmp_path.iterdir():
         run = run_script("predict", path, checkpoint, "--top_k", 1)
-        assert run.code == 0 and run.out.endswith("drawn poppy  2\n"), path
+        assert run.code == 0, path
+        assert run.out.endswith("drawn poppy  2\n"), path
 
 
 def test_grey_photographs_get_an_answer(run_script, photo, checkpoint, tmp_path):
@@ -94,7 +100,9 @@ def test_damaged_files_end_in_a_sentence(run_script, photo, checkpoint, tmp_path
         ("cut.jpg", checkpoint, 1),
     ):
         run = run_script("predict", tmp_path / image, tmp_path / model)
-        assert run.code == code and run.out == "" and run.err.count("\n") == 1
+        assert run.code == code
+        assert run.out == ""
+        assert run.err.count("\n") == 1
         assert "cut" in run.err or "zip.pth" in run.err
 
 
@@ -115,6 +123,7 @@ def modules_after(*arguments) -> set[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
+        timeout=120,
     )
     return set(run.stdout.split("modules:")[1].split())
 
@@ -133,11 +142,14 @@ def test_waiting_threads_sleep_unless_the_user_decided(run_script, photo, monkey
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
+@pytest.mark.slow
 def test_prediction_never_imports_torchvision(photo, checkpoint):
     modules = modules_after(photo, checkpoint)
-    assert "torch" in modules and "torchvision" not in modules
+    assert "torch" in modules
+    assert "torchvision" not in modules
 
 
+@pytest.mark.slow
 def test_the_checkpoint_needs_neither_its_data_nor_this_folder(photo, checkpoint, tmp_path):
     shutil.copy(checkpoint, tmp_path / "model.pth")
     shutil.copy(photo, tmp_path / "a.jpg")
@@ -146,5 +158,87 @@ def test_the_checkpoint_needs_neither_its_data_nor_this_folder(photo, checkpoint
         cwd=tmp_path,
         capture_output=True,
         text=True,
+        timeout=120,
     )
-    assert run.returncode == 0 and "drawn poppy" in run.stdout.splitlines()[0]
+    assert run.returncode == 0
+    assert "drawn poppy" in run.stdout.splitlines()[0]
+
+
+# --- The command line -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--top_k", "0"], "--top_k/--top-k: 0 must be from 1 to 1000000"),
+        (["--top-k", "x"], "--top_k/--top-k: 'x' is not a whole number"),
+        (["--keep", "1.5"], "--keep: 1.5 must be from 0 to 1"),
+        (["--batch_size", "10001"], "--batch_size/--batch-size: 10001 must be from 1 to 10000"),
+        (["--workers", "0"], "--workers: 0 must be from 1 to 1024"),
+        (["--shard", "9/8"], "--shard: 9/8 must be I/N"),
+        (["--shard", "0/8"], "--shard: 0/8 must be I/N"),
+        (["--format", "xml"], "--format: invalid choice"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_impossible_values_are_named(run_script, flags, message):
+    run = run_script("predict", "image.jpg", "checkpoint.pth", *flags)
+    assert run.code == 2
+    assert run.out == ""
+    assert f"predict.py: error: argument {message}" in run.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "an image and a checkpoint are needed, in this order"),
+        (["checkpoint.pth", "image.jpg"], "image.jpg is an image; the checkpoint comes last"),
+        (["--info"], "--info takes a checkpoint"),
+        (["--info", "a.jpg", "checkpoint.pth"], "--info takes a checkpoint and nothing else"),
+        (["-", "-", "checkpoint.pth"], "- can be read only once"),
+        (["a.jpg", "b.jpg", "checkpoint.pth", "--plot", "a.png"], "--plot takes one photograph"),
+    ],
+)
+def test_what_does_not_go_together(run_script, arguments, message):
+    run = run_script("predict", *arguments)
+    assert run.code == 2
+    assert run.out == ""
+    assert run.err.endswith(f"predict.py: error: {message}\n")
+
+
+def test_every_flag_has_both_spellings_and_a_help():
+    actions = predict.build_parser(Console("predict.py"))._actions
+    spellings = {spelling for action in actions for spelling in action.option_strings}
+    assert {each.replace("_", "-") for each in spellings} <= spellings
+    assert all(action.help for action in actions)
+
+
+# --- Signals --------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_order(photo, checkpoint, tmp_path, number):
+    (tmp_path / "names.csv").write_text("before")
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "predict.py", "-", checkpoint, "--output", tmp_path / "names.csv"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        process.stdin.write(f"{photo}\n" * 100)
+        process.stdin.flush()  # and it waits for more
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob(".names.csv.*.tmp")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(timeout=60) == 128 + number
+        assert process.stderr.read().startswith("predict.py: stopped by ")
+    finally:
+        process.kill()
+        process.stdin.close()
+        process.stderr.close()
+        process.wait(timeout=60)
+    assert [path.name for path in tmp_path.iterdir()] == ["names.csv"]
+    assert (tmp_path / "names.csv").read_text() == "before"

@@ -6,22 +6,30 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from contextlib import contextmanager
 
 import pytest
 import torch
-from conftest import ROOT, file_size_limit
+from conftest import ROOT, file_size_limit, history_of
+from kill import EXIT_CODES, NETWORKS, kill, result_of, start
 
-import data_utils
+import learning.evaluation
+import learning.resume
 import model_utils
+import running.files
 import train
-from data_utils import InputError
-
-sys.path.append(str(ROOT / "tests" / "benchmarks"))
-from kill import EXIT_CODES, NETWORKS, kill, result_of, start  # noqa: E402
+from learning.start import resume_run
+from network.archive import read_archive
+from running.errors import InputError
+from running.files import lock_folder
+from running.run_folder import RunFolder
+from running.signals import Stopped
 
 CNN = NETWORKS["cnn, with dropout"]
 TAIL = NETWORKS["tail of the default network"]
+LIMIT = 120  # seconds that a process may take
 
 
 class Killed(BaseException):
@@ -49,12 +57,16 @@ def copied(finished, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "case, options",
+    ("case", "options"),
     [
         ("cnn", CNN),
-        ("tail", TAIL),
-        ("activations in a file", TAIL),
-        ("all", [*TAIL, "--tune", "all", "--hidden_units", "8", "--epochs", "1"]),
+        pytest.param("tail", TAIL, marks=pytest.mark.slow),
+        pytest.param("activations in a file", TAIL, marks=pytest.mark.slow),
+        pytest.param(
+            "all",
+            [*TAIL, "--tune", "all", "--hidden_units", "8", "--epochs", "1"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_run_that_goes_on_is_the_run_left_in_peace(
@@ -62,27 +74,30 @@ def test_a_run_that_goes_on_is_the_run_left_in_peace(
 ):
     """It is killed between its two files, after both, and after the last epoch."""
     if case == "activations in a file":
-        monkeypatch.setattr(model_utils.Activations, "MEMORY", 0)
-    assert run_script("train", drawn, *options, "--save_dir", tmp_path / "peace").code == 0
-    save, judge = model_utils.save_training, train.judge_checkpoint
+        monkeypatch.setattr("learning.resources.CACHE_MEMORY", 0)
+    peace = run_script("train", drawn, *options, "--save_dir", tmp_path / "peace")
+    assert peace.code == 0
+    assert ("are cached in a file in" in peace.err) == (case == "activations in a file")
+    save, judge = learning.resume.save_training, learning.evaluation.judge
     moments = iter(["before", "after"])
+    folder = tmp_path / "killed"
 
-    def save_and_die(path, training, *rest):
-        moment = next(moments, None) if training.epoch else None
+    def save_and_die(path, *rest):
+        moment = next(moments, None) if (folder / "last.pth").exists() else None
         if moment == "before":
             raise Killed
-        save(path, training, *rest)
+        save(path, *rest)
         if moment == "after":
             raise Killed
 
-    monkeypatch.setattr(model_utils, "save_training", save_and_die)
-    monkeypatch.setattr(train, "judge_checkpoint", die)
-    folder = tmp_path / "killed"
+    monkeypatch.setattr("learning.resume.save_training", save_and_die)
+    monkeypatch.setattr("learning.evaluation.judge", die)
     for _ in range(3):
         resume = ["--resume"] if (folder / "last.pth").exists() else []
         with pytest.raises(Killed):
             run_script("train", drawn, *options, "--save_dir", folder, *resume)
-    monkeypatch.setattr(train, "judge_checkpoint", judge)
+    assert next(moments, None) is None
+    monkeypatch.setattr("learning.evaluation.judge", judge)
     kept = [name for name in os.listdir(folder) if name.startswith(".activations.")]
     assert len(kept) == (4 if case == "activations in a file" else 0)
     # The settings are in the file.
@@ -91,14 +106,29 @@ def test_a_run_that_goes_on_is_the_run_left_in_peace(
     assert not [name for name in os.listdir(folder) if name.startswith(".activations.")]
 
 
-@pytest.mark.parametrize("number", EXIT_CODES, ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(
+            number, id=number.name, marks=[] if number == signal.SIGTERM else pytest.mark.slow
+        )
+        for number in EXIT_CODES
+    ],
+)
 def test_a_run_that_is_sent_a_signal_goes_on(run_script, drawn, finished, tmp_path, number):
     folder = tmp_path / "run"
     process = start(drawn, folder, CNN)
-    while not (folder / "last.pth").exists():
-        assert process.poll() is None
     log = folder.with_suffix(".log")
-    assert kill(process, number, 0.01, log) is not None  # else it was too quick
+    try:
+        deadline = time.monotonic() + LIMIT
+        while not (folder / "last.pth").exists():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        assert kill(process, number, 0.01, log) is not None  # else it was too quick
+    finally:
+        process.kill()
+        process.wait(LIMIT)
     said = log.read_text()
     assert "Traceback" not in said
     if number == signal.SIGKILL:
@@ -108,42 +138,37 @@ def test_a_run_that_is_sent_a_signal_goes_on(run_script, drawn, finished, tmp_pa
         *_, best, following = said.splitlines()
         assert best.startswith(f"the best network so far is in {folder}/checkpoint.pth (epoch ")
         command = shlex.split(following.removeprefix("go on with: "))
-        assert command[0] == "python" and command[1].endswith("train.py")
-        assert command[-1] == "--resume" and run_script("train", *command[2:]).code == 0
+        assert command[0] == "python"
+        assert command[1].endswith("train.py")
+        assert command[-1] == "--resume"
+        assert run_script("train", *command[2:]).code == 0
     assert result_of(folder) == result_of(finished)
 
 
 def test_more_epochs_extend_a_finished_run(run_script, drawn, copied):
     before = (copied / "history.csv").read_text()
     run = run_script("train", drawn, "--save_dir", copied, "--resume", "--epochs", 6)
-    assert run.code == 0 and "kept the earlier run" not in run.err
+    assert run.code == 0
+    assert "kept the earlier run" not in run.err
     after = (copied / "history.csv").read_text()
-    assert after.startswith(before) and after.count("\n") == before.count("\n") + 2
+    assert after.startswith(before)
+    assert after.count("\n") == before.count("\n") + 2
     assert [line.split()[0] for line in run.out.splitlines()[1:7]] == [*"123456"]
 
 
+@pytest.mark.slow
 def test_the_solved_head_goes_on_with_epochs(run_script, drawn, tmp_path):
     options = ["--image_size", "64", "--batch_size", "8"]
     for folder, epochs in (("at once", [2]), ("in turn", [0, 2])):
         for i, number in enumerate(epochs):
-            assert (
-                run_script(
-                    "train",
-                    drawn,
-                    *options,
-                    "--epochs",
-                    number,
-                    "--save_dir",
-                    tmp_path / folder,
-                    *["--resume"][:i],
-                ).code
-                == 0
-            )
+            more = ["--epochs", number, *["--resume"][:i]]
+            run = run_script("train", drawn, *options, *more, "--save_dir", tmp_path / folder)
+            assert run.code == 0
     assert result_of(tmp_path / "at once") == result_of(tmp_path / "in turn")
 
 
 @pytest.mark.parametrize(
-    "option, value",
+    ("option", "value"),
     [
         ("arch", "resnet18"),
         ("hidden_units", "7"),
@@ -156,28 +181,17 @@ def test_the_solved_head_goes_on_with_epochs(run_script, drawn, tmp_path):
         ("tune", "tail"),
     ],
 )
-def test_other_settings_are_another_run(run_script, drawn, copied, option, value):
-    run = run_script("train", drawn, "--save_dir", copied, "--resume", f"--{option}", value)
-    assert run.code == 2 and f"--{option} {value}: the run that --resume goes on with" in run.err
+def test_other_settings_are_another_run(run_script, drawn, finished, option, value):
+    run = run_script("train", drawn, "--save_dir", finished, "--resume", f"--{option}", value)
+    assert run.code == 2
+    assert f"--{option} {value}: the run that --resume continues has " in run.err
+    assert ". Leave it out, or start a new run without --resume\n" in run.err
 
 
-def test_settings_that_change_no_result_are_taken(run_script, drawn, copied):
+def test_settings_that_change_no_result_are_accepted(run_script, drawn, copied):
     result = result_of(copied)
-    assert (
-        run_script(
-            "train",
-            drawn,
-            *CNN,
-            "--save_dir",
-            copied,
-            "--resume",
-            "--workers",
-            1,
-            "--min_accuracy",
-            0,
-        ).code
-        == 0
-    )
+    more = ["--resume", "--workers", 1, "--min_accuracy", 0]
+    assert run_script("train", drawn, *CNN, *more, "--save_dir", copied).code == 0
     assert result_of(copied) == result
 
 
@@ -186,7 +200,9 @@ def test_other_photographs_are_another_run(run_script, drawn, copied, tmp_path):
     assert run_script("train", data, "--save_dir", copied, "--resume").code == 0  # only moved
     next((data / "train" / "2").iterdir()).unlink()
     run = run_script("train", data, "--save_dir", copied, "--resume")
-    assert run.code == 2 and f"the photographs in {data} are not those of the run" in run.err
+    assert run.code == 2
+    assert f"the photographs in {data} are not those of the run" in run.err
+    assert "go on with" not in run.err  # it would be refused again
 
 
 @pytest.mark.parametrize("file", ["last.pth", "checkpoint.pth"])
@@ -201,11 +217,36 @@ def test_a_file_that_is_missing_damaged_or_anothers_is_no_silent_start(
     ):
         damage()
         run = run_script("train", drawn, "--save_dir", copied, "--resume")
-        assert run.code == 2 and str(path) in run.err and run.out == ""
+        assert run.code == 2
+        assert str(path) in run.err
+        assert run.out == ""
+
+
+@pytest.fixture
+def known(finished):
+    """What the resume file of a finished run has, and what its checkpoint knows."""
+    _, info = model_utils.load_checkpoint(finished / "checkpoint.pth")
+    return read_archive(finished / "last.pth"), info
+
+
+def change(entries: dict, place: str, value) -> None:
+    """Put a value where a path of keys leads."""
+    *way, last = [int(key) if key.isdecimal() else key for key in place.split(".")]
+    for key in way:
+        entries = entries[key]
+    entries[last] = value
+
+
+def test_the_whole_resume_file_is_believed(known, finished):
+    """Which the changes of the next test are made to."""
+    _, info = known
+    start = resume_run(RunFolder(finished), info, {}, 4, torch.device("cpu"))
+    assert start.first_epoch == 5
+    assert not start.fits_head
 
 
 @pytest.mark.parametrize(
-    "place, value",
+    ("place", "value"),
     [
         ("format_version", 1),
         ("epoch", -1),
@@ -216,9 +257,6 @@ def test_a_file_that_is_missing_damaged_or_anothers_is_no_silent_start(
         ("random", torch.zeros(9, dtype=torch.uint8)),
         ("random", None),
         ("optimizer", []),
-        ("optimizer.0", {"step": torch.tensor(1.0)}),
-        ("optimizer.1.exp_avg", torch.zeros(1)),
-        ("optimizer.1.exp_avg_sq", None),
         ("run", {}),
         ("run.settings", {}),
         ("run.settings.lr", "x"),
@@ -233,44 +271,70 @@ def test_a_file_that_is_missing_damaged_or_anothers_is_no_silent_start(
         (
             "run.history",
             [
-                dict(
-                    epoch=4,
-                    train_loss=1.0,
-                    valid_loss=1.0,
-                    valid_accuracy=1.0,
-                    seconds=1.0,
-                    saved=0,
-                )
+                {
+                    "epoch": 4,
+                    "train_loss": 1.0,
+                    "valid_loss": 1.0,
+                    "calibrated_loss": 1.0,
+                    "valid_accuracy": 1.0,
+                    "seconds": 1.0,
+                    "saved": 0,
+                }
             ],
         ),
         ("run.best", {}),
         ("run.best.loss", None),
         ("run.best.loss", 0.0),
         ("run.best.logits", torch.zeros(16, 3)),
-        ("run.best.logits", torch.zeros(15, 4)),
         ("run.source", 7),
         ("head.in_features", 10**9),
         ("preprocessing.crop", 10**6),
     ],
 )
-def test_a_resume_file_is_not_believed(run_script, drawn, copied, place, value):
-    entries = model_utils.read_archive(copied / "last.pth")
-    *way, last = [int(key) if key.isdecimal() else key for key in place.split(".")]
-    part = entries
-    for key in way:
-        part = part[key]
-    part[last] = value
+def test_a_resume_file_is_not_believed(known, tmp_path, place, value):
+    entries, info = known
+    change(entries, place, value)
+    torch.save(entries, tmp_path / "last.pth")
+    with pytest.raises(InputError, match=str(tmp_path)):
+        resume_run(RunFolder(tmp_path), info, {}, 4, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        # What is seen when the optimizer is there.
+        (
+            "optimizer.0",
+            {"step": torch.tensor(1.0)},
+            "the optimizer's state in last.pth is damaged",
+        ),
+        ("optimizer.1.exp_avg", torch.zeros(1), "the optimizer's state in last.pth is damaged"),
+        ("optimizer.1.exp_avg_sq", None, "the optimizer's state in last.pth is damaged"),
+        ("run.best.logits", torch.zeros(15, 4), "are not those of the run"),
+    ],
+)
+def test_what_a_run_finds_out_later_is_not_believed_either(
+    run_script, drawn, copied, known, place, value, message
+):
+    entries, _ = known
+    change(entries, place, value)
     torch.save(entries, copied / "last.pth")
-    later = {
-        "optimizer": "the optimizer's state in last.pth is damaged",  # when that is there
-        "run": "are not those of the run",
-    }
-    if place.startswith("optimizer.") or place == "run.best.logits" and value.shape == (15, 4):
-        run = run_script("train", drawn, "--resume", "--epochs", 5, "--save_dir", copied)
-        assert run.code == 2 and later[place.split(".")[0]] in run.err
-    else:
-        with pytest.raises(InputError, match=str(copied)):
-            train.read_resume_file(copied / "last.pth", copied / "checkpoint.pth", 4)
+    run = run_script("train", drawn, "--resume", "--epochs", 5, "--save_dir", copied)
+    assert run.code == 2
+    assert message in run.err
+
+
+def test_a_resume_file_of_version_1_goes_on(run_script, drawn, copied):
+    """It knows no calibrated losses, but that of the best epoch."""
+    entries = read_archive(copied / "last.pth")
+    for row in entries["run"]["history"]:
+        del row["calibrated_loss"]
+    torch.save(entries, copied / "last.pth")
+    run = run_script("train", drawn, "--resume", "--epochs", 5, "--save_dir", copied)
+    assert run.code == 0
+    losses = [row["calibrated_loss"] for row in history_of(copied)]
+    assert losses[:4] == [""] * 4
+    assert float(losses[4]) > 0
 
 
 # --- What is left when a run fails ----------------------------------------------------
@@ -279,9 +343,10 @@ def test_a_resume_file_is_not_believed(run_script, drawn, copied, place, value):
 def test_one_run_at_a_time(run_script, drawn, tmp_path):
     half = tmp_path / ".last.pth.123.tmp"
     half.write_bytes(b"?")
-    with data_utils.hold(tmp_path, ["last.pth"]):
+    with lock_folder(tmp_path, ["last.pth"]):
         run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
-        assert run.code == 2 and f"another train.py is at work in {tmp_path}" in run.err
+        assert run.code == 2
+        assert f"another train.py is at work in {tmp_path}" in run.err
         assert not half.exists()  # nobody goes on with that
     assert os.listdir(tmp_path) == []
 
@@ -291,9 +356,11 @@ def test_a_full_disk_leaves_the_best_network(run_script, drawn, finished, tmp_pa
     assert (finished / "last.pth").stat().st_size > size + 10_000
     with file_size_limit(size + 10_000):
         run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
-    assert run.code == 1 and "last.pth cannot be written: File too large" in run.err
+    assert run.code == 1
+    assert "last.pth cannot be written: File too large" in run.err
     assert f"the best network so far is in {tmp_path / 'checkpoint.pth'} (epoch 1, " in run.err
-    assert "go on with" not in run.err and os.listdir(tmp_path) == ["checkpoint.pth"]
+    assert "go on with" not in run.err
+    assert os.listdir(tmp_path) == ["checkpoint.pth"]
     model_utils.load_checkpoint(tmp_path / "checkpoint.pth")
 
 
@@ -302,7 +369,7 @@ def test_ctrl_c_while_a_file_is_written_leaves_the_one_before(finished, tmp_path
     shutil.copy(finished / "checkpoint.pth", path)
     before = path.read_bytes()
 
-    write = data_utils.atomic_write
+    write = running.files.atomic_write
     with pytest.MonkeyPatch.context() as patch:
 
         @contextmanager
@@ -312,7 +379,7 @@ def test_ctrl_c_while_a_file_is_written_leaves_the_one_before(finished, tmp_path
                 class File:
                     def write(self, content):
                         if file.tell() > 10_000:
-                            raise train.Stopped(signal.SIGINT)
+                            raise Stopped(signal.SIGINT)
                         return file.write(content)
 
                     def flush(self):
@@ -320,26 +387,37 @@ def test_ctrl_c_while_a_file_is_written_leaves_the_one_before(finished, tmp_path
 
                 yield File()
 
-        patch.setattr(model_utils, "atomic_write", interrupted)
-        with pytest.raises(train.Stopped):
+        patch.setattr("network.archive.atomic_write", interrupted)
+        with pytest.raises(Stopped):
             model_utils.halve(path, path)
-    assert path.read_bytes() == before and len(os.listdir(tmp_path)) == 1
+    assert path.read_bytes() == before
+    assert len(os.listdir(tmp_path)) == 1
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="takes Linux")
-def test_full_and_closed_outputs_are_one_sentence(run_script, drawn, tmp_path, monkeypatch):
-    command = [sys.executable, ROOT / "train.py", drawn, *CNN, "--save_dir", tmp_path]
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")
+def test_a_full_output_is_one_sentence(run_script, drawn, tmp_path, monkeypatch):
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)
-        run = run_script(*map(str, ["train", *command[2:]]))
+        run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
         monkeypatch.undo()
     assert run.code == 1
     assert "standard output cannot be written: No space left on device" in run.err
+
+
+def test_a_closed_output_is_one_sentence(drawn):
+    """Of `--check_data`, which says something at once."""
     read, write = os.pipe()
     os.close(read)
-    run = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    run = subprocess.run(
+        [sys.executable, ROOT / "train.py", drawn, "--check_data"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=LIMIT,
+    )
     os.close(write)
-    assert run.returncode == 1 and run.stderr.splitlines()[-1] == (
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1] == (
         "train.py: standard output cannot be written: Broken pipe"
     )
 
@@ -347,7 +425,8 @@ def test_full_and_closed_outputs_are_one_sentence(run_script, drawn, tmp_path, m
 @pytest.mark.parametrize("what", ["folder", "photograph"])
 def test_what_vanishes_during_a_run_is_one_sentence(run_script, drawn, tmp_path, monkeypatch, what):
     data, folder = shutil.copytree(drawn, tmp_path / "data"), tmp_path / "run"
-    evaluate = train.evaluate
+    options = [*CNN, "--epochs", 3, "--batch_size", 24]
+    evaluate = learning.evaluation.evaluate
 
     def vanish(*arguments):
         result = evaluate(*arguments)
@@ -355,16 +434,18 @@ def test_what_vanishes_during_a_run_is_one_sentence(run_script, drawn, tmp_path,
             shutil.rmtree(folder if what == "folder" else data / "train" / "1")
         return result
 
-    monkeypatch.setattr(train, "evaluate", vanish)
-    monkeypatch.setattr(model_utils.Activations, "MEMORY", 0)  # what is decoded cannot vanish
-    run = run_script("train", data, *CNN, "--save_dir", folder)
+    monkeypatch.setattr("learning.evaluation.evaluate", vanish)
+    monkeypatch.setattr("learning.resources.CACHE_MEMORY", 0)  # what is decoded cannot vanish
+    run = run_script("train", data, *options, "--save_dir", folder)
     assert run.code == 1
     if what == "folder":
-        assert f"{folder}/" in run.err and "cannot be written: No such file" in run.err
+        assert f"{folder}/" in run.err
+        assert "cannot be written: No such file" in run.err
     else:
-        assert "jpg: no such file" in run.err and "go on with: python" in run.err
+        assert "jpg: no such file" in run.err
+        assert "go on with: python" in run.err
         shutil.copytree(drawn / "train" / "1", data / "train" / "1")
-        monkeypatch.setattr(train, "evaluate", evaluate)
+        monkeypatch.setattr("learning.evaluation.evaluate", evaluate)
         assert run_script("train", data, "--save_dir", folder, "--resume").code == 0
 
 
@@ -380,16 +461,18 @@ def test_a_loss_that_is_no_number_ends_the_epoch(run_script, drawn, tmp_path, mo
 
     monkeypatch.setattr(torch.optim.Adam, "step", spoil)
     run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
-    assert run.code == 1 and len(steps) == 8
+    assert run.code == 1
+    assert len(steps) == 8
     *_, wrong, best = run.err.splitlines()
-    assert wrong == ("train.py: the loss of epoch 2 is not a finite number; try a lower --lr")
+    assert wrong == "train.py: the loss of epoch 2 is not a finite number; try a lower --lr"
     assert best.startswith("the best network so far is in ")  # and no word of --resume
 
 
 def test_the_second_ctrl_c_leaves_at_once():
     script = """
-import time, train
-with train.stoppable():
+import time
+from running.signals import stoppable
+with stoppable():
     try:
         print("working", flush=True)
         time.sleep(60)
@@ -400,11 +483,19 @@ with train.stoppable():
     process = subprocess.Popen(
         [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
-    assert process.stdout.readline() == "working\n"
-    process.send_signal(signal.SIGTERM)
-    assert process.stdout.readline() == "stopping\n"
-    process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
+    limit = threading.Timer(30, process.kill)  # readline would wait for ever
+    limit.start()
+    try:
+        assert process.stdout.readline() == "working\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "stopping\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+    finally:
+        limit.cancel()
+        process.kill()
+        process.wait(10)
+        process.stdout.close()
 
 
 # --- The data's check -----------------------------------------------------------------
@@ -412,9 +503,9 @@ with train.stoppable():
 
 def test_check_data_prints_a_table_and_writes_nothing(run_script, drawn, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "model_utils", None)  # torch is not needed
     run = run_script("train", drawn, "--check_data")
-    assert run.code == 0 and os.listdir(tmp_path) == []
+    assert run.code == 0
+    assert os.listdir(tmp_path) == []
     lines = [line.split() for line in run.out.splitlines()]
     assert lines[1:4] == [
         ["train", "48", "4", "12", "to", "12"],
@@ -428,5 +519,8 @@ def test_check_data_prints_a_table_and_writes_nothing(run_script, drawn, tmp_pat
     odd = data / "train" / "3" / "\x1b[31m.jpg"
     odd.write_bytes(b"hello")
     run = run_script("train", data, "--check_data")
-    assert run.code == 1 and f"  {twin} is {data}/train/2/" in run.out
-    assert "\\x1b[31m.jpg is not an image" in run.out and "\x1b" not in run.out
+    assert run.code == 1
+    assert "     1  photographs that appear in two splits\n" in run.out
+    assert f"  {twin} is {data}/train/2/" in run.out
+    assert "\\x1b[31m.jpg is not an image" in run.out
+    assert "\x1b" not in run.out

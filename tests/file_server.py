@@ -1,0 +1,65 @@
+"""A server on this machine that serves one file as well or badly as a test wants."""
+
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class FileServer(ThreadingHTTPServer):
+    """Serves the same bytes under every name, and notes what it was asked."""
+
+    def __init__(self, content: bytes):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content = content
+        self.status = 200
+        self.ranges = True  # whether it knows them
+        self.content_range: str | None = None  # instead of the right one
+        self.tells_length = True
+        self.break_off: int | None = None  # after so many bytes
+        self.hangs = False  # instead of breaking off
+        self.requests: list[tuple[str | None, int]] = []  # Range, and bytes sent
+        self.closing = threading.Event()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    def url(self, name: str) -> str:
+        """Say where a file of this name is."""
+        return f"http://127.0.0.1:{self.server_port}/{name}"
+
+    def close(self) -> None:
+        """Answer nobody any more."""
+        self.closing.set()
+        self.shutdown()
+        self.server_close()
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request."""
+
+    server: FileServer
+
+    def log_message(self, *_) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        """Send the file, or what is asked for of it."""
+        server, wanted = self.server, self.headers["Range"]
+        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and server.ranges else 0
+        total = len(server.content)
+        status = server.status if not start else 206 if start < total else 416
+        body = server.content[start:] if status in (200, 206) else b"sorry"
+        self.send_response(status)
+        if server.tells_length:
+            self.send_header("Content-Length", str(len(body)))
+        if status == 206:
+            right = f"bytes {start}-{total - 1}/{total}"
+            self.send_header("Content-Range", server.content_range or right)
+        body = body[: server.break_off]
+        server.requests.append((wanted, len(body)))  # before the headers go out
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+        if server.hangs:
+            server.closing.wait(10)

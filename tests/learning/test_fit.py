@@ -1,0 +1,385 @@
+"""How a network learns: shares and weights of photographs, the average, and what is frozen."""
+
+import copy
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from data_utils import find_data
+from learning.activations import Activations
+from learning.fit import (
+    CACHED_VIEWS,
+    Learner,
+    draw_epoch,
+    lr_factor,
+    open_activations,
+    sample_weights,
+    train_one_epoch,
+)
+from learning.head import fit_head
+from learning.processes import Processes
+from learning.resources import Resources
+from learning.resume import RunRecord, TrainingState
+from learning.start import Start
+from learning.views import PhotographViews
+from network.build import new_model
+from network.classifier import chain, find_cut
+from running.errors import InputError
+from running.settings import Settings, resolve_settings
+
+
+@pytest.fixture(scope="module")
+def splits(drawn):
+    return find_data(drawn).splits
+
+
+def begin(arch="cnn", side=32, source=None, state=None, **settings) -> Start:
+    """Build what a run starts from, with resolved settings."""
+    torch.manual_seed(0)
+    model, preprocessing, weights = new_model(arch, 4, side)
+    source = source or weights
+    resolved = resolve_settings(
+        Settings(arch=arch, **settings), side, source is not None, bool(model.depths), True
+    )
+    return Start(model, preprocessing, RunRecord(resolved, source), state)
+
+
+def learner_of(start: Start, split, count: int = 48, **resources) -> Learner:
+    """Let a network learn from some photographs of each of four kinds, on their pixels."""
+    chosen = [i % 4 * 12 + i // 4 for i in range(count)]
+    views = PhotographViews(
+        [split.paths[i] for i in chosen],
+        start.preprocessing,
+        start.record.settings.seed,
+        Resources(**resources),
+        10**9,
+    )
+    return Learner(start, Activations(start.model, 0, views), split.labels[chosen])
+
+
+# --- What falls to a process ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "size"),
+    [
+        (6552, 32, 2),
+        (65, 32, 2),
+        (64, 32, 2),
+        (7, 3, 3),
+        (8, 3, 3),
+        (9, 3, 3),
+        (10, 3, 3),
+        (3, 5, 3),
+        (48, 64, 1),
+        (101, 10, 4),
+    ],
+)
+def test_every_photograph_counts_once_and_every_step_alike(count, batch_size, size):
+    weights = np.stack([sample_weights(count, batch_size, rank, size) for rank in range(size)])
+    shares = [len(Processes(rank, size).share_of(range(count))) for rank in range(size)]
+    assert ((weights > 0).sum(1) == shares).all()
+    for start in range(0, weights.shape[1], batch_size):
+        step = weights[:, start : start + batch_size]
+        # The mean over the processes of their sums is the mean over the step's photographs.
+        np.testing.assert_allclose(step[step > 0] / size, 1 / (step > 0).sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [7, 8, 9])
+@pytest.mark.parametrize("cut", [0, 3])
+def test_processes_share_out_the_order_of_an_epoch(monkeypatch, count, cut):
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: None)  # of dropout, in the others
+
+    def orders(size, epoch=2, seed=5):
+        for rank in range(size):
+            weights = sample_weights(count, 3, rank, size)
+            activations = SimpleNamespace(cut=cut, num_views=5)
+            learner = SimpleNamespace(
+                processes=Processes(rank, size),
+                activations=activations,
+                labels=np.zeros(count),
+                weights=weights,
+                seed=seed,
+            )
+            order = draw_epoch(learner, epoch)
+            assert len(order.photographs) == len(order.views) == len(order.mirrored) == len(weights)
+            yield weights, order
+
+    [(_, whole)] = orders(1)
+    assert sorted(whole.photographs) == [*range(count)]
+    if cut:
+        assert {*whole.views} <= {*range(5)}
+        assert len({*whole.views}) > 1
+    else:
+        assert {*whole.views} == {2}  # every epoch sees a new one
+    alone = dict(zip(whole.photographs, zip(whole.views, whole.mirrored)))
+    met = []
+    for rank, (weights, order) in enumerate(orders(3)):
+        counted = order.photographs[weights > 0]
+        assert (counted % 3 == rank).all()
+        assert (order.photographs % 3 == rank).all()
+        met += [*counted]
+        assert all(alone[i] == (v, m) for i, v, m in zip(*order))
+    assert sorted(met) == [*range(count)]
+    for other in (next(orders(1, epoch=3)), next(orders(1, seed=6))):
+        assert (other[1].photographs != whole.photographs).any()
+
+
+def test_dropout_is_another_in_each_process():
+    def drawn(rank):
+        torch.manual_seed(0)
+        learner = SimpleNamespace(
+            processes=Processes(rank, 3),
+            activations=SimpleNamespace(cut=0, num_views=1),
+            labels=np.zeros(9),
+            weights=np.zeros(3),
+            seed=0,
+        )
+        draw_epoch(learner, 1)
+        return torch.rand(1).item()
+
+    torch.manual_seed(0)
+    plain = torch.rand(1).item()
+    assert drawn(0) == plain
+    assert len({drawn(rank) for rank in range(3)}) == 3
+
+
+@pytest.mark.parametrize(("size", "batch_size", "steps"), [(1, 17, 3), (2, 9, 3), (4, 5, 3)])
+def test_a_step_is_shared_out(splits, monkeypatch, size, batch_size, steps):
+    monkeypatch.setattr(Processes, "synchronised", lambda self, model: model)
+    rank = size - 1
+    learner = learner_of(begin(batch_size=17), splits["train"], processes=Processes(rank, size))
+    assert (learner.recipe.batch_size, learner.steps_per_epoch) == (batch_size, steps)
+    assert learner.steps == steps * learner.recipe.epochs
+    assert (learner.weights.numpy() == sample_weights(48, batch_size, rank, size)).all()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 1000])
+def test_the_learning_rate_rises_and_then_falls_towards_0(steps):
+    factors = [lr_factor(step, steps) for step in range(steps)]
+    assert all(0 < factor <= 1 for factor in factors)
+    peak = factors.index(max(factors))
+    assert peak <= steps / 10 + 1
+    assert factors == sorted(factors[: peak + 1]) + sorted(factors[peak + 1 :], reverse=True)
+    if steps == 1000:
+        assert factors[0] < 0.02
+        assert max(factors) > 0.99
+        assert factors[-1] < 0.001
+
+
+# --- The average of the weights ---------------------------------------------------------
+
+
+def test_the_average_moves_by_its_share_from_the_first_step_on(splits):
+    """Of a pretrained network that takes 40 steps: by a tenth of the run, 10 of 40."""
+    start = begin(source="weights", epochs=4, batch_size=5)
+    learner = learner_of(start, splits["train"])
+    assert learner.steps == 40
+    expected = {key: value.clone() for key, value in start.model.state_dict().items()}
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    rng = torch.Generator().manual_seed(0)
+    for number in range(3):
+        before = learner.model.head.weight.clone()
+        loss = sum(
+            (p * torch.randn(p.shape, generator=rng)).sum() for p in learner.model.parameters()
+        )
+        learner.model.body[1].running_mean.add_(1)  # what BatchNorm knows is averaged, too
+        learner.step(loss, scaler, number)
+        assert (learner.model.head.weight != before).any()
+        for key, value in learner.model.state_dict().items():
+            if value.is_floating_point():
+                expected[key].mul_(0.75).add_(value, alpha=0.25)
+        for key, value in learner.network.state_dict().items():
+            if value.is_floating_point():
+                torch.testing.assert_close(value, expected[key])
+    assert learner.network is not learner.model
+
+
+def test_a_short_run_keeps_the_last_weights(splits):
+    learner = learner_of(begin(source="weights", epochs=1, batch_size=16), splits["train"])
+    assert learner.steps == 3
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    learner.step(learner.model.head.weight.sum(), scaler, 0)
+    torch.testing.assert_close(learner.network.head.weight, learner.model.head.weight)
+
+
+def test_from_scratch_nothing_is_averaged(splits):
+    learner = learner_of(begin(), splits["train"])
+    assert learner.average is None
+    assert learner.network is learner.model
+    assert isinstance(learner.optimizer, torch.optim.Adam)
+    assert not isinstance(learner.optimizer, torch.optim.AdamW)
+    state = learner.state(1)
+    assert state.averaged is state.model
+
+
+def test_a_pretrained_network_keeps_its_statistics_and_learns_with_adamw(splits):
+    start = begin(source="weights")
+    learner = learner_of(start, splits["train"])
+    assert isinstance(learner.optimizer, torch.optim.AdamW)
+    assert start.model.frozen_statistics
+    assert learner.state(0).averaged is learner.model  # the head alone has been fitted
+    assert learner.state(1).averaged is learner.network
+
+
+def test_every_step_has_its_learning_rate(splits):
+    learner = learner_of(begin(epochs=4, batch_size=12, lr=0.5), splits["train"])
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    for number in (0, 1, 15):
+        learner.step(learner.model.head.weight.sum(), scaler, number)
+        (group,) = learner.optimizer.param_groups
+        assert group["lr"] == 0.5 * lr_factor(number, 16)
+
+
+# --- Epochs -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tune", ["tail", "all"])
+def test_tune_says_which_layers_learn(splits, tune, tmp_path):
+    start = begin("efficientnet_lite0", 64, tune=tune, epochs=1, lr=1e-3, batch_size=16)
+    model, labels = start.model, splits["train"].labels
+    assert start.record.settings.tune == tune
+    resources = Resources(folder=tmp_path)
+    activations, valid = open_activations(start, splits, resources)
+    cut = find_cut(model.body) if tune == "tail" else 0
+    assert activations.cut == valid.cut == cut
+    before = [[p.clone() for p in layer.parameters()] for layer in chain(model.body)]
+    head_loss, solved = fit_head(model, activations, labels)
+    learner = Learner(start, activations, labels)
+    loss, sums = train_one_epoch(learner, 1)
+    assert math.isfinite(head_loss)
+    assert math.isfinite(loss)
+    assert (solved.sums.argmax(1) == torch.arange(4)).all()
+    assert sums.sums.shape == (4, 4)
+    first = sum(bool(weights) for weights in before[:cut])
+    for network in (learner.model, learner.network):
+        changed = [
+            any((a != b).any() for a, b in zip(layer.parameters(), weights))
+            for layer, weights in zip(chain(network.body), before)
+            if weights
+        ]
+        assert changed == [False] * first + [True] * (len(changed) - first)
+
+
+def test_without_epochs_the_head_alone_is_cached_nowhere(splits, tmp_path):
+    start = begin("efficientnet_lite0", 64, tune="tail", epochs=0)
+    resources = Resources(folder=tmp_path, total_memory=1000)
+    (tmp_path / ".activations.left.tmp").touch()
+    activations, valid = open_activations(start, splits, resources)
+    assert activations.cut == valid.cut == 0
+    assert activations.photographs.memory_left == 1000
+    assert [*tmp_path.iterdir()] == []  # what killed runs left is cleared
+
+
+def test_the_frozen_layers_output_is_cached_for_several_views(splits, tmp_path):
+    start = begin("efficientnet_lite0", 64, tune="tail", epochs=1)
+    start.record.photographs = "these"
+    resources = Resources(folder=tmp_path, total_memory=0)
+    train_set, valid_set = open_activations(start, splits, resources)
+    assert (train_set.num_views, valid_set.num_views) == (1 + CACHED_VIEWS, 1)
+    assert train_set.cache.rows.shape[:2] == (5, 48)
+    assert valid_set.cache.rows.shape[:2] == (1, 16)
+    assert train_set.photographs.memory_left == 0
+    assert {*tmp_path.iterdir()} == {train_set.cache.file, valid_set.cache.file}
+    start.record.photographs = "others"
+    others = open_activations(start, splits, resources)
+    assert {*tmp_path.iterdir()} == {each.cache.file for each in others}
+
+
+def test_an_epoch_learns_and_says_its_loss_and_logits(splits):
+    start = begin(epochs=4, batch_size=8, lr=1e-2)
+    learner = learner_of(start, splits["train"])
+    before = [p.clone() for p in start.model.parameters()]
+    losses = [train_one_epoch(learner, epoch) for epoch in (1, 2, 3, 4)]
+    assert losses[0][0] > losses[-1][0] > 0
+    assert all((a != b).any() for a, b in zip(start.model.parameters(), before))
+    # Every class has as many photographs, and its sum stands out at the end.
+    assert (losses[-1][1].sums.argmax(1) == torch.arange(4)).float().mean() >= 0.5
+
+
+def test_an_epochs_loss_is_the_mean_of_its_photographs(splits, monkeypatch):
+    """Nothing learns here, so that the loss is known; the last batch is one photograph."""
+    start = begin(epochs=1, batch_size=8)
+    learner = learner_of(start, splits["train"], 17)
+    sizes = []
+
+    def step(loss, scaler, number):
+        sizes.append((number, loss.item()))
+
+    monkeypatch.setattr(learner, "step", step)
+    monkeypatch.setattr("learning.fit.learning_precision", lambda model, cut: torch.float32)
+    model = start.model.eval()
+    monkeypatch.setattr(model, "train", lambda mode=True: model)
+    loss, sums = train_one_epoch(learner, 1)
+    assert [number for number, _ in sizes] == [0, 1, 2]
+    means = [mean for _, mean in sizes]
+    assert loss == pytest.approx((8 * means[0] + 8 * means[1] + means[2]) / 17, rel=1e-5)
+
+    order = draw_epoch(learner, 1)
+    with torch.no_grad():
+        batches = learner.activations.batches(order.photographs, order.views, 17)
+        logits = model(torch.cat([*batches]))
+    labels = torch.from_numpy(learner.labels[order.photographs])
+    direct = torch.stack([logits[labels == c].sum(0) for c in range(int(labels.max()) + 1)])
+    torch.testing.assert_close(sums.sums, direct, rtol=1e-4, atol=1e-4)
+    expected = nn.functional.cross_entropy(logits, labels, label_smoothing=0.1).item()
+    assert loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_loss_that_is_no_number_ends_the_epoch(splits, monkeypatch):
+    start = begin(epochs=1, batch_size=8)
+    learner = learner_of(start, splits["train"])
+    steps = []
+
+    def step(loss, scaler, number):
+        steps.append(number)
+        if number == 2:
+            with torch.no_grad():
+                start.model.head.bias.fill_(torch.nan)
+
+    monkeypatch.setattr(learner, "step", step)
+    loss, _ = train_one_epoch(learner, 1)
+    assert math.isnan(loss)
+    assert steps == [0, 1, 2, 3]  # of 6
+
+
+def test_the_same_seed_gives_the_same_epoch(splits):
+    def losses(seed):
+        learner = learner_of(begin(epochs=2, batch_size=8, seed=seed), splits["train"], 24)
+        return [train_one_epoch(learner, epoch)[0] for epoch in (1, 2)]
+
+    first = losses(3)
+    assert losses(3) == first
+    assert losses(4) != first
+
+
+def test_a_run_that_goes_on_learns_as_if_left_in_peace(splits):
+    """With dropout; of a pretrained network, which has an average."""
+
+    def begin_dropping(state=None) -> Start:
+        start = begin(source="weights", state=state, epochs=3, batch_size=8)
+        torch.manual_seed(1)
+        return start._replace(model=new_model("cnn", 4, 32, [8])[0])
+
+    peace = learner_of(begin_dropping(), splits["train"], 24)
+    for epoch in (1, 2):
+        train_one_epoch(peace, epoch)
+    state = copy.deepcopy(peace.state(2))  # as if it came from a file
+    expected, _ = train_one_epoch(peace, 3)
+    torch.manual_seed(99)
+    start = begin_dropping(state)._replace(model=state.model)
+    resumed = learner_of(start, splits["train"], 24)
+    assert train_one_epoch(resumed, 3)[0] == expected
+    for one, other in ((peace.model, resumed.model), (peace.network, resumed.network)):
+        assert all(value.equal(other.state_dict()[key]) for key, value in one.state_dict().items())
+
+
+def test_an_optimizers_state_of_another_network_is_refused(splits):
+    start = begin()
+    state = TrainingState(1, start.model, start.model, {0: {}}, torch.get_rng_state())
+    with pytest.raises(InputError, match=r"the optimizer's state in last\.pth is damaged"):
+        learner_of(start._replace(state=state), splits["train"])

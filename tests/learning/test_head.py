@@ -1,0 +1,182 @@
+"""The head: the optimum of logistic regression, or learned where it has hidden layers."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_images
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+
+import learning.head
+import model_utils
+from learning.activations import Activations
+from learning.head import SMOOTHING, fit_head, learn_head, solve_head
+from learning.resources import Resources
+from learning.views import PhotographViews
+from network.build import build_classifier
+from network.inference import for_inference
+from network.layers import basic_cnn
+from photographs.images import Preprocessing
+from running.errors import RunError
+
+# --- Solved -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("width", [5, 40])
+def test_the_solved_head_is_the_optimum(smoothing, width, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(learning.head, "PENALTIES", [0.01])
+    labels = torch.arange(60) % 3
+    features = torch.randn(60, width) * torch.linspace(0.5, 10, width) + 3
+    features[:, 0] += labels
+    features[:, 4] = 2  # constant: must not divide by 0
+    head = nn.Linear(width, 3)
+    logits = solve_head(head, features.clone(), labels, smoothing)
+    torch.testing.assert_close(head(features), logits, rtol=0, atol=1e-3)
+
+    # An independent check: at the optimum the gradient of the whole objective is 0. In units
+    # of the standardised features, the weights are the folded ones times the standard deviation.
+    std = features.std(0, correction=0)
+    weight = (head.weight.detach() * std).requires_grad_()
+    bias = (head.bias + head.weight @ features.mean(0)).detach().requires_grad_()
+    standard = torch.where(std > 0, (features - features.mean(0)) / std, 0)
+    objective = (
+        F.cross_entropy(F.linear(standard, weight, bias), labels, label_smoothing=smoothing)
+        + 0.01 / 2 * weight.square().sum()
+    )
+    for gradient in torch.autograd.grad(objective, [weight, bias]):
+        assert gradient.abs().max() < 3e-3
+
+
+def test_folds_find_the_penalty_that_generalises(monkeypatch):
+    """Each of 60 features tells a little; a weak penalty also learns the noise of 90 examples."""
+    torch.manual_seed(0)
+    labels = torch.arange(2000) % 2
+    features = torch.randn(2000, 60) + 0.2 * (2 * labels[:, None] - 1)
+
+    def accuracy(*penalties):
+        monkeypatch.setattr(learning.head, "PENALTIES", penalties)
+        head = nn.Linear(60, 2)
+        solve_head(head, features[:90].clone(), labels[:90])
+        return (head(features[90:]).argmax(1) == labels[90:]).float().mean().item()
+
+    strong, weak = accuracy(3.0), accuracy(1e-5)
+    assert strong > weak + 0.03
+    assert accuracy(3.0, 1e-5) == strong
+
+
+def test_the_search_without_whitening_ends_at_the_same_optimum(monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(learning.head, "PENALTIES", [0.01])
+    labels = torch.arange(60) % 3
+    features = torch.randn(60, 6)
+    features[:, 0] += labels
+    heads = nn.Linear(6, 3), nn.Linear(6, 3)
+    solve_head(heads[0], features.clone(), labels)
+    monkeypatch.setattr(learning.head, "_whiten", lambda x: None)  # of too many features
+    solve_head(heads[1], features.clone(), labels)
+    torch.testing.assert_close(heads[0](features), heads[1](features), rtol=0, atol=0.02)
+
+
+def test_a_feature_that_hardly_changes_gets_no_weight_that_blows_up():
+    torch.manual_seed(0)
+    labels = torch.arange(60) % 2
+    features = torch.randn(60, 5)
+    features[:, 3] = 1e-7 * labels  # it tells everything, in training
+    head = nn.Linear(5, 2)
+    solve_head(head, features.clone(), labels)
+    features[:, 3] = 1.0
+    assert head(features).abs().max() < 100
+
+
+# --- Learned ----------------------------------------------------------------------------
+
+
+def test_a_learned_head_takes_plain_features():
+    torch.manual_seed(0)
+    labels = torch.arange(90) % 3
+    features = torch.randn(90, 8) * 5 + 100
+    features[:, 0] += 20 * labels
+    head = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 3))
+    logits = learn_head(head, features.clone(), labels)
+    torch.testing.assert_close(head(features), logits, rtol=0, atol=1e-2)
+    assert (head(features).argmax(1) == labels).float().mean() > 0.95
+    assert not head.training
+
+
+@pytest.mark.slow
+def test_hidden_layers_learn_from_the_features(run_script, drawn, tmp_path):
+    options = ["--hidden_units", "64,32", "--epochs", 1, "--image_size", 96]
+    run = run_script("train", drawn, *options, "--save_dir", tmp_path)
+    assert run.code == 0
+    model, _ = model_utils.load_checkpoint(tmp_path / "checkpoint.pth")
+    head = model_utils.describe_head(model)
+    assert head["in_features"] == 3808
+    assert head["hidden_units"] == [64, 32]
+    hidden = [nn.Linear, nn.ReLU, nn.Dropout]
+    assert [type(layer) for layer in model.head] == [*hidden, *hidden, nn.Linear]
+    head_line = run.out.splitlines()[1].split()
+    assert head_line[0] == "head"
+    assert float(head_line[3].rstrip("%")) >= 60  # chance is 25 %
+
+
+# --- Of a network -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def bright_and_dark(tmp_path):
+    """Activations and labels of pictures that a mean tells apart, and a network for them."""
+    paths = []
+    for i in range(12):
+        pixels = random_images(1, 32, seed=i)[0].numpy() // 2 + 127 * (i % 2)
+        paths.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray(pixels.astype(np.uint8)).save(paths[-1])
+    labels = np.arange(12) % 2
+
+    def build(hidden_units=(), **resources):
+        torch.manual_seed(0)
+        preprocessing = Preprocessing(32, 32, (127.5,) * 3, (64.0,) * 3)
+        body = nn.Sequential(*basic_cnn()[:3], nn.AdaptiveAvgPool2d(1))
+        model = build_classifier(body, [], 16, hidden_units, 2, preprocessing)
+        views = PhotographViews(paths, preprocessing, resources=Resources(**resources))
+        return model, Activations(for_inference(model, torch.float32), 0, views), labels
+
+    return build
+
+
+@pytest.mark.parametrize("hidden_units", [(), (8,)])
+def test_the_head_of_a_network_is_fitted_and_its_logits_are_summed(bright_and_dark, hidden_units):
+    model, activations, labels = bright_and_dark(hidden_units)
+    body = {key: value.clone() for key, value in model.body.state_dict().items()}
+    loss, sums = fit_head(model, activations, labels)
+    assert all(value.equal(body[key]) for key, value in model.body.state_dict().items())
+    fast = for_inference(model, torch.float32)
+    logits = model_utils.compute_logits(fast, activations.in_order())
+    targets = torch.from_numpy(labels)
+    assert (logits.argmax(1) == targets).all()
+    expected = F.cross_entropy(logits, targets, label_smoothing=SMOOTHING).item()
+    assert loss == pytest.approx(expected, abs=1e-2)
+    direct = torch.stack([logits[targets == c].sum(0) for c in (0, 1)])
+    torch.testing.assert_close(sums.sums, direct, rtol=1e-2, atol=0.1)
+
+
+def test_features_that_are_no_numbers_are_one_sentence(bright_and_dark):
+    model, activations, labels = bright_and_dark()
+    with torch.no_grad():
+        next(activations.model.body.parameters()).fill_(torch.nan)
+    with pytest.raises(RunError, match="features are not finite numbers; its weights are damaged"):
+        fit_head(model, activations, labels)
+
+
+def test_features_are_counted_while_they_pass(bright_and_dark):
+    seen = []
+
+    def progress(batches, total, description, unit="", done=0):
+        seen.append((total, description))
+        return iter(batches)
+
+    model, activations, labels = bright_and_dark(progress=progress)
+    fit_head(model, activations, labels)
+    assert seen == [(12, "features")]

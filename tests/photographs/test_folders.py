@@ -1,0 +1,66 @@
+"""Which files of a folder are photographs, and in what order names come."""
+
+import os
+
+import pytest
+
+from photographs.folders import find_photographs, is_image_name, is_photograph, natural_key, scan
+from running.errors import InputError
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Return a function that makes empty files: put("1/a.jpg", ...)."""
+
+    def put(*names):
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        return tmp_path
+
+    return put
+
+
+def test_extensions_tell_photographs_in_any_case():
+    assert all(map(is_image_name, ["a.jpg", "b.JPEG", "c.webp", "d.HEIC", "e/f.tif", "g.avif"]))
+    assert not any(map(is_image_name, ["a.txt", "jpg", ".jpg", "a.jpg.part", "a.ico", ""]))
+
+
+def test_photographs_are_found_in_folders_within_and_sorted(put):
+    folder = put(
+        "b/2.jpg", "b/10.jpg", "a.PNG", "b/c/d.gif", "notes.txt", ".hidden.jpg", ".h/a.jpg"
+    )
+    found = [os.path.relpath(path, folder) for path in find_photographs(folder)]
+    assert found == ["a.PNG", "b/10.jpg", "b/2.jpg", "b/c/d.gif"]
+
+
+def test_links_are_followed_but_not_back_up(put):
+    folder = put("a/b/1.jpg", "other/2.jpg")
+    (folder / "a/b/up").symlink_to("..")
+    (folder / "a/other").symlink_to("../other")
+    (folder / "a/self").symlink_to("self")
+    found = [os.path.relpath(path, folder) for path in find_photographs(folder / "a")]
+    assert found == ["a/b/1.jpg", "a/other/2.jpg"]
+
+
+def test_what_is_no_file_is_no_photograph(put):
+    folder = put("x.jpg/nested.png", "a.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "device.jpg").symlink_to("/dev/zero")
+    (folder / "folder.jpg").symlink_to("x.jpg")
+    (folder / "nowhere.jpg").symlink_to("nowhere")  # listed, and named when it cannot be read
+    photographs = {entry.name for entry in scan(folder) if is_photograph(entry)}
+    assert photographs == {"a.jpg", "nowhere.jpg"}
+
+
+def test_a_folder_that_cannot_be_read_is_one_sentence(put):
+    folder = put("a.jpg")
+    for path in ("nowhere", "a.jpg"):
+        with pytest.raises(InputError, match=f"{path} cannot be read: (No such|Not a)"):
+            find_photographs(folder / path)
+
+
+def test_natural_order():
+    texts = ["rose 10", "10", "2", "rose 2", "02", "", "a", "1b", "1a"]
+    expected = ["", "1a", "1b", "02", "2", "10", "a", "rose 2", "rose 10"]
+    assert sorted(texts, key=natural_key) == expected

@@ -1,0 +1,146 @@
+"""From the command line to photographs: order, folders, lists; and what cannot be a checkpoint."""
+
+import io
+import os
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from photographs.images import Preprocessing
+from prediction.inputs import (
+    check_checkpoint_file,
+    expand,
+    is_one_photograph,
+    read_each,
+    read_paths,
+)
+from running.errors import ImageError, InputError
+
+PREPROCESSING = Preprocessing(32, 32, (0.0,) * 3, (1.0,) * 3)
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    """Put bytes on standard input."""
+
+    def put(content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    return put
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of empty files: 1/a.jpg and 1/b.jpg, 2/a.jpg, what is hidden, and notes."""
+    for name in ("1/b.jpg", "1/a.jpg", "2/a.jpg", ".hidden/a.jpg", "1/.a.jpg", "notes.txt"):
+        path = tmp_path / "photographs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path / "photographs"
+
+
+def test_one_photograph_is_a_single_file(folder):
+    assert is_one_photograph([str(folder / "1" / "a.jpg")])
+    assert is_one_photograph(["missing.jpg"])
+    for inputs in ([], ["-"], [str(folder)], ["a.jpg", "b.jpg"]):
+        assert not is_one_photograph(inputs)
+
+
+def test_inputs_keep_their_order_and_folders_are_searched(folder):
+    single = str(folder / "2" / "a.jpg")
+    found = [*expand([single, str(folder), "missing.jpg"], b"\n")]
+    expected = [str(folder / name) for name in ("1/a.jpg", "1/b.jpg", "2/a.jpg")]
+    assert found == [(path, None) for path in [single, *expected, "missing.jpg"]]
+
+
+def test_a_folder_without_photographs_is_an_input_with_an_error(tmp_path):
+    [(path, error)] = expand([str(tmp_path)], b"\n")
+    assert path == str(tmp_path)
+    assert isinstance(error, ImageError)
+    assert "holds no photographs" in str(error)
+
+
+def test_a_folder_that_cannot_be_read_is_an_input_with_an_error(tmp_path, monkeypatch):
+    def fail(folder):
+        raise InputError(f"{folder} cannot be read: Permission denied")
+
+    monkeypatch.setattr("prediction.inputs.find_photographs", fail)
+    [(path, error)] = expand([str(tmp_path)], b"\n")
+    assert path == str(tmp_path)
+    assert "Permission denied" in str(error)
+
+
+def test_standard_input_takes_the_place_of_the_dash(stdin, folder):
+    stdin(os.fsencode(f"x.jpg\n\n-\n{folder / '1'}\nlast.jpg"))  # no line end at last
+    found = [path for path, _ in expand(["first.jpg", "-", "z.jpg"], b"\n")]
+    inside = [str(folder / "1" / name) for name in ("a.jpg", "b.jpg")]
+    assert found == ["first.jpg", "x.jpg", "./-", *inside, "last.jpg", "z.jpg"]
+
+
+def test_nul_carries_line_breaks_and_any_bytes(stdin):
+    names = [b"line\nbreak.jpg", b"carriage\r.jpg", b"no utf-8 \xff\xfe.jpg"]
+    stdin(b"\0".join(names) + b"\0")
+    assert [os.fsencode(path) for path, _ in expand(["-"], b"\0")] == names
+
+
+def test_long_lists_are_read_piece_by_piece():
+    stream = io.BytesIO(b"".join(b"%06d.jpg\n" % i for i in range(50_000)))
+    paths = read_paths(stream, b"\n")
+    assert next(paths) == "000000.jpg"
+    assert stream.tell() < 100_000
+    assert [*paths] == [f"{i:06}.jpg" for i in range(1, 50_000)]
+
+
+def test_a_path_is_there_as_soon_as_it_is_written():
+    ours, theirs = os.pipe()
+    with open(ours, "rb") as stream, open(theirs, "wb", buffering=0) as writer:
+        writer.write(b"a.jpg\nb.j")
+        paths = read_paths(stream, b"\n")
+        assert next(paths) == "a.jpg"
+        writer.write(b"pg\n")
+        assert next(paths) == "b.jpg"
+
+
+def test_a_photograph_or_what_is_wrong_with_it(tmp_path):
+    path = str(tmp_path / "a.png")
+    Image.new("RGB", (40, 40), "red").save(path)
+    key, pixels = read_each((path, None), PREPROCESSING)
+    assert key == path
+    assert pixels.shape == (32, 32, 3)
+    assert pixels.dtype == np.uint8
+    error = ImageError("holds no photographs")
+    assert read_each((path, error), PREPROCESSING) == (path, error)
+    key, missing = read_each(("missing.jpg", None), PREPROCESSING)
+    assert key == "missing.jpg"
+    assert isinstance(missing, ImageError)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("missing", "no such checkpoint"),
+        ("folder", "is a folder; the checkpoint is a file"),
+        ("pipe", "is a pipe or a device"),
+        ("text", "damaged or no checkpoint"),
+    ],
+)
+def test_what_cannot_be_a_checkpoint(tmp_path, kind, words):
+    path = tmp_path / "checkpoint.pth"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "text":
+        path.write_text("no archive")
+    with pytest.raises(InputError, match=words):
+        check_checkpoint_file(str(path))
+
+
+def test_what_may_be_a_checkpoint(tmp_path):
+    with open(tmp_path / "checkpoint.pth", "wb") as file:
+        np.savez(file, a=np.zeros(3))  # an archive
+    (tmp_path / "flowers.onnx").write_text("is looked into later")
+    check_checkpoint_file(str(tmp_path / "checkpoint.pth"))
+    check_checkpoint_file(str(tmp_path / "flowers.onnx"))

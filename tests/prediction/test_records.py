@@ -1,0 +1,156 @@
+"""Records, byte for byte, and where they go."""
+
+import csv
+import io
+import json
+import os
+
+import numpy as np
+import pytest
+
+from prediction.info import Prediction
+from prediction.records import (
+    CSV_HEADER,
+    RECORD_FORMATS,
+    csv_row,
+    format_alone,
+    make_record,
+    open_output,
+)
+from running.errors import ImageError, InputError, RunError
+
+CATEGORIES, NAMES = ["1", "2", "21"], ["daisy", "common poppy", 'fire "lily"']
+PREDICTION = Prediction(np.array([0.25, 0.7, 0.05], np.float32), 0.5)
+
+
+def record(file="a.jpg", result=PREDICTION, top_k=2, lowest=-1.0):
+    return make_record(file, result, CATEGORIES, NAMES, top_k, lowest)
+
+
+def test_the_most_probable_come_first_and_equals_in_their_order():
+    assert [guess.category for guess in record(top_k=5).guesses] == ["2", "1", "21"]
+    equal = Prediction(np.full(3, 1 / 3, np.float32), 0.0)
+    assert [guess.category for guess in record(result=equal).guesses] == ["1", "2"]
+
+
+def test_what_is_less_familiar_is_unknown():
+    assert record(lowest=0.5).known
+    assert not record(lowest=0.51).known
+
+
+def test_text():
+    alone = " 70.00%  common poppy  2\n 25.00%  daisy         1\n"
+    assert format_alone(record()) == alone
+    assert format_alone(record(lowest=1)) == "unknown\n" + alone
+    write = RECORD_FORMATS["text"]
+    assert write(record("\x1b[31m.jpg")) == "\\x1b[31m.jpg\n" + alone
+    error = record(result=ImageError("\x1b is no image"))
+    assert write(error) == "a.jpg\n  \\x1b is no image\n"
+    with pytest.raises(ImageError):
+        format_alone(error)
+
+
+def test_csv():
+    write = RECORD_FORMATS["csv"]
+    assert write(record("a, b.jpg")) == (
+        '"a, b.jpg",common poppy,1,common poppy,2,0.700000,\n'
+        '"a, b.jpg",common poppy,2,daisy,1,0.250000,\n'
+    )
+    assert write(record(top_k=1, lowest=1)) == "a.jpg,unknown,1,common poppy,2,0.700000,\n"
+    assert write(record(result=ImageError("no image"))) == "a.jpg,,,,,,no image\n"
+
+
+def test_jsonl():
+    write = RECORD_FORMATS["jsonl"]
+    poppy = '"label": "common poppy", "category": "2", "probability": 0.700000'
+    daisy = '"label": "daisy", "category": "1", "probability": 0.250000'
+    top = f'"top": [{{{poppy}}}, {{{daisy}}}]'
+    assert write(record()) == f'{{"file": "a.jpg", {poppy}, {top}}}\n'
+    unknown = '"label": "unknown", "category": null, "probability": null'
+    assert write(record(lowest=1)) == f'{{"file": "a.jpg", {unknown}, {top}}}\n'
+    error = record(result=ImageError("no image"))
+    assert write(error) == '{"file": "a.jpg", "error": "no image"}\n'
+
+
+ODD_NAMES = [
+    b"with space.jpg",
+    b'it\'s "quoted", with comma.jpg',
+    b"line\nbreak.jpg",
+    b"carriage\rreturn.jpg",
+    b"no utf-8 \xff\xfe.jpg",
+    "Blüte.jpg".encode(),
+    b" .jpg",
+    b"back\\slash.jpg",
+]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_names_come_back(name):
+    odd = record(os.fsdecode(name), top_k=3)
+    line = RECORD_FORMATS["jsonl"](odd)
+    assert line.isascii()
+    assert os.fsencode(json.loads(line)["file"]) == name
+    assert [guess["label"] for guess in json.loads(line)["top"]] == [
+        "common poppy",
+        "daisy",
+        'fire "lily"',
+    ]
+    text = csv_row(CSV_HEADER) + RECORD_FORMATS["csv"](odd)
+    rows = [*csv.DictReader(io.StringIO(text, newline=""))]
+    assert [os.fsencode(row["file"]) for row in rows] == [name] * 3
+    assert rows[2]["label"] == 'fire "lily"'
+
+
+# --- Where they go --------------------------------------------------------------------
+
+
+def test_a_file_appears_whole(tmp_path):
+    path = tmp_path / "new" / "names.csv"
+    with open_output(str(path), "csv") as write:
+        write("Blüte \udcff\n")
+        assert not path.exists()
+    assert path.read_bytes() == "Blüte ".encode() + b"\xff\n"
+
+
+def test_a_file_stays_as_it_was_where_something_fails(tmp_path):
+    path = tmp_path / "names.csv"
+    path.write_text("before")
+
+    def stop() -> None:
+        with open_output(str(path), "csv") as write:
+            write("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == ["names.csv"]
+
+
+def test_a_folder_is_no_output(tmp_path):
+    with pytest.raises(InputError, match="is a folder"), open_output(str(tmp_path), "csv"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("text", rb"Bl\xfcte "), ("csv", "Blüte ".encode())]
+)
+def test_a_terminal_gets_what_it_can_show(monkeypatch, name, expected):
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    with open_output(None, name) as write:
+        write("Blüte ")
+    assert raw.getvalue() == expected
+
+
+def test_a_full_disk_is_a_sentence(monkeypatch):
+    class Full(io.BytesIO):
+        def flush(self):
+            raise OSError(28, "No space left on device")
+
+    class Stdout:
+        encoding, buffer = "utf-8", Full()
+
+    monkeypatch.setattr("sys.stdout", Stdout)
+    with open_output(None, "csv") as write, pytest.raises(RunError, match="No space left"):
+        write("half")

@@ -1,0 +1,74 @@
+"""Calibration against figures worked out by hand or in another way."""
+
+import numpy as np
+import pytest
+
+from reporting.calibration import (
+    calibration_error,
+    calibration_report,
+    cross_fit,
+    fit_temperature,
+    softmax,
+)
+
+
+def noisy_logits(count: int, scale: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of 10 categories, too certain by the scale, and labels drawn from the honest ones."""
+    rng = np.random.default_rng(seed)
+    honest = rng.normal(0, 2, (count, 10))
+    labels = (honest + rng.gumbel(size=honest.shape)).argmax(1)  # distributed as the softmax
+    return (scale * honest).astype(np.float32), labels
+
+
+def test_softmax_by_hand_and_without_overflow():
+    logits = np.log(np.array([[1.0, 3.0], [2.0, 2.0]])) + np.array([[0.0], [5000.0]])
+    np.testing.assert_allclose(softmax(logits), [[0.25, 0.75], [0.5, 0.5]])
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 4.0])
+def test_the_temperature_undoes_a_scale(scale):
+    logits, labels = noisy_logits(5000, scale)
+    temperature = fit_temperature(logits, labels)
+    assert temperature == pytest.approx(scale, rel=0.05)
+
+    def likelihood(t):
+        chosen = softmax(logits / t)[np.arange(len(labels)), labels]
+        return np.log(chosen).sum() - np.log(t) ** 2 / 2
+
+    assert likelihood(temperature) > max(
+        likelihood(temperature * 1.01), likelihood(temperature / 1.01)
+    )
+
+
+def test_a_few_correct_photographs_do_not_make_certain():
+    logits = 5 * np.eye(3, dtype=np.float32)
+    assert 0.2 < fit_temperature(logits, np.arange(3)) < 1
+
+
+def test_temperatures_keep_the_names():
+    logits, labels = noisy_logits(300, 3.0)
+    assert (cross_fit(logits, labels).argmax(1) == logits.argmax(1)).all()
+
+
+def test_a_fold_is_calibrated_by_the_others():
+    logits, labels = noisy_logits(500, 2.0)
+    result = cross_fit(logits, labels)
+    labels[::5] = logits[::5].argmin(1)  # the first fold: no name is correct
+    np.testing.assert_array_equal(cross_fit(logits, labels)[::5], result[::5])
+    assert (cross_fit(logits, labels)[1::5] != result[1::5]).any()
+
+
+def test_calibration_error_by_hand():
+    # Bins of 1/15: 0.95 and 0.97 share one, one correct and one not; 0.5 has its own.
+    certainty, correct = np.array([0.95, 0.97, 0.5]), np.array([True, False, True])
+    assert calibration_error(certainty, correct) == pytest.approx((0.92 + 0.5) / 3)
+    assert calibration_error(np.ones(2), np.ones(2, bool)) == 0
+
+
+def test_calibration_knows_honest_from_boastful():
+    honest, boastful = (calibration_report(*noisy_logits(3000, scale)) for scale in (1, 4))
+    assert honest["expected_calibration_error"] < 0.03
+    assert boastful["expected_calibration_error"] > 0.1
+    low, high = boastful["interval"]
+    assert low < boastful["expected_calibration_error"] < high
+    assert honest["negative_log_likelihood"] < boastful["negative_log_likelihood"]

@@ -1,0 +1,68 @@
+"""Figures are drawn whole, whatever the names are."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reporting.plots import plot_confusion, plot_curves, plot_guesses, plot_photographs
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    return np.random.default_rng(0).integers(255, size=(32, 32, 3), dtype=np.uint8)
+
+
+NAMES = [f"flower ${i} with a name that is rather long" for i in range(102)]
+
+
+def check(figure) -> None:
+    file = io.BytesIO()
+    figure.savefig(file)
+    with Image.open(file) as image:
+        assert min(image.size) > 200
+        assert image.convert("L").getextrema()[0] < 255
+    titles = [axes.title.get_window_extent() for axes in figure.axes]
+    assert max(title.y1 for title in titles) <= figure.bbox.height  # is not cut
+
+
+def test_curves_are_drawn():
+    check(
+        plot_curves(
+            [
+                {
+                    "epoch": i,
+                    "train_loss": 1 / (i + 1),
+                    "valid_loss": 2 / (i + 1),
+                    "calibrated_loss": None,
+                    "valid_accuracy": 0.5,
+                }
+                for i in range(3)
+            ]
+        )
+    )
+
+
+def test_photographs_are_drawn(photo):
+    check(plot_photographs([photo] * 10, NAMES[:10]))
+    check(plot_photographs([photo] * 8, NAMES[:8], NAMES[8:16]))
+    plot_photographs([], []).savefig(io.BytesIO())  # the mistakes of a run without any
+
+
+def test_guesses_are_drawn(photo):
+    check(plot_guesses(photo, NAMES[:5], [0.5, 0.3, 0.1, 0.05, 0.05]))
+
+
+@pytest.mark.slow
+def test_the_confusion_of_many_categories_is_drawn():
+    labels, predictions = np.random.default_rng(0).integers(102, size=(2, 500))
+    check(plot_confusion(labels, predictions, NAMES))
+
+
+def test_confusion_shows_shares_of_the_row():
+    figure = plot_confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), ["rose", "lily"])
+    [image] = figure.axes[0].images
+    assert image.get_array().tolist() == [[0.5, 0.5], [None, 1.0]]

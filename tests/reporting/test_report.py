@@ -1,0 +1,174 @@
+"""The lines, the history and the figures of a run."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from photographs.images import Preprocessing
+from reporting.metrics import rank_of, summarise
+from reporting.report import (
+    HEADER,
+    Judged,
+    calibration_line,
+    draw_run,
+    epoch_line,
+    list_misnamed,
+    report_lines,
+    summary_lines,
+    write_history,
+)
+from running.errors import ImageError
+
+LABELS = np.array([0, 0, 0, 0, 1, 1, 2])
+LOGITS = 9 * np.eye(3)[[0, 0, 0, 1, 1, 0, 2]]
+NAMES = ["rose", "lily", "iris"]
+CALIBRATION = {
+    "expected_calibration_error": 0.0604,
+    "interval": [0.0235, 0.1127],
+    "negative_log_likelihood": 0.2324,
+}
+
+
+@pytest.fixture
+def summary():
+    return summarise(LABELS, LOGITS.argmax(1), rank_of(LOGITS, LABELS), ["1", "2", "3"], NAMES)
+
+
+@pytest.fixture
+def report(summary):
+    return {
+        "split": "test",
+        **summary,
+        "misnamed": list_misnamed([f"{i}.jpg" for i in range(7)], LABELS, LOGITS, NAMES),
+        "temperature": 1.5,
+        "calibration": {"test": CALIBRATION},
+        "accepted_share": {"valid": 0.95, "test": 0.913},
+        "seconds": {"start": 0.44, "epochs": 20.9},
+        "peak_memory_mib": 1592.4,
+        "versions": {"python": "3.11", "numpy": "2.0"},
+        "command": "python train.py flowers",
+    }
+
+
+# --- Epochs ---------------------------------------------------------------------------
+
+HEAD = {
+    "epoch": 0,
+    "train_loss": 0.50084,
+    "valid_loss": 0.40306,
+    "calibrated_loss": None,
+    "valid_accuracy": 0.975,
+    "seconds": 9.19,
+    "saved": 1,
+}
+EPOCH = {**HEAD, "epoch": 12, "calibrated_loss": 0.25, "saved": 0}
+
+
+def test_epochs_stand_under_the_header():
+    assert epoch_line(**HEAD) == " head      0.5008      0.4031          97.50%      9.2  saved"
+    assert epoch_line(**EPOCH) == "   12      0.5008      0.4031          97.50%      9.2"
+    ends = [HEADER.index(word) + len(word) for word in ("epoch", "train loss", "valid accuracy")]
+    line = epoch_line(**HEAD)
+    assert [line[end - 1] for end in ends] == ["d", "8", "%"]
+
+
+def test_history_is_csv_whose_gaps_are_empty(tmp_path):
+    write_history(tmp_path / "history.csv", [HEAD])
+    write_history(tmp_path / "history.csv", [HEAD, EPOCH])
+    with open(tmp_path / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [*rows[0]] == [*HEAD]
+    assert [row["calibrated_loss"] for row in rows] == ["", "0.25"]
+    assert [float(row["train_loss"]) for row in rows] == [0.50084] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
+
+
+# --- The result -----------------------------------------------------------------------
+
+
+def test_summary_in_words(summary):
+    assert list(summary_lines("test accuracy", summary)) == [
+        "test accuracy: 71.43% (5 of 7)",
+        "top-5: 100.00% (7 of 7); mean per-class accuracy: 75.00%",
+        "hardest: lily (1 of 2 correct), rose (3 of 4 correct)",
+        "most confused: rose and lily (2 times)",
+    ]
+    summary["confused"][0]["times"] = 1
+    assert [*summary_lines("", summary)][-1] == "most confused: rose and lily (once)"
+
+
+def test_nothing_is_hard_where_all_is_correct():
+    labels = np.arange(3)
+    summary = summarise(labels, labels, np.zeros(3, int), list("123"), list("abc"))
+    assert len([*summary_lines("test accuracy", summary)]) == 2
+
+
+def test_calibration_in_words():
+    assert calibration_line("test", CALIBRATION) == (
+        "calibration on test: expected calibration error 6.04% (95% interval 2.35% to 11.27%), "
+        "negative log-likelihood 0.2324"
+    )
+
+
+def test_misnamed_photographs_are_listed():
+    misnamed = list_misnamed([f"{i}.jpg" for i in range(7)], LABELS, LOGITS, NAMES)
+    assert [(row["file"], row["name"], row["taken_for"]) for row in misnamed] == [
+        ("3.jpg", "rose", "lily"),
+        ("5.jpg", "lily", "rose"),
+    ]
+    certainty = np.exp(9) / (np.exp(9) + 2)
+    assert misnamed[0]["probability"] == pytest.approx(certainty)
+
+
+def test_the_report_in_words(report):
+    lines = [*report_lines(report)]
+    assert lines[0] == "test accuracy: 71.43% (5 of 7)"
+    assert lines[4:] == [
+        "misnamed: 3.jpg: rose, taken for lily (100.0%)",
+        "misnamed: 5.jpg: lily, taken for rose (100.0%)",
+        calibration_line("test", CALIBRATION),
+        "accepted by predict.py --reject: 95.0% of valid, 91.3% of test",
+        "seconds: start 0.4, epochs 20.9",
+        "peak memory: 1592 MiB",
+        "versions: python 3.11, numpy 2.0",
+        "command: python train.py flowers",
+    ]
+
+
+def test_the_report_says_what_valid_was_used_for(report):
+    [first, *_] = report_lines({**report, "split": "valid"})
+    assert first == (
+        "valid accuracy: 71.43% (5 of 7), the figure by which the checkpoint was chosen"
+    )
+
+
+def test_long_lists_and_unknown_memory(report):
+    report.update(misnamed=12 * report["misnamed"][:1], peak_memory_mib=None)
+    lines = [*report_lines(report)]
+    assert sum(line.startswith("misnamed: 3.jpg") for line in lines) == 10
+    assert "misnamed: 2 more, in the report" in lines
+    assert not any("peak memory" in line for line in lines)
+
+
+# --- Figures --------------------------------------------------------------------------
+
+
+def test_a_run_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    paths = [str(tmp_path / f"{i}.png") for i in range(7)]
+    for path in paths:
+        Image.new("RGB", (40, 40), "red").save(path)
+    misnamed = list_misnamed(paths, LABELS, LOGITS, NAMES)
+    judged = Judged(LABELS, LOGITS.argmax(1), NAMES, misnamed)
+    preprocessing = Preprocessing(32, 32, (0.0,) * 3, (1.0,) * 3)
+    (tmp_path / "run").mkdir()
+    draw_run(tmp_path / "run", [HEAD, EPOCH], judged, preprocessing)
+    drawn = {path.name: path.stat().st_size for path in (tmp_path / "run").iterdir()}
+    assert drawn.keys() == {"curves.png", "confusion.png", "mistakes.png"}
+    assert min(drawn.values()) > 1000
+
+    missing = judged._replace(misnamed=[{**misnamed[0], "file": "gone.jpg"}])
+    with pytest.raises(ImageError, match=r"gone\.jpg"):
+        draw_run(tmp_path / "run", [HEAD], missing, preprocessing)

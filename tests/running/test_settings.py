@@ -1,0 +1,235 @@
+"""Settings: written down once, with their flags, bounds, defaults and the check of a resume file."""
+
+import argparse
+import dataclasses
+import math
+
+import pytest
+
+from running.errors import InputError
+from running.settings import (
+    FINE_TUNING,
+    FROM_SCRATCH,
+    Recipe,
+    Settings,
+    resolve_settings,
+    resume_settings,
+)
+
+NAMES = [field.name for field in dataclasses.fields(Settings)]
+RESOLVED = resolve_settings(Settings(), 224, True, True, True)
+
+# For each setting what may be typed, what it becomes, and what may not be typed.
+TYPED = {
+    "arch": ("cnn", "cnn", []),
+    "weights": ("none", "none", []),
+    "hidden_units": ("512,256", [512, 256], ["0", "512,x", "", "1,", "-1", "1.5"]),
+    "tune": ("all", "all", ["half", ""]),
+    "epochs": ("0", 0, ["-1", "1000001", "two", "1.5"]),
+    "lr": ("1e-3", 1e-3, ["0", "-1", "100.1", "nan", "inf", "x"]),
+    "batch_size": ("1", 1, ["0", "1000001", "x"]),
+    "image_size": ("32", 32, ["31", "1025", "x"]),
+    "seed": (str(2**63 - 1), 2**63 - 1, ["-1", str(2**63), "1" * 30, "x"]),
+}
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    Settings.add_flags(parser)
+    return parser.parse_args([*arguments])
+
+
+# --- Flags ------------------------------------------------------------------------------
+
+
+def test_every_setting_has_a_flag_a_help_and_a_line_here():
+    parser = argparse.ArgumentParser(add_help=False)
+    Settings.add_flags(parser)
+    flags = {action.dest: action for action in parser._actions}
+    assert [*flags] == NAMES == [*TYPED]
+    for name, action in flags.items():
+        assert action.option_strings[0] == f"--{name}"
+        assert len(action.help) > 20
+        assert "{" not in action.help
+        assert "(default: " in action.help
+    assert "--learning-rate" in flags["lr"].option_strings
+    assert f"{FINE_TUNING.epochs}, from scratch {FROM_SCRATCH.epochs}" in flags["epochs"].help
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_typed_is_read_in_both_spellings(name):
+    text, value, _ = TYPED[name]
+    for spelling in {f"--{name}", f"--{name.replace('_', '-')}"}:
+        assert Settings.typed(parse(spelling, text)) == {name: value}
+    assert Settings.typed(parse()) == {}  # so that a resumed run keeps its own
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [(name, text) for name in NAMES for text in TYPED[name][2]]
+)
+def test_what_is_impossible_is_refused(name, text):
+    with pytest.raises(argparse.ArgumentError) as caught:
+        parse(f"--{name}={text}")
+    assert f"argument --{name}" in str(caught.value)
+
+
+def test_the_settings_of_two_runs_are_their_own():
+    one, other = Settings(), Settings()
+    assert one == other
+    assert one.hidden_units is not other.hidden_units
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.seed = 5
+
+
+# --- Resolved ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("pretrained", "recipe"), [(True, FINE_TUNING), (False, FROM_SCRATCH)])
+def test_what_is_left_out_is_filled_in(pretrained, recipe):
+    settings = resolve_settings(Settings("cnn", seed=3), 96, pretrained, False, True)
+    assert settings.recipe == recipe
+    assert settings == Settings("cnn", None, [], "all", *recipe, 96, 3)
+    assert None not in [getattr(settings, name) for name in NAMES if name != "weights"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "lr"),
+    [
+        ({}, 4e-4),
+        ({"batch_size": 64}, 4e-4),
+        ({"batch_size": 256}, 8e-4),
+        ({"batch_size": 16}, 2e-4),
+        ({"batch_size": 256, "lr": 0.5}, 0.5),
+        ({"batch_size": 1}, 5e-5),
+    ],
+)
+def test_the_learning_rate_goes_with_the_root_of_the_batch_size(typed, lr):
+    settings = resolve_settings(Settings(**typed), 32, True, False, True)
+    assert settings.recipe.lr == pytest.approx(lr)
+    assert settings.recipe.batch_size == typed.get("batch_size", 64)
+    scratch = resolve_settings(Settings(**typed), 32, False, False, True)
+    if "lr" not in typed:
+        size = typed.get("batch_size", FROM_SCRATCH.batch_size)
+        expected = FROM_SCRATCH.lr * math.sqrt(size / FROM_SCRATCH.batch_size)
+        assert scratch.recipe.lr == pytest.approx(expected)
+
+
+def test_what_is_typed_stays():
+    typed = Settings("cnn", "a.pth", [7], "tail", 0, 0.5, 9, None, 5)
+    settings = resolve_settings(typed, 48, True, True, False)
+    assert settings == dataclasses.replace(typed, image_size=48)
+    assert settings.recipe == Recipe(0, 0.5, 9)
+
+
+@pytest.mark.parametrize("has_tail", [True, False])
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_the_tail_is_for_chains_on_a_cpu(has_tail, on_cpu):
+    settings = resolve_settings(Settings(), 32, True, has_tail, on_cpu)
+    assert settings.tune == ("tail" if has_tail and on_cpu else "all")
+
+
+def test_settings_that_do_not_go_together_are_one_sentence():
+    words = "--epochs 0 would leave cnn untrained: it starts from scratch"
+    with pytest.raises(InputError, match=words):
+        resolve_settings(Settings("cnn", epochs=0), 32, False, False, True)
+    assert resolve_settings(Settings("cnn", epochs=0), 32, True, False, True).epochs == 0
+    words = "--tune tail: cnn as it is here has no tail; that needs a pretrained network"
+    with pytest.raises(InputError, match=words):
+        resolve_settings(Settings("cnn", tune="tail"), 32, True, False, True)
+
+
+# --- Resumed ----------------------------------------------------------------------------
+
+OTHERS = {
+    "arch": "cnn",
+    "weights": "none",
+    "hidden_units": [7, 5],
+    "tune": "all",
+    "epochs": RESOLVED.epochs - 1,
+    "lr": 0.5,
+    "batch_size": 9,
+    "image_size": 64,
+    "seed": 5,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_settings_are_another_run(name):
+    with pytest.raises(InputError) as caught:
+        resume_settings({name: OTHERS[name]}, RESOLVED)
+    value = "7,5" if name == "hidden_units" else OTHERS[name]
+    here = "" if name == "hidden_units" else getattr(RESOLVED, name)
+    start = f"--{name} {value}: the run that --resume continues has {here}"
+    assert str(caught.value).startswith(start)
+    assert "without --resume" in str(caught.value)
+    same = {name: getattr(RESOLVED, name)}
+    assert resume_settings(same, RESOLVED) == RESOLVED
+
+
+def test_all_other_settings_are_named():
+    with pytest.raises(InputError, match=r"--seed 5: .* has 0; --lr 0\.5: .* has 0\.0004\. Leave"):
+        resume_settings({"seed": 5, "lr": 0.5}, RESOLVED)
+
+
+def test_only_more_epochs_may_be_asked_for():
+    assert resume_settings({}, RESOLVED) == RESOLVED
+    more = resume_settings({"epochs": RESOLVED.epochs + 2}, RESOLVED)
+    assert more == dataclasses.replace(RESOLVED, epochs=RESOLVED.epochs + 2)
+
+
+# --- From a resume file -----------------------------------------------------------------
+
+IMPOSSIBLE = {
+    "arch": [None, 5, []],
+    "weights": [5, [], False],
+    "hidden_units": [None, "8", 8, (8,), {}],
+    "tune": [None, 5],
+    "epochs": [None, -1, 10**9, 2.0, True, "2"],
+    "lr": [None, 0.0, -1.0, 1, "x", math.nan, math.inf, 100.5],
+    "batch_size": [None, 0, 10**7, "16", False],
+    "image_size": [None, 31, 1025, 64.0],
+    "seed": [None, -1, 2**63, True],
+}
+
+
+def test_resolved_settings_come_back():
+    for settings in (RESOLVED, dataclasses.replace(RESOLVED, weights="a.pth", hidden_units=[7, 5])):
+        assert Settings.from_entries(dataclasses.asdict(settings)) == settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name in NAMES for value in IMPOSSIBLE[name]]
+)
+def test_impossible_settings_of_a_file_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} is impossible"):
+        Settings.from_entries({**dataclasses.asdict(RESOLVED), name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tune", "half"),
+        ("hidden_units", ["8"]),
+        ("hidden_units", [0]),
+        ("hidden_units", [8.0]),
+        ("hidden_units", [True]),
+    ],
+)
+def test_what_no_flag_takes_is_impossible_in_a_file_too(name, value):
+    with pytest.raises(ValueError, match=f"{name} is impossible"):
+        Settings.from_entries({**dataclasses.asdict(RESOLVED), name: value})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_has_every_setting(name):
+    entries = dataclasses.asdict(RESOLVED)
+    del entries[name]
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Settings.from_entries(entries)
+
+
+def test_a_file_has_no_other_setting():
+    with pytest.raises(TypeError):
+        Settings.from_entries({**dataclasses.asdict(RESOLVED), "more": 1})
+    with pytest.raises(TypeError):
+        Settings.from_entries([])

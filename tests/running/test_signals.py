@@ -1,0 +1,128 @@
+"""Ctrl-C and SIGTERM: the first ends a block in order, the second at once, imports are whole."""
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from conftest import ROOT
+
+from running.signals import NUMBERS, Stopped, delay_signals, stoppable
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Handlers are for a whole process; they must be as before."""
+    before = [signal.getsignal(number) for number in NUMBERS]
+    yield
+    after = [signal.getsignal(number) for number in NUMBERS]
+    for number, handler in zip(NUMBERS, before):
+        signal.signal(number, handler)
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "code"),
+    [(signal.SIGINT, "stopped by Ctrl-C", 130), (signal.SIGTERM, "stopped by SIGTERM", 143)],
+)
+def test_the_first_signal_ends_the_block_in_order(number, words, code):
+    done = []
+    with pytest.raises(Stopped) as caught, stoppable():
+        try:
+            signal.raise_signal(number)
+            done.append("went on")
+        finally:
+            done.append("cleared up")
+    assert done == ["cleared up"]
+    assert str(caught.value) == words
+    assert caught.value.exit_code == code
+    assert isinstance(caught.value, KeyboardInterrupt)  # no `except Exception` keeps it
+
+
+def test_without_a_signal_nothing_happens():
+    with stoppable():
+        during = signal.getsignal(signal.SIGTERM)
+    assert during is not signal.getsignal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("second", NUMBERS)
+def test_the_second_signal_leaves_at_once(second):
+    script = """
+import time
+from running.signals import stoppable
+with stoppable():
+    try:
+        print("working", flush=True)
+        time.sleep(60)
+    finally:
+        print("stopping", flush=True)
+        time.sleep(60)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    alarm = threading.Timer(60, process.kill)  # a line that never comes would be waited for
+    alarm.start()
+    try:
+        assert process.stdout.readline() == "working\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "stopping\n"
+        process.send_signal(second)
+        assert process.wait(10) == 128 + second
+    finally:
+        alarm.cancel()
+        process.kill()
+        process.communicate(timeout=10)
+
+
+def test_the_second_signal_asks_for_no_more(monkeypatch):
+    left = []
+    monkeypatch.setattr("running.signals.os._exit", left.append)
+    with pytest.raises(Stopped), stoppable():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+    assert left == [143, 130]
+
+
+@pytest.mark.parametrize("block", [stoppable, delay_signals])
+def test_in_another_thread_nothing_changes(block):
+    before, during = signal.getsignal(signal.SIGTERM), []
+
+    def work():
+        with block():
+            during.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(10)
+    assert during == [before]
+
+
+def test_signals_wait_until_imports_are_done():
+    done = []
+    with pytest.raises(Stopped, match="SIGTERM"), stoppable():
+        with delay_signals():
+            signal.raise_signal(signal.SIGTERM)
+            done.append("imported")
+        done.append("went on")
+    assert done == ["imported"]
+
+
+def test_signals_are_not_lost_where_an_import_fails():
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with pytest.raises(ImportError), delay_signals():
+            signal.raise_signal(signal.SIGTERM)
+            assert heard == []
+            raise ImportError
+        assert heard == [signal.SIGTERM]
+        with delay_signals():
+            pass
+        assert heard == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)

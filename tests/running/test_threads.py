@@ -1,0 +1,96 @@
+"""Threads: results in the order of the items, few ahead of their turn, and how many there may be."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from running.threads import default_workers, let_waiting_threads_sleep, map_ahead
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("ahead", [1, 3, 100])
+def test_results_come_in_the_order_of_the_items(workers, ahead):
+    def late(i):
+        time.sleep(0.001 * (i % 3))
+        return i * i
+
+    assert [*map_ahead(late, range(20), workers, ahead)] == [i * i for i in range(20)]
+    assert [*map_ahead(late, [], workers, ahead)] == []
+
+
+def test_no_more_items_are_taken_than_may_be_ahead():
+    taken = []
+
+    def items():
+        for i in range(100):
+            taken.append(i)
+            yield i
+
+    results = map_ahead(str, items(), 2, 5)
+    assert taken == []
+    for i in range(20):
+        assert next(results) == str(i)
+        assert len(taken) == i + 5
+    results.close()
+
+
+def test_work_is_done_in_threads_ahead_of_its_turn():
+    together = threading.Barrier(3, timeout=10)  # breaks unless three threads meet
+    names = [*map_ahead(lambda _: (together.wait(), threading.get_ident())[1], range(3), 3, 3)]
+    assert len({*names}) == 3
+    assert threading.get_ident() not in names
+
+
+def test_an_error_comes_in_its_turn_and_ends_the_rest():
+    done = []
+
+    def work(i):
+        if i == 2:
+            raise ValueError("the third")
+        done.append(i)
+        return i
+
+    results = map_ahead(work, range(10**9), 1, 4)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(ValueError, match="the third"):
+        next(results)
+    assert max(done) < 10
+    assert [*results] == []
+
+
+def test_an_error_of_the_items_is_passed_on():
+    def items():
+        yield 1
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        [*map_ahead(str, items(), 2, 5)]
+
+
+@pytest.mark.parametrize(
+    ("processors", "processes", "expected"), [(8, 1, 8), (8, 3, 2), (2, 4, 1), (1, 1, 1)]
+)
+def test_processes_share_the_processors_that_they_may_use(
+    monkeypatch, processors, processes, expected
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*range(processors)}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 99)
+    assert default_workers(processes) == expected
+
+
+@pytest.mark.parametrize(("count", "expected"), [(6, 6), (None, 1)])
+def test_elsewhere_all_processors_count(monkeypatch, count, expected):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: count)
+    assert default_workers() == expected
+
+
+def test_waiting_threads_sleep_unless_the_user_decided(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    let_waiting_threads_sleep()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    let_waiting_threads_sleep()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
