@@ -22,10 +22,11 @@ def flag_table(parser: argparse.ArgumentParser) -> str:
         flags = [flag for flag in action.option_strings if "-" not in flag.removeprefix("--")]
         if not flags or "--help" in flags:
             continue
-        value = action.metavar or (",".join(action.choices) if action.choices else "")
-        spelled = ", ".join(f"`{flag} {value}`".replace(" `", "`") for flag in flags)
+        value = str(action.metavar or "|".join(action.choices or ()))
+        value = value.replace("|", r"\|")  # which would end the table's cell
+        spelled = ", ".join(f"`{flag} {value}".rstrip() + "`" for flag in flags)
         text = (action.help or "") % vars(action)
-        lines.append(f"| {spelled} | {text} |".replace("none|FILE", r"none\|FILE"))
+        lines.append(f"| {spelled} | {text} |")
     return "\n".join(lines) + "\n"
 
 
