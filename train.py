@@ -321,12 +321,14 @@ def set_up(
     console.print_note(
         f"names: {inspected.names_source}", *data_utils.problem_lines(inspected.problems, 10)
     )
-    try:
-        data_utils.require_usable(inspected, processes.size)
-        start.record.require_same(data.folder, folder.resume_file, inspected.fingerprint)
-    except InputError:
+    data_utils.require_usable(inspected, processes.size)
+    num_valid = len(inspected.data.splits["valid"].paths)
+    if not start.record.take_photographs(inspected.fingerprint, num_valid):
         notes.resumable = False  # the same command would be refused again
-        raise
+        raise InputError(
+            f"the photographs in {data.folder} are not those of the run in {folder.resume_file}; "
+            "without --resume a new run starts"
+        )
     clock.lap("reading every photograph once")
     return start, resources, inspected
 

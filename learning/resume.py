@@ -86,20 +86,17 @@ class RunRecord:
         accuracy = best["valid_accuracy"]
         return f"the best network so far is in {checkpoint} ({epoch}, {accuracy:.2%} on valid)"
 
-    def require_same(
-        self, data_dir: str | os.PathLike[str], resume_file: str | os.PathLike[str], found: str
-    ) -> None:
-        """See that the photographs are those that a resumed run has learned from.
+    def take_photographs(self, found: str, num_valid: int) -> bool:
+        """Note which photographs a run learns from; tell whether a resumed one has done so before.
 
-        Raises:
-            InputError: they are not.
+        Args:
+            found: see `data_utils.fingerprint`.
+            num_valid: how many of them are in valid.
         """
-        if self.photographs and self.photographs != found:
-            raise InputError(
-                f"the photographs in {data_dir} are not those of the run in {resume_file}; "
-                "without --resume a new run starts"
-            )
+        if self.best and (self.photographs != found or len(self.best.logits) != num_valid):
+            return False
         self.photographs = found
+        return True
 
     def entries(self) -> dict[str, Any]:
         """Turn it into plain data and tensors."""

@@ -1,7 +1,6 @@
 """Flags: both spellings of each, and what their values may be."""
 
 import argparse
-import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -37,12 +36,11 @@ class Number:
             kind = "a whole number" if self.kind is int else "a number"
             raise argparse.ArgumentTypeError(f"{text!r} is not {kind}") from None
         if not self.holds(value):
-            start = "above" if self.above else "from"
-            end = "" if math.isinf(self.highest) else f" to {self.highest}"
-            raise argparse.ArgumentTypeError(
-                f"{text} must be {start} {self.lowest}{end}"
-                + (f"; {self.hint}" if self.hint else "")
-            )
+            limits = f"from {self.lowest} to {self.highest}"
+            if self.above:
+                limits = f"above {self.lowest} and at most {self.highest}"
+            hint = f"; {self.hint}" if self.hint else ""
+            raise argparse.ArgumentTypeError(f"{text} must be {limits}{hint}")
         return value
 
 

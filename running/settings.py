@@ -125,13 +125,14 @@ class Settings:
         settings = cls(**entries)
         for field in dataclasses.fields(cls):
             value, check = entries[field.name], field.metadata.get("type")
-            possible = (
-                check.holds(value)
-                if isinstance(check, Number)
-                else isinstance(value, list)
-                if field.name == "hidden_units"
-                else isinstance(value, str) or (field.name == "weights" and value is None)
-            )
+            if isinstance(check, Number):
+                possible = check.holds(value)
+            elif field.name == "hidden_units":
+                possible = type(value) is list and all(type(n) is int and n > 0 for n in value)
+            elif "choices" in field.metadata:
+                possible = value in field.metadata["choices"]
+            else:
+                possible = type(value) is str or (field.name == "weights" and value is None)
             if not possible:
                 raise ValueError(f"{field.name} is impossible")
         return settings

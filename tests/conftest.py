@@ -11,6 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+
+from running.threads import let_waiting_threads_sleep
+
+let_waiting_threads_sleep()  # before torch is imported, as the scripts do
+
 import torch
 
 import model_utils

@@ -15,6 +15,7 @@ NETWORK = ROOT / "assets" / "flowers102.pth"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # minutes, of 7000 photographs on two cores
 def test_the_solved_head_names_real_flowers(run_script, real_data, tmp_path):
     """At least 96.5 % on valid, and the same figure through predict.py.
 

@@ -240,7 +240,7 @@ def test_every_step_has_its_learning_rate(splits):
 
 @pytest.mark.parametrize("tune", ["tail", "all"])
 def test_tune_says_which_layers_learn(splits, tune, tmp_path):
-    start = begin("efficientnet_lite0", 64, tune=tune, epochs=1, lr=1e-3, batch_size=16)
+    start = begin("efficientnet_lite0", 32, tune=tune, epochs=1, lr=1e-3, batch_size=16)
     model, labels = start.model, splits["train"].labels
     assert start.record.settings.tune == tune
     resources = Resources(folder=tmp_path)
@@ -250,6 +250,11 @@ def test_tune_says_which_layers_learn(splits, tune, tmp_path):
     before = [[p.clone() for p in layer.parameters()] for layer in chain(model.body)]
     head_loss, solved = fit_head(model, activations, labels)
     learner = Learner(start, activations, labels)
+    frozen, behind = chain(model.body)[:cut], chain(model.body)[cut:]
+    assert not any(p.requires_grad for layer in frozen for p in layer.parameters())
+    assert all(p.requires_grad for layer in behind for p in layer.parameters() if p.dim() > 1)
+    wanted = [p for p in model.parameters() if p.requires_grad]
+    assert [*map(id, learner.optimizer.param_groups[0]["params"])] == [*map(id, wanted)]
     loss, sums = train_one_epoch(learner, 1)
     assert math.isfinite(head_loss)
     assert math.isfinite(loss)
@@ -266,7 +271,7 @@ def test_tune_says_which_layers_learn(splits, tune, tmp_path):
 
 
 def test_without_epochs_the_head_alone_is_cached_nowhere(splits, tmp_path):
-    start = begin("efficientnet_lite0", 64, tune="tail", epochs=0)
+    start = begin("efficientnet_lite0", 32, tune="tail", epochs=0)
     resources = Resources(folder=tmp_path, total_memory=1000)
     (tmp_path / ".activations.left.tmp").touch()
     activations, valid = open_activations(start, splits, resources)
@@ -276,7 +281,7 @@ def test_without_epochs_the_head_alone_is_cached_nowhere(splits, tmp_path):
 
 
 def test_the_frozen_layers_output_is_cached_for_several_views(splits, tmp_path):
-    start = begin("efficientnet_lite0", 64, tune="tail", epochs=1)
+    start = begin("efficientnet_lite0", 32, tune="tail", epochs=1)
     start.record.photographs = "these"
     resources = Resources(folder=tmp_path, total_memory=0)
     train_set, valid_set = open_activations(start, splits, resources)
@@ -328,6 +333,38 @@ def test_an_epochs_loss_is_the_mean_of_its_photographs(splits, monkeypatch):
     torch.testing.assert_close(sums.sums, direct, rtol=1e-4, atol=1e-4)
     expected = nn.functional.cross_entropy(logits, labels, label_smoothing=0.1).item()
     assert loss == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_photograph_that_a_process_repeats_does_not_count(splits, monkeypatch, rank):
+    """Of 17 photographs one process has 9 and the other 8, of which it repeats one."""
+    for name in ("synchronised", "add"):
+        monkeypatch.setattr(Processes, name, lambda self, value: value)
+    monkeypatch.setattr(Processes, "copy_primary", lambda self, *modules: None)
+    monkeypatch.setattr("learning.fit.learning_precision", lambda model, cut: torch.float32)
+    start = begin(epochs=1, batch_size=8)
+    model = start.model.eval()
+    monkeypatch.setattr(model, "train", lambda mode=True: model)
+    chosen = [i % 4 * 12 + i // 4 for i in range(17)]
+    paths, labels = [splits["train"].paths[i] for i in chosen], splits["train"].labels[chosen]
+    resources = Resources(processes=Processes(rank, 2))
+    views = PhotographViews(paths, start.preprocessing, resources=resources)
+    learner = Learner(start, Activations(model, 0, views), labels)
+    steps = []
+    monkeypatch.setattr(learner, "step", lambda loss, *_: steps.append(loss.item()))
+    loss, sums = train_one_epoch(learner, 1)
+    assert len(steps) == 3
+    assert len(learner.weights) == 9
+
+    with torch.no_grad():
+        count = len(views.paths)
+        pixels = learner.activations.batches(np.arange(count), np.ones(count, int), 17)
+        logits = model(torch.cat([*pixels]))
+    targets = torch.from_numpy(labels[rank::2])
+    losses = nn.functional.cross_entropy(logits, targets, label_smoothing=0.1, reduction="none")
+    assert loss == pytest.approx(losses.sum().item() / 17, rel=1e-4)
+    direct = torch.stack([logits[targets == c].sum(0) for c in range(4)])
+    torch.testing.assert_close(sums.sums, direct, rtol=1e-4, atol=1e-4)
 
 
 def test_a_loss_that_is_no_number_ends_the_epoch(splits, monkeypatch):

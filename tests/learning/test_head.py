@@ -12,6 +12,7 @@ import learning.head
 import model_utils
 from learning.activations import Activations
 from learning.head import SMOOTHING, fit_head, learn_head, solve_head
+from learning.processes import Processes
 from learning.resources import Resources
 from learning.views import PhotographViews
 from network.build import build_classifier
@@ -160,6 +161,33 @@ def test_the_head_of_a_network_is_fitted_and_its_logits_are_summed(bright_and_da
     assert loss == pytest.approx(expected, abs=1e-2)
     direct = torch.stack([logits[targets == c].sum(0) for c in (0, 1)])
     torch.testing.assert_close(sums.sums, direct, rtol=1e-2, atol=0.1)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_primary_process_fits_the_head_for_all(bright_and_dark, monkeypatch, rank):
+    given = []
+    model, activations, labels = bright_and_dark(processes=Processes(rank, 2))
+
+    def collect(self, rows, count, everywhere, allocate):
+        assert (len(rows), count, everywhere) == (6, 12, False)
+        return rows.repeat_interleave(2, 0) if rank == 0 else rows[:0]
+
+    def add(self, values):
+        given.append(values.clone())
+        return values + 5
+
+    copied = []
+    monkeypatch.setattr(Processes, "collect", collect)
+    monkeypatch.setattr(Processes, "copy_primary", lambda self, *modules: copied.append(modules))
+    monkeypatch.setattr(Processes, "add", add)
+    before = model.head.weight.clone()
+    loss, sums = fit_head(model, activations, labels)
+    assert copied == [(model.head,)]
+    assert model.head.weight.equal(before) == (rank == 1)
+    the_sums, the_loss = given
+    assert (the_loss.item() > 0) == the_sums.any() == (rank == 0)
+    assert loss == pytest.approx(the_loss.item() + 5)
+    assert sums.sums.equal(the_sums + 5)
 
 
 def test_features_that_are_no_numbers_are_one_sentence(bright_and_dark):

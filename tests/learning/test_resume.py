@@ -227,12 +227,19 @@ def test_a_resume_file_is_not_believed(saved, place, value):
         ("run.settings.tune", "half"),
         ("run.settings.hidden_units", ["8"]),
         ("run.settings.hidden_units", [0]),
-        ("run.photographs", ""),  # any would do
     ],
 )
 def test_what_no_run_could_have_written_is_refused(saved, place, value):
     path, *_ = saved
     spoil(path, place, value)
+    with pytest.raises(InputError, match=str(path)):
+        load_training(path, 3)
+
+
+def test_an_epoch_before_the_first_one_is_refused(saved):
+    path, *_ = saved
+    spoil(path, "epoch", -1)
+    spoil(path, "run.history", [{**ROW, "epoch": -1}])
     with pytest.raises(InputError, match=str(path)):
         load_training(path, 3)
 
@@ -309,12 +316,12 @@ def test_a_checkpoint_is_of_the_run_whose_best_network_it_is(saved, changes, exp
 
 def test_photographs_are_those_of_the_run():
     record = RunRecord(Settings(), None)
-    record.require_same("data", "last.pth", "one")  # a new run takes what there is
+    assert record.take_photographs("one", 3)  # a new run takes what there is
     assert record.photographs == "one"
-    record.require_same("elsewhere", "last.pth", "one")
-    words = r"the photographs in data are not those of the run in last\.pth; without --resume"
-    with pytest.raises(InputError, match=words):
-        record.require_same("data", "last.pth", "others")
+    record.best = Evaluation(1.0, 1.0, 0.5, np.zeros((3, 2), np.float32))
+    assert record.take_photographs("one", 3)
+    assert not record.take_photographs("others", 3)
+    assert not record.take_photographs("one", 4)
     assert record.photographs == "one"
 
 

@@ -1,5 +1,7 @@
 """The fast form of a network, and results that do not depend on the company."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -104,20 +106,32 @@ def test_a_network_always_sees_the_same_number_of_rows(small_model):
                 torch.testing.assert_close(result, small_model(batch))
 
 
-def test_threads_are_as_many_as_before_whatever_happens(small_model):
-    before = torch.get_num_threads()
+@pytest.mark.parametrize("end", ["done", "an error", "left early"])
+def test_threads_are_as_many_as_before_whatever_happens(small_model, monkeypatch, end):
+    """What a thread sets may be for all of them, with some libraries of linear algebra."""
+    before, calls, set_num_threads = torch.get_num_threads(), [], torch.set_num_threads
+
+    def spy(number):
+        calls.append((threading.current_thread() is threading.main_thread(), number))
+        set_num_threads(number)
 
     def batches():
-        yield random_images(2, 32)
-        raise ValueError("a photograph is gone")
+        yield from [random_images(1, 32)] * 5
+        if end == "an error":
+            raise ValueError("a photograph is gone")
 
+    monkeypatch.setattr(torch, "set_num_threads", spy)
     results = infer(small_model, small_model, batches())
-    with pytest.raises(ValueError, match="a photograph is gone"):
-        [*results]
-    assert torch.get_num_threads() == before
-    results = infer(small_model, small_model, [random_images(1, 32)] * 20)
-    next(results)
-    results.close()
+    if end == "an error":
+        with pytest.raises(ValueError, match="a photograph is gone"):
+            [*results]
+    elif end == "left early":
+        next(results)
+        results.close()
+    else:
+        assert len([*results]) == 5
+    assert (False, 1) in calls
+    assert calls[-1] == (True, before)
     assert torch.get_num_threads() == before
 
 

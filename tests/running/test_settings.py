@@ -1,4 +1,4 @@
-"""Settings: written down once, with their flags, bounds, defaults and the check of a resume file."""
+"""Settings: written down once, with flags, bounds, defaults and the check of a resume file."""
 
 import argparse
 import dataclasses

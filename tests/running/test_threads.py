@@ -1,4 +1,4 @@
-"""Threads: results in the order of the items, few ahead of their turn, and how many there may be."""
+"""Threads: results in the order of the items, few ahead of their turn, and how many there are."""
 
 import os
 import threading
