@@ -99,9 +99,7 @@ def run_script(capsys):
     def run(script: str, *arguments) -> Run:
         main = {"train": train.main, "predict": predict.main}[script]
         try:
-            code = main(
-                [os.fspath(a) if isinstance(a, os.PathLike) else str(a) for a in arguments]
-            )
+            code = main([os.fspath(a) if isinstance(a, os.PathLike) else str(a) for a in arguments])
         except SystemExit as stop:  # argparse
             code = stop.code
         captured = capsys.readouterr()

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from learning.resume import (
     restore_optimizer,
     save_training,
 )
-from network.archive import read_archive, write_archive
+from network.archive import read_archive
 from network.build import new_model
 from running.errors import InputError
 from running.settings import Settings, resolve_settings
@@ -37,8 +38,8 @@ def record_of_two_epochs(**settings) -> RunRecord:
     return record
 
 
-@pytest.fixture
-def saved(tmp_path):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """A resume file of two epochs, with all that it was made of."""
     torch.manual_seed(0)
     model, preprocessing, _ = new_model("cnn", 3, 32)
@@ -50,9 +51,16 @@ def saved(tmp_path):
         2, model, averaged, optimizer.state_dict()["state"], torch.get_rng_state()
     )
     record = record_of_two_epochs()
-    path = tmp_path / "last.pth"
+    path = tmp_path_factory.mktemp("made") / "last.pth"
     save_training(path, state, preprocessing, record)
     return path, state, preprocessing, record
+
+
+@pytest.fixture
+def saved(made, tmp_path):
+    """The same in a file that a test may change."""
+    path, state, preprocessing, _ = made
+    return shutil.copy(path, tmp_path / "last.pth"), state, preprocessing, record_of_two_epochs()
 
 
 def assert_same_network(one, other) -> None:
@@ -140,7 +148,7 @@ def spoil(path, place: str, value) -> None:
         del part[last]
     else:
         part[last] = value
-    write_archive(path, entries)
+    torch.save(entries, path)
 
 
 ROW = dict.fromkeys(HISTORY, 1.0) | {"epoch": 2, "saved": 1}
