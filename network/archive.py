@@ -178,7 +178,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Return what stands here for a global; nothing of the file's is ever imported."""
         if (module, name) == REBUILD_TENSOR:
-            return _view
+            return as_tensor
         if (module, name) == NEW_DICT:
             return _new_dict
         return STORAGES[module, name]
@@ -199,7 +199,7 @@ def _new_dict() -> dict[Any, Any]:
     return {}
 
 
-def _view(
+def as_tensor(
     storage: torch.Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
 ) -> torch.Tensor:
     """Look at numbers as a tensor, if it lies within them and repeats none."""

@@ -26,7 +26,7 @@ class Prediction(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """What makes probabilities honest, and tells a photograph of something else."""
+    """What calibrates probabilities, and tells a photograph of something else."""
 
     temperature: float  # logits are divided by it
     quantiles: np.ndarray  # float32 (QUANTILES,)

@@ -18,7 +18,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Find the temperature T by which logits (N, C) are divided for honest probabilities.
+    """Find the temperature T by which logits (N, C) are divided, so that probabilities are calibrated.
 
     It minimises the negative log-likelihood (Guo et al., "On calibration of modern neural
     networks", ICML 2017). So that a few photographs, all of them correct, do not make it
@@ -41,7 +41,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 def cross_fit(logits: np.ndarray, labels: np.ndarray, folds: int = 5) -> np.ndarray:
     """Divide logits (N, C) fold by fold by the temperature that fits the other folds.
 
-    So the figures of the split by which the temperature is chosen are honest.
+    So a photograph is never judged by a temperature that it has had a part in.
     """
     result = np.empty_like(logits)
     fold = np.arange(len(labels)) % folds  # photographs stand sorted by category
