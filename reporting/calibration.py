@@ -18,7 +18,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Find the temperature T by which logits (N, C) are divided, so that probabilities are calibrated.
+    """Find the temperature T that calibrates logits (N, C) when they are divided by it.
 
     It minimises the negative log-likelihood (Guo et al., "On calibration of modern neural
     networks", ICML 2017). So that a few photographs, all of them correct, do not make it
