@@ -1,6 +1,6 @@
 """Write the tables of flags in docs/reference.md from the parsers.
 
-    python docs/write_flags.py
+python docs/write_flags.py
 """
 
 import argparse
