@@ -1,5 +1,8 @@
 """predict.py: the answer on stdout, one sentence for each mistake, the figure of train.py."""
 
+import csv
+import io
+import json
 import os
 import shutil
 import signal
@@ -242,3 +245,52 @@ def test_a_signal_ends_it_in_order(photo, checkpoint, tmp_path, number):
         process.wait(timeout=60)
     assert [path.name for path in tmp_path.iterdir()] == ["names.csv"]
     assert (tmp_path / "names.csv").read_text() == "before"
+
+
+# --- What the default network says -----------------------------------------------------
+
+
+def test_info(run_script, trained, checkpoint):
+    run = run_script("predict", "--info", checkpoint)
+    assert run.code == 0
+    assert run.err == ""
+    for words in (
+        "efficientnet_lite0",
+        "categories: 4",
+        "drawn poppy",
+        "valid accuracy",
+        "(n = 16)",
+        "temperature",
+        "224 x 224",
+        "--epochs 1",
+        "seed 0",
+        "torch ",
+    ):
+        assert words in run.out
+
+
+@pytest.mark.slow
+def test_noise_is_unknown_and_flowers_keep_their_names(run_script, drawn, checkpoint, tmp_path):
+    noise = np.random.default_rng(0).integers(255, size=(8, 250, 250, 3), dtype=np.uint8)
+    for i, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    inputs = (tmp_path, drawn / "valid", checkpoint)
+    plain, records = (
+        [json.loads(line) for line in run_script("predict", *inputs, *more).out.splitlines()]
+        for more in (["--format", "jsonl"], ["--format", "jsonl", "--reject"])
+    )
+    answers = [record["label"] for record in records]
+    # Four categories and the 16 photographs of valid do not draw a sharp line.
+    assert answers[:8].count("unknown") >= 6
+    assert answers[8:].count("unknown") <= 1
+    first = answers.index("unknown")
+    assert records[first]["category"] is records[first]["probability"] is None
+    assert [record["top"] for record in records] == [record["top"] for record in plain]
+    out = run_script("predict", *inputs, "--format", "csv", "--reject", "--top_k", 2).out
+    rows = [*csv.DictReader(io.StringIO(out, newline=""))]
+    assert [row["answer"] for row in rows[::2]] == answers
+    text = run_script(
+        "predict", tmp_path / f"{first}.png", checkpoint, "--reject", "--top_k", 1
+    ).out
+    assert text.startswith("unknown\n")
+    assert "drawn" in text.splitlines()[1]
