@@ -1,7 +1,6 @@
 """What processes share out and exchange; with other processes in the last test alone."""
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -152,35 +151,21 @@ together(torch.full((1, 2), float(processes.rank))).sum().backward()
 gradients = model[0].weight.grad.flatten()[None]
 assert (gradients != 0).all()
 assert (processes.collect(gradients, 3) == gradients).all()
+print("exchanged everything")
 """
 
 
 @pytest.mark.slow
 def test_three_processes_exchange_what_they_have(tmp_path):
-    (tmp_path / "exchange.py").write_text(SCRIPT)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    common = {
-        "WORLD_SIZE": "3",
-        "LOCAL_WORLD_SIZE": "3",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(ROOT),
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, tmp_path / "exchange.py"],
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(3)
-    ]
-    try:
-        outputs = [process.communicate(timeout=120)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    script = tmp_path / "exchange.py"
+    script.write_text(SCRIPT)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3"]
+    process = subprocess.run(
+        [sys.executable, *launcher, script],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.count("exchanged everything") == 3
