@@ -103,6 +103,7 @@ def uneven(drawn, tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_uneven_shares(uneven, tmp_path):
     (out, err), (other_out, other_err) = outputs_of(
         processes := start_together(

@@ -238,7 +238,7 @@ def test_every_step_has_its_learning_rate(splits):
 # --- Epochs -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tune", ["tail", "all"])
+@pytest.mark.parametrize("tune", ["tail", pytest.param("all", marks=pytest.mark.slow)])
 def test_tune_says_which_layers_learn(splits, tune, tmp_path):
     start = begin("efficientnet_lite0", 32, tune=tune, epochs=1, lr=1e-3, batch_size=16)
     model, labels = start.model, splits["train"].labels

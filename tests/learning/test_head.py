@@ -95,6 +95,7 @@ def test_a_feature_that_hardly_changes_gets_no_weight_that_blows_up():
 # --- Learned ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_learned_head_takes_plain_features():
     torch.manual_seed(0)
     labels = torch.arange(90) % 3
@@ -147,7 +148,7 @@ def bright_and_dark(tmp_path):
     return build
 
 
-@pytest.mark.parametrize("hidden_units", [(), (8,)])
+@pytest.mark.parametrize("hidden_units", [(), pytest.param((8,), marks=pytest.mark.slow)])
 def test_the_head_of_a_network_is_fitted_and_its_logits_are_summed(bright_and_dark, hidden_units):
     model, activations, labels = bright_and_dark(hidden_units)
     body = {key: value.clone() for key, value in model.body.state_dict().items()}
