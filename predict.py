@@ -22,7 +22,6 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from data_utils import load_names
 from photographs.batches import ACCELERATOR_BATCH, EVALUATION_BATCH
 from photographs.folders import is_image_name
 from photographs.images import load_image, open_image
@@ -39,8 +38,6 @@ from prediction.records import (
     make_record,
     open_output,
 )
-from prediction.score import Score
-from reporting.plots import plot_guesses
 from running.console import Console, ExitNotes, Parser
 from running.environment import require
 from running.errors import FlowersError
@@ -49,8 +46,8 @@ from running.flags import SHARE, WORKERS, Number, add_flag, shard
 from running.signals import delay_signals
 from running.threads import default_workers, let_waiting_threads_sleep, map_ahead
 
-# torch and what imports it come where a checkpoint is loaded: --help, mistakes and exported
-# networks need not wait for it.
+# torch and what imports it come where a checkpoint is loaded, and what scores and draws where
+# that is asked for, as names are read: one photograph need not wait for them.
 
 USAGE = """\
 %(prog)s INPUT [INPUT ...] CHECKPOINT [flags]
@@ -181,7 +178,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """Do what is asked for: name photographs, describe a network or export it."""
     # What can be wrong is found before torch is imported.
     check_checkpoint_file(args.checkpoint)
-    new_names = load_names(args.category_names) if args.category_names else None
+    new_names = None
+    if args.category_names:
+        from data_utils import load_names
+
+        new_names = load_names(args.category_names)
     if args.format == "text" and is_one_photograph(args.inputs):
         open_image(args.inputs[0]).close()
     if args.plot:
@@ -224,7 +225,11 @@ def name_photographs(
         named = console.count(named, total, "naming")
 
     lowest = info.calibration.least_familiar(args.keep) if args.reject else -math.inf
-    score = Score(info.categories) if args.score else None
+    score = None
+    if args.score:
+        from prediction.score import Score
+
+        score = Score(info.categories)
     alone = is_one_photograph(args.inputs)
     format_record = format_alone if alone and args.format == "text" else RECORD_FORMATS[args.format]
     count = failed = 0
@@ -256,6 +261,8 @@ def draw_record(path: str, record: Record, info: NetworkInfo) -> None:
     Raises:
         FlowersError: the photograph has gone, or the disk is full.
     """
+    from reporting.plots import plot_guesses
+
     figure = plot_guesses(
         load_image(record.file, info.preprocessing),
         [guess.name for guess in record.guesses],
