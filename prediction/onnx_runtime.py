@@ -292,9 +292,10 @@ def _start(content: bytes) -> "onnxruntime.InferenceSession":
         ("session.model_external_initializers_file_folder_path", os.devnull),
     ):
         options.add_session_config_entry(key, value)
+    # The fallback to other providers would print.
     return onnxruntime.InferenceSession(
         content, options, providers=["CPUExecutionProvider"], enable_fallback=False
-    )  # which would print
+    )
 
 
 @functools.cache  # ONNX Runtime takes one for the process
