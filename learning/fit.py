@@ -93,7 +93,7 @@ class Learner:
             torch.set_rng_state(state.random)
             if state.epoch:
                 restore_optimizer(self.optimizer, state.optimizer)
-        self.synchronised = processes.synchronised(model)
+        processes.copy_primary(model)  # what all start from
 
     @property
     def network(self) -> Classifier:
@@ -115,6 +115,7 @@ class Learner:
             group["lr"] = self.recipe.lr * lr_factor(number, self.steps)
         self.optimizer.zero_grad()
         scaler.scale(loss).backward()
+        self.processes.average_gradients(self.model.parameters())
         scaler.step(self.optimizer)
         scaler.update()
         if self.average is not None:
@@ -147,7 +148,7 @@ def train_one_epoch(learner: Learner, epoch: int) -> tuple[float, LogitSums]:
         if len(x) == 1:  # one photograph has no statistics for BatchNorm to normalise by
             model.freeze_statistics()
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-            logits = learner.synchronised(x, cut)
+            logits = model(x, cut)
         logits = logits.float()
         losses = F.cross_entropy(logits, labels, label_smoothing=SMOOTHING, reduction="none")
         learner.step((losses * weight).sum(), scaler, step)

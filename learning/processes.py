@@ -1,7 +1,7 @@
 """The processes among which torchrun shares out a run, and what they exchange."""
 
 import atexit
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import zip_longest
@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import distributed, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from running.errors import InputError
 from running.launch import Launch
@@ -104,11 +103,19 @@ class Processes:
         if self.is_primary:
             self.wait()
 
-    def synchronised(self, model: nn.Module) -> nn.Module:
-        """Wrap a network so that all learn the same from everybody's photographs."""
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every process's gradients by the mean of everybody's.
+
+        DistributedDataParallel would do this while the backward pass still runs, but keeps the
+        group's threads alive to the end, where they now and then abort a finished process.
+        """
         if self.size == 1:
-            return model
-        return DistributedDataParallel(model, process_group=self.group)
+            return
+        gradients = [each.grad for each in parameters if each.grad is not None]
+        mean = torch.cat([each.flatten() for each in gradients]) / self.size
+        distributed.all_reduce(mean, group=self.group)
+        for gradient, part in zip(gradients, mean.split([each.numel() for each in gradients])):
+            gradient.copy_(part.view_as(gradient))
 
 
 ALONE = Processes()

@@ -150,7 +150,7 @@ def test_dropout_is_another_in_each_process():
 
 @pytest.mark.parametrize(("size", "batch_size", "steps"), [(1, 17, 3), (2, 9, 3), (4, 5, 3)])
 def test_a_step_is_shared_out(splits, monkeypatch, size, batch_size, steps):
-    monkeypatch.setattr(Processes, "synchronised", lambda self, model: model)
+    monkeypatch.setattr(Processes, "copy_primary", lambda self, *modules: None)
     rank = size - 1
     learner = learner_of(begin(batch_size=17), splits["train"], processes=Processes(rank, size))
     assert (learner.recipe.batch_size, learner.steps_per_epoch) == (batch_size, steps)
@@ -338,9 +338,9 @@ def test_an_epochs_loss_is_the_mean_of_its_photographs(splits, monkeypatch):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_photograph_that_a_process_repeats_does_not_count(splits, monkeypatch, rank):
     """Of 17 photographs one process has 9 and the other 8, of which it repeats one."""
-    for name in ("synchronised", "add"):
-        monkeypatch.setattr(Processes, name, lambda self, value: value)
-    monkeypatch.setattr(Processes, "copy_primary", lambda self, *modules: None)
+    monkeypatch.setattr(Processes, "add", lambda self, value: value)
+    for name in ("average_gradients", "copy_primary"):
+        monkeypatch.setattr(Processes, name, lambda self, *tensors: None)
     monkeypatch.setattr("learning.fit.learning_precision", lambda model, cut: torch.float32)
     start = begin(epochs=1, batch_size=8)
     model = start.model.eval()
