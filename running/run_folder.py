@@ -12,6 +12,10 @@ from running.files import atomic_write, keep_previous, lock_folder, prepare_fold
 P = ParamSpec("P")
 
 
+# What --plot draws into the folder.
+PICTURES = ("curves.png", "confusion.png", "mistakes.png")
+
+
 class RunFolder:
     """The files of a run; of several processes under torchrun the primary one writes them."""
 
