@@ -1,7 +1,8 @@
 """The head of a pretrained network: solved exactly, or learned where it has hidden layers."""
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from network.classifier import Classifier
 from network.devices import move_if_it_fits
 from network.familiarity import LogitSums
 from network.inference import extract_features
+from running.console import Progress, no_progress
 from running.errors import RunError
 
 # The certainty that networks learn to leave to the other categories (Szegedy et
@@ -25,6 +27,7 @@ SMOOTHING = 0.1
 PENALTIES = (1e-2, 1e-3, 1e-4, 1e-5)
 FOLDS = 3
 ENOUGH = 2000  # photographs to judge a penalty by; a large set's folds need not all be tried
+LARGEST = 10_000  # rows of a square matrix that is not yet huge
 
 
 def fit_head(
@@ -56,9 +59,9 @@ def fit_head(
         features = move_if_it_fits(features, model.mean.device)
         targets = torch.from_numpy(labels).to(features.device)
         if isinstance(model.head, nn.Linear):
-            logits = solve_head(model.head, features, targets, SMOOTHING)
+            logits = solve_head(model.head, features, targets, SMOOTHING, resources.progress)
         else:
-            logits = learn_head(model.head, features, targets, SMOOTHING)
+            logits = learn_head(model.head, features, targets, SMOOTHING, resources.progress)
         loss = F.cross_entropy(logits, targets, label_smoothing=SMOOTHING)
         sums.add(targets.cpu(), logits.cpu())
     processes.copy_primary(model.head)
@@ -78,6 +81,23 @@ def _standardise(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return mean, std
 
 
+def _project(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Turn standardised features (N, F), N < F, into whitened coordinates (N, N).
+
+    At the optimum each category's weights are a weighted sum of the photographs' features: the
+    penalty leaves nothing else. So the N directions of the photographs are enough. Their axes
+    are orthonormal, so that the squared weights are the same along them, and principal, so
+    that whitening is a division for each. Returns the coordinates, what they were divided by
+    (N,), and the axes (F, N).
+    """
+    axes, triangle = torch.linalg.qr(x.T)
+    _, rotation = torch.linalg.eigh(triangle @ triangle.T)
+    coordinates = triangle.T @ rotation
+    # With 1 the search takes a tenth fewer steps than with the 0.1 of `_whiten`.
+    scale = (coordinates.square().mean(0) + 1).sqrt()
+    return coordinates / scale, scale, axes @ rotation
+
+
 def _whiten(x: torch.Tensor) -> torch.Tensor | None:
     """Turn standardised features (N, F), in place, so that the search for a head is short.
 
@@ -86,7 +106,7 @@ def _whiten(x: torch.Tensor) -> torch.Tensor | None:
     quarter of the steps. Returns L, lower triangular (F, F), or None where it would be huge.
     """
     count, width = x.shape
-    if width > 10_000:
+    if width > LARGEST:
         return None
     covariance = x.T @ x / count
     covariance.diagonal().add_(0.1)
@@ -100,7 +120,7 @@ class _Regression(NamedTuple):
     """Multinomial logistic regression on whitened features, with label smoothing."""
 
     smoothing: float
-    factor: torch.Tensor | None  # of `_whiten`
+    factor: torch.Tensor | None  # of `_whiten`, or (F,), its diagonal, of `_project`
 
     def loss(
         self, solution: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor, labels: torch.Tensor
@@ -114,6 +134,8 @@ class _Regression(NamedTuple):
         """Turn weights for whitened features into weights for the standardised ones."""
         if self.factor is None:
             return u
+        if self.factor.dim() == 1:
+            return u / self.factor
         return torch.linalg.solve_triangular(self.factor, u, upper=False, left=False)
 
     def solve(
@@ -148,47 +170,72 @@ class _Regression(NamedTuple):
         optimizer.step(closure)
         return u.detach(), bias.detach()
 
+    def search(
+        self,
+        x: torch.Tensor,
+        labels: torch.Tensor,
+        start: tuple[torch.Tensor, torch.Tensor],
+        folds: int,
+    ) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
+        """Yield each solution when it is found, as a batch of one; the last is of all photographs.
+
+        Those before it look for the penalty: folds that are left out of them judge it, by
+        their loss.
+        """
+        # Photographs stand sorted by category, so that every fold has its share of each.
+        parts = [(x[i::FOLDS], labels[i::FOLDS]) for i in range(FOLDS)]
+        solutions = [start] * folds
+        lowest, best = math.inf, PENALTIES[0]
+        for penalty in PENALTIES:
+            for i, solution in enumerate(solutions):
+                solutions[i] = self.solve(parts[:i] + parts[i + 1 :], penalty, solution, 1e-4)
+                yield [solutions[i]]
+            loss = sum(
+                self.loss(solution, *part).item() for solution, part in zip(solutions, parts)
+            )
+            if loss >= lowest:
+                break  # weaker ones will be no better
+            lowest, best, start = loss, penalty, solutions[0]
+        yield [self.solve([(x, labels)], best, start, 1e-5)]
+
 
 def solve_head(
-    head: nn.Linear, features: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0
+    head: nn.Linear,
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    smoothing: float = 0.0,
+    progress: Progress = no_progress,
 ) -> torch.Tensor:
     """Set a linear head to the optimum of logistic regression; return its logits (N, C).
 
     The features (N, F) are overwritten. They are standardised, which is folded into the
-    weights, and whitened for the search. Folds that are left out of the solutions judge the
-    penalty on the weights, by their loss. The problem is convex: the start does not matter.
+    weights, and whitened for the search; fewer photographs than features are searched along
+    their own directions alone. The problem is convex: the start does not matter.
     """
     mean, std = _standardise(features)
-    regression = _Regression(smoothing, _whiten(features))
-    # Photographs stand sorted by category, so that every fold has its share of each.
-    folds = [(features[i::FOLDS], labels[i::FOLDS]) for i in range(FOLDS)]
-    zero = (
-        features.new_zeros(head.out_features, head.in_features),
-        features.new_zeros(head.out_features),
-    )
-    solutions = [zero] * min(FOLDS, math.ceil(ENOUGH * FOLDS / len(labels)))
-    lowest, best, start = math.inf, PENALTIES[0], zero
-    for penalty in PENALTIES:
-        solutions = [
-            regression.solve(folds[:i] + folds[i + 1 :], penalty, solution, 1e-4)
-            for i, solution in enumerate(solutions)
-        ]
-        loss = sum(
-            regression.loss(solution, *fold).item() for solution, fold in zip(solutions, folds)
-        )
-        if loss >= lowest:
-            break  # weaker ones will be no better
-        lowest, best, start = loss, penalty, solutions[0]
-    u, bias = regression.solve([(features, labels)], best, start, 1e-5)
+    few = len(features) < min(head.in_features, LARGEST)
+    x, factor, axes = _project(features) if few else (features, _whiten(features), None)
+    regression = _Regression(smoothing, factor)
+    zero = x.new_zeros(head.out_features, x.shape[1]), x.new_zeros(head.out_features)
+    folds = min(FOLDS, math.ceil(ENOUGH * FOLDS / len(labels)))
+    fits = regression.search(x, labels, zero, folds)
+    most = len(PENALTIES) * folds + 1  # the search for the penalty may end early
+    last = deque(progress(fits, most, "solving the head", " fits"), maxlen=1)
+    [(u, bias)] = last.pop()
     with torch.no_grad():
-        weight = regression.unwhiten(u) / std
+        weight = regression.unwhiten(u)
+        weight = (weight if axes is None else weight @ axes.T) / std
         head.weight.copy_(weight)
         head.bias.copy_(bias - weight @ mean)
-    return F.linear(features, u, bias)
+    return F.linear(x, u, bias)
 
 
 def learn_head(
-    head: nn.Module, features: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0
+    head: nn.Module,
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    smoothing: float = 0.0,
+    progress: Progress = no_progress,
 ) -> torch.Tensor:
     """Train a head with hidden layers on features (N, F); return its logits (N, C) at the end.
 
@@ -206,7 +253,8 @@ def learn_head(
     epochs = max(20, math.ceil(2000 / steps_an_epoch))
     optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps_an_epoch)
-    for _ in range(epochs):
+    numbers = ([epoch] for epoch in range(epochs))
+    for _ in progress(numbers, epochs, "solving the head", " epochs"):
         for batch in torch.randperm(len(labels)).to(features.device).split(128):
             loss = F.cross_entropy(head(features[batch]), labels[batch], label_smoothing=smoothing)
             optimizer.zero_grad()

@@ -1,0 +1,81 @@
+"""Seconds of solving the head against the number of photographs and of categories, on one thread.
+
+    python benchmarks/categories.py
+
+The features are those of the default network, for two kinds of pictures: "drawn" ones are not
+looked at but drawn as features, a centre for each category and noise, both along 200 directions
+that matter less and less; "plain" ones are pictures of one colour each, which lie so close
+together that the search takes many steps.
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from common import machine, make_parser
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from learning.head import SMOOTHING, solve_head
+from model_utils import for_inference, new_model
+from network.inference import extract_features
+
+SIZES = ((1000, 10), (1000, 100), (300, 300), (1000, 1000), (3000, 1000))  # photographs, categories
+FEATURES = 3808  # of the default network
+
+
+def draw_features(labels: torch.Tensor) -> torch.Tensor:
+    """Draw features (N, F) that differ by category along a few directions."""
+    strength = torch.arange(1, 201) ** -0.5
+    centres = torch.randn(int(labels.max()) + 1, 200)
+    places = (centres[labels] + torch.randn(len(labels), 200)) * strength
+    return places @ torch.randn(200, FEATURES) + 0.3 * torch.randn(len(labels), FEATURES)
+
+
+def plain_features(labels: torch.Tensor) -> torch.Tensor:
+    """Compute the features (N, F) of pictures whose category is their colour, but for a little."""
+    draws = np.random.default_rng(0)
+    colours = draws.integers(0, 256, (int(labels.max()) + 1, 3))[labels.numpy()]
+    colours = (colours + draws.integers(-4, 5, colours.shape)).clip(0, 255).astype(np.uint8)
+    model = for_inference(new_model("efficientnet_lite0", 2)[0])
+    batches = (
+        torch.from_numpy(np.broadcast_to(part[:, None, None], (len(part), 96, 96, 3)).copy())
+        for part in np.array_split(colours, len(colours) // 16)
+    )
+    return extract_features(model, batches, len(colours))
+
+
+def measure(features: torch.Tensor, labels: torch.Tensor) -> str:
+    """Solve a head, and say what it took."""
+    evaluations = []
+
+    def count(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        evaluations.append(optimizer.state_dict()["state"][0]["func_evals"])
+
+    head = nn.Linear(FEATURES, int(labels.max()) + 1)
+    hook = register_optimizer_step_post_hook(count)
+    started, cpu_started = time.perf_counter(), time.process_time()
+    solve_head(head, features, labels, SMOOTHING)
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    hook.remove()
+    return (
+        f"{seconds:.1f} s ({cpu_seconds:.1f} s of CPU), {sum(evaluations)} evaluations of the loss "
+        f"in {len(evaluations)} fits"
+    )
+
+
+def main() -> None:
+    make_parser(__doc__).parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    print(machine(), "of which one is used")
+    for photographs, categories in SIZES:
+        labels = torch.arange(photographs) * categories // photographs
+        for kind, make in (("drawn", draw_features), ("plain", plain_features)):
+            what = f"{photographs} photographs, {categories} categories, {kind}"
+            print(f"{what}: {measure(make(labels), labels)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
