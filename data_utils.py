@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from photographs.batches import digest_each, load_batches
+from photographs.categories import explain_lack
 from photographs.folders import find_photographs, natural_key
 from photographs.images import Preprocessing, load_image
 from photographs.splits import find_splits
@@ -63,9 +64,10 @@ class Split(NamedTuple):
 class DataSet(NamedTuple):
     """A data folder: categories in the order of the network's outputs, and its splits.
 
-    `splits` has "train", "valid" and, where the folder has one, "test". `notes` are
-    sentences for the user about how it was divided, `gaps` about categories that are not in
-    all splits.
+    `splits` has "train", "valid" and, where the folder has one, "test". The others are
+    sentences for the user: `notes` about how it was divided, `gaps` about categories that are
+    not in all splits, `left_out` about files and folders, and `unreadable` about folders that
+    cannot be read.
     """
 
     folder: str | os.PathLike[str]
@@ -73,6 +75,8 @@ class DataSet(NamedTuple):
     splits: dict[str, Split]
     notes: list[str]
     gaps: list[str]
+    left_out: list[str]
+    unreadable: list[str]
 
     @property
     def paths(self) -> list[str]:
@@ -81,67 +85,80 @@ class DataSet(NamedTuple):
 
 
 def find_data(data_dir: str | os.PathLike[str], leave_out: Collection[str] = ()) -> DataSet:
-    """Find the photographs of `data_dir/{train,valid,test}/<category>/`.
+    """Find the photographs of `data_dir/{train,valid,test}/<category>/` and of folders within.
 
     The categories are the folders of train that hold a photograph, in natural order
     (2 before 10); the other splits are matched to them by folder name. Hidden files and
-    folders are ignored. Splits that are missing are split off from what is there (see
-    `photographs.splits.split_off`): a tenth of train for valid, or, where there are only folders of
-    categories, a tenth each for valid and test. Nothing is copied or moved. The paths in
-    `leave_out` count as not there.
+    folders are ignored, and so is what a run drew. Splits that are missing are split off from
+    what is there (see `photographs.splits.split_off`): a tenth of train for valid, or, where
+    there are only folders of categories, a tenth each for valid and test. Nothing is copied or
+    moved. The paths in `leave_out` count as not there.
 
     Raises:
         InputError: there is nothing to train on or to validate with.
     """
-    layout = f"expected {data_dir}/{{train,valid,test}}/<category>/*.jpg"
+    layout = f"{data_dir}/{{train,valid,test}}/<category>/*.jpg"
     if not os.path.isdir(data_dir):
         what = "is not a folder" if os.path.exists(data_dir) else "does not exist"
         raise InputError(f"the data folder {data_dir} {what}")
-    found, notes = find_splits(data_dir, leave_out)
+    found, remarks = find_splits(data_dir, leave_out)
     if "train" not in found:
-        raise InputError(f"{data_dir} has no folder train; {layout}")
+        raise InputError(f"{data_dir} has no folder train; expected {layout}")
     categories = sorted((c for c, paths in found["train"].items() if paths), key=natural_key)
-    if not categories:
-        raise InputError(f"no photographs to train on in {data_dir}; {layout}")
-    if len(categories) == 1:
-        raise InputError(
-            f"{data_dir} has one category only to train on ({categories[0]}); "
-            "telling flowers apart needs two or more"
-        )
+    if len(categories) < 2:
+        raise InputError(explain_lack(data_dir, found, remarks, layout))
     for category in categories:
         if not category.isprintable():
             raise InputError(f"the folder name {category!r} in {data_dir} cannot be printed")
 
-    splits, gaps = _match_categories(found, categories)
+    if remarks.only_within:  # as where the folders of the categories were meant
+        remarks.notes.append(
+            "all photographs are in folders within the categories' folders; the categories are "
+            + name_some(categories)
+        )
+    splits, gaps = _match_categories(found, categories, remarks.split_off)
     if not splits["valid"].paths:
         raise InputError(
-            f"no photographs of train's categories to validate with in {data_dir}; " + layout
+            f"{data_dir} has no photographs to validate with, and train can spare none: it has "
+            "one of each category"
+            if "valid" in remarks.split_off
+            else f"no photographs of train's categories to validate with in {data_dir}; "
+            f"expected {layout}"
         )
     if "test" in splits and not splits["test"].paths:
         del splits["test"]
-    return DataSet(data_dir, categories, splits, notes, gaps)
+    left_out = [f"{path} {reason}" for path, reason in sorted(remarks.left_out)]
+    unreadable = sorted(remarks.unreadable)
+    return DataSet(data_dir, categories, splits, remarks.notes, gaps, left_out, unreadable)
 
 
 def _match_categories(
-    found: Mapping[str, Mapping[str, list[str]]], categories: list[str]
+    found: Mapping[str, Mapping[str, list[str]]], categories: list[str], split_off: Collection[str]
 ) -> tuple[dict[str, Split], list[str]]:
-    """Label the photographs of each split by train's categories; say which ones have gaps."""
+    """Label the photographs of each split by train's categories; say which ones have gaps.
+
+    Gaps in splits that were split off are not the folder's.
+    """
     splits, gaps = {}, []
     for name, by_category in found.items():
         there = {category for category, paths in by_category.items() if paths}
         surplus = sorted(there - set(categories), key=natural_key)
-        if surplus:
-            gaps.append(
-                f"left out of {name}, as train has no photographs of them: " + ", ".join(surplus)
-            )
-        expected = by_category if name == "train" else categories
-        missing = [category for category in expected if not by_category.get(category)]
-        if missing:
-            gaps.append(f"{name} has no photographs of: " + ", ".join(missing))
+        gaps += [
+            f"{name} has {c}, which is left out: train has no photographs of it" for c in surplus
+        ]
+        expected = sorted(by_category, key=natural_key) if name == "train" else categories
+        if name not in split_off:
+            gaps += [f"{name} has no photographs of {c}" for c in expected if c not in there]
         paths = [by_category.get(category, []) for category in categories]
         labels = np.repeat(np.arange(len(categories)), [len(p) for p in paths])
         splits[name] = Split([path for each in paths for path in each], labels)
     return splits, gaps
+
+
+def name_some(categories: Sequence[str], most: int = 10) -> str:
+    """List categories in a sentence, the first ones where there are many."""
+    more = len(categories) - most
+    return ", ".join(categories[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def describe_data(data: DataSet) -> Iterator[str]:
@@ -171,17 +188,28 @@ def find_problems(
         digests: of the others, by path, as `digest_each` makes them.
         unnamed: categories that the names file does not know.
     """
-    first: dict[bytes, tuple[str, str]] = {}
-    twice = []
+    first: dict[bytes, tuple[str, int, str]] = {}
+    in_splits, in_categories, twice = [], [], []
     for name, split in data.splits.items():
-        for path in split.paths:
-            other, other_path = first.setdefault(digests[path], (name, path))
+        for path, label in zip(split.paths, split.labels.tolist(), strict=True):
+            other, other_label, other_path = first.setdefault(digests[path], (name, label, path))
+            if other_path == path:
+                continue
+            pair = f"{path} is {other_path}"
             if other != name:
-                twice.append(f"{path} is {other_path}")
+                in_splits.append(pair)
+            if other_label != label:
+                in_categories.append(pair)
+            elif other == name:
+                twice.append(pair)
     counts = np.bincount(data.splits["train"].labels).tolist()
     return {
+        "folders that cannot be read": data.unreadable,
+        "files and folders that are left out": data.left_out,
         "photographs that cannot be read": [str(error) for error in unreadable],
-        "photographs that appear in two splits": twice,
+        "photographs that appear in two splits": in_splits,
+        "photographs that appear in two categories": in_categories,
+        "photographs that appear twice in a category": twice,
         "categories that are not in all splits": data.gaps,
         f"categories with fewer than {FEW} photographs in train": [
             f"{category}: {count}"
@@ -257,7 +285,7 @@ def require_usable(inspected: Inspected, processes: int) -> None:
         InputError: it cannot.
     """
     if inspected.lost:
-        raise InputError("no readable photograph left to train on of " + ", ".join(inspected.lost))
+        raise InputError("no readable photograph left to train on of " + name_some(inspected.lost))
     for name, split in inspected.data.splits.items():
         if len(split.paths) < processes:
             raise InputError(

@@ -2,8 +2,11 @@
 
 import os
 import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from running.errors import InputError
+from running.run_folder import PICTURES, RunFolder
 
 # What is looked for in a folder, and the only formats (but for HEIC) that it is opened as.
 EXTENSIONS = frozenset(
@@ -11,33 +14,88 @@ EXTENSIONS = frozenset(
     | {".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
 
+# A folder with one of these files is a run's, and what the run drew there is no photograph.
+RUN_FILES = frozenset(file.name for file in RunFolder("").files)
+DRAWN = frozenset({*PICTURES, *(name.replace(".", ".previous.") for name in PICTURES)})
+
+
+class Folder(NamedTuple):
+    """The visible files of a folder, by their paths."""
+
+    path: str
+    photographs: list[str]
+    others: list[str]
+
 
 def is_image_name(path: str | os.PathLike[str]) -> bool:
     """Tell by the extension whether a file should be an image."""
     return os.path.splitext(path)[1].lower() in EXTENSIONS
 
 
-def find_photographs(folder: str | os.PathLike[str]) -> list[str]:
+def find_photographs(
+    folder: str | os.PathLike[str], on_error: Callable[[InputError], None] | None = None
+) -> list[str]:
     """List the photographs in a folder and in the folders within it, sorted by path.
+
+    Args:
+        on_error: is called for each folder that cannot be read; the others are looked through.
+
+    Raises:
+        InputError: a folder cannot be read, and there is no `on_error`.
+    """
+    return sorted(path for each in walk(folder, on_error) for path in each.photographs)
+
+
+def walk(
+    folder: str | os.PathLike[str],
+    on_error: Callable[[InputError], None] | None = None,
+    above: tuple[str, ...] = (),
+) -> Iterator[Folder]:
+    """Yield a folder, and then the folders within it, in no order.
 
     Hidden files and folders are ignored, and so is a link that leads back up.
 
+    Args:
+        on_error: is called for each folder that cannot be read, which is not yielded.
+        above: the folders above, as they are without links.
+
     Raises:
-        InputError: a folder cannot be read.
+        InputError: a folder cannot be read, and there is no `on_error`.
     """
-    found: list[str] = []
-    # Each with the folders above it, as they are without links.
-    folders: list[tuple[str, tuple[str, ...]]] = [(os.fspath(folder), (os.path.realpath(folder),))]
+    folders = [(os.fspath(folder), above)]
     while folders:
         here, above = folders.pop()
-        for entry in scan(here):
+        real = os.path.realpath(here)
+        if real in above:
+            continue
+        try:
+            entries = visible(here)
+        except InputError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+            continue
+        found = Folder(here, [], [])
+        for entry in entries:
             if is_photograph(entry):
-                found.append(entry.path)
-            elif not entry.name.startswith(".") and os.path.isdir(entry.path):
-                real = os.path.realpath(entry.path)
-                if real not in above:
-                    folders.append((entry.path, (*above, real)))
-    return sorted(found)
+                found.photographs.append(entry.path)
+            elif os.path.isfile(entry.path):
+                found.others.append(entry.path)
+            elif os.path.isdir(entry.path):
+                folders.append((entry.path, (*above, real)))
+        yield found
+
+
+def visible(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+    """List what is in a folder, but for what is hidden and what a run of train.py drew there.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    entries = [entry for entry in scan(folder) if not entry.name.startswith(".")]
+    if RUN_FILES.isdisjoint(entry.name for entry in entries):
+        return entries
+    return [entry for entry in entries if entry.name not in DRAWN]
 
 
 def scan(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:

@@ -5,10 +5,11 @@ A hash of category and file name divides what is not divided yet, the same on ev
 
 import hashlib
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
-from photographs.folders import is_photograph, scan
+from photographs.categories import Remarks, images_by_category
+from photographs.folders import scan
 from running.errors import InputError
 
 # What the folder of a split may be called, in small letters.
@@ -17,48 +18,89 @@ SPLIT_FOLDERS = {"train": ["train"], "valid": ["valid", "val", "validation"], "t
 
 def find_splits(
     data_dir: str | os.PathLike[str], leave_out: Collection[str]
-) -> tuple[dict[str, dict[str, list[str]]], list[str]]:
-    """List the photographs of each split by category, and say which ones were split off.
+) -> tuple[dict[str, dict[str, list[str]]], Remarks]:
+    """List the photographs of each split by category, and say what else there is.
 
     Without any split folder the categories' own folders are taken. "train" is missing
-    where there are other splits without it; an empty "test" is dropped.
+    where there are other splits without it; an empty "test" is dropped, and an empty "valid"
+    counts as missing.
 
     Args:
         data_dir: it exists.
         leave_out: paths of photographs that count as not there.
 
     Returns:
-        The paths by split and category, and sentences about what was split off.
+        The paths by split and category, and what there is to say of the folder.
 
     Raises:
-        InputError: a folder cannot be read, or two folders can be the same split.
+        InputError: the folder or a split's cannot be read, or two can be the same split.
     """
-    folders = [entry for entry in scan(data_dir) if os.path.isdir(entry.path)]
-    found: dict[str, dict[str, list[str]]] = {}
-    notes = []
+    folders = find_split_folders(data_dir)
+    remarks = Remarks(has_splits=bool(folders))
+    top = (os.path.realpath(data_dir),)
+    found = {split: images_by_category(path, remarks, top) for split, path in folders.items()}
+    if not found:
+        found = {"train": images_by_category(data_dir, remarks)}
+        remarks.split_off = ["valid", "test"]
+        lacks = f"{data_dir} has no splits"
+    elif "train" in found and not any(found.get("valid", {}).values()):
+        found.pop("valid", None)
+        remarks.split_off = ["valid"]
+        empty = folders.get("valid")
+        lacks = f"{empty} has no photographs" if empty else f"{data_dir} has no valid"
+    if leave_out:
+        found = {
+            split: {
+                category: [path for path in paths if path not in leave_out]
+                for category, paths in by_category.items()
+            }
+            for split, by_category in found.items()
+        }
+    if remarks.split_off:
+        found |= split_off(found["train"], remarks.split_off)
+        remarks.notes.append(f"{lacks}: {describe_split_off(found, remarks.split_off)}")
+    if not any(found.get("test", {}).values()):
+        found.pop("test", None)
+    return found, remarks
+
+
+def find_split_folders(data_dir: str | os.PathLike[str]) -> dict[str, str]:
+    """Find the folders of splits.
+
+    Raises:
+        InputError: the folder cannot be read, or two folders can be the same split.
+    """
+    entries = [entry for entry in scan(data_dir) if os.path.isdir(entry.path)]
+    folders = {}
     for split, names in SPLIT_FOLDERS.items():
-        there = sorted(entry.name for entry in folders if entry.name.lower() in names)
+        there = sorted(entry.name for entry in entries if entry.name.lower() in names)
         if len(there) > 1:
             raise InputError(
                 f"{data_dir} has {' and '.join(there)}; only one can be the split {split}"
             )
         if there:
-            found[split] = images_by_category(os.path.join(data_dir, there[0]), leave_out)
-    if not found:
-        found = split_off(images_by_category(data_dir, leave_out), ["valid", "test"])
-        notes.append(
-            f"{data_dir} has no splits: 80 % of the photographs are for training, 10 % "
-            "for validation and 10 % for the test, by a hash of their names"
+            folders[split] = os.path.join(data_dir, there[0])
+    return folders
+
+
+def describe_split_off(found: Mapping[str, Mapping[str, list[str]]], names: Sequence[str]) -> str:
+    """Say how many photographs, all of train's before, are for which split."""
+    train, *others = (sum(map(len, found[split].values())) for split in ("train", *names))
+    if len(others) == 1:
+        are = "is" if others[0] == 1 else "are"
+        text = f"{others[0]} of train's {train + others[0]} photographs {are} for validation"
+    else:
+        text = (
+            f"{train} photographs are for training, {others[0]} for validation and {others[1]} "
+            "for the test"
         )
-    elif "train" in found and "valid" not in found:
-        found |= split_off(found["train"], ["valid"])
-        notes.append(
-            f"{data_dir} has no valid: 10 % of train's photographs are for validation, "
-            "by a hash of their names"
-        )
-    if not any(found.get("test", {}).values()):
-        found.pop("test", None)
-    return found, notes
+    text += ", by a hash of their names"
+    categories = sum(map(bool, found["train"].values()))
+    for split in names:
+        there = sum(map(bool, found[split].values()))
+        if 0 < there < categories:
+            text += f"; {split} has photographs of {there} of the {categories} categories"
+    return text
 
 
 def split_off(
@@ -68,7 +110,7 @@ def split_off(
 
     `split_hash` decides, so that a photograph stays in its split when others are added. Two
     exceptions keep small sets usable: a category has at least one photograph in train, and
-    valid, which is among the names, at least one, where train can spare it.
+    valid, which is among the names, at least one, where train or test can spare it.
     """
     splits: dict[str, dict[str, list[str]]] = {
         split: {category: [] for category in by_category} for split in ("train", *names)
@@ -79,12 +121,14 @@ def split_off(
         for path, tenth in tenths.items():
             leaves = tenth < len(names) and path != kept
             splits[names[int(tenth)] if leaves else "train"][category].append(path)
-    train, valid = splits["train"], splits["valid"]
-    if by_category and not any(valid.values()):
-        largest = max(train, key=lambda category: len(train[category]))
-        if len(train[largest]) > 1:
-            path = min(train[largest], key=partial(split_hash, largest))
-            train[largest].remove(path)
+    valid = splits["valid"]
+    if not any(valid.values()):
+        spare = {c: paths for c, paths in splits["train"].items() if len(paths) > 1}
+        spare = spare or {c: paths for c, paths in splits.get("test", {}).items() if paths}
+        if spare:
+            largest = max(spare, key=lambda category: len(spare[category]))
+            path = min(spare[largest], key=partial(split_hash, largest))
+            spare[largest].remove(path)
             valid[largest].append(path)
     return splits
 
@@ -93,19 +137,6 @@ def split_hash(category: str, path: str) -> float:
     """Map a photograph to a number from 0 to below 10 that depends on nothing but its names."""
     name = os.fsencode(f"{category}/{os.path.basename(path)}")
     return int.from_bytes(hashlib.sha256(name).digest()[:6], "big") / 2**48 * 10
-
-
-def images_by_category(
-    split_dir: str | os.PathLike[str], leave_out: Collection[str]
-) -> dict[str, list[str]]:
-    """List each visible folder's photographs, sorted by file name."""
-    return {
-        folder.name: sorted(
-            file.path for file in scan(folder) if is_photograph(file) and file.path not in leave_out
-        )
-        for folder in scan(split_dir)
-        if not folder.name.startswith(".") and os.path.isdir(folder.path)
-    }
 
 
 def has_train(data_dir: str | os.PathLike[str]) -> bool:

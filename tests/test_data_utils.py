@@ -61,9 +61,9 @@ def test_splits_are_matched_by_folder_name(folder):
     assert data.splits["test"].labels.tolist() == [1]
     assert data.notes == []
     assert data.gaps == [
-        "left out of valid, as train has no photographs of them: 3",
-        "valid has no photographs of: 1",
-        "test has no photographs of: 1",
+        "valid has 3, which is left out: train has no photographs of it",
+        "valid has no photographs of 1",
+        "test has no photographs of 1",
     ]
 
 
@@ -80,14 +80,18 @@ def test_hidden_and_other_files_are_ignored(folder):
         )
     )
     assert data.categories == ["1", "2"]
-    assert len(data.splits["train"].paths) == 2
+    assert [os.path.relpath(path, data.folder) for path in data.splits["train"].paths] == [
+        "train/1/a.jpg",
+        "train/1/x.jpg/nested.jpg",
+        "train/2/a.jpg",
+    ]
 
 
 @pytest.mark.parametrize(
     ("names", "words"),
     [
         (["valid/1/a.jpg"], "no folder train"),
-        (["train/1/a.jpg", "train/2/a.jpg"], "no photographs of train's categories"),
+        (["train/1/a.jpg", "train/2/a.jpg"], "train can spare none: it has one of each category"),
         (["train/1/a.jpg", "valid/1/a.jpg", "val/1/a.jpg"], "has val and valid"),
         (["train/1/a.jpg", "valid/1/a.jpg"], "one category only"),
         (["train/1/a.txt", "valid/1/a.jpg"], "no photographs to train on"),
@@ -135,8 +139,7 @@ def test_photographs_that_are_left_out_are_not_split_off(folder):
 def test_one_warning_for_an_empty_category(folder):
     data = folder("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg")
     (data / "empty").mkdir()
-    gaps = [gap for gap in data_utils.find_data(data).gaps if gap.endswith("empty")]
-    assert gaps == ["train has no photographs of: empty"]
+    assert data_utils.find_data(data).gaps == ["train has no photographs of empty"]
 
 
 def test_capitals_of_split_folders_do_not_matter(folder):
@@ -174,14 +177,18 @@ def test_what_is_wrong_with_a_folder_is_found(folder):
     error = ImageError("x.jpg cannot be read")
     problems = data_utils.find_problems(data, [error], digests, ["2"])
     assert problems == {
+        "folders that cannot be read": [],
+        "files and folders that are left out": [],
         "photographs that cannot be read": ["x.jpg cannot be read"],
         "photographs that appear in two splits": [
             f"{data_dir}/valid/1/twin.jpg is {data_dir}/train/1/b.jpg"
         ],
+        "photographs that appear in two categories": [],
+        "photographs that appear twice in a category": [],
         "categories that are not in all splits": [
-            "left out of valid, as train has no photographs of them: 3",
-            "valid has no photographs of: 2",
-            "test has no photographs of: 1",
+            "valid has 3, which is left out: train has no photographs of it",
+            "valid has no photographs of 2",
+            "test has no photographs of 1",
         ],
         "categories with fewer than 3 photographs in train": ["2: 1"],
         "categories without a name": ["2"],
@@ -195,6 +202,54 @@ def test_what_is_wrong_with_a_folder_is_found(folder):
     }
     assert data_utils.fingerprint(again, elsewhere) == before
     assert data_utils.fingerprint(again, dict.fromkeys(elsewhere, b"")) != before
+
+
+def test_the_same_photograph_in_two_places_is_found(folder):
+    places = {
+        "train/1/a.jpg": b"a",
+        "train/1/b.jpg": b"a",
+        "train/2/c.jpg": b"a",
+        "train/2/d.jpg": b"d",
+        "valid/1/e.jpg": b"a",
+        "valid/1/f.jpg": b"d",
+        "valid/2/g.jpg": b"g",
+    }
+    data = data_utils.find_data(folder(*places))
+    digests = {f"{data.folder}/{place}": digest for place, digest in places.items()}
+    problems = data_utils.find_problems(data, [], digests, [])
+
+    def found(kind: str) -> list[str]:
+        return [
+            text.replace(f"{data.folder}/", "") for text in problems[f"photographs that {kind}"]
+        ]
+
+    assert found("appear in two splits") == [
+        "valid/1/e.jpg is train/1/a.jpg",
+        "valid/1/f.jpg is train/2/d.jpg",
+    ]
+    assert found("appear in two categories") == [
+        "train/2/c.jpg is train/1/a.jpg",
+        "valid/1/f.jpg is train/2/d.jpg",
+    ]
+    assert found("appear twice in a category") == ["train/1/b.jpg is train/1/a.jpg"]
+
+
+def test_each_category_of_many_is_a_line_of_its_own(folder):
+    names = [f"train/{number}/a.jpg" for number in range(30)]
+    inspected = inspect(folder(*names, "valid/3/b.jpg"))
+    kind = "categories that are not in all splits"
+    gaps = inspected.problems[kind]
+    assert gaps == [f"valid has no photographs of {n}" for n in range(30) if n != 3]
+    assert {f"  {gap}" for gap in gaps} < {*data_utils.check_lines(inspected)}
+    lines = [*data_utils.problem_lines({kind: gaps}, 10)]
+    assert lines[1:11] == [f"  {gap}" for gap in gaps[:10]]
+    assert lines[11:] == ["  and 19 more, which --check_data lists"]
+
+
+def test_a_sentence_names_some_of_many_categories():
+    assert data_utils.name_some(["a"]) == "a"
+    assert data_utils.name_some([*"abcd"], 3) == "a, b, c and 1 more"
+    assert data_utils.name_some([*"abcd"], 4) == "a, b, c, d"
 
 
 def test_a_photograph_in_another_place_is_another_fingerprint(folder):

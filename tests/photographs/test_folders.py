@@ -1,10 +1,20 @@
 """Which files of a folder are photographs, and in what order names come."""
 
+import errno
 import os
 
 import pytest
 
-from photographs.folders import find_photographs, is_image_name, is_photograph, natural_key, scan
+from photographs.folders import (
+    DRAWN,
+    RUN_FILES,
+    find_photographs,
+    is_image_name,
+    is_photograph,
+    natural_key,
+    scan,
+    walk,
+)
 from running.errors import InputError
 
 
@@ -51,6 +61,59 @@ def test_what_is_no_file_is_no_photograph(put):
     (folder / "nowhere.jpg").symlink_to("nowhere")  # listed, and named when it cannot be read
     photographs = {entry.name for entry in scan(folder) if is_photograph(entry)}
     assert photographs == {"a.jpg", "nowhere.jpg"}
+
+
+@pytest.fixture
+def locked(monkeypatch):
+    """Return a function that makes folders some that cannot be read, also for root."""
+    scandir = os.scandir
+
+    def lock(*folders):
+        def refuse(path):
+            if os.fspath(path) in map(os.fspath, folders):
+                raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+            return scandir(path)
+
+        monkeypatch.setattr("os.scandir", refuse)
+
+    return lock
+
+
+def test_a_locked_folder_costs_its_own_photographs_only(put, locked):
+    folder = put("a/1.jpg", "lost+found/2.jpg", "z/x/3.jpg", "z/y/3.jpg")
+    locked(folder / "lost+found", folder / "z" / "x")
+    with pytest.raises(InputError, match="(found|x) cannot be read: Permission denied"):
+        find_photographs(folder)
+    errors = []
+    found = [os.path.relpath(path, folder) for path in find_photographs(folder, errors.append)]
+    assert found == ["a/1.jpg", "z/y/3.jpg"]
+    assert sorted(map(str, errors)) == [
+        f"{folder}/{name} cannot be read: Permission denied" for name in ("lost+found", "z/x")
+    ]
+
+
+def test_a_walk_tells_photographs_from_other_files(put):
+    folder = put("a.jpg", "b.CR2", "c", ".d", "within/e.jpg")
+    os.mkfifo(folder / "pipe")
+    (folder / "within/up").symlink_to("..")
+    (folder / "nowhere").symlink_to("nowhere")
+    found = {each.path: (each.photographs, sorted(each.others)) for each in walk(folder)}
+    assert found == {
+        f"{folder}": ([f"{folder}/a.jpg"], [f"{folder}/b.CR2", f"{folder}/c"]),
+        f"{folder}/within": ([f"{folder}/within/e.jpg"], []),
+    }
+    # A folder that is one of those above it is not gone through again.
+    assert [*walk(folder / "within/up", above=(os.path.realpath(folder),))] == []
+
+
+@pytest.mark.parametrize("name", sorted(RUN_FILES))
+def test_what_a_run_drew_is_no_photograph(put, name):
+    drawn = [*DRAWN]
+    assert {"curves.png", "mistakes.previous.png"} < {*drawn}
+    folder = put(f"runs/{name}", "runs/rose.png", *[f"runs/{each}" for each in drawn])
+    put(*[f"rose/{each}" for each in drawn])  # somebody's own
+    found = [os.path.relpath(path, folder) for path in find_photographs(folder)]
+    assert found == [*[f"rose/{each}" for each in sorted(drawn)], "runs/rose.png"]
 
 
 def test_a_folder_that_cannot_be_read_is_one_sentence(put):

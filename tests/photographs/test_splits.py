@@ -9,7 +9,6 @@ from photographs.splits import (
     assign_splits,
     find_splits,
     has_train,
-    images_by_category,
     split_hash,
     split_off,
 )
@@ -44,28 +43,20 @@ def names_in(splits: dict[str, dict[str, list[str]]]) -> dict[str, set[str]]:
 
 def test_splits_are_the_folders_of_that_name(folder):
     data = folder("train/1/a.jpg", "train/2/b.jpg", "valid/2/c.jpg", "test/1/d.jpg", "x/1/e.jpg")
-    found, notes = find_splits(data, ())
+    found, remarks = find_splits(data, ())
     assert names_in(found) == {
         "train": {"1/a.jpg", "2/b.jpg"},
         "valid": {"2/c.jpg"},
         "test": {"1/d.jpg"},
     }
-    assert notes == []
-
-
-def test_a_folder_lists_its_visible_photographs_in_order(folder):
-    data = folder("1/b.jpg", "1/a.webp", "1/._a.jpg", "1/notes.txt", ".ipynb_checkpoints/a.jpg")
-    folder("stray.jpg", "1/x.jpg/nested.jpg", "2/notes.txt")
-    found = images_by_category(data, leave_out=())
-    assert found == {"1": [f"{data}/1/a.webp", f"{data}/1/b.jpg"], "2": []}
-    assert images_by_category(data, {f"{data}/1/b.jpg"})["1"] == [f"{data}/1/a.webp"]
+    assert remarks.notes == []
 
 
 @pytest.mark.parametrize("valid", ["val", "validation", "VALID"])
 def test_other_names_of_valid(folder, valid):
-    found, notes = find_splits(folder("Train/1/a.jpg", f"{valid}/2/a.jpg"), ())
+    found, remarks = find_splits(folder("Train/1/a.jpg", f"{valid}/2/a.jpg"), ())
     assert names_in(found) == {"train": {"1/a.jpg"}, "valid": {"2/a.jpg"}}
-    assert notes == []
+    assert remarks.notes == []
 
 
 def test_two_folders_cannot_be_one_split(folder):
@@ -78,6 +69,12 @@ def test_without_train_there_is_none(folder):
     data = folder("valid/1/a.jpg", "test/1/a.jpg")
     assert set(find_splits(data, ())[0]) == {"valid", "test"}
     assert not has_train(data)
+
+
+def test_links_back_to_the_data_folder_are_not_followed(folder):
+    data = folder("train/1/a.jpg", "valid/1/b.jpg")
+    (data / "train/1/up").symlink_to(data)
+    assert names_in(find_splits(data, ())[0]) == {"train": {"1/a.jpg"}, "valid": {"1/b.jpg"}}
 
 
 def test_an_empty_test_is_none(folder):
@@ -95,9 +92,9 @@ def test_train_is_a_folder(folder, tmp_path):
 # --- Splitting off --------------------------------------------------------------------
 
 
-def test_missing_splits_are_split_off_alike_everywhere(folder):
+def test_missing_splits_are_split_off_alike_everywhere(folder, tmp_path):
     names = [f"{category}/{i}.jpg" for category in ("a", "b") for i in range(200)]
-    found, notes = find_splits(folder(*names), ())
+    found, remarks = find_splits(folder(*names), ())
     splits = names_in(found)
     assert set(splits) == {"train", "valid", "test"}
     assert sorted(name for each in splits.values() for name in each) == sorted(names)
@@ -107,8 +104,12 @@ def test_missing_splits_are_split_off_alike_everywhere(folder):
     # Fixed names, fixed places: these must never change, on no machine.
     assert "a/0.jpg" in splits["train"]
     assert sorted(splits["valid"])[:3] == ["a/138.jpg", "a/148.jpg", "a/153.jpg"]
-    assert len(notes) == 1
-    assert "80 %" in notes[0]
+    assert remarks.split_off == ["valid", "test"]
+    assert remarks.notes == [
+        f"{tmp_path}/data has no splits: {len(splits['train'])} photographs are for training, "
+        f"{len(splits['valid'])} for validation and {len(splits['test'])} for the test, by a hash "
+        "of their names"
+    ]
     # Photographs stay in their split when others are added.
     more = names_in(find_splits(folder(*[f"a/more{i}.jpg" for i in range(50)], "c/0.jpg"), ())[0])
     assert all(splits[name] <= more[name] for name in splits)
@@ -116,13 +117,36 @@ def test_missing_splits_are_split_off_alike_everywhere(folder):
 
 def test_valid_is_split_off_from_train_and_test_left_alone(folder):
     names = [f"{category}/{i}.jpg" for category in "ab" for i in range(50)]
-    found, notes = find_splits(folder(*[f"train/{name}" for name in names], "test/a/x.jpg"), ())
+    found, remarks = find_splits(folder(*[f"train/{name}" for name in names], "test/a/x.jpg"), ())
     splits = names_in(found)
     assert splits["train"] | splits["valid"] == {*names}
     assert not splits["train"] & splits["valid"]
     assert 1 <= len(splits["valid"]) <= 20
     assert splits["test"] == {"a/x.jpg"}
-    assert "90" not in notes[0]
+    assert remarks.split_off == ["valid"]
+    assert f": {len(splits['valid'])} of train's 100 photographs are for val" in remarks.notes[0]
+
+
+def test_an_empty_valid_is_split_off_as_if_it_was_not_there(folder):
+    names = [f"train/{category}/{i}.jpg" for category in "abc" for i in range(6)]
+    data = folder(*names, "test/a/x.jpg")
+    missing, remarks = find_splits(data, ())
+    rest = ": 1 of train's 18 photographs is for validation, by a hash of their names; valid has "
+    rest += "photographs of 1 of the 3 categories"
+    assert remarks.notes == [f"{data} has no valid{rest}"]
+    (data / "val" / "a").mkdir(parents=True)
+    empty, remarks = find_splits(data, ())
+    assert remarks.notes == [f"{data}/val has no photographs{rest}"]
+    assert [*empty.items()] == [*missing.items()]  # in the same order
+    assert [*empty] == ["train", "test", "valid"]
+
+
+def test_a_valid_that_counts_as_not_there_is_not_split_off(folder):
+    # Its photographs cannot be read: train's are no answer to that.
+    data = folder("train/1/a.jpg", "train/1/b.jpg", "train/2/a.jpg", "valid/1/c.jpg")
+    found, remarks = find_splits(data, {f"{data}/valid/1/c.jpg": "error"})
+    assert found["valid"] == {"1": []}
+    assert remarks.split_off == remarks.notes == []
 
 
 @pytest.mark.parametrize("counts", [(1, 1, 3), (10, 10), (1, 2)])
@@ -131,6 +155,16 @@ def test_small_sets_keep_one_of_each_category_to_train_on(counts):
     splits = split_off(by_category, ["valid", "test"])
     assert all(splits["train"][category] for category in by_category)
     assert any(splits["valid"].values())
+
+
+def test_valid_gets_a_photograph_that_would_be_in_test(monkeypatch):
+    monkeypatch.setattr("photographs.splits.split_hash", lambda category, path: float(path[0]))
+    splits = split_off({"a": ["1.jpg", "5.jpg"], "b": ["1.jpg"]}, ["valid", "test"])
+    assert splits == {
+        "train": {"a": ["5.jpg"], "b": ["1.jpg"]},
+        "valid": {"a": ["1.jpg"], "b": []},
+        "test": {"a": [], "b": []},
+    }
 
 
 def test_single_photographs_and_nothing_can_be_split_off_too():
