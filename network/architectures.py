@@ -81,9 +81,10 @@ def find_architecture(arch: str) -> Architecture:
         raise InputError(f"{arch} needs torchvision: pip install torchvision") from None
     names = list_architectures()
     if arch not in names:
-        near = difflib.get_close_matches(arch.lower(), names, n=1, cutoff=0)[0]
+        near = difflib.get_close_matches(arch.lower(), names, n=1)
+        guess = f"did you mean {near[0]}? " if near else ""
         raise InputError(
-            f"there is no network {arch}; did you mean {near}? (train.py --arch help lists them)"
+            f"there is no network {arch or repr(arch)}; {guess}train.py --arch help lists them"
         )
     weights = models.get_model_weights(arch).DEFAULT
     preset = weights.transforms()

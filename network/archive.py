@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from prediction.foreign import explain
 from running.errors import InputError
 from running.files import atomic_write, is_special
 
@@ -68,7 +69,7 @@ def read_archive(path: str | os.PathLike[str]) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # a file that is no checkpoint raises almost anything
-        raise InputError(f"{path} is damaged or no checkpoint of train.py") from error
+        raise InputError(explain(path)) from error
 
 
 def _read_members(archive: zipfile.ZipFile, size: int) -> Any:

@@ -14,6 +14,7 @@ from network.archive import read_archive
 from network.classifier import Classifier, chain, find_depths, fold_batch_norm
 from network.weights import load_weights, read_weights
 from photographs.images import Preprocessing
+from prediction.foreign import explain
 from prediction.info import check_preprocessing, check_types
 from running.console import Progress, no_progress
 from running.errors import InputError, is_out_of_memory
@@ -64,11 +65,11 @@ def new_model(
         preprocessing = preprocessing._replace(resize=resize, crop=image_size)
     body, source = architecture.build(), None
     if weights not in (None, "none"):
-        load_weights(body, read_weights(weights, arch), weights)
+        load_weights(body, read_weights(weights, arch), weights, arch)
         source = weights
     elif weights is None and architecture.imagenet:
         state, source = architecture.imagenet(progress)
-        load_weights(body, state, source)
+        load_weights(body, state, source, arch)
     if source:
         fold_batch_norm(body)
     depths, in_features = _measure(body.eval(), preprocessing, arch, pretrained=bool(source))
@@ -134,7 +135,9 @@ def read_entries(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
         InputError: the file is missing, damaged or something else.
     """
     entries = read_archive(path)
-    if type(entries) is not dict or type(entries.get("format_version")) is not int:
+    if type(entries) is not dict or "format_version" not in entries:
+        raise InputError(explain(path))
+    if type(entries["format_version"]) is not int:
         raise InputError(f"{path} is not a checkpoint of train.py")
     if entries["format_version"] != FORMAT_VERSION:
         raise InputError(

@@ -1,7 +1,6 @@
 """Export to ONNX: one file for applications, which need neither torch nor this project."""
 
 import json
-import os
 import warnings
 from typing import Any
 
@@ -20,7 +19,6 @@ from prediction.onnx_runtime import (
     seal,
 )
 from running.errors import InputError
-from running.files import atomic_write
 
 # Bytes of weights: protobuf takes no more than 2 GiB, and layers and names need some.
 LARGEST_EXPORT = 2 * 2**30 - 2**25
@@ -44,28 +42,26 @@ class _Exported(nn.Module):
         return logits.softmax(1), (centre(logits) @ self.prototypes.T).amax(1)
 
 
-def write_onnx(path: str | os.PathLike[str], model: Classifier, info: NetworkInfo) -> None:
-    """Write a checkpoint's network, loaded in float32, as one ONNX file.
+def to_onnx(model: Classifier, info: NetworkInfo) -> bytes:
+    """Turn a checkpoint's network, loaded in float32, into the content of an ONNX file.
 
     Raises:
         InputError: the network cannot be exported.
-        RunError: the disk is full, or the folder cannot be written to.
     """
     import onnx
 
     try:
-        network = _to_onnx(_Exported(model), info.preprocessing.crop)
+        network = _translate(_Exported(model), info.preprocessing.crop)
     except (torch.onnx.errors.OnnxExporterError, ValueError) as error:
         raise InputError(
             f"the network cannot be exported: {info.arch} does not fit into an ONNX file"
         ) from error
     entries = {**info.entries(), "format_version": FORMAT_VERSION}
     onnx.helper.set_model_props(network, {key: json.dumps(entries[key]) for key in ENTRIES})
-    with atomic_write(path) as file:
-        file.write(seal(network.SerializeToString()))
+    return seal(network.SerializeToString())
 
 
-def _to_onnx(exported: _Exported, crop: int) -> Any:
+def _translate(exported: _Exported, crop: int) -> Any:
     """Turn a network into an onnx.ModelProto of the form that prediction/onnx_runtime.py reads.
 
     Raises:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from network.classifier import fold_batch_norm
+from prediction.foreign import WEIGHTS_ENTRIES, explain
 from running.console import Progress, no_progress
 from running.download import Checksum, Remote, fetch
 from running.errors import InputError, RunError
@@ -89,10 +90,10 @@ def read_weights(path: str | os.PathLike[str], arch: str) -> State:
     except FileNotFoundError:
         raise InputError(f"--weights {path}: no such file") from None
     except Exception as error:  # a file that holds no tensors raises almost anything
-        raise InputError(f"{path} is damaged or no file of weights") from error
+        raise InputError(explain(path, as_weights=True)) from error
     if isinstance(state, dict) and "format_version" in state and state.get("arch") != arch:
         raise InputError(f"--weights {path} are of {state.get('arch')}, not of {arch}")
-    for key in ("state_dict", "model"):  # where training scripts, ours too, keep theirs
+    for key in WEIGHTS_ENTRIES:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if (
@@ -109,8 +110,8 @@ def read_weights(path: str | os.PathLike[str], arch: str) -> State:
     }
 
 
-def load_weights(body: nn.Module, state: State, source: str) -> None:
-    """Load weights into a body; those of a head, the last two at most, are left out.
+def load_weights(body: nn.Module, state: State, source: str, arch: str = "this network") -> None:
+    """Load weights into a body; those of a head are left out.
 
     Raises:
         InputError: they are another network's.
@@ -129,20 +130,40 @@ def load_weights(body: nn.Module, state: State, source: str) -> None:
         state = {
             re.sub(r"\.(norm|conv)\.(\d\.)", r".\1\2", key): value for key, value in state.items()
         }
-    # Files older than PyTorch 0.4.1 do not count BatchNorm's batches; nothing here needs it.
-    missing = {key for key in ours if key not in state and "num_batches_tracked" not in key}
-    surplus = state.keys() - ours.keys()
-    if missing or len(surplus) > 2:
-        raise InputError(f"the weights of {source} do not fit this network")
+    if problem := _misfit(state, ours):
+        raise InputError(
+            f"the weights of {source} do not fit {arch}: {problem}; --arch names another network, "
+            "as in --arch resnet18"
+        )
     numbers = [
         state[key] for key, value in ours.items() if key in state and value.is_floating_point()
     ]
-    if not all(value.is_floating_point() and value.isfinite().all() for value in numbers):
-        raise InputError(f"the weights of {source} hold values that are no finite numbers")
     try:
+        if not all(value.is_floating_point() and value.isfinite().all() for value in numbers):
+            raise InputError(f"the weights of {source} hold values that are no finite numbers")
         load_exactly(body, {key: state.get(key, ours[key]) for key in ours})
-    except RuntimeError as error:  # other shapes
-        raise InputError(f"the weights of {source} do not fit this network") from error
+    except RuntimeError as error:  # sparse tensors, for one
+        raise InputError(f"the weights of {source} cannot be loaded into {arch}") from error
+
+
+def _misfit(state: State, ours: State) -> str | None:
+    """Say what keeps weights from fitting a body of the tensors `ours`, if anything does."""
+    # Files older than PyTorch 0.4.1 do not count BatchNorm's batches; nothing here needs it.
+    needed = [key for key in ours if "num_batches_tracked" not in key]
+    missing = [key for key in needed if key not in state]
+    if missing:
+        return (
+            f"{len(missing)} of its {len(needed)} tensors are missing there, such as {missing[0]}"
+        )
+    others = [key for key in ours if key in state and state[key].shape != ours[key].shape]
+    if others:
+        return f"{len(others)} of its {len(ours)} tensors have other shapes there, as {others[0]}"
+    # A head is one layer, or several under a name of their own.
+    surplus = state.keys() - ours.keys()
+    names, ours_names = ({key.split(".")[0] for key in keys} for keys in (surplus, ours))
+    if len(surplus) > 2 and (len(names) > 1 or names <= ours_names):
+        return f"{len(surplus)} tensors more than its own are there"
+    return None
 
 
 def load_exactly(module: nn.Module, state: State) -> None:

@@ -1,7 +1,9 @@
 """One photograph: opening it, decoding it safely, and the one preprocessing."""
 
+import io
 import math
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,13 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 # refuses JPEGs, which are decoded smaller, from 179 million on.
 LARGEST_IMAGE = 100_000_000
 LARGEST_SIDE = 100_000
+
+# Bytes of the largest JPEG that is decoded again where its end may be missing.
+LARGEST_JPEG = 50_000_000
+START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+
+# How the text begins that Git LFS leaves in the place of a file it has not fetched.
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 # Of a photograph that is longer than so many times its width, views show the middle only.
 LONGEST = 2
@@ -66,24 +75,41 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     except IsADirectoryError:
         raise ImageError(f"{path} is a folder, not an image") from None
     except Exception as error:  # a damaged header raises almost anything
+        if not isinstance(error, Image.UnidentifiedImageError):
+            raise _unreadable(path, error) from error
+        with open(path, "rb") as file:
+            start = file.read(100)
         try:
-            return _open_heic(path)
+            return _open_heic(path, start)
         except ImportError:
             raise ImageError(f"{path}: to read HEIC, pip install pillow-heif") from None
-        except Exception:
-            pass  # not HEIC either: the first error tells what is wrong
-        if isinstance(error, Image.UnidentifiedImageError):
-            raise ImageError(
-                f"{path} is not an image in a format that is read here ({', '.join(FORMATS)})"
-            ) from None
-        raise ImageError(f"{path} cannot be read: {error}") from error
+        except Exception:  # not HEIC either
+            what = f"is not an image in a format that is read here ({', '.join(FORMATS)})"
+            raise ImageError(f"{path} {name_placeholder(start) or what}") from None
 
 
-def _open_heic(path: str | os.PathLike[str]) -> Image.Image:
+def name_placeholder(start: bytes) -> str | None:
+    """Say what lies in a file's place, by its first hundred bytes, if it is not there itself."""
+    if not start:
+        return "is empty"
+    if start.startswith(LFS_POINTER):
+        return "is a Git LFS pointer; git lfs pull fetches the file itself"
+    return None
+
+
+def _unreadable(path: str | os.PathLike[str], error: Exception) -> ImageError:
+    """Say what is wrong with a photograph, in a sentence."""
+    what: object = error
+    if isinstance(error, OSError) and error.strerror:
+        what = error.strerror
+    elif isinstance(error, Image.DecompressionBombError):
+        what = f"more than {LARGEST_IMAGE} pixels are too many"
+    return ImageError(f"{path} cannot be read: {what}")
+
+
+def _open_heic(path: str | os.PathLike[str], start: bytes) -> Image.Image:
     """Open HEIC, known by its first bytes (ISO/IEC 23008-12): iPhones' may be named .jpg."""
-    with open(path, "rb") as file:
-        start = file.read(12)
-    if start[4:8] != b"ftyp" or start[8:] not in (b"heic", b"heix", b"heim", b"heis", b"mif1"):
+    if start[4:8] != b"ftyp" or start[8:12] not in (b"heic", b"heix", b"heim", b"heis", b"mif1"):
         raise ValueError("not HEIC")
     from pillow_heif import register_heif_opener
 
@@ -109,11 +135,42 @@ def load_image(
             image.draft(None, (preprocessing.resize, preprocessing.resize))
             if math.prod(image.size) > LARGEST_IMAGE or max(image.size) > LARGEST_SIDE:
                 raise ValueError(f"{image.width} x {image.height} pixels are too many")
-            image.load()  # before EXIF is read: PNG's reader would hide damage, TIFF's turns twice
+            try:
+                image.load()  # before EXIF is read: PNG's would hide damage, TIFF's turns twice
+            except OSError:
+                whole_image = _without_end(path, image, preprocessing)
+                if whole_image is None:
+                    raise
+                image = whole_image
             image = _to_rgb(_upright(image))
         except Exception as error:  # damaged data raises almost anything
-            raise ImageError(f"{path} cannot be read: {error}") from error
+            raise _unreadable(path, error) from error
     return np.array((_whole if whole else _centre)(image, preprocessing))
+
+
+def _without_end(
+    path: str | os.PathLike[str], image: Image.Image, preprocessing: Preprocessing
+) -> Image.Image | None:
+    """Decode a JPEG of which only the marker at the end is missing, as viewers do; else None.
+
+    The decoder makes up what is missing out of what comes next: if pixels are, two things that
+    come next give two pictures. A whole scan could be missing unnoticed, so there has to be one.
+    """
+    if image.format != "JPEG" or "progressive" in image.info:
+        return None
+    if os.path.getsize(path) > LARGEST_JPEG:
+        return None
+    content = Path(path).read_bytes().removesuffix(END_OF_IMAGE[:1])
+    components = content[content.rfind(START_OF_SCAN) + 4 :][:1]  # of the last scan
+    pictures = []
+    for made_up in (b"", b"\xa5" * 100):
+        file = io.BytesIO(content + made_up + END_OF_IMAGE)
+        pictures.append(Image.open(file, formats=("JPEG",)))
+        pictures[-1].draft(None, (preprocessing.resize, preprocessing.resize))
+    one, other = pictures
+    if components != bytes([len(one.getbands())]) or one.tobytes() != other.tobytes():
+        return None
+    return one
 
 
 def _upright(image: Image.Image) -> Image.Image:

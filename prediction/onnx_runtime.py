@@ -77,6 +77,7 @@ VERSION, GRAPH, METADATA = 1, 7, 14
 MODEL_FIELDS = {VERSION: VARINT, 5: VARINT} | dict.fromkeys(
     (2, 3, 4, 6, GRAPH, 8, METADATA, 20, 25, 26), BYTES
 )
+FIRST_BYTE = bytes([8 * VERSION + VARINT])  # of the field that comes first
 KEY, VALUE = 1, 2
 ENTRY_FIELDS = {KEY: BYTES, VALUE: BYTES}
 MOST_FIELDS = 10_000  # of a message; an export has thirty
@@ -90,9 +91,18 @@ class ExportedNetwork(NamedTuple):
     sealed: bool  # whether the file is as it was exported
 
 
-def is_exported(path: str | os.PathLike) -> bool:
-    """Tell by the extension whether a file should be an exported network."""
+def is_onnx_name(path: str | os.PathLike) -> bool:
+    """Tell by the extension whether a file that is written should be an exported network."""
     return os.path.splitext(path)[1].lower() == ".onnx"
+
+
+def is_exported(path: str | os.PathLike) -> bool:
+    """Tell by the first byte whether a file is an exported network, whatever it is called."""
+    try:
+        with open(os.devnull if is_special(path) else path, "rb") as file:
+            return file.read(1) == FIRST_BYTE
+    except OSError:  # there is no such file, or none that can be read
+        return False
 
 
 def load(path: str | os.PathLike) -> ExportedNetwork:
@@ -209,7 +219,7 @@ def _read_metadata(file: BinaryIO, size: int) -> dict[str, str]:
     Raises:
         ValueError: it is no ONNX file.
     """
-    if file.read(1) != bytes([8 * VERSION + VARINT]):  # the field that comes first
+    if file.read(1) != FIRST_BYTE:
         raise ValueError("no ONNX file")
     file.seek(0)
     texts: dict[str, str] = {}

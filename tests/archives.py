@@ -89,7 +89,7 @@ def hiding(content: bytes) -> bytes:
     return bytes(changed)
 
 
-def refuse(path, content: bytes, words: str = "is damaged or no checkpoint") -> Exception:
+def refuse(path, content: bytes, words: str = "(is|holds) ") -> Exception:
     """Assert that a file is refused in one sentence; return what was wrong with it."""
     path.write_bytes(content)
     with pytest.raises(InputError, match=f"{path} {words}") as caught:

@@ -47,7 +47,7 @@ def test_a_network_of_each_family_trains_saves_loads_and_predicts(
     settings = ["--weights", "none", "--image_size", 64, "--epochs", 1, "--batch_size", 5]
     run = run_script("train", two_kinds, "--arch", arch, *settings, "--save_dir", tmp_path)
     assert run.code == 0
-    assert "starting from scratch, 64 x 64 pixels" in run.err
+    assert "starting from scratch, 64 x 64 pixels" in run.out
     photo = next((two_kinds / "valid" / "1").iterdir())
     run = run_script("predict", photo, tmp_path / "checkpoint.pth")
     assert run.code == 0
@@ -109,7 +109,8 @@ def test_our_own_networks_are_found_by_name():
         ("ViT_B_16", "ViT_B_16 is a vision transformer"),
         ("googlenet", "googlenet has auxiliary heads"),
         ("inception_v3", "inception_v3 has auxiliary heads"),
-        ("", "there is no network "),
+        ("", "there is no network ''; train.py --arch help lists them"),
+        ("foo", "there is no network foo; train.py --arch help lists them"),
     ],
 )
 def test_networks_that_are_not_there_are_one_sentence(arch, words):

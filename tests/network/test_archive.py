@@ -143,7 +143,7 @@ def test_what_is_no_archive_is_one_sentence(path):
     whole = saved(ENTRIES)
     for content in (b"", b"<!doctype html>", whole[:-1000], pickle.dumps(ENTRIES), b"PK\x05\x06"):
         refuse(path, content)
-    with pytest.raises(InputError, match="is damaged or no checkpoint"):
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
         read_archive(path.parent)
 
 

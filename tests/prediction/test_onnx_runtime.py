@@ -1,6 +1,7 @@
 """Exported networks: what is believed of a file, and what never reaches ONNX Runtime."""
 
 import json
+import os
 import random
 import resource
 import time
@@ -146,11 +147,28 @@ def test_threads_are_those_that_the_user_wants(monkeypatch):
         assert onnx_runtime.count_threads() == onnx_runtime.default_workers()
 
 
-def test_an_extension_tells_exported_networks():
-    assert onnx_runtime.is_exported("a.onnx")
-    assert onnx_runtime.is_exported(Path("A.ONNX"))
-    assert not onnx_runtime.is_exported("onnx")
-    assert not onnx_runtime.is_exported("checkpoint.pth")
+def test_an_extension_tells_where_to_export_to():
+    assert onnx_runtime.is_onnx_name("a.onnx")
+    assert onnx_runtime.is_onnx_name(Path("A.ONNX"))
+    assert not onnx_runtime.is_onnx_name("onnx")
+    assert not onnx_runtime.is_onnx_name("checkpoint.pth")
+
+
+def test_the_content_tells_exported_networks(tmp_path, run_script, checkpoint):
+    exported, renamed = tmp_path / "exported.pth", tmp_path / "checkpoint.onnx"
+    write(exported, seal(content_of(filled([1, 3], [1]))))
+    write(renamed, checkpoint.read_bytes())
+    assert onnx_runtime.is_exported(exported)
+    assert run_script("predict", exported, "--info").out.startswith("network: cnn\n")
+    assert not onnx_runtime.is_exported(renamed)
+    same = [run_script("predict", path, "--info") for path in (renamed, checkpoint)]
+    assert same[0] == same[1]
+    run = run_script("predict", "--export", tmp_path / "a.onnx", exported)
+    assert (run.code, run.out) == (2, "")
+    assert "--export turns a checkpoint into a file named .onnx" in run.err
+    os.mkfifo(tmp_path / "pipe")
+    for other in ("missing", ".", "pipe", write(tmp_path / "empty", b"")):
+        assert not onnx_runtime.is_exported(tmp_path / other)
 
 
 # --- A file that was changed since ----------------------------------------------------
