@@ -5,9 +5,9 @@ Every network here is a `Classifier`: uint8 pixels in, logits out.
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,11 +24,13 @@ from network.build import (
     rebuild,
 )
 from network.classifier import Classifier
-from network.export import write_onnx
+from network.export import to_onnx
 from network.familiarity import familiarity
 from network.inference import compute_logits, for_inference, infer
 from prediction.info import NetworkInfo, Prediction
+from running.console import Progress, no_progress
 from running.errors import FlowersError, InputError, is_out_of_memory
+from running.files import write_file
 
 __all__ = [
     "Classifier",
@@ -42,6 +44,7 @@ __all__ = [
     "new_model",
     "predict",
     "predict_each",
+    "rename_categories",
     "save_checkpoint",
 ]
 
@@ -110,6 +113,11 @@ def load_checkpoint(
     return model, info
 
 
+def rename_categories(path: str | os.PathLike[str], names: Sequence[str]) -> None:
+    """Give the categories of a checkpoint other names, one for each, in their order."""
+    write_archive(path, {**read_archive(path), "names": [*names]})
+
+
 def halve(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     """Copy a checkpoint with the weights of its convolutions and head in half precision.
 
@@ -123,14 +131,25 @@ def halve(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Non
     write_archive(target, checkpoint)
 
 
-def export(path: str | os.PathLike[str], checkpoint: str | os.PathLike[str]) -> None:
+def export(
+    path: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str],
+    progress: Progress = no_progress,
+) -> None:
     """Write a checkpoint's network as one ONNX file, in float32.
 
     Raises:
         InputError: the checkpoint cannot be used, or its network cannot be exported.
         RunError: the disk is full, or the folder cannot be written to.
     """
-    write_onnx(path, *load_checkpoint(checkpoint, precision=torch.float32))
+    steps = (
+        lambda source: load_checkpoint(source, precision=torch.float32),
+        lambda loaded: to_onnx(*loaded),
+        lambda content: write_file(path, content),
+    )
+    result: Any = checkpoint
+    for (step,) in progress(((step,) for step in steps), len(steps), "exporting", " steps"):
+        result = step(result)
 
 
 # --- Ask ------------------------------------------------------------------------------

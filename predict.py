@@ -11,8 +11,12 @@ import os
 import signal
 import sys
 
-if __name__ == "__main__":  # until main() hears it, Ctrl-C ends this without a word
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main() hears it, it ends without a word
+    sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # python -P leaves it out
+    from running.packages import require_packages
+
+    require_packages()
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -27,8 +31,15 @@ from photographs.folders import is_image_name
 from photographs.images import load_image, open_image
 from prediction import onnx_runtime
 from prediction.info import KEEP, NetworkInfo, Prediction
-from prediction.inputs import STDIN, check_checkpoint_file, expand, is_one_photograph, read_each
-from prediction.onnx_runtime import is_exported
+from prediction.inputs import (
+    STDIN,
+    check_checkpoint_file,
+    expand,
+    is_one_photograph,
+    read_each,
+    refuse_target,
+)
+from prediction.onnx_runtime import is_exported, is_onnx_name
 from prediction.records import (
     CSV_HEADER,
     RECORD_FORMATS,
@@ -38,11 +49,11 @@ from prediction.records import (
     make_record,
     open_output,
 )
-from running.console import Console, ExitNotes, Parser
+from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
 from running.environment import require
 from running.errors import FlowersError
-from running.files import atomic_write, prepare_folder
-from running.flags import SHARE, WORKERS, Number, add_flag, shard
+from running.files import atomic_write, find_target
+from running.flags import SHARE, WORKERS, Number, add_flag, file_name, shard
 from running.signals import delay_signals
 from running.threads import default_workers, let_waiting_threads_sleep, map_ahead
 
@@ -62,6 +73,9 @@ exit codes:
   130  stopped by Ctrl-C
   143  stopped by SIGTERM
 """
+
+STDOUT = "-"  # as the file of --output
+PICTURES = (".png", ".jpg", ".pdf", ".svg")
 
 # A path with its pixels, then with their prediction; or with what is wrong with it.
 Read: TypeAlias = tuple[str, np.ndarray | FlowersError]
@@ -93,13 +107,14 @@ def build_parser(console: Console) -> Parser:
     text = f"how many names to print, the most probable first {default}"
     add("top_k", type=Number(int, 1, 10**6), default=5, metavar="K", help=text)
     text = 'JSON file of names, as in {"21": "fire lily"} (default: the checkpoint\'s)'
-    add("category_names", metavar="FILE", help=text)
+    add("category_names", type=file_name, metavar="FILE", help=text)
     text = f"how a record is written {default}"
     add("format", choices=RECORD_FORMATS, default="text", help=text)
     text = (
-        "write the records into a file, which appears when it is whole (default: standard output)"
+        "write the records into a file, which appears when it is whole (default: -, which is "
+        "standard output)"
     )
-    add("output", metavar="FILE", help=text)
+    add("output", type=file_name, metavar="FILE", help=text)
     text = "the paths on standard input end with NUL, as those of find -print0"
     add("null", action="store_true", help=text)
     text = "name every Nth input, from the Ith on; N such jobs share a list"
@@ -107,16 +122,16 @@ def build_parser(console: Console) -> Parser:
     text = "answer unknown where a photograph looks like nothing that the network learned"
     add("reject", action="store_true", help=text)
     text = "with --reject: the share of the photographs of its categories that keep their names "
-    add("keep", type=SHARE, default=KEEP, metavar="SHARE", help=text + default)
+    add("keep", type=SHARE, metavar="SHARE", help=text + f"(default: {KEEP})")
     text = "the folder that a photograph is in tells its category: say on standard error how many "
     add("score", action="store_true", help=text + "names are correct")
-    text = "draw the one photograph beside its most probable names"
-    add("plot", metavar="FILE", help=text)
+    text = "draw the one photograph beside its most probable names: a .png, .jpg, .pdf or .svg"
+    add("plot", type=file_name, metavar="FILE", help=text)
     add("info", action="store_true", help="say what a checkpoint knows, and stop")
     text = (
         "write the checkpoint's network into an ONNX file for applications, flowers.onnx, and stop"
     )
-    add("export", metavar="FILE", help=text)
+    add("export", type=file_name, metavar="FILE", help=text)
     text = f"photographs that are computed at once (default: {EVALUATION_BATCH}, with --gpu "
     text += f"{ACCELERATOR_BATCH})"
     add("batch_size", type=Number(int, 1, 10_000), metavar="N", help=text)
@@ -148,7 +163,7 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
     *args.inputs, args.checkpoint = args.paths
     if alone and args.inputs:
         parser.error(f"{alone} takes a checkpoint and nothing else")
-    if args.export and (args.info or is_exported(args.checkpoint) or not is_exported(args.export)):
+    if args.export and (args.info or is_exported(args.checkpoint) or not is_onnx_name(args.export)):
         parser.error(
             "--export turns a checkpoint into a file named .onnx, as in --export flowers.onnx "
             "checkpoint.pth"
@@ -157,6 +172,12 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"{STDIN} can be read only once")
     if args.plot and not is_one_photograph(args.inputs):
         parser.error("--plot takes one photograph")
+    if args.plot and os.path.splitext(args.plot)[1].lower() not in PICTURES:
+        parser.error(f"--plot {args.plot}: the name ends in none of {', '.join(PICTURES)}")
+    if args.keep is not None and not args.reject:
+        parser.error("--keep goes with --reject")
+    if args.output == STDOUT:
+        args.output = None
     return args
 
 
@@ -165,6 +186,7 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """Name the flowers as the command line says and return the exit code."""
+    prepare_streams()
     console = Console("predict.py")
     args = parse_args(console, argv)
     let_waiting_threads_sleep()
@@ -178,6 +200,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """Do what is asked for: name photographs, describe a network or export it."""
     # What can be wrong is found before torch is imported.
     check_checkpoint_file(args.checkpoint)
+    check_targets(args)
     new_names = None
     if args.category_names:
         from data_utils import load_names
@@ -188,7 +211,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.plot:
         require("matplotlib", "--plot")
     if args.export:
-        export_network(args.export, args.checkpoint)
+        export_network(args.export, args.checkpoint, console)
         return 0
     network = load_network(args.checkpoint, args.gpu, args.batch_size, console)
     if args.info:
@@ -198,12 +221,28 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if new_names is not None:
         names = [new_names.get(category, category) for category in categories]
         known = len(new_names.keys() & set(categories))
-        if known < max(len(categories), len(new_names)):
+        if known < len(categories):
             console.print_message(
                 f"warning: {args.category_names} names {known} of the {len(categories)} categories "
-                f"of {args.checkpoint}, and {len(new_names) - known} others"
+                f"of {args.checkpoint}"
             )
     return name_photographs(args, network, names, console)
+
+
+def check_targets(args: argparse.Namespace) -> None:
+    """See that what is written takes the place of nothing that is read.
+
+    Raises:
+        InputError: it would, or cannot be written there.
+    """
+    reads = [args.checkpoint, *args.inputs, args.category_names or args.checkpoint]
+    if STDIN in args.inputs:
+        reads.append("/dev/stdin")  # a list, where a file is redirected
+    for target in (args.output, args.plot, args.export):
+        if target:
+            find_target(target, reads)
+    if not (args.output or args.plot or args.export):
+        require_stdout()
 
 
 def name_photographs(
@@ -212,7 +251,7 @@ def name_photographs(
     """Go from paths to records, one after the other; return the exit code."""
     info = network.info
     first, step = args.shard
-    found = expand(args.inputs, b"\0" if args.null else b"\n")
+    found = refuse_target(args.output, expand(args.inputs, b"\0" if args.null else b"\n"))
     paths: Iterable[tuple[str, FlowersError | None]] = islice(found, first - 1, None, step)
     total = None
     if STDIN not in args.inputs:  # standard input may go on for ever
@@ -224,7 +263,9 @@ def name_photographs(
     if args.output or not sys.stdout.isatty():  # where records would not run into it
         named = console.count(named, total, "naming")
 
-    lowest = info.calibration.least_familiar(args.keep) if args.reject else -math.inf
+    lowest = -math.inf
+    if args.reject:
+        lowest = info.calibration.least_familiar(KEEP if args.keep is None else args.keep)
     score = None
     if args.score:
         from prediction.score import Score
@@ -243,12 +284,18 @@ def name_photographs(
             count += 1
             failed += bool(record.error)
             write(format_record(record))
+    if not count:
+        console.print_message("warning: there was nothing to name")
+    if args.output:
+        number = "1 photograph" if count == 1 else f"{count} photographs"
+        console.print_note(f"wrote {args.output}: {number}")
     if score:
         console.print_message(*score.lines(names))
     if args.plot and count > failed:
         draw_record(args.plot, record, info)
-    if failed:
-        console.print_message(f"{failed} of {count} inputs could not be named")
+        console.print_note(f"wrote {args.plot}")
+    if failed and count > 1:
+        console.print_message(f"{failed} of {count} photographs could not be named")
     return 1 if failed else 0
 
 
@@ -269,7 +316,7 @@ def draw_record(path: str, record: Record, info: NetworkInfo) -> None:
         [guess.probability for guess in record.guesses],
     )
     with atomic_write(path) as file:
-        figure.savefig(file)
+        figure.savefig(file, format=os.path.splitext(path)[1][1:].lower())
 
 
 def describe(info: NetworkInfo) -> Iterator[str]:
@@ -318,7 +365,7 @@ def load_network(path: str, gpu: bool, batch_size: int, console: Console) -> Net
     return Network(partial(predict_each, model, batch_size=batch_size), info)
 
 
-def export_network(path: str, checkpoint: str) -> None:
+def export_network(path: str, checkpoint: str, console: Console) -> None:
     """Write a checkpoint's network into an ONNX file.
 
     Raises:
@@ -326,10 +373,10 @@ def export_network(path: str, checkpoint: str) -> None:
     """
     for package in ("onnx", "onnxscript"):
         require(package, "--export", "onnx onnxscript")
-    prepare_folder(os.path.dirname(path) or ".", [os.path.basename(path)])
     with delay_signals():
         from model_utils import export
-    export(path, checkpoint)
+    export(path, checkpoint, console.progress)
+    console.print_note(f"wrote {path}")
 
 
 if __name__ == "__main__":

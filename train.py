@@ -8,18 +8,20 @@ torchrun --nproc_per_node=2 train.py flowers
 """
 
 import argparse
-import signal
-
-if __name__ == "__main__":  # until main() hears it, Ctrl-C ends this without a word
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-import io
-import math
 import os
+import signal
 import sys
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main() hears it, it ends without a word
+    sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # python -P leaves it out
+    from running.packages import require_packages
+
+    require_packages()
+
+import math
 import warnings
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,13 +43,12 @@ from reporting.report import (
     report_lines,
     write_history,
 )
-from running.console import Console, ExitNotes, Parser
+from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
 from running.environment import Clock, peak_memory, require, spell_command, versions
 from running.errors import InputError, RunError
-from running.files import prepare_folder
-from running.flags import SHARE, WORKERS, add_flag
+from running.flags import SHARE, WORKERS, add_flag, file_name
 from running.launch import Launch
-from running.run_folder import RunFolder
+from running.run_folder import DEMO_FOLDER, RunFolder
 from running.settings import Settings
 from running.signals import delay_signals
 from running.threads import default_workers, let_waiting_threads_sleep
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
 
 # torch and what imports it come in functions, so that --help and most mistakes need not wait.
 
-DEMO_FOLDER = "drawn_flowers"
 LESS_MEMORY = "--image_size or --hidden_units"  # what needs less of it
 
 EPILOG = """\
@@ -106,12 +106,14 @@ def build_parser(console: Console) -> Parser:
     Settings.add_flags(parser)
     add(
         "save_dir",
+        type=file_name,
         default=".",
         metavar="DIR",
         help="folder for checkpoint.pth and the run's other files (default: this folder)",
     )
     add(
         "category_names",
+        type=file_name,
         metavar="FILE",
         help='JSON file of names, as in {"21": "fire lily"} (default: cat_to_name.json of '
         "DATA_DIR; for Oxford's 102 categories this project's own; else the folders' names)",
@@ -137,6 +139,7 @@ def build_parser(console: Console) -> Parser:
 
 def main(argv: list[str] | None = None) -> int:
     """Train as the command line says and return the exit code."""
+    prepare_streams()
     console = Console("train.py", Launch.from_environment())
     parser = build_parser(console)
     args = parser.parse_args(argv)
@@ -161,6 +164,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
     """Do what is asked for: list the networks, check the data, or train."""
+    require_stdout()
     downloads = args.download and not has_train(args.data_dir)
     if args.arch == "help" or args.demo or downloads:
         with delay_signals():
@@ -181,13 +185,16 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
             )
         )
     folder = RunFolder(args.save_dir, writes=console.launch.is_primary)
+    if args.resume and not folder.resume_file.exists():
+        raise InputError(f"--resume continues from {folder.resume_file}, which does not exist")
     data_dir = args.data_dir
     if args.demo:
-        data_dir = str(Path(args.save_dir, DEMO_FOLDER))
-        prepare_folder(args.save_dir, [])
+        data_dir = str(folder.path / DEMO_FOLDER)
         if not os.path.exists(data_dir):
-            console.print_note(f"drawing flowers into {data_dir}")
-            draw_data(data_dir)
+            folder.prepare()
+            console.print_result(f"drawing flowers into {data_dir}")
+            with folder.lock():
+                draw_data(data_dir, progress=console.progress)
     if downloads:
         download_data(args, folder, console)
     data = data_utils.find_data(data_dir)
@@ -198,8 +205,6 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
         inspected = read_photographs(data, args, console)
         console.print_result(*data_utils.check_lines(inspected))
         return 1 if any(inspected.problems.values()) else 0
-    if args.resume and not folder.resume_file.exists():
-        raise InputError(f"--resume continues from {folder.resume_file}, which does not exist")
     folder.prepare()
     with folder.lock():
         return train(args, data, folder, console, notes)
@@ -222,7 +227,7 @@ def train(
     labels, valid_labels = splits["train"].labels, splits["valid"].labels
     train_set, valid_set = open_activations(start, splits, resources)
     if train_set.cut:
-        console.print_note(f"activations of the frozen layers are cached {train_set.location}")
+        console.print_result(f"activations of the frozen layers are cached {train_set.location}")
 
     console.print_result(HEADER, *(epoch_line(**row) for row in record.history))
     if record.history:  # a killed run may not have written its last row
@@ -243,14 +248,14 @@ def train(
         is_best = record.best is None or result.is_better(record.best)
         if is_best:
             if record.best is None and (kept := folder.keep_earlier()):
-                console.print_note("kept the earlier run as " + " and ".join(map(str, kept)))
+                console.print_result(f"kept the earlier run as {kept} and so on")
             prototypes = logit_sums.prototypes()
             calibration = calibrate(result.logits, valid_labels, prototypes)
             metrics = result.metrics(epoch, valid_set.model.precision)
             info = start.describe(
                 inspected.data.categories, inspected.names, calibration, metrics, notes.command
             )
-            folder.write(save_checkpoint, folder.checkpoint, learner.network, info, prototypes)
+            folder.write_checkpoint(save_checkpoint, learner.network, info, prototypes)
             record.best = result
         seconds += clock.lap("evaluating and saving")
         record.add_epoch(epoch, train_loss, result, seconds, is_best)
@@ -289,7 +294,7 @@ def set_up(
     from learning.processes import join_processes
     from learning.resources import Resources
     from learning.start import resume_run, start_new
-    from model_utils import load_checkpoint
+    from model_utils import load_checkpoint, rename_categories
     from network.devices import describe_device, find_device, keep_freed_memory
 
     keep_freed_memory()
@@ -311,16 +316,16 @@ def set_up(
         )
     if batch_size > 1:
         notes.memory_advice = f"try --batch_size {batch_size // 2}, or a lower {LESS_MEMORY}"
-    console.print_note(
+    place, *hints = describe_device(device, args.gpu, processes.size)
+    console.print_result(
         *data_utils.describe_data(data),
         start.record.describe(start.preprocessing.crop),
-        *describe_device(device, args.gpu, processes.size),
+        place,
     )
+    console.print_note(*hints)
     clock.lap("start")
     inspected = read_photographs(data, args, console, processes)
-    console.print_note(
-        f"names: {inspected.names_source}", *data_utils.problem_lines(inspected.problems, 10)
-    )
+    console.print_note(*data_utils.problem_lines(inspected.problems, 10))
     data_utils.require_usable(inspected, processes.size)
     num_valid = len(inspected.data.splits["valid"].paths)
     if not start.record.take_photographs(inspected.fingerprint, num_valid):
@@ -329,6 +334,11 @@ def set_up(
             f"the photographs in {data.folder} are not those of the run in {folder.resume_file}; "
             "without --resume a new run starts"
         )
+    if args.resume and not args.category_names:
+        inspected = inspected._replace(names=info.names, names_source=str(folder.checkpoint))
+    elif args.resume and inspected.names != info.names:
+        folder.write(rename_categories, folder.checkpoint, inspected.names)
+    console.print_result(f"names: {inspected.names_source}")
     clock.lap("reading every photograph once")
     return start, resources, inspected
 
@@ -401,7 +411,6 @@ def print_report(
     console.print_result(
         *report_lines(report),
         f"report: {folder.report}",
-        f"checkpoint: {folder.checkpoint}",
         f"next: {spell_command('predict.py', example, str(folder.checkpoint))}",
     )
     accuracy = report["top1"]["share"]
@@ -424,7 +433,7 @@ def download_data(args: argparse.Namespace, folder: RunFolder, console: Console)
     if not args.check_data:
         folder.prepare()
     known = KNOWN_DATA_SETS[args.download]
-    console.print_note(
+    console.print_result(
         f"putting {args.download} into {args.data_dir}, from {known.archive} if it lies there, "
         f"else from {known.url}"
     )
@@ -432,8 +441,6 @@ def download_data(args: argparse.Namespace, folder: RunFolder, console: Console)
 
 
 if __name__ == "__main__":
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names that it cannot show
     code = main()
     if code and Launch.from_environment().is_shared:
         # NCCL would wait for processes that may have gone.

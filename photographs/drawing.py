@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from running.console import Progress, no_progress
 from running.errors import RunError
 
 Color = tuple[int, int, int]
@@ -65,6 +66,7 @@ def draw_data(
     test: int = 8,
     kinds: int = len(FLOWERS),
     seed: int = 0,
+    progress: Progress = no_progress,
 ) -> None:
     """Draw `folder/{train,valid,test}/<1..kinds>/*.jpg` and a cat_to_name.json.
 
@@ -75,6 +77,7 @@ def draw_data(
         train: drawings of each kind in the training split; `valid` and `test` likewise.
         kinds: how many of the ten `FLOWERS`.
         seed: the same seed draws the same flowers.
+        progress: of the drawings.
 
     Raises:
         RunError: the disk is full, or the folder cannot be made.
@@ -83,19 +86,24 @@ def draw_data(
     if folder.exists():
         return
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    drawings = [
+        (kind, split_index, split, number)
+        for kind in range(min(kinds, len(FLOWERS)))
+        for split_index, (split, count) in enumerate(
+            [("train", train), ("valid", valid), ("test", test)]
+        )
+        for number in range(count)
+    ]
     try:
-        for kind, flower in enumerate(FLOWERS[:kinds]):
-            for split_index, (split, count) in enumerate(
-                [("train", train), ("valid", valid), ("test", test)]
-            ):
-                category = unfinished / split / str(kind + 1)
-                category.mkdir(parents=True)
-                for number in range(count):
-                    rng = np.random.default_rng((seed, kind, split_index, number))
-                    jpeg = io.BytesIO()
-                    draw_flower(flower, rng).save(jpeg, "JPEG", quality=90)
-                    # Not by Pillow, which does not notice a full disk.
-                    (category / f"drawn_{number + 1:05}.jpg").write_bytes(jpeg.getvalue())
+        shown = progress(([each] for each in drawings), len(drawings), "drawing")
+        for [(kind, split_index, split, number)] in shown:
+            category = unfinished / split / str(kind + 1)
+            category.mkdir(parents=True, exist_ok=True)
+            rng = np.random.default_rng((seed, kind, split_index, number))
+            jpeg = io.BytesIO()
+            draw_flower(FLOWERS[kind], rng).save(jpeg, "JPEG", quality=90)
+            # Not by Pillow, which does not notice a full disk.
+            (category / f"drawn_{number + 1:05}.jpg").write_bytes(jpeg.getvalue())
         names = {str(kind + 1): flower.name for kind, flower in enumerate(FLOWERS[:kinds])}
         (unfinished / "cat_to_name.json").write_text(json.dumps(names, indent=2) + "\n")
         os.replace(unfinished, folder)

@@ -1,5 +1,6 @@
 """What the command line names: photographs, in files, folders and lists, and a checkpoint."""
 
+import codecs
 import os
 import sys
 import zipfile
@@ -11,9 +12,10 @@ import numpy as np
 
 from photographs.folders import find_photographs
 from photographs.images import Preprocessing, load_image
+from prediction.foreign import explain
 from prediction.onnx_runtime import is_exported
 from running.errors import FlowersError, ImageError, InputError
-from running.files import is_special
+from running.files import is_same_file, is_special
 
 PIECE = 2**16  # bytes of standard input that are read at once
 
@@ -31,33 +33,88 @@ def expand(inputs: Iterable[str], separator: bytes) -> Iterator[tuple[str, Flowe
     Args:
         inputs: files, folders and `STDIN`, whose paths may be folders, too.
         separator: what ends a path on standard input.
+
+    Raises:
+        InputError: standard input is closed, or no list of paths.
     """
     for path in inputs:
         if path == STDIN:
-            # A file that is called so has to be there as another path, or this would not end.
-            paths = read_paths(cast(BufferedIOBase, sys.stdin.buffer), separator)
+            # A file that is called - has to be there as another path, or this would not end.
+            paths = read_paths(open_stdin(), separator)
             yield from expand((f"./{p}" if p == STDIN else p for p in paths), separator)
         elif not os.path.isdir(path):
             yield path, None
         else:
-            try:
-                found = find_photographs(path)
-            except InputError as error:
-                yield path, error
-                continue
-            if not found:
+            errors: list[InputError] = []
+            found = find_photographs(path, errors.append)
+            yield from ((path, error) for error in errors)
+            if not found and not errors:
                 yield path, ImageError(f"{path} holds no photographs")
             yield from ((file, None) for file in found)
 
 
+def refuse_target(
+    target: str | None, paths: Iterable[tuple[str, FlowersError | None]]
+) -> Iterator[tuple[str, FlowersError | None]]:
+    """Pass paths on, none of which may be the file that is to be written.
+
+    Raises:
+        InputError: one is.
+    """
+    exists = target is not None and os.path.exists(target)
+    for path, error in paths:
+        if exists and target is not None and is_same_file(path, target):
+            raise InputError(f"{target} is among the photographs; give another name to write to")
+        yield path, error
+
+
+def open_stdin() -> BufferedIOBase:
+    """Return standard input in bytes.
+
+    Raises:
+        InputError: it is closed.
+    """
+    if sys.stdin is None:
+        raise InputError("standard input is closed")
+    return cast(BufferedIOBase, sys.stdin.buffer)
+
+
 def read_paths(stream: BufferedIOBase, separator: bytes) -> Iterator[str]:
-    """Read paths that a separator stands between, each as soon as it is there; skip empty ones."""
-    rest = b""
+    """Read the paths of a list, each as soon as it is there; skip empty ones.
+
+    A carriage return at the end of a line and the byte order mark of a list that was made on
+    Windows are left out, unless a file is called so.
+
+    Raises:
+        InputError: it is no list of paths that end with the separator.
+    """
+    rest, count = b"", 0
     while part := stream.read1(PIECE):
+        if separator == b"\n" and b"\0" in part:
+            raise InputError(
+                "the list on standard input is of UTF-16; save it as UTF-8"
+                if not count and part.startswith((b"\xff\xfe", b"\xfe\xff"))
+                else "the paths on standard input end with NUL, not with lines: add --null"
+            )
         *whole, rest = (rest + part).split(separator)
-        yield from (os.fsdecode(path) for path in whole if path)
-    if rest:
-        yield os.fsdecode(rest)
+        for line in whole:
+            if path := _clean(line, separator, first=not count):
+                count += 1
+                yield path
+    if separator == b"\0" and b"\n" in rest and not count:
+        raise InputError("the paths on standard input end with lines, not with NUL: drop --null")
+    if path := _clean(rest, separator, first=not count):
+        yield path
+
+
+def _clean(line: bytes, separator: bytes, first: bool) -> str:
+    """Take a path of a list as it is, or as it was meant."""
+    marked = first and line.startswith(codecs.BOM_UTF8)
+    if separator == b"\n" and (marked or line.endswith(b"\r")) and not os.path.lexists(line):
+        line = line.removesuffix(b"\r")
+        if marked:
+            line = line.removeprefix(codecs.BOM_UTF8)
+    return os.fsdecode(line)
 
 
 def read_each(
@@ -93,4 +150,4 @@ def check_checkpoint_file(path: str) -> None:
         )
     # torch.save writes an archive; one that was cut off is none.
     if not is_exported(path) and not zipfile.is_zipfile(path):
-        raise InputError(f"{path} is damaged or no checkpoint of train.py")
+        raise InputError(explain(path))

@@ -3,18 +3,17 @@
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import NamedTuple
+from contextlib import ExitStack, contextmanager
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from prediction.info import Prediction
 from running.console import printable
 from running.errors import FlowersError, RunError
-from running.files import atomic_write, prepare_folder
+from running.files import atomic_write, find_target, hold_lock
 
 UNKNOWN = "unknown"  # the answer where nothing that was learned is to be seen
 
@@ -137,16 +136,22 @@ def open_output(path: str | None, format_name: str) -> Iterator[Callable[[str], 
     """Open the file or standard output; yield a function that writes and flushes a record.
 
     Raises:
-        InputError: the file cannot be written there.
+        InputError: the file cannot be written there, or another process is writing it.
         RunError: the disk is full; the function raises it, too.
     """
     # Records carry file names as they are, whatever bytes those are of.
     encoding, errors = "utf-8", "surrogateescape"
-    if path:
-        prepare_folder(os.path.dirname(path) or ".", [os.path.basename(path)])
-    elif format_name == "text":  # names that the terminal cannot show
+    if not path and format_name == "text":  # names that the terminal cannot show
         encoding, errors = sys.stdout.encoding or encoding, "backslashreplace"
-    with atomic_write(path) if path else nullcontext(sys.stdout.buffer) as file:
+    with ExitStack() as stack:
+        if path:
+            target = find_target(path)
+            lock = target.with_name(f".{target.name}.lock")
+            busy = f"another predict.py is writing {path}; wait for its end, or give another name"
+            stack.enter_context(hold_lock(lock, busy, [target]))
+            file: BinaryIO = stack.enter_context(atomic_write(target))
+        else:
+            file = sys.stdout.buffer
 
         def write(text: str) -> None:
             try:

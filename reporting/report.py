@@ -16,7 +16,7 @@ from running.files import atomic_write
 
 HEADER = "epoch  train loss  valid loss  valid accuracy  seconds"
 
-MISNAMED_LINES = 10  # that are printed; report.json lists all
+MISNAMED_LINES = 5  # that are printed; report.json lists all
 
 MISNAMED_DRAWN = 60  # photographs in mistakes.png
 
@@ -83,16 +83,6 @@ def summary_lines(title: str, summary: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def calibration_line(split: str, figures: dict[str, Any]) -> str:
-    """Say how far the probabilities on a split can be believed; see `calibration_report`."""
-    low, high = figures["interval"]
-    return (
-        f"calibration on {split}: expected calibration error "
-        f"{figures['expected_calibration_error']:.2%} (95% interval {low:.2%} to {high:.2%}), "
-        f"negative log-likelihood {figures['negative_log_likelihood']:.4f}"
-    )
-
-
 def list_misnamed(
     paths: Sequence[str], labels: np.ndarray, logits: np.ndarray, names: Sequence[str]
 ) -> list[dict[str, Any]]:
@@ -117,7 +107,7 @@ def list_misnamed(
 
 
 def report_lines(report: dict[str, Any]) -> Iterator[str]:
-    """Say what report.json says: how good the best checkpoint is, and what it finds hard."""
+    """Say how good the best checkpoint is, and what it finds hard; report.json says more."""
     first, *others = summary_lines(f"{report['split']} accuracy", report)
     if report["split"] != "test":
         first += ", the figure by which the checkpoint was chosen"
@@ -130,20 +120,6 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
         )
     if len(misnamed) > MISNAMED_LINES:
         yield f"misnamed: {len(misnamed) - MISNAMED_LINES} more, in the report"
-    for split, figures in report["calibration"].items():
-        yield calibration_line(split, figures)
-    yield "accepted by predict.py --reject: " + ", ".join(
-        f"{share:.1%} of {split}" for split, share in report["accepted_share"].items()
-    )
-    yield "seconds: " + ", ".join(
-        f"{phase} {seconds:.1f}" for phase, seconds in report["seconds"].items()
-    )
-    if report["peak_memory_mib"] is not None:  # Windows does not tell it
-        yield f"peak memory: {report['peak_memory_mib']:.0f} MiB"
-    yield "versions: " + ", ".join(
-        f"{name} {version}" for name, version in report["versions"].items()
-    )
-    yield f"command: {report['command']}"
 
 
 # --- Figures --------------------------------------------------------------------------

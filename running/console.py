@@ -1,7 +1,9 @@
 """What a script says, and how it ends: one voice, one mapping from errors to exit codes."""
 
 import argparse
+import io
 import os
+import re
 import shlex
 import sys
 import time
@@ -17,6 +19,7 @@ from running.errors import (
     is_out_of_memory,
 )
 from running.launch import Launch
+from running.packages import PACKAGES, install_command
 from running.signals import Stopped, stoppable
 
 T = TypeVar("T")
@@ -49,6 +52,34 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def prepare_streams() -> None:
+    """See that the standard streams can be used, whichever of them the shell has closed.
+
+    What is closed leads nowhere: else the next file that is opened would get its number, and
+    messages. A closed standard error says nothing, and `require_stdout` refuses a closed
+    standard output. Names that a terminal or a file's encoding cannot show are escaped.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - to the end
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def require_stdout() -> None:
+    """See that there is a standard output.
+
+    Raises:
+        RunError: it is closed.
+    """
+    if sys.stdout is None:
+        raise RunError("standard output is closed")
+
+
 class ExitNotes:
     """What a run that ends early tells its user: what is safe, and how to go on."""
 
@@ -76,6 +107,7 @@ class Console:
     def __init__(self, program: str, launch: Launch = Launch()):
         self.program, self.launch = program, launch
         self.speaks = launch.is_primary
+        self.bars: list[Any] = []  # of what is going on; the last one is shown
 
     def print_result(self, *lines: str) -> None:
         """Print results on stdout.
@@ -85,6 +117,8 @@ class Console:
         """
         if not self.speaks:
             return
+        self._clear_bar()
+        require_stdout()
         try:
             print(*map(printable, lines), sep="\n", flush=True)
         except OSError as error:
@@ -95,6 +129,7 @@ class Console:
     def print_note(self, *lines: str) -> None:
         """Print on stderr what is no result."""
         if lines and self.speaks:
+            self._clear_bar()
             with suppress(OSError):
                 print(*map(printable, lines), sep="\n", file=sys.stderr, flush=True)
 
@@ -104,6 +139,7 @@ class Console:
         `everybody`: what perhaps one of several processes alone has seen.
         """
         if self.speaks or everybody:
+            self._clear_bar()
             with suppress(OSError):
                 for line in lines:
                     print(f"{self.program}: {printable(line)}", file=sys.stderr, flush=True)
@@ -122,6 +158,7 @@ class Console:
             return
         from tqdm import tqdm  # where nobody watches, it need not be imported
 
+        self._clear_bar()
         with tqdm(
             total=total,
             desc=description,
@@ -129,10 +166,24 @@ class Console:
             unit_scale=unit == "B",
             initial=done,
             leave=False,
+            position=0,  # on one line with the others, of which one is shown
         ) as bar:
-            for batch in batches:
-                yield batch
-                bar.update(len(batch))
+            self.bars.append(bar)
+            try:
+                for batch in batches:
+                    yield batch
+                    if bar is self.bars[-1]:
+                        bar.update(len(batch))
+                    else:  # what it waits for has a bar of its own
+                        bar.n += len(batch)
+            finally:
+                if bar in self.bars:
+                    self.bars.remove(bar)
+
+    def _clear_bar(self) -> None:
+        """Empty the line of the bar, which comes back when it moves on."""
+        if self.bars:
+            self.bars[-1].clear()
 
     def count(self, items: Iterable[T], total: int | None, description: str) -> Iterator[T]:
         """Pass photographs on one by one; on a terminal, show how many."""
@@ -148,10 +199,18 @@ class Console:
             # Of several processes only the primary one has to say something.
             with stoppable() if self.speaks else nullcontext():
                 return work()
+        except ModuleNotFoundError as error:
+            if error.name not in PACKAGES:
+                raise
+            self.print_message(f"{error.name} is not installed: {install_command()}")
+            code = 2
         except FlowersError as error:
             self.print_message(str(error), everybody=isinstance(error, ImageError))
             code = error.exit_code
         except Stopped as stop:
+            if self.bars:  # it stays on its line, behind which the terminal has put ^C
+                print(file=sys.stderr)
+                self.bars.clear()
             self.print_message(str(stop))
             code = stop.exit_code
         except (MemoryError, RuntimeError) as error:
@@ -186,6 +245,8 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             **options,
         )
+        # Or -1/3 would be taken for a flag; argparse has no public way to say so.
+        self._negative_number_matcher = re.compile(r"-\d")
         self.console = console
 
     def error(self, message: str) -> NoReturn:

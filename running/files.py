@@ -4,7 +4,7 @@ import glob
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,12 +20,13 @@ def is_special(path: str | os.PathLike[str]) -> bool:
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file whose content appears at `path` whole, or not at all.
 
-    It is written beside its place, synced to the disk and renamed when the block ends.
+    It is written beside its place, synced to the disk and renamed when the block ends. What a
+    link leads to is replaced, not the link.
 
     Raises:
         RunError: the disk is full, or the folder cannot be written to.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -41,6 +42,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             temporary.unlink()
 
 
+def write_file(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a whole file, as `atomic_write` does."""
+    with atomic_write(path) as file:
+        file.write(content)
+
+
 def _sync_folder(folder: Path) -> None:
     """See that a new name in a folder outlives a power cut."""
     if os.name == "posix":
@@ -52,41 +59,49 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def lock_folder(folder: str | os.PathLike[str], files: Iterable[str]) -> Iterator[None]:
-    """Keep other runs out of a folder during the block, and clear what killed ones left there.
+def hold_lock(lock: Path, busy: str, files: Iterable[Path]) -> Iterator[None]:
+    """Keep other processes out of the block, and clear what killed ones left half written.
 
-    A run that is killed lets go of it. Where there are no such locks, on Windows and on some
+    A process that is killed lets go. Where there are no such locks, on Windows and on some
     network file systems, nobody is kept out.
 
     Args:
-        folder: it exists.
-        files: names of what a run writes; half-written ones are removed.
+        lock: a file that is there during the block; its folder exists.
+        busy: what is said where another process is in the block.
+        files: what is written in the block.
 
     Raises:
-        InputError: another run is at work there.
+        InputError: another process is in the block.
     """
-    path = Path(folder, ".train.lock")
-    with open(path, "w") as file:
-        busy = InputError(
-            f"another train.py is at work in {folder}; wait for its end, or give another folder"
-        )
+    with open(lock, "w") as file:
         try:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(file.fileno()).st_nlink == 0:  # its last holder has just removed it
-                raise busy
+                raise InputError(busy)
         except BlockingIOError:
-            raise busy from None
+            raise InputError(busy) from None
         except (ImportError, OSError):
             pass
         try:
-            for name in files:
-                for half in Path(folder).glob(f".{glob.escape(name)}.*.tmp"):
-                    half.unlink(missing_ok=True)
+            for path in files:
+                for half in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+                    shutil.rmtree(half) if half.is_dir() else half.unlink(missing_ok=True)
             yield
         finally:
-            path.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
+
+
+def lock_folder(
+    folder: str | os.PathLike[str], files: Iterable[str]
+) -> AbstractContextManager[None]:
+    """Keep other runs, which write these files, out of a folder during the block."""
+    return hold_lock(
+        Path(folder, ".train.lock"),
+        f"another train.py is at work in {folder}; wait for its end, or give another folder",
+        [Path(folder, name) for name in files],
+    )
 
 
 @contextmanager
@@ -107,21 +122,6 @@ def take_turns(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
 
 
-def keep_previous(path: str | os.PathLike[str]) -> Path | None:
-    """Copy an earlier run's x.pth to x.previous.pth; return the copy, if there was one.
-
-    Raises:
-        RunError: the copy cannot be written.
-    """
-    path = Path(path)
-    if not path.exists():
-        return None
-    previous = path.with_name(f"{path.stem}.previous{path.suffix}")
-    with atomic_write(previous) as file, open(path, "rb") as original:
-        shutil.copyfileobj(original, file)
-    return previous
-
-
 def prepare_folder(folder: str | os.PathLike[str], files: Iterable[str]) -> None:
     """Make a folder where there is none, and see that these files can be written in it.
 
@@ -137,5 +137,47 @@ def prepare_folder(folder: str | os.PathLike[str], files: Iterable[str]) -> None
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be written to: {error.strerror}") from None
     for name in files:
-        if (folder / name).is_dir():
-            raise InputError(f"{folder / name} is a folder, where a file would be written")
+        what = "a folder" if (folder / name).is_dir() else "a pipe or a device"
+        if (folder / name).is_dir() or is_special(folder / name):
+            raise InputError(f"{folder / name} is {what}, where a file would be written")
+
+
+def find_target(path: str | os.PathLike[str], reads: Iterable[str | os.PathLike[str]] = ()) -> Path:
+    """See that a file can be written at a path, and say where that is: links are followed.
+
+    Args:
+        path: as the user named it.
+        reads: the files that the same command reads, which may be missing.
+
+    Raises:
+        InputError: it cannot, or the command reads it.
+    """
+    if is_special(path) or _is_descriptor(path):
+        raise InputError(f"{path} is a pipe or a device, where a file would be written")
+    target = Path(os.path.realpath(path))
+    for other in reads:
+        if is_same_file(target, other):
+            raise InputError(f"{path} is what this command reads; give another name to write to")
+    prepare_folder(target.parent, [target.name])
+    return target
+
+
+def is_same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Tell whether two paths lead to one file, by links of any kind."""
+    try:
+        return os.path.samefile(path, other)
+    except OSError:  # one of them is not there
+        return False
+
+
+def _is_descriptor(path: str | os.PathLike[str]) -> bool:
+    """Tell /dev/stdout and the like, which may lead to the file that output is appended to."""
+    step = os.path.abspath(path)
+    for _ in range(40):  # as many links as Linux follows
+        folder = os.path.realpath(os.path.dirname(step))
+        if folder.startswith(("/proc/", "/dev/fd")):
+            return True
+        if not os.path.islink(step):
+            return False
+        step = os.path.join(folder, os.readlink(step))
+    return False

@@ -49,6 +49,13 @@ WORKERS = Number(int, 1, 1024)
 IMAGE_SIZE = Number(int, 32, 1024)  # side of the squares that a network may ask for, in pixels
 
 
+def file_name(text: str) -> str:
+    """Take a path; an empty one is a variable that the shell did not have."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; is a variable of the shell not set?")
+    return text
+
+
 def widths(text: str) -> list[int]:
     """Read the widths of hidden layers, as in 512,256."""
     if not re.fullmatch(r"[1-9]\d{0,5}(,[1-9]\d{0,5}){0,9}", text):

@@ -2,15 +2,18 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
-from running.files import atomic_write, keep_previous, lock_folder, prepare_folder
+from running.errors import RunError
+from running.files import atomic_write, lock_folder, prepare_folder
 
 P = ParamSpec("P")
 
+DEMO_FOLDER = "drawn_flowers"  # where --demo draws its data set
 
 # What --plot draws into the folder.
 PICTURES = ("curves.png", "confusion.png", "mistakes.png")
@@ -26,6 +29,7 @@ class RunFolder:
         self.report = self.path / "report.json"
         self.resume_file = self.path / "last.pth"
         self.files = [self.checkpoint, self.history, self.report, self.resume_file]
+        self.pictures = [self.path / name for name in PICTURES]
 
     def prepare(self) -> None:
         """Make the folder where there is none, and see that the files can be written.
@@ -34,7 +38,7 @@ class RunFolder:
             InputError: they cannot.
         """
         if self.writes:
-            prepare_folder(self.path, [file.name for file in self.files])
+            prepare_folder(self.path, [file.name for file in (*self.files, *self.pictures)])
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep other runs out during the block.
@@ -43,7 +47,7 @@ class RunFolder:
             InputError: another run is at work there.
         """
         return (
-            lock_folder(self.path, [file.name for file in self.files])
+            lock_folder(self.path, [*(file.name for file in self.files), *PICTURES, DEMO_FOLDER])
             if self.writes
             else nullcontext()
         )
@@ -63,16 +67,39 @@ class RunFolder:
             with atomic_write(self.report) as file:
                 file.write(json.dumps(report, indent=1).encode())
 
-    def keep_earlier(self) -> list[Path]:
-        """Set an earlier run's files aside before this run replaces them; return the copies.
+    def keep_earlier(self) -> Path | None:
+        """Set the files of an earlier run aside before this one replaces them: x.previous.pth.
+
+        They are kept together: what an even earlier run has there goes, also where the earlier
+        one has no such file. Returns the first one, if there is any.
 
         Raises:
-            RunError: a copy cannot be written.
+            RunError: a file cannot be written.
         """
         if not self.writes:
-            return []
-        kept = [keep_previous(path) for path in (self.checkpoint, self.history, self.report)]
-        # Moved, so that nobody resumes from there with this run's checkpoint.
-        with suppress(FileNotFoundError):
-            os.replace(self.resume_file, self.resume_file.with_stem("last.previous"))
-        return [path for path in kept if path]
+            return None
+        whole = self.checkpoint.exists()
+        there = [path for path in (*self.files, *self.pictures) if path.exists()]
+        try:
+            for path in (*self.files, *self.pictures):
+                previous = path.with_stem(f"{path.stem}.previous")
+                if path in there and path == self.checkpoint:
+                    # Copied, so that there is one at any time.
+                    with atomic_write(previous) as file, open(path, "rb") as original:
+                        shutil.copyfileobj(original, file)
+                elif path in there:
+                    os.replace(path, previous)
+                elif whole:
+                    previous.unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(f"{previous} cannot be written: {error.strerror or error}") from error
+        return there[0].with_stem(f"{there[0].stem}.previous") if there else None
+
+    def write_checkpoint(
+        self, function: Callable[Concatenate[Path, P], None], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Call a function that writes the checkpoint; what was said of an earlier one goes."""
+        if self.writes:
+            function(self.checkpoint, *args, **kwargs)
+            for path in (self.report, *self.pictures):
+                path.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from running.errors import InputError
-from running.flags import IMAGE_SIZE, Number, add_flag, widths
+from running.flags import IMAGE_SIZE, Number, add_flag, file_name, widths
 
 
 class Recipe(NamedTuple):
@@ -50,6 +50,7 @@ class Settings:
     )
     weights: str | None = _setting(
         None,
+        file_name,
         metavar="none|FILE",
         help="none: train from scratch; FILE: a state dict or a checkpoint to start from "
         "(default: ImageNet weights, where the network has some)",
@@ -201,6 +202,8 @@ def resume_settings(typed: dict[str, Any], settings: Settings) -> Settings:
     if others:
 
         def spell(value: Any) -> str:
+            if value is None:  # as weights may be
+                return "the default"
             return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
         raise InputError(

@@ -209,7 +209,7 @@ RUN = {
         rf"({PERCENT}\S.*  \d+ *\n){{3}}$",
     ),
     "python train.py flowers --check_data": ([], r"split  photographs  categories  in each\n"),
-    "python train.py flowers": ([*CNN, "--epochs", "1"], r"epoch  train loss "),
+    "python train.py flowers": ([*CNN, "--epochs", "1"], r"flowers: 48 train, "),
     "python predict.py image.jpg checkpoint.pth": ([], rf"({PERCENT}drawn \w+ +\d\n){{4}}$"),
 }
 RUN_SLOWLY = "python train.py --demo"
@@ -253,7 +253,7 @@ def test_the_commands_of_the_readme_work(run_script, as_a_user):
 
 @pytest.mark.slow
 def test_the_demo_of_the_readme_works(run_script, as_a_user, monkeypatch):
-    monkeypatch.setattr(train, "draw_data", lambda folder: draw_data(folder, 6, 2, 2, kinds=3))
+    monkeypatch.setattr(train, "draw_data", lambda folder, progress: draw_data(folder, 6, 2, 2, 3))
     run = run_command(run_script, RUN_SLOWLY, ["--epochs", "1"])
     assert run.code == 0, run.err
     following = run.out.splitlines()[-1].removeprefix("next: ")

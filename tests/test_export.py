@@ -216,7 +216,6 @@ def test_a_package_that_is_missing_is_named(
     "arguments",
     [
         ["--export", "checkpoint.pth", "flowers.onnx"],
-        ["--export", "flowers.onnx", "flowers.onnx"],
         ["--export", "flowers.onnx"],
         ["--export", "flowers.onnx", "--info", "checkpoint.pth"],
         ["--export", "flowers.onnx", "a.png", "checkpoint.pth"],

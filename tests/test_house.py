@@ -195,7 +195,7 @@ assert predict.main([sys.argv[1], sys.argv[2], "--format", "jsonl", "--output", 
 
 # --- Each thing in its place ------------------------------------------------------------
 
-SPEAKS = {"train.py", "predict.py", "running/console.py"}
+SPEAKS = {"train.py", "predict.py", "running/console.py", "running/packages.py"}
 PARSES = SPEAKS | {"running/flags.py", "running/settings.py"}  # for the types of flags
 
 

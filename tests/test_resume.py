@@ -22,6 +22,7 @@ import running.files
 import train
 from learning.start import resume_run
 from network.archive import read_archive
+from reporting.report import HEADER
 from running.errors import InputError
 from running.files import lock_folder
 from running.run_folder import RunFolder
@@ -149,11 +150,12 @@ def test_more_epochs_extend_a_finished_run(run_script, drawn, copied):
     before = (copied / "history.csv").read_text()
     run = run_script("train", drawn, "--save_dir", copied, "--resume", "--epochs", 6)
     assert run.code == 0
-    assert "kept the earlier run" not in run.err
+    assert "kept the earlier run" not in run.out
     after = (copied / "history.csv").read_text()
     assert after.startswith(before)
     assert after.count("\n") == before.count("\n") + 2
-    assert [line.split()[0] for line in run.out.splitlines()[1:7]] == [*"123456"]
+    table = run.out.splitlines()[run.out.splitlines().index(HEADER) + 1 :]
+    assert [line.split()[0] for line in table[:6]] == [*"123456"]
 
 
 @pytest.mark.slow

@@ -269,11 +269,12 @@ def test_train_py_downloads_what_is_not_there(run_script, server, tmp_path):
     folder = tmp_path / "flowers"
     run = run_script("train", folder, "--download", "flowers", "--check_data")
     assert run.code == 0
-    assert run.out.splitlines()[1].split() == ["train", "32", "2", "16", "to", "16"]
-    assert run.err.startswith(f"putting flowers into {folder}, from 102flowers.tgz if")
+    assert run.out.splitlines()[2].split() == ["train", "32", "2", "16", "to", "16"]
+    assert run.out.startswith(f"putting flowers into {folder}, from 102flowers.tgz if")
     require_flowers(folder)
     assert len(server.requests) == 1
-    assert run_script("train", folder, "--download", "flowers", "--check_data").err == ""
+    again = run_script("train", folder, "--download", "flowers", "--check_data")
+    assert "putting flowers" not in again.out
     assert len(server.requests) == 1
 
 
@@ -283,15 +284,15 @@ def test_train_py_trains_on_what_it_has_downloaded(run_script, server, tmp_path)
     small = ["--arch", "cnn", "--image_size", 32, "--epochs", 1, "--save_dir", folder / "run"]
     run = run_script("train", folder, "--download", "flowers", *small)
     assert run.code == 0
-    assert "32 train, 4 valid, 4 test photographs" in run.err
+    assert "32 train, 4 valid, 4 test photographs" in run.out
 
 
 def test_train_py_says_in_one_sentence_what_went_wrong(run_script, server, tmp_path):
     server.status = 404
     run = run_script("train", tmp_path, "--download", "flowers", "--check_data")
     assert run.code == 2
-    assert run.out == ""
-    assert len(run.err.splitlines()) == 2  # what it is about to do, and what went wrong
+    assert len(run.out.splitlines()) == 1  # what it is about to do
+    assert len(run.err.splitlines()) == 1
     assert "cannot be downloaded (HTTP Error 404: Not Found); try" in run.err
 
 

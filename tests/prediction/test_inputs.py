@@ -15,6 +15,7 @@ from prediction.inputs import (
     is_one_photograph,
     read_each,
     read_paths,
+    refuse_target,
 )
 from running.errors import ImageError, InputError
 
@@ -62,14 +63,19 @@ def test_a_folder_without_photographs_is_an_input_with_an_error(tmp_path):
     assert "holds no photographs" in str(error)
 
 
-def test_a_folder_that_cannot_be_read_is_an_input_with_an_error(tmp_path, monkeypatch):
-    def fail(folder):
-        raise InputError(f"{folder} cannot be read: Permission denied")
+def test_a_folder_that_cannot_be_read_costs_its_own_photographs(folder, monkeypatch):
+    scandir = os.scandir
 
-    monkeypatch.setattr("prediction.inputs.find_photographs", fail)
-    [(path, error)] = expand([str(tmp_path)], b"\n")
-    assert path == str(tmp_path)
-    assert "Permission denied" in str(error)
+    def refuse(path):
+        if os.path.basename(path) == "1":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    (path, error), other = expand([str(folder)], b"\n")
+    assert path == str(folder)
+    assert str(error) == f"{folder / '1'} cannot be read: Permission denied"
+    assert other == (str(folder / "2" / "a.jpg"), None)
 
 
 def test_standard_input_takes_the_place_of_the_dash(stdin, folder):
@@ -83,6 +89,52 @@ def test_nul_carries_line_breaks_and_any_bytes(stdin):
     names = [b"line\nbreak.jpg", b"carriage\r.jpg", b"no utf-8 \xff\xfe.jpg"]
     stdin(b"\0".join(names) + b"\0")
     assert [os.fsencode(path) for path, _ in expand(["-"], b"\0")] == names
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"a.jpg\r\n\r\nb.jpg\r\n", ["a.jpg", "b.jpg"]),
+        (b"\xef\xbb\xbfa.jpg\r\nb.jpg", ["a.jpg", "b.jpg"]),
+        (b"a.jpg\n\xef\xbb\xbfb.jpg", ["a.jpg", "\ufeffb.jpg"]),
+        (b"there\r\nb.jpg", ["there\r", "b.jpg"]),
+    ],
+)
+def test_lists_that_were_made_on_windows(stdin, tmp_path, monkeypatch, content, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there\r").touch()  # a file that is called so
+    stdin(content)
+    assert [path for path, _ in expand(["-"], b"\n")] == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "separator", "words"),
+    [
+        (b"a.jpg\0b.jpg\0", b"\n", "end with NUL, not with lines: add --null"),
+        (b"a.jpg\nb.jpg\n", b"\0", "end with lines, not with NUL: drop --null"),
+        ("a.jpg\r\n".encode("utf-16"), b"\n", "is of UTF-16; save it as UTF-8"),
+    ],
+)
+def test_lists_of_another_kind_are_refused(stdin, content, separator, words):
+    stdin(content)
+    with pytest.raises(InputError, match=words):
+        [*expand(["-"], separator)]
+
+
+def test_a_closed_standard_input_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InputError, match="standard input is closed"):
+        [*expand(["-"], b"\n")]
+
+
+def test_what_is_written_must_not_be_read(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "link.jpg").symlink_to("a.jpg")
+    paths = [("missing.jpg", None), (str(tmp_path / "a.jpg"), None)]
+    assert [*refuse_target(str(tmp_path / "names.csv"), paths)] == paths
+    assert [*refuse_target(None, paths)] == paths
+    with pytest.raises(InputError, match="link.jpg is among the photographs"):
+        [*refuse_target(str(tmp_path / "link.jpg"), paths)]
 
 
 def test_long_lists_are_read_piece_by_piece():
@@ -141,6 +193,6 @@ def test_what_cannot_be_a_checkpoint(tmp_path, kind, words):
 def test_what_may_be_a_checkpoint(tmp_path):
     with open(tmp_path / "checkpoint.pth", "wb") as file:
         np.savez(file, a=np.zeros(3))  # an archive
-    (tmp_path / "flowers.onnx").write_text("is looked into later")
+    (tmp_path / "exported.pth").write_bytes(b"\x08 is looked into later")
     check_checkpoint_file(str(tmp_path / "checkpoint.pth"))
-    check_checkpoint_file(str(tmp_path / "flowers.onnx"))
+    check_checkpoint_file(str(tmp_path / "exported.pth"))

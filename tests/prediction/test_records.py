@@ -132,6 +132,22 @@ def test_a_folder_is_no_output(tmp_path):
         pass
 
 
+def test_two_do_not_write_one_file(tmp_path):
+    path = tmp_path / "names.csv"
+    (tmp_path / ".names.csv.123.tmp").touch()  # of one that was killed
+    (tmp_path / "link.csv").symlink_to("names.csv")
+    with open_output(str(path), "csv") as write:
+        write("first")
+        assert not (tmp_path / ".names.csv.123.tmp").exists()
+        with (
+            pytest.raises(InputError, match="another predict.py is writing .*link.csv"),
+            open_output(str(tmp_path / "link.csv"), "csv"),
+        ):
+            pass
+    assert path.read_text() == "first"
+    assert sorted(os.listdir(tmp_path)) == ["link.csv", "names.csv"]
+
+
 @pytest.mark.parametrize(
     ("name", "expected"), [("text", rb"Bl\xfcte "), ("csv", "Blüte ".encode())]
 )

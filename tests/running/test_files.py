@@ -12,11 +12,12 @@ from conftest import ROOT, file_size_limit
 from running.errors import InputError, RunError
 from running.files import (
     atomic_write,
+    find_target,
     is_special,
-    keep_previous,
     lock_folder,
     prepare_folder,
     take_turns,
+    write_file,
 )
 
 
@@ -63,12 +64,70 @@ def test_a_folder_that_is_not_there_is_one_sentence(tmp_path):
             pytest.fail("nothing is open")
 
 
-def test_an_earlier_file_is_kept(tmp_path):
-    path = tmp_path / "checkpoint.pth"
-    assert keep_previous(path) is None
-    path.write_text("earlier")
-    assert keep_previous(path) == tmp_path / "checkpoint.previous.pth"
-    assert (tmp_path / "checkpoint.previous.pth").read_text() == path.read_text() == "earlier"
+def test_what_a_link_leads_to_is_replaced(tmp_path):
+    (tmp_path / "target.txt").write_text("earlier")
+    (tmp_path / "link.txt").symlink_to("target.txt")
+    write_file(tmp_path / "link.txt", b"later")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "target.txt").read_text() == "later"
+
+
+def test_where_a_file_can_be_written(tmp_path):
+    (tmp_path / "there.txt").touch()
+    (tmp_path / "link.txt").symlink_to("there.txt")
+    (tmp_path / "nowhere.txt").symlink_to("new.txt")
+    for name, target in [
+        ("there.txt", "there.txt"),
+        ("link.txt", "there.txt"),
+        ("nowhere.txt", "new.txt"),
+        ("a/b.txt", "a/b.txt"),
+    ]:
+        assert find_target(tmp_path / name, ["missing"]) == tmp_path / target
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("folder", "is a folder, where a file would be written"),
+        ("pipe", "is a pipe or a device, where a file would be written"),
+        ("link to a pipe", "is a pipe or a device, where a file would be written"),
+        ("device", "/dev/null is a pipe or a device"),
+        ("descriptor", "/dev/stdout is a pipe or a device"),
+        ("read", "is what this command reads; give another name to write to"),
+        ("link", "is what this command reads; give another name to write to"),
+        ("hard link", "is what this command reads; give another name to write to"),
+    ],
+)
+def test_where_no_file_may_be_written(tmp_path, kind, words):
+    path = tmp_path / "a"
+    (tmp_path / "read").touch()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link to a pipe":
+        os.mkfifo(tmp_path / "pipe")
+        path.symlink_to("pipe")
+    elif kind == "link":
+        path.symlink_to("read")
+    elif kind == "hard link":
+        path.hardlink_to(tmp_path / "read")
+    else:
+        devices = {"device": "/dev/null", "descriptor": "/dev/stdout"}
+        path = devices.get(kind, tmp_path / "read")
+    with pytest.raises(InputError, match=words):
+        find_target(path, [tmp_path / "read"])
+
+
+def test_an_open_file_is_no_place_to_write(tmp_path):
+    """As /dev/stdout is where a shell has redirected it: what stands there would be lost."""
+    with open(tmp_path / "log", "w") as file:
+        for path in (f"/dev/fd/{file.fileno()}", f"/proc/self/fd/{file.fileno()}"):
+            (tmp_path / "link").unlink(missing_ok=True)
+            (tmp_path / "link").symlink_to(path)
+            for each in (path, tmp_path / "link"):
+                with pytest.raises(InputError, match="is a pipe or a device"):
+                    find_target(each)
 
 
 def test_a_folder_is_made_and_left_as_it_was(tmp_path):
@@ -78,6 +137,9 @@ def test_a_folder_is_made_and_left_as_it_was(tmp_path):
     (folder / "checkpoint.pth").mkdir()
     with pytest.raises(InputError, match="checkpoint.pth is a folder, where a file would be"):
         prepare_folder(folder, ["history.csv", "checkpoint.pth"])
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(InputError, match="pipe is a pipe or a device, where a file would be"):
+        prepare_folder(folder, ["pipe"])
     (folder / "file").touch()
     with pytest.raises(InputError, match="the folder .*file cannot be written to"):
         prepare_folder(folder / "file", [])
@@ -99,7 +161,14 @@ def test_one_run_a_folder(tmp_path):
 
 
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
-    for name in (".a.pth.17.tmp", ".b.pth.17.tmp", "a.pth", ".[ab].pth.17.tmp"):
+    (tmp_path / ".a.pth.18.tmp").mkdir()
+    for name in (
+        ".a.pth.18.tmp/file",
+        ".a.pth.17.tmp",
+        ".b.pth.17.tmp",
+        "a.pth",
+        ".[ab].pth.17.tmp",
+    ):
         (tmp_path / name).touch()
     with lock_folder(tmp_path, ["a.pth", "[ab].pth"]):
         assert names_in(tmp_path) == [".b.pth.17.tmp", ".train.lock", "a.pth"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from conftest import file_size_limit
@@ -78,31 +79,70 @@ def test_functions_write_with_their_arguments(tmp_path):
     assert len(calls) == 1
 
 
-def test_an_earlier_runs_files_are_set_aside(tmp_path):
+def contents(folder) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+PREVIOUS = {
+    "checkpoint.pth": "checkpoint.previous.pth",
+    "history.csv": "history.previous.csv",
+    "report.json": "report.previous.json",
+    "last.pth": "last.previous.pth",
+    "curves.png": "curves.previous.png",
+    "confusion.png": "confusion.previous.png",
+    "mistakes.png": "mistakes.previous.png",
+}
+
+
+def test_an_earlier_runs_files_are_set_aside_together(tmp_path):
     folder = RunFolder(tmp_path)
-    assert folder.keep_earlier() == []
-    for path in folder.files:
-        path.write_text(path.name)
-    kept = folder.keep_earlier()
-    assert [path.name for path in kept] == [
-        "checkpoint.previous.pth",
-        "history.previous.csv",
-        "report.previous.json",
-    ]
-    for path, copy in zip(folder.files, kept):
-        assert path.read_text() == copy.read_text() == path.name
-    # Moved, so that nobody resumes from there with this run's checkpoint.
-    assert not folder.resume_file.exists()
-    assert (tmp_path / "last.previous.pth").read_text() == "last.pth"
+    assert not folder.keep_earlier()
+    for name in PREVIOUS:
+        (tmp_path / name).write_text(name)
+    assert folder.keep_earlier() == tmp_path / "checkpoint.previous.pth"
+    there = {previous: name for name, previous in PREVIOUS.items()}
+    # A checkpoint is there at any time; nobody resumes from the others with a new one.
+    assert contents(tmp_path) == {**there, "checkpoint.pth": "checkpoint.pth"}
+
+    # The next run drew nothing: the pictures of the first one are not its.
     folder.checkpoint.write_text("later")
-    assert folder.keep_earlier() == kept
-    assert kept[0].read_text() == "later"
+    folder.history.write_text("later")
+    assert folder.keep_earlier()
+    assert contents(tmp_path) == {
+        "checkpoint.pth": "later",
+        "checkpoint.previous.pth": "later",
+        "history.previous.csv": "later",
+    }
 
 
-def test_some_of_an_earlier_runs_files_are_set_aside(tmp_path):
+def test_without_a_checkpoint_what_was_set_aside_stays(tmp_path):
+    folder = RunFolder(tmp_path)
+    (tmp_path / "checkpoint.previous.pth").write_text("earlier")
+    assert not folder.keep_earlier()
+    folder.history.write_text("a")
+    assert folder.keep_earlier()
+    assert contents(tmp_path) == {
+        "checkpoint.previous.pth": "earlier",
+        "history.previous.csv": "a",
+    }
+
+
+def test_what_cannot_be_set_aside_is_one_sentence(tmp_path):
     folder = RunFolder(tmp_path)
     folder.history.write_text("a")
-    assert [path.name for path in folder.keep_earlier()] == ["history.previous.csv"]
+    (tmp_path / "history.previous.csv").mkdir()
+    with pytest.raises(RunError, match=r"history\.previous\.csv cannot be written"):
+        folder.keep_earlier()
+
+
+def test_what_was_said_of_another_checkpoint_goes(tmp_path):
+    for name in PREVIOUS:
+        (tmp_path / name).touch()
+    RunFolder(tmp_path, writes=False).write_checkpoint(Path.write_text, "new")
+    assert contents(tmp_path).keys() == PREVIOUS.keys()
+    RunFolder(tmp_path).write_checkpoint(Path.write_text, "new")
+    assert (tmp_path / "checkpoint.pth").read_text() == "new"
+    assert contents(tmp_path).keys() == {"checkpoint.pth", "history.csv", "last.pth"}
 
 
 def test_a_process_that_does_not_write_leaves_the_folder_alone(tmp_path):
@@ -115,5 +155,5 @@ def test_a_process_that_does_not_write_leaves_the_folder_alone(tmp_path):
     there = RunFolder(tmp_path, writes=False)
     for path in there.files:
         path.write_text(path.name)
-    assert there.keep_earlier() == []
+    assert not there.keep_earlier()
     assert sorted(os.listdir(tmp_path)) == sorted(NAMES)

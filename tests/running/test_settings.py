@@ -158,7 +158,7 @@ def test_other_settings_are_another_run(name):
     with pytest.raises(InputError) as caught:
         resume_settings({name: OTHERS[name]}, RESOLVED)
     value = "7,5" if name == "hidden_units" else OTHERS[name]
-    here = "" if name == "hidden_units" else getattr(RESOLVED, name)
+    here = {"hidden_units": "", "weights": "the default"}.get(name, getattr(RESOLVED, name))
     start = f"--{name} {value}: the run that --resume continues has {here}"
     assert str(caught.value).startswith(start)
     assert "without --resume" in str(caught.value)
