@@ -36,6 +36,7 @@ from prediction.inputs import (
     check_checkpoint_file,
     expand,
     is_one_photograph,
+    open_stdin,
     read_each,
     refuse_target,
 )
@@ -173,7 +174,7 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
     if args.plot and not is_one_photograph(args.inputs):
         parser.error("--plot takes one photograph")
     if args.plot and os.path.splitext(args.plot)[1].lower() not in PICTURES:
-        parser.error(f"--plot {args.plot}: the name ends in none of {', '.join(PICTURES)}")
+        parser.error(f"--plot {args.plot} ends in none of {', '.join(PICTURES)}")
     if args.keep is not None and not args.reject:
         parser.error("--keep goes with --reject")
     if args.output == STDOUT:
@@ -237,6 +238,7 @@ def check_targets(args: argparse.Namespace) -> None:
     """
     reads = [args.checkpoint, *args.inputs, args.category_names or args.checkpoint]
     if STDIN in args.inputs:
+        open_stdin()
         reads.append("/dev/stdin")  # a list, where a file is redirected
     for target in (args.output, args.plot, args.export):
         if target:

@@ -91,8 +91,9 @@ def open_cache(
     `identity` names in short what the activations depend on. None: there is no room.
     """
     size = math.prod(shape) * dtype.itemsize
+    amount = f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
     if size <= resources.memory:
-        return ActivationCache(torch.empty(shape, dtype=dtype), f"in memory ({size / 1e9:.1f} GB)")
+        return ActivationCache(torch.empty(shape, dtype=dtype), f"in memory ({amount})")
     file = Path(resources.folder, PATTERN.replace("*", identity))
     try:
         found = file.exists() and file.stat().st_size == size
@@ -101,7 +102,7 @@ def open_cache(
                 os.posix_fallocate(opened.fileno(), 0, size)  # a disk that fills is found out now
                 mapped = np.memmap(opened, np.uint8, "r+")
             rows = torch.from_numpy(mapped).view(dtype).view(shape)
-            location = f"in a file in {resources.folder} ({size / 1e9:.1f} GB)"
+            location = f"in a file in {resources.folder} ({amount})"
             cache = ActivationCache(rows, location, file, mapped)
             if found:
                 cache.restore_filled()

@@ -25,10 +25,12 @@ def plot_curves(history: Sequence[dict[str, Any]]) -> "Figure":
     left.plot(epochs, [row["valid_loss"] for row in history], ".-", label="valid")
     left.set(title="Loss", xlabel="epoch", ylabel="cross-entropy, nats")
     left.legend()
-    right.plot(epochs, [row["valid_accuracy"] for row in history], ".-")
+    right.plot(epochs, [row["valid_accuracy"] for row in history], ".-", clip_on=False)
     right.set(title="Accuracy on valid", xlabel="epoch")
+    right.set_ylim(top=min(right.get_ylim()[1], 1))
     right.yaxis.set_major_formatter(PercentFormatter(1))
     for axes in (left, right):
+        axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)  # also where there is one epoch
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
     return figure

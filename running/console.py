@@ -176,9 +176,11 @@ class Console:
                         bar.update(len(batch))
                     else:  # what it waits for has a bar of its own
                         bar.n += len(batch)
+            except GeneratorExit:
+                _leave(bar)
+                raise
             finally:
-                if bar in self.bars:
-                    self.bars.remove(bar)
+                self.bars.remove(bar)
 
     def _clear_bar(self) -> None:
         """Empty the line of the bar, which comes back when it moves on."""
@@ -208,9 +210,8 @@ class Console:
             self.print_message(str(error), everybody=isinstance(error, ImageError))
             code = error.exit_code
         except Stopped as stop:
-            if self.bars:  # it stays on its line, behind which the terminal has put ^C
-                print(file=sys.stderr)
-                self.bars.clear()
+            for bar in self.bars:
+                _leave(bar)
             self.print_message(str(stop))
             code = stop.exit_code
         except (MemoryError, RuntimeError) as error:
@@ -233,6 +234,12 @@ class Console:
         """Wait a little before this process ends: torchrun then stops the others at once."""
         if not self.speaks:
             time.sleep(2)
+
+
+def _leave(bar: Any) -> None:
+    """Let a bar that is stopped stay on its line, behind which the terminal may have put ^C."""
+    bar.leave = True
+    bar.close()
 
 
 class Parser(argparse.ArgumentParser):

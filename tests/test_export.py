@@ -16,7 +16,7 @@ import model_utils
 import network.export
 import predict
 from photographs.batches import load_batches
-from photographs.images import load_image
+from photographs.images import ORIENTATION, load_image
 from prediction import onnx_runtime
 
 onnx = pytest.importorskip("onnx")
@@ -242,19 +242,22 @@ def test_an_export_that_fails_leaves_no_file(run_script, checkpoint, tmp_path, m
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.pth", "folder.onnx"]
 
 
-def test_the_lines_for_applications_work(
-    run_script, photo, exported, tmp_path, monkeypatch, capsys
+@pytest.mark.parametrize("size", [(250, 300), (2400, 1777), (700, 1900)])
+def test_the_lines_for_applications_compute_what_predict_py_does(
+    run_script, photo, exported, tmp_path, monkeypatch, capsys, size
 ):
     page = (ROOT / "docs" / "export.md").read_text()
     code = page.split("## In an application\n")[1].split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "flowers.onnx").write_bytes(exported.read_bytes())
-    Image.open(photo).save(tmp_path / "image.png")
-    exec(code.replace("image.jpg", "image.png"), {})
+    turned = Image.Exif()
+    turned[ORIENTATION] = 6
+    Image.open(photo).resize(size).save(tmp_path / "image.jpg", exif=turned)
+    exec(code, {})
     ours = capsys.readouterr().out.split()
-    theirs = json.loads(run_script("predict", "image.png", exported, "--format", "jsonl").out)
+    theirs = json.loads(run_script("predict", "image.jpg", exported, "--format", "jsonl").out)
     assert " ".join(ours[:-2]) == theirs["label"]
-    assert float(ours[-2]) == pytest.approx(theirs["probability"], abs=1e-4)
+    assert float(ours[-2]) == pytest.approx(theirs["probability"], abs=2e-6)
 
 
 # --- Files that were changed since -----------------------------------------------------

@@ -1,6 +1,7 @@
 """What users mistype: a table through both scripts' `main`, with the sentence and the exit code."""
 
 import json
+import os
 import re
 import sys
 
@@ -39,6 +40,10 @@ TRAIN = [
     (["<data>", "--save_dir", "<checkpoint>"], "<checkpoint> cannot be written to"),
     (["<data>", "--save_dir", "<history>"], "history.csv is a folder"),
     (["<data>", "--resume"], "last.pth, which does not exist"),
+    (["<data>", "--save_dir", ""], "--save-dir: it is empty; is a variable of the shell not set?"),
+    (["<data>", "--save_dir", "<pipe>"], "checkpoint.pth is a pipe or a device, where a file"),
+    (["<unzipped>"], "<unzipped>/dataset has a folder train: give that"),
+    (["<loose>"], "1 photograph is in <loose>/train, but in no category's folder"),
     (["<data>", "--batch", "3"], "unrecognized arguments: --batch"),
     (["<data>", "--no_such_flag"], "--no_such_flag"),
 ]
@@ -64,6 +69,7 @@ NETWORKS = [
         ["<data>", "--arch", "cnn", "--weights", "<checkpoint>"],
         "are of efficientnet_lite0, not of",
     ),
+    (["--demo", "--resume"], "last.pth, which does not exist"),
     (["--demo", "--arch", "efficentnet"], "did you mean efficientnet"),
     (["<nowhere>", "--download", "flowers", "--arch", "efficentnet"], "did you mean efficientnet"),
 ]
@@ -82,6 +88,20 @@ PREDICT = [
     (["<photo>", "<checkpoint>", "--keep", "95"], 2, "argument --keep: 95 must be from 0 to 1"),
     (["<photo>", "<checkpoint>", "--shard", "0/2"], 2, "0/2 must be I/N with I from 1 to N"),
     (["<photo>", "<checkpoint>", "--shard", "3/2"], 2, "3/2 must be I/N with I from 1 to N"),
+    (["<photo>", "<checkpoint>", "--shard", "-1/3"], 2, "-1/3 must be I/N with I from 1 to N"),
+    (["<photo>", "<checkpoint>", "--keep", "0.5"], 2, "--keep goes with --reject"),
+    (["<photo>", "<checkpoint>", "--output", ""], 2, "it is empty; is a variable of the shell"),
+    (["<photo>", "<checkpoint>", "--output", "<checkpoint>"], 2, "is what this command reads"),
+    (["<photo>", "<checkpoint>", "--output", "<photo>"], 2, "is what this command reads"),
+    (["<photo>", "<checkpoint>", "--output", "<pipe>/checkpoint.pth"], 2, "is a pipe or a device"),
+    (["<photo>", "<checkpoint>", "--output", "/dev/null"], 2, "is a pipe or a device"),
+    (["<photo>", "<checkpoint>", "--output", "/dev/stdout"], 2, "is a pipe or a device"),
+    (["<photo>", "<checkpoint>", "--plot", "a.xyz"], 2, "a.xyz ends in none of .png, .jpg, .pdf"),
+    (["<photo>", "<checkpoint>", "--plot", "a"], 2, "--plot a ends in none of .png, .jpg, .pdf"),
+    (["--export", "<link>", "<checkpoint>"], 2, "is what this command reads"),
+    (["<photo>", "<nothing>"], 2, "<nothing> is empty"),
+    (["<photo>", "<lfs>"], 2, "<lfs> is a Git LFS pointer; git lfs pull fetches the file itself"),
+    (["<nothing>", "<checkpoint>"], 1, "<nothing> is empty"),
     (["<photo>", "<checkpoint>", "--format", "xml"], 2, "invalid choice: 'xml'"),
     (["<photo>", "<photo>", "<checkpoint>", "--plot", "a.png"], 2, "--plot takes one photograph"),
     (["tests", "<checkpoint>", "--plot", "a.png"], 2, "--plot takes one photograph"),
@@ -115,7 +135,19 @@ def typed(drawn, checkpoint, photo, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     (tmp_path / "history" / "history.csv").mkdir(parents=True)
     (tmp_path / "list.json").write_text(json.dumps(["rose", "lily"]))
-    elsewhere = {"data": drawn, "checkpoint": checkpoint, "photo": photo}
+    put("unzipped/dataset/train/rose/a.jpg")
+    put("loose/train/a.jpg")
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "checkpoint.pth")
+    (tmp_path / "link.onnx").symlink_to(checkpoint)
+    (tmp_path / "nothing").touch()
+    (tmp_path / "lfs").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    elsewhere = {
+        "link": tmp_path / "link.onnx",
+        "data": drawn,
+        "checkpoint": checkpoint,
+        "photo": photo,
+    }
     elsewhere["list"] = tmp_path / "list.json"
     monkeypatch.chdir(ROOT)
 

@@ -1,5 +1,6 @@
 """Runs that break off: what they leave, what they say, and that they go on as if nothing was."""
 
+import json
 import os
 import shlex
 import shutil
@@ -156,6 +157,26 @@ def test_more_epochs_extend_a_finished_run(run_script, drawn, copied):
     assert after.count("\n") == before.count("\n") + 2
     table = run.out.splitlines()[run.out.splitlines().index(HEADER) + 1 :]
     assert [line.split()[0] for line in table[:6]] == [*"123456"]
+
+
+def test_names_stay_unless_others_are_given(run_script, drawn, copied, tmp_path):
+    def names_after(*flags) -> list[str]:
+        run = run_script("train", drawn, "--save_dir", copied, "--resume", *flags)
+        assert run.code == 0
+        _, info = model_utils.load_checkpoint(copied / "checkpoint.pth")
+        report = json.loads((copied / "report.json").read_text())
+        assert {row["name"] for row in report["categories"]} == {*info.names}
+        return info.names
+
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({"1": "one", "2": "two", "3": "three", "4": "four"}))
+    ours = ["drawn daisy", "drawn poppy", "drawn sunflower", "drawn cornflower"]
+    assert names_after() == ours
+    state = model_utils.load_checkpoint(copied / "checkpoint.pth")[0].state_dict()
+    assert names_after("--category_names", names) == ["one", "two", "three", "four"]
+    renamed = model_utils.load_checkpoint(copied / "checkpoint.pth")[0].state_dict()
+    assert all(value.equal(renamed[key]) for key, value in state.items())
+    assert names_after() == ["one", "two", "three", "four"]  # those of the checkpoint
 
 
 @pytest.mark.slow
@@ -340,6 +361,25 @@ def test_a_resume_file_of_version_1_goes_on(run_script, drawn, copied):
 
 
 # --- What is left when a run fails ----------------------------------------------------
+
+
+def test_two_demos_at_a_time(run_script, tmp_path, monkeypatch):
+    """The second one is refused while the first one draws; what a killed one drew is cleared."""
+    (tmp_path / ".drawn_flowers.123.tmp" / "train").mkdir(parents=True)
+    command = ["train", "--demo", "--save_dir", tmp_path]
+
+    def draw(folder, progress):
+        assert os.listdir(tmp_path) == [".train.lock"]
+        second = run_script(*command)
+        assert second.code == 2
+        assert second.err == (
+            f"train.py: another train.py is at work in {tmp_path}; wait for its end, or give "
+            "another folder\n"
+        )
+        raise InputError("that is enough")
+
+    monkeypatch.setattr(train, "draw_data", draw)
+    assert run_script(*command).err == "train.py: that is enough\n"
 
 
 def test_one_run_at_a_time(run_script, drawn, tmp_path):

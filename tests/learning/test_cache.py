@@ -45,8 +45,8 @@ def test_rows_come_back_by_photograph_and_view(opened):
 
 def test_where_it_is_kept_is_said_in_words(tmp_path):
     there = Resources(folder=tmp_path, total_memory=SIZE)
-    assert open_cache(SHAPE, torch.float32, "abc", there).location == "in memory (0.0 GB)"
-    assert in_file(tmp_path).location == f"in a file in {tmp_path} (0.0 GB)"
+    assert open_cache(SHAPE, torch.float32, "abc", there).location == "in memory (0.0 MB)"
+    assert in_file(tmp_path).location == f"in a file in {tmp_path} (0.0 MB)"
 
 
 def test_a_file_outlives_a_run_that_is_killed(tmp_path):

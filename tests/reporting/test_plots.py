@@ -46,6 +46,13 @@ def test_curves_are_drawn():
     )
 
 
+def test_the_axes_of_one_epoch_have_room_and_no_more_than_all():
+    row = {"epoch": 0, "train_loss": 0.5, "valid_loss": 0.5, "valid_accuracy": 1.0}
+    left, right = plot_curves([row]).axes
+    assert left.get_xlim() == right.get_xlim() == (-0.5, 0.5)
+    assert right.get_ylim()[1] == 1
+
+
 def test_photographs_are_drawn(photo):
     check(plot_photographs([photo] * 10, NAMES[:10]))
     check(plot_photographs([photo] * 8, NAMES[:8], NAMES[8:16]))

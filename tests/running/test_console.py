@@ -1,12 +1,13 @@
 """The voice of a script: who speaks where, what is shown, and how errors become exit codes."""
 
 import io
+import re
 import signal
 import sys
 
 import pytest
 
-from running.console import Console, ExitNotes, Parser, no_progress, printable
+from running.console import Console, ExitNotes, Parser, no_progress, prepare_streams, printable
 from running.errors import FlowersError, ImageError, InputError, RunError
 from running.launch import Launch
 from running.signals import Stopped
@@ -130,6 +131,9 @@ def test_progress_counts_what_the_batches_add_up_to(monkeypatch):
         def update(self, count):
             self.counts.append(count)
 
+        def clear(self):
+            self.counts.append("cleared")
+
     monkeypatch.setattr("tqdm.tqdm", Bar)
     monkeypatch.setattr(sys, "stderr", Terminal())
     console = Console("train.py")
@@ -154,6 +158,80 @@ def test_a_process_that_is_not_the_primary_one_shows_no_progress(monkeypatch):
     console = Console("train.py", OTHER)
     assert [*console.progress(iter(BATCHES), 6, "reading")] == BATCHES
     assert [*console.count("ab", 2, "reading")] == ["a", "b"]
+
+
+def test_one_bar_is_shown_at_a_time(monkeypatch):
+    """What an outer bar waits for has its own; the outer one goes on counting."""
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setattr("tqdm.tqdm.monitor_interval", 0)
+    console, counts = Console("train.py"), []
+
+    def inner():
+        for batch in console.progress([[1]] * 3, 3, "inner"):
+            counts.append([bar.n for bar in console.bars])
+            yield batch
+
+    for _ in console.progress(inner(), 3, "outer"):
+        assert console.bars[0].desc == "outer"
+    assert counts == [[0, 0], [1, 1], [2, 2]]
+    assert console.bars == []
+    assert "\n" not in terminal.getvalue()  # a second line
+
+
+def test_what_is_said_takes_the_place_of_the_bar(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    console = Console("train.py")
+    for _ in console.progress([[1]], 1, "reading"):
+        console.print_message("hello")
+    assert re.search(r"reading: +0%.*\r +\rtrain.py: hello\n", terminal.getvalue())
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_ctrl_c_leaves_the_bar_on_a_line_of_its_own(monkeypatch, held):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    console, kept = Console("train.py"), []
+
+    def work():
+        batches = console.progress([[1]], 1, "reading")
+        kept.extend([batches] * held)  # or it would end with this function
+        for _ in batches:
+            raise Stopped(signal.SIGINT)
+
+    assert console.run_guarded(work, ExitNotes("", "")) == 130
+    assert re.search(r"reading: .*\ntrain.py: stopped by Ctrl-C\n", terminal.getvalue())
+
+
+# --- Streams ----------------------------------------------------------------------------
+
+
+def test_a_closed_standard_error_says_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)
+    prepare_streams()
+    Console("train.py").print_message("hello")
+    sys.stderr.close()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_closed_standard_output_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    prepare_streams()
+    with pytest.raises(RunError, match="standard output is closed"):
+        Console("train.py").print_result("hello")
+
+
+def test_names_that_an_encoding_lacks_are_escaped(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
+    prepare_streams()
+    Console("predict.py").print_result("Bl\u00fcte, \u82b1")
+    assert raw.getvalue() == b"Bl\xfcte, \\u82b1\n"
+
+
+def test_a_package_that_is_missing_is_one_sentence(capsys):
+    assert run(ModuleNotFoundError("No module named 'torch'", name="torch"))[0] == 2
+    assert capsys.readouterr().err.startswith("train.py: torch is not installed: pip install -r ")
+    with pytest.raises(ModuleNotFoundError):  # a bug of ours
+        run(ModuleNotFoundError("No module named 'rooms'", name="rooms"))
 
 
 # --- How a script ends ------------------------------------------------------------------
