@@ -164,10 +164,13 @@ def name_some(categories: Sequence[str], most: int = 10) -> str:
 def describe_data(data: DataSet) -> Iterator[str]:
     """Say what was found in the data folder."""
     counts = np.bincount(data.splits["train"].labels)
+    low, high = counts.min(), counts.max()
     yield (
         f"{data.folder}: "
         + ", ".join(f"{len(split.paths)} {name}" for name, split in data.splits.items())
-        + f" photographs; {len(counts)} categories of {counts.min()} to {counts.max()} in train"
+        + f" photographs; {len(counts)} categories of {low}"
+        + (f" to {high}" if high > low else "")
+        + " in train"
     )
     yield from data.notes
     if "test" not in data.splits:

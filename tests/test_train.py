@@ -52,7 +52,7 @@ def test_a_pretrained_run_from_data_to_checkpoint(drawn, trained):
     assert following.startswith("next: python ")
     assert f"{drawn}/test/" in following
     assert facts[0] == (
-        f"{drawn}: 48 train, 16 valid, 16 test photographs; 4 categories of 12 to 12 in train"
+        f"{drawn}: 48 train, 16 valid, 16 test photographs; 4 categories of 12 in train"
     )
     assert facts[1].endswith("1 epoch of the last third of its layers")
     assert facts[-2] == f"names: {drawn / 'cat_to_name.json'}"
