@@ -52,7 +52,7 @@ from prediction.records import (
 )
 from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
 from running.environment import require
-from running.errors import FlowersError
+from running.errors import FlowersError, InputError
 from running.files import atomic_write, find_target
 from running.flags import SHARE, WORKERS, Number, add_flag, file_name, shard
 from running.signals import delay_signals
@@ -236,14 +236,16 @@ def check_targets(args: argparse.Namespace) -> None:
     Raises:
         InputError: it would, or cannot be written there.
     """
-    reads = [args.checkpoint, *args.inputs, args.category_names or args.checkpoint]
+    reads = [args.checkpoint, *args.inputs]
+    if args.category_names:
+        reads.append(args.category_names)
     if STDIN in args.inputs:
         open_stdin()
         reads.append("/dev/stdin")  # a list, where a file is redirected
-    for target in (args.output, args.plot, args.export):
-        if target:
-            find_target(target, reads)
-    if not (args.output or args.plot or args.export):
+    targets = [find_target(path, reads) for path in (args.output, args.plot, args.export) if path]
+    if len({*targets}) < len(targets):
+        raise InputError("--output and --plot name the same file")
+    if not args.output and not args.export:
         require_stdout()
 
 

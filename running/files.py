@@ -72,8 +72,13 @@ def hold_lock(lock: Path, busy: str, files: Iterable[Path]) -> Iterator[None]:
 
     Raises:
         InputError: another process is in the block.
+        RunError: the lock cannot be written.
     """
-    with open(lock, "w") as file:
+    try:
+        file = open(lock, "w")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise RunError(f"{lock} cannot be written: {error.strerror}") from error
+    with file:
         try:
             import fcntl
 

@@ -98,6 +98,11 @@ PREDICT = [
     (["<photo>", "<checkpoint>", "--output", "/dev/stdout"], 2, "is a pipe or a device"),
     (["<photo>", "<checkpoint>", "--plot", "a.xyz"], 2, "a.xyz ends in none of .png, .jpg, .pdf"),
     (["<photo>", "<checkpoint>", "--plot", "a"], 2, "--plot a ends in none of .png, .jpg, .pdf"),
+    (
+        ["<photo>", "<checkpoint>", "--plot", "<new>.png", "--output", "<new>.png"],
+        2,
+        "--output and --plot name the same file",
+    ),
     (["--export", "<link>", "<checkpoint>"], 2, "is what this command reads"),
     (["<photo>", "<nothing>"], 2, "<nothing> is empty"),
     (["<photo>", "<lfs>"], 2, "<lfs> is a Git LFS pointer; git lfs pull fetches the file itself"),

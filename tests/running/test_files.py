@@ -13,6 +13,7 @@ from running.errors import InputError, RunError
 from running.files import (
     atomic_write,
     find_target,
+    hold_lock,
     is_special,
     lock_folder,
     prepare_folder,
@@ -172,6 +173,12 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
         (tmp_path / name).touch()
     with lock_folder(tmp_path, ["a.pth", "[ab].pth"]):
         assert names_in(tmp_path) == [".b.pth.17.tmp", ".train.lock", "a.pth"]
+
+
+def test_a_lock_that_cannot_be_written_is_one_sentence(tmp_path):
+    with pytest.raises(RunError, match="File name too long"):
+        with hold_lock(tmp_path / ("a" * 300), "busy", []):
+            pytest.fail("nobody is kept out")
 
 
 HOLDER = """
