@@ -79,8 +79,8 @@ def test_two_processes_solve_the_same_head_and_one_goes_on(run_script, drawn, tm
         timeout=LIMIT,
     )
     assert process.returncode == 0, process.stderr
-    assert "device: cpu, 2 processes of 1 thread" in process.stderr
-    assert process.stdout.count("test accuracy") == process.stderr.count("network: ") == 1
+    assert "device: cpu, 2 processes of 1 thread" in process.stdout
+    assert process.stdout.count("test accuracy") == process.stdout.count("network: ") == 1
     assert sorted(os.listdir(together)) == sorted(os.listdir(alone))
 
     [head], (ours, _) = history_of(alone), history_of(together)
@@ -124,7 +124,7 @@ def test_uneven_shares(uneven, tmp_path):
     assert [process.returncode for process in processes] == [3, 0], err + other_err
     assert (tmp_path / "run" / "report.json").exists()
     assert other_out == other_err == ""
-    assert "47 train, 15 valid, 15 test" in err
+    assert "47 train, 15 valid, 15 test" in out
     assert " of 15)" in out
     model, _ = model_utils.load_checkpoint(tmp_path / "run" / "checkpoint.pth")
     assert all(value.isfinite().all() for value in model.state_dict().values())

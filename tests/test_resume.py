@@ -79,7 +79,7 @@ def test_a_run_that_goes_on_is_the_run_left_in_peace(
         monkeypatch.setattr("learning.resources.CACHE_MEMORY", 0)
     peace = run_script("train", drawn, *options, "--save_dir", tmp_path / "peace")
     assert peace.code == 0
-    assert ("are cached in a file in" in peace.err) == (case == "activations in a file")
+    assert ("are cached in a file in" in peace.out) == (case == "activations in a file")
     save, judge = learning.resume.save_training, learning.evaluation.judge
     moments = iter(["before", "after"])
     folder = tmp_path / "killed"
