@@ -29,8 +29,8 @@ data_utils.fingerprint(data, digests)
 print(int(re.search("VmHWM:[^0-9]*([0-9]+)", open("/proc/self/status").read())[1]) * 1024)
 """
 
-# Beginnings of what train.py says of the cache, of epochs and of seconds.
-LINES = ("activations of the frozen layers", " head", "    1", "seconds")
+# Beginnings of what train.py says of the cache and of epochs.
+LINES = ("activations of the frozen layers", " head", "    1")
 
 
 def repeat(data: data_utils.DataSet, folder: Path, count: int) -> None:
@@ -67,8 +67,7 @@ def main() -> None:
         f"{args.photographs} photographs, one epoch of the tail: {program.seconds:.0f} s, "
         f"{program.peak:.0f} MiB"
     )
-    said = (program.err + program.out).splitlines()
-    print(*(line for line in said if line.startswith(LINES)), sep="\n")
+    print(*(line for line in program.out.splitlines() if line.startswith(LINES)), sep="\n")
 
 
 if __name__ == "__main__":

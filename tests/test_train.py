@@ -96,6 +96,7 @@ def repeats_itself(run_script, drawn, tmp_path, options):
     return losses, other
 
 
+@pytest.mark.slow
 def test_the_same_seed_repeats_a_run_exactly(run_script, drawn, tmp_path):
     losses, other = repeats_itself(run_script, drawn, tmp_path, CNN)
     assert other[0] != losses[0]
@@ -138,6 +139,7 @@ def test_without_a_test_split_it_says_so(run_script, drawn, tmp_path):
     assert re.search(r"valid accuracy: .* of 16\), the figure by which", run.out)
 
 
+@pytest.mark.slow
 def test_an_earlier_checkpoint_is_kept(run_script, drawn, tmp_path):
     for seed in (0, 1):
         run = run_script(

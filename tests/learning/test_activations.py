@@ -161,6 +161,7 @@ def test_a_file_that_the_disk_cannot_hold_is_not_tried(small_model, paths, tmp_p
     activations.discard()
 
 
+@pytest.mark.slow
 def test_features_that_do_not_fit_into_memory_lie_in_a_file_without_a_name(
     small_model, paths, tmp_path, monkeypatch
 ):
