@@ -272,7 +272,7 @@ def check_lines(inspected: Inspected) -> Iterator[str]:
         counts = np.bincount(split.labels, minlength=len(data.categories))
         yield (
             f"{name:5}  {len(split.paths):11}  {(counts > 0).sum():10}  "
-            f"{counts.min()} to {counts.max()}"
+            f"{counts.min()}" + (f" to {counts.max()}" if counts.max() > counts.min() else "")
         )
     yield from ("", *data.notes, f"names: {inspected.names_source}", "")
     yield from (f"{len(found):6}  {kind}" for kind, found in problems.items())
@@ -348,8 +348,9 @@ def find_names(
     folders 1 to 10 are not these flowers. A category without a name is its own name.
 
     Raises:
-        InputError: the names file cannot be used.
+        InputError: the names file cannot be used, or names none of the categories.
     """
+    typed = names_file
     if names_file is None and os.path.exists(own := Path(data_dir, NAMES_FILE)):
         names_file = own
     if names_file is not None:
@@ -358,6 +359,8 @@ def find_names(
         names, source = home, f"Oxford 102 Flowers ({NAMES_FILE} of this project)"
     else:
         names, source = dict(zip(categories, categories)), "the folders' names"
+    if typed is not None and names.keys().isdisjoint(categories):
+        raise InputError(f"the names file {typed} names none of the categories in {data_dir}")
     return (
         [names.get(category, category) for category in categories],
         source,

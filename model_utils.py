@@ -5,7 +5,7 @@ Every network here is a `Classifier`: uint8 pixels in, logits out.
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -30,7 +30,7 @@ from network.inference import compute_logits, for_inference, infer
 from prediction.info import NetworkInfo, Prediction
 from running.console import Progress, no_progress
 from running.errors import FlowersError, InputError, is_out_of_memory
-from running.files import write_file
+from running.files import write_alone
 
 __all__ = [
     "Classifier",
@@ -139,13 +139,19 @@ def export(
     """Write a checkpoint's network as one ONNX file, in float32.
 
     Raises:
-        InputError: the checkpoint cannot be used, or its network cannot be exported.
+        InputError: the checkpoint cannot be used, its network cannot be exported, or the file
+            cannot be written there.
         RunError: the disk is full, or the folder cannot be written to.
     """
-    steps = (
+
+    def write(content: bytes) -> None:
+        with write_alone(path) as file:
+            file.write(content)
+
+    steps: tuple[Callable[[Any], Any], ...] = (
         lambda source: load_checkpoint(source, precision=torch.float32),
         lambda loaded: to_onnx(*loaded),
-        lambda content: write_file(path, content),
+        write,
     )
     result: Any = checkpoint
     for (step,) in progress(((step,) for step in steps), len(steps), "exporting", " steps"):

@@ -53,7 +53,7 @@ from prediction.records import (
 from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
 from running.environment import require
 from running.errors import FlowersError, InputError
-from running.files import atomic_write, find_target
+from running.files import find_target, write_alone
 from running.flags import SHARE, WORKERS, Number, add_flag, file_name, shard
 from running.signals import delay_signals
 from running.threads import default_workers, let_waiting_threads_sleep, map_ahead
@@ -76,7 +76,7 @@ exit codes:
 """
 
 STDOUT = "-"  # as the file of --output
-PICTURES = (".png", ".jpg", ".pdf", ".svg")
+PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 
 # A path with its pixels, then with their prediction; or with what is wrong with it.
 Read: TypeAlias = tuple[str, np.ndarray | FlowersError]
@@ -100,6 +100,7 @@ def build_parser(console: Console) -> Parser:
     parser.add_argument(
         "paths",
         nargs="*",
+        type=file_name,
         metavar="INPUT ... CHECKPOINT",
         help="photographs, folders of them, or - for paths on standard input, one a line; and the "
         "checkpoint.pth that train.py wrote, or a file of --export",
@@ -162,7 +163,8 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
             else "an image and a checkpoint are needed, in this order"
         )
     *args.inputs, args.checkpoint = args.paths
-    if alone and args.inputs:
+    more = (args.output, args.plot, args.category_names, args.null, args.reject, args.score)
+    if alone and (args.inputs or any(more) or args.format != "text"):
         parser.error(f"{alone} takes a checkpoint and nothing else")
     if args.export and (args.info or is_exported(args.checkpoint) or not is_onnx_name(args.export)):
         parser.error(
@@ -175,6 +177,8 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
         parser.error("--plot takes one photograph")
     if args.plot and os.path.splitext(args.plot)[1].lower() not in PICTURES:
         parser.error(f"--plot {args.plot} ends in none of {', '.join(PICTURES)}")
+    if args.null and STDIN not in args.inputs:
+        parser.error(f"--null goes with {STDIN} among the inputs")
     if args.keep is not None and not args.reject:
         parser.error("--keep goes with --reject")
     if args.output == STDOUT:
@@ -243,7 +247,7 @@ def check_targets(args: argparse.Namespace) -> None:
         open_stdin()
         reads.append("/dev/stdin")  # a list, where a file is redirected
     targets = [find_target(path, reads) for path in (args.output, args.plot, args.export) if path]
-    if len({*targets}) < len(targets):
+    if len({*map(os.path.realpath, targets)}) < len(targets):
         raise InputError("--output and --plot name the same file")
     if not args.output and not args.export:
         require_stdout()
@@ -291,7 +295,7 @@ def name_photographs(
     if not count:
         console.print_message("warning: there was nothing to name")
     if args.output:
-        number = "1 photograph" if count == 1 else f"{count} photographs"
+        number = "1 record" if count == 1 else f"{count} records"
         console.print_note(f"wrote {args.output}: {number}")
     if score:
         console.print_message(*score.lines(names))
@@ -299,7 +303,7 @@ def name_photographs(
         draw_record(args.plot, record, info)
         console.print_note(f"wrote {args.plot}")
     if failed and count > 1:
-        console.print_message(f"{failed} of {count} photographs could not be named")
+        console.print_message(f"{failed} of {count} could not be named")
     return 1 if failed else 0
 
 
@@ -312,15 +316,15 @@ def draw_record(path: str, record: Record, info: NetworkInfo) -> None:
     Raises:
         FlowersError: the photograph has gone, or the disk is full.
     """
-    from reporting.plots import plot_guesses
+    from reporting.plots import plot_guesses, save_figure
 
     figure = plot_guesses(
         load_image(record.file, info.preprocessing),
         [guess.name for guess in record.guesses],
         [guess.probability for guess in record.guesses],
     )
-    with atomic_write(path) as file:
-        figure.savefig(file, format=os.path.splitext(path)[1][1:].lower())
+    with write_alone(path) as file:
+        save_figure(figure, file, os.path.splitext(path)[1][1:].lower())
 
 
 def describe(info: NetworkInfo) -> Iterator[str]:

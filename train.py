@@ -86,6 +86,7 @@ def build_parser(console: Console) -> Parser:
     parser.add_argument(
         "data_dir",
         nargs="?",
+        type=file_name,
         metavar="DATA_DIR",
         help="photographs as DATA_DIR/{train,valid,test}/<category>/*.jpg; missing valid or test "
         "photographs are split off from the others",

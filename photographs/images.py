@@ -103,7 +103,7 @@ def _unreadable(path: str | os.PathLike[str], error: Exception) -> ImageError:
     if isinstance(error, OSError) and error.strerror:
         what = error.strerror
     elif isinstance(error, Image.DecompressionBombError):
-        what = f"more than {LARGEST_IMAGE} pixels are too many"
+        what = f"more than {LARGEST_IMAGE // 10**6} million pixels are too many"
     return ImageError(f"{path} cannot be read: {what}")
 
 

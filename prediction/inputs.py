@@ -92,9 +92,9 @@ def read_paths(stream: BufferedIOBase, separator: bytes) -> Iterator[str]:
     while part := stream.read1(PIECE):
         if separator == b"\n" and b"\0" in part:
             raise InputError(
-                "the list on standard input is of UTF-16; save it as UTF-8"
+                "the list on standard input is in UTF-16; save it as UTF-8"
                 if not count and part.startswith((b"\xff\xfe", b"\xfe\xff"))
-                else "the paths on standard input end with NUL, not with lines: add --null"
+                else "the paths on standard input are separated by NUL, not by lines: add --null"
             )
         *whole, rest = (rest + part).split(separator)
         for line in whole:
@@ -102,7 +102,7 @@ def read_paths(stream: BufferedIOBase, separator: bytes) -> Iterator[str]:
                 count += 1
                 yield path
     if separator == b"\0" and b"\n" in rest and not count:
-        raise InputError("the paths on standard input end with lines, not with NUL: drop --null")
+        raise InputError("the paths on standard input stand on lines, without NUL: drop --null")
     if path := _clean(rest, separator, first=not count):
         yield path
 

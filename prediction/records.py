@@ -5,15 +5,15 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import BinaryIO, NamedTuple
+from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
 
 import numpy as np
 
 from prediction.info import Prediction
 from running.console import printable
 from running.errors import FlowersError, RunError
-from running.files import atomic_write, find_target, hold_lock
+from running.files import write_alone
 
 UNKNOWN = "unknown"  # the answer where nothing that was learned is to be seen
 
@@ -143,15 +143,7 @@ def open_output(path: str | None, format_name: str) -> Iterator[Callable[[str], 
     encoding, errors = "utf-8", "surrogateescape"
     if not path and format_name == "text":  # names that the terminal cannot show
         encoding, errors = sys.stdout.encoding or encoding, "backslashreplace"
-    with ExitStack() as stack:
-        if path:
-            target = find_target(path)
-            lock = target.with_name(f".{target.name}.lock")
-            busy = f"another predict.py is writing {path}; wait for its end, or give another name"
-            stack.enter_context(hold_lock(lock, busy, [target]))
-            file: BinaryIO = stack.enter_context(atomic_write(target))
-        else:
-            file = sys.stdout.buffer
+    with write_alone(path) if path else nullcontext(sys.stdout.buffer) as file:
 
         def write(text: str) -> None:
             try:

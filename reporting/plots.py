@@ -4,13 +4,21 @@ Photographs are uint8 (H, W, 3), 0..255; labels and predictions are indices 0..C
 """
 
 import textwrap
+import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def save_figure(figure: "Figure", file: BinaryIO, kind: str) -> None:
+    """Write a figure into an open file, as "png", "jpg", "pdf" or "svg"."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that no font here has; they become boxes
+        figure.savefig(file, format=kind)
 
 
 def plot_curves(history: Sequence[dict[str, Any]]) -> "Figure":
@@ -31,7 +39,7 @@ def plot_curves(history: Sequence[dict[str, Any]]) -> "Figure":
     right.yaxis.set_major_formatter(PercentFormatter(1))
     for axes in (left, right):
         axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)  # also where there is one epoch
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
     return figure
 

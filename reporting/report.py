@@ -11,7 +11,7 @@ import numpy as np
 
 from photographs.images import Preprocessing, load_image
 from reporting.calibration import softmax
-from reporting.plots import plot_confusion, plot_curves, plot_photographs
+from reporting.plots import plot_confusion, plot_curves, plot_photographs, save_figure
 from running.files import atomic_write
 
 HEADER = "epoch  train loss  valid loss  valid accuracy  seconds"
@@ -158,4 +158,4 @@ def draw_run(
     }
     for name, figure in figures.items():
         with atomic_write(Path(save_dir, f"{name}.png")) as file:
-            figure.savefig(file)
+            save_figure(figure, file, "png")

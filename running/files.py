@@ -42,12 +42,6 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             temporary.unlink()
 
 
-def write_file(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a whole file, as `atomic_write` does."""
-    with atomic_write(path) as file:
-        file.write(content)
-
-
 def _sync_folder(folder: Path) -> None:
     """See that a new name in a folder outlives a power cut."""
     if os.name == "posix":
@@ -90,7 +84,7 @@ def hold_lock(lock: Path, busy: str, files: Iterable[Path]) -> Iterator[None]:
         except (ImportError, OSError):
             pass
         try:
-            for path in files:
+            for path in (*files, lock.with_name("write_test")):  # the latter of `prepare_folder`
                 for half in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
                     shutil.rmtree(half) if half.is_dir() else half.unlink(missing_ok=True)
             yield
@@ -139,6 +133,8 @@ def prepare_folder(folder: str | os.PathLike[str], files: Iterable[str]) -> None
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink(missing_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{folder} cannot be written to: it is not a folder") from None
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be written to: {error.strerror}") from None
     for name in files:
@@ -159,12 +155,31 @@ def find_target(path: str | os.PathLike[str], reads: Iterable[str | os.PathLike[
     """
     if is_special(path) or _is_descriptor(path):
         raise InputError(f"{path} is a pipe or a device, where a file would be written")
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path) if os.path.islink(path) else path)
+    if target.is_symlink():
+        raise InputError(f"{path} is a link that leads back to itself")
     for other in reads:
         if is_same_file(target, other):
             raise InputError(f"{path} is what this command reads; give another name to write to")
     prepare_folder(target.parent, [target.name])
     return target
+
+
+@contextmanager
+def write_alone(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file as `atomic_write` does, where a user wants it and nobody else writes it.
+
+    Raises:
+        InputError: it cannot be written there, or another process is at it.
+        RunError: the disk is full.
+    """
+    target = find_target(path)
+    busy = f"another predict.py is writing {path}; wait for its end, or give another name"
+    with (
+        hold_lock(target.with_name(f".{target.name}.lock"), busy, [target]),
+        atomic_write(target) as file,
+    ):
+        yield file
 
 
 def is_same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:

@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-PACKAGES = ("numpy", "PIL", "torch", "torchvision", "tqdm")
+PACKAGES = ("numpy", "PIL", "torch", "torchvision", "tqdm")  # PIL is of pillow
 ALWAYS = PACKAGES[:2]  # torch's come where they are used
 
 

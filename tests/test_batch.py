@@ -89,7 +89,7 @@ def test_every_input_gets_its_record_in_order(run_script, mixed, checkpoint):
     run = run_script("predict", *mixed, checkpoint, "--format", "jsonl", "--batch_size", 2)
     records = read_jsonl(run.out)
     assert run.code == 1
-    assert run.err == "predict.py: 3 of 15 photographs could not be named\n"
+    assert run.err == "predict.py: 3 of 15 could not be named\n"
     assert [record["file"] for record in records] == [str(path) for path in mixed]
     assert [i for i, record in enumerate(records) if "error" in record] == [1, 5, 6]
     assert "cannot be read" in records[1]["error"]

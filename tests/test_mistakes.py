@@ -36,6 +36,7 @@ TRAIN = [
     (["<data>", "--tune", "head"], "argument --tune: invalid choice: 'head'"),
     (["<data>", "--download", "roses"], "argument --download: invalid choice: 'roses'"),
     (["<data>", "--category_names", "nowhere.json"], "nowhere.json cannot be read: No such file"),
+    (["<data>", "--category_names", "<others>"], "others names none of the categories in <data>"),
     (["<data>", "--category_names", "<list>"], "must map categories to names"),
     (["<data>", "--save_dir", "<checkpoint>"], "<checkpoint> cannot be written to"),
     (["<data>", "--save_dir", "<history>"], "history.csv is a folder"),
@@ -81,6 +82,10 @@ PREDICT = [
     (["<checkpoint>"], 2, "an image and a checkpoint are needed"),
     (["--info"], 2, "--info takes a checkpoint"),
     (["<photo>", "<checkpoint>", "--info"], 2, "--info takes a checkpoint and nothing else"),
+    (["<checkpoint>", "--info", "--output", "a.csv"], 2, "--info takes a checkpoint and nothing"),
+    (["<photo>", "<checkpoint>", "--null"], 2, "--null goes with - among the inputs"),
+    (["<photo>", ""], 2, "it is empty; is a variable of the shell not set?"),
+    (["<photo>", "<checkpoint>", "--output", "<list>/a"], 2, "list.json cannot be written to: it"),
     (["-", "-", "<checkpoint>"], 2, "- can be read only once"),
     (["<photo>", "<checkpoint>", "--top_k", "0"], 2, "--top_k/--top-k: 0 must be from 1 to"),
     (["<photo>", "<checkpoint>", "--top_k", "x"], 2, "'x' is not a whole number"),
@@ -96,8 +101,8 @@ PREDICT = [
     (["<photo>", "<checkpoint>", "--output", "<pipe>/checkpoint.pth"], 2, "is a pipe or a device"),
     (["<photo>", "<checkpoint>", "--output", "/dev/null"], 2, "is a pipe or a device"),
     (["<photo>", "<checkpoint>", "--output", "/dev/stdout"], 2, "is a pipe or a device"),
-    (["<photo>", "<checkpoint>", "--plot", "a.xyz"], 2, "a.xyz ends in none of .png, .jpg, .pdf"),
-    (["<photo>", "<checkpoint>", "--plot", "a"], 2, "--plot a ends in none of .png, .jpg, .pdf"),
+    (["<photo>", "<checkpoint>", "--plot", "a.xyz"], 2, "a.xyz ends in none of .png, .jpg, .jpeg"),
+    (["<photo>", "<checkpoint>", "--plot", "a"], 2, "--plot a ends in none of .png, .jpg, .jpeg"),
     (
         ["<photo>", "<checkpoint>", "--plot", "<new>.png", "--output", "<new>.png"],
         2,
@@ -146,6 +151,7 @@ def typed(drawn, checkpoint, photo, tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe" / "checkpoint.pth")
     (tmp_path / "link.onnx").symlink_to(checkpoint)
     (tmp_path / "nothing").touch()
+    (tmp_path / "others").write_text(json.dumps({"rose": "Rose"}))
     (tmp_path / "lfs").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     elsewhere = {
         "link": tmp_path / "link.onnx",

@@ -550,9 +550,9 @@ def test_check_data_prints_a_table_and_writes_nothing(run_script, drawn, tmp_pat
     assert os.listdir(tmp_path) == []
     lines = [line.split() for line in run.out.splitlines()]
     assert lines[1:4] == [
-        ["train", "48", "4", "12", "to", "12"],
-        ["valid", "16", "4", "4", "to", "4"],
-        ["test", "16", "4", "4", "to", "4"],
+        ["train", "48", "4", "12"],
+        ["valid", "16", "4", "4"],
+        ["test", "16", "4", "4"],
     ]
     assert [line[0] for line in lines[-5:]] == ["0"] * 5
 

@@ -269,7 +269,7 @@ def test_train_py_downloads_what_is_not_there(run_script, server, tmp_path):
     folder = tmp_path / "flowers"
     run = run_script("train", folder, "--download", "flowers", "--check_data")
     assert run.code == 0
-    assert run.out.splitlines()[2].split() == ["train", "32", "2", "16", "to", "16"]
+    assert run.out.splitlines()[2].split() == ["train", "32", "2", "16"]
     assert run.out.startswith(f"putting flowers into {folder}, from 102flowers.tgz if")
     require_flowers(folder)
     assert len(server.requests) == 1

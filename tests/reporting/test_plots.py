@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reporting.plots import plot_confusion, plot_curves, plot_guesses, plot_photographs
+from reporting.plots import (
+    plot_confusion,
+    plot_curves,
+    plot_guesses,
+    plot_photographs,
+    save_figure,
+)
 
 pytest.importorskip("matplotlib")
 
@@ -51,6 +57,7 @@ def test_the_axes_of_one_epoch_have_room_and_no_more_than_all():
     left, right = plot_curves([row]).axes
     assert left.get_xlim() == right.get_xlim() == (-0.5, 0.5)
     assert right.get_ylim()[1] == 1
+    assert [tick for tick in left.get_xticks() if -0.5 <= tick <= 0.5] == [0]
 
 
 def test_photographs_are_drawn(photo):
@@ -73,3 +80,7 @@ def test_confusion_shows_shares_of_the_row():
     figure = plot_confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), ["rose", "lily"])
     [image] = figure.axes[0].images
     assert image.get_array().tolist() == [[0.5, 0.5], [None, 1.0]]
+
+
+def test_letters_that_no_font_has_are_no_warning(photo):
+    save_figure(plot_guesses(photo, ["\u767e\u5408", "rose"], [0.9, 0.1]), io.BytesIO(), "png")

@@ -18,7 +18,7 @@ from running.files import (
     lock_folder,
     prepare_folder,
     take_turns,
-    write_file,
+    write_alone,
 )
 
 
@@ -68,7 +68,8 @@ def test_a_folder_that_is_not_there_is_one_sentence(tmp_path):
 def test_what_a_link_leads_to_is_replaced(tmp_path):
     (tmp_path / "target.txt").write_text("earlier")
     (tmp_path / "link.txt").symlink_to("target.txt")
-    write_file(tmp_path / "link.txt", b"later")
+    with write_alone(tmp_path / "link.txt") as file:
+        file.write(b"later")
     assert (tmp_path / "link.txt").is_symlink()
     assert (tmp_path / "target.txt").read_text() == "later"
 
@@ -92,6 +93,7 @@ def test_where_a_file_can_be_written(tmp_path):
         ("folder", "is a folder, where a file would be written"),
         ("pipe", "is a pipe or a device, where a file would be written"),
         ("link to a pipe", "is a pipe or a device, where a file would be written"),
+        ("circle", "is a link that leads back to itself"),
         ("device", "/dev/null is a pipe or a device"),
         ("descriptor", "/dev/stdout is a pipe or a device"),
         ("read", "is what this command reads; give another name to write to"),
@@ -109,6 +111,9 @@ def test_where_no_file_may_be_written(tmp_path, kind, words):
     elif kind == "link to a pipe":
         os.mkfifo(tmp_path / "pipe")
         path.symlink_to("pipe")
+    elif kind == "circle":
+        path.symlink_to("b")
+        (tmp_path / "b").symlink_to("a")
     elif kind == "link":
         path.symlink_to("read")
     elif kind == "hard link":
@@ -142,7 +147,7 @@ def test_a_folder_is_made_and_left_as_it_was(tmp_path):
     with pytest.raises(InputError, match="pipe is a pipe or a device, where a file would be"):
         prepare_folder(folder, ["pipe"])
     (folder / "file").touch()
-    with pytest.raises(InputError, match="the folder .*file cannot be written to"):
+    with pytest.raises(InputError, match="file cannot be written to: it is not a folder"):
         prepare_folder(folder / "file", [])
 
 
