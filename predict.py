@@ -12,7 +12,7 @@ import signal
 import sys
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main() hears it, it ends without a word
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports without a word
     sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # python -P leaves it out
     from running.packages import require_packages
 

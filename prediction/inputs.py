@@ -61,9 +61,9 @@ def refuse_target(
     Raises:
         InputError: one is.
     """
-    exists = target is not None and os.path.exists(target)
+    existing = target if target and os.path.exists(target) else None
     for path, error in paths:
-        if exists and target is not None and is_same_file(path, target):
+        if existing and is_same_file(path, existing):
             raise InputError(f"{target} is among the photographs; give another name to write to")
         yield path, error
 

@@ -99,7 +99,7 @@ class ExitNotes:
 
 
 class Console:
-    """The voice of a script: results on stdout, all else on stderr.
+    """The voice of a script: facts and results on stdout, warnings and errors on stderr.
 
     Of several processes under torchrun only the primary one speaks.
     """
@@ -110,7 +110,7 @@ class Console:
         self.bars: list[Any] = []  # of what is going on; the last one is shown
 
     def print_result(self, *lines: str) -> None:
-        """Print results on stdout.
+        """Print facts and results on stdout.
 
         Raises:
             RunError: nobody reads them, or the disk is full that they go to.
@@ -127,7 +127,7 @@ class Console:
             raise RunError(f"standard output cannot be written: {error.strerror}") from error
 
     def print_note(self, *lines: str) -> None:
-        """Print on stderr what is no result."""
+        """Print on stderr what belongs to no result, such as warnings in several lines."""
         if lines and self.speaks:
             self._clear_bar()
             with suppress(OSError):

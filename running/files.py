@@ -107,7 +107,7 @@ def lock_folder(
 def take_turns(path: str | os.PathLike[str]) -> Iterator[None]:
     """Let one process at a time go through the block; the others wait for it.
 
-    A process that is killed lets go. Where there are no such locks, see `lock_folder`,
+    A process that is killed lets go. Where there are no such locks, see `hold_lock`,
     nobody waits.
 
     Args:
@@ -137,10 +137,10 @@ def prepare_folder(folder: str | os.PathLike[str], files: Iterable[str]) -> None
         raise InputError(f"{folder} cannot be written to: it is not a folder") from None
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be written to: {error.strerror}") from None
-    for name in files:
-        what = "a folder" if (folder / name).is_dir() else "a pipe or a device"
-        if (folder / name).is_dir() or is_special(folder / name):
-            raise InputError(f"{folder / name} is {what}, where a file would be written")
+    for path in (folder / name for name in files):
+        if path.exists() and not path.is_file():
+            what = "a folder" if path.is_dir() else "a pipe or a device"
+            raise InputError(f"{path} is {what}, where a file would be written")
 
 
 def find_target(path: str | os.PathLike[str], reads: Iterable[str | os.PathLike[str]] = ()) -> Path:

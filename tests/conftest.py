@@ -93,6 +93,19 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 
 @pytest.fixture
+def put(tmp_path):
+    """Return a function that makes empty files: put("1/a.jpg", ...)."""
+
+    def put(*names):
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        return tmp_path
+
+    return put
+
+
+@pytest.fixture
 def run_script(capsys):
     """Call a script's main in this process: run_script("train", *arguments)."""
 

@@ -8,19 +8,6 @@ from photographs.categories import Remarks, images_by_category
 from running.errors import InputError
 
 
-@pytest.fixture
-def put(tmp_path):
-    """Return a function that makes empty files: put("1/a.jpg", ...)."""
-
-    def put(*names):
-        for name in names:
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).touch()
-        return tmp_path
-
-    return put
-
-
 def test_a_folder_lists_its_visible_photographs_in_order(put):
     folder = put("1/b.jpg", "1/a.webp", "1/c/d.jpg", "1/._a.jpg", "1/notes.txt")
     put(".ipynb_checkpoints/a.jpg", "2/notes.txt")

@@ -18,19 +18,6 @@ from photographs.folders import (
 from running.errors import InputError
 
 
-@pytest.fixture
-def put(tmp_path):
-    """Return a function that makes empty files: put("1/a.jpg", ...)."""
-
-    def put(*names):
-        for name in names:
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).touch()
-        return tmp_path
-
-    return put
-
-
 def test_extensions_tell_photographs_in_any_case():
     assert all(map(is_image_name, ["a.jpg", "b.JPEG", "c.webp", "d.HEIC", "e/f.tif", "g.avif"]))
     assert not any(map(is_image_name, ["a.txt", "jpg", ".jpg", "a.jpg.part", "a.ico", ""]))
