@@ -2,13 +2,14 @@
 
 import difflib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from network.layers import basic_cnn, efficientnet_lite0
-from network.weights import download_weights, lite0_weights, read_weights
+from network.layers import basic_cnn, efficientnet_lite
+from network.weights import download_weights, lite_weights, read_weights
 from photographs.images import Preprocessing
 from running.console import Progress
 from running.errors import InputError
@@ -27,14 +28,21 @@ class Architecture(NamedTuple):
     num_parameters: int = 0
 
 
-# Pictures are often kept at a short side of 250 pixels, or 500, which JPEG halves while
-# decoding: at 250 neither needs resizing. EfficientNet's authors crop 224 of 256.
+def _lite(number: int, width: float, depth: float, side: int) -> Architecture:
+    """Describe EfficientNet-Lite0 or one of its larger sisters, for squares of a side."""
+    # Pictures are often kept at a short side of 250 pixels, or 500, which JPEG halves while
+    # decoding: at 250 neither needs resizing. EfficientNet's authors crop 224 of 256.
+    return Architecture(
+        partial(efficientnet_lite, width, depth),
+        Preprocessing(round(side * 250 / 224), side, (127.0,) * 3, (128.0,) * 3),
+        lambda _: lite_weights(number),
+    )
+
+
 OWN_ARCHITECTURES = {
-    "efficientnet_lite0": Architecture(
-        efficientnet_lite0,
-        Preprocessing(250, 224, (127.0,) * 3, (128.0,) * 3),
-        lambda _: lite0_weights(),
-    ),
+    "efficientnet_lite0": _lite(0, 1.0, 1.0, 224),
+    "efficientnet_lite1": _lite(1, 1.0, 1.1, 240),
+    "efficientnet_lite2": _lite(2, 1.1, 1.2, 260),
     "cnn": Architecture(basic_cnn, Preprocessing(71, 64, (127.5,) * 3, (127.5,) * 3), None),
 }
 

