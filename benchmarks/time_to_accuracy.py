@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader
 
 import data_utils
 from network.architectures import find_architecture
-from network.classifier import fold_batch_norm
 from network.devices import keep_freed_memory
+from network.fusion import fold_batch_norm
 from network.weights import load_weights
 from running.console import no_progress
 

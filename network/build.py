@@ -11,7 +11,8 @@ from torch import nn
 
 from network.architectures import find_architecture
 from network.archive import read_archive
-from network.classifier import Classifier, chain, find_depths, fold_batch_norm
+from network.classifier import Classifier, chain, find_depths
+from network.fusion import fold_batch_norm
 from network.weights import load_weights, read_weights
 from photographs.images import Preprocessing
 from prediction.foreign import explain

@@ -1,11 +1,9 @@
 """A network from pixels to logits, and the cut between its frozen and its learning layers."""
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 import torch
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def chain(module: nn.Module) -> list[nn.Module]:
@@ -76,21 +74,6 @@ def find_depths(body: nn.Module, images: torch.Tensor) -> list[int]:
                 depths.append(end)
             start = end + 1
     return depths
-
-
-def fold_batch_norm(body: nn.Module) -> None:
-    """Put every BatchNorm that follows a convolution into that, with its running statistics.
-
-    In evaluation mode the network computes the same, faster. One that goes on learning from
-    ImageNet's weights learns better so, too (docs/tried.md).
-    """
-    body.eval()
-    for parent in body.modules():
-        children = [*parent.named_children()]
-        for (name, conv), (after, norm) in pairwise(children):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(parent, name, fuse_conv_bn_eval(conv, norm))
-                setattr(parent, after, nn.Identity())
 
 
 def pool(x: torch.Tensor) -> torch.Tensor:

@@ -7,8 +7,9 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import torch
 
-from network.classifier import Classifier, fold_batch_norm
+from network.classifier import Classifier
 from network.devices import native_precision, rows_at_once, to_device
+from network.fusion import fold_batch_norm, fuse_activations
 from running.threads import map_ahead
 
 K = TypeVar("K")
@@ -22,7 +23,10 @@ def for_inference(model: Classifier, precision: torch.dtype | None = None) -> Cl
     """
     fast = copy.deepcopy(model).eval().requires_grad_(False)
     fold_batch_norm(fast.body)
-    fast.body.to(precision or native_precision(model.mean.device))
+    device = model.mean.device
+    fast.body.to(precision or native_precision(device))
+    if device.type == "cpu":
+        fuse_activations(fast.body)
     return fast.to(memory_format=torch.channels_last)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from network.classifier import fold_batch_norm
+from network.fusion import fold_batch_norm
 from prediction.foreign import WEIGHTS_ENTRIES, explain
 from running.console import Progress, no_progress
 from running.download import Checksum, Remote, fetch

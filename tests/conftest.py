@@ -17,6 +17,7 @@ from running.threads import let_waiting_threads_sleep
 let_waiting_threads_sleep()  # before torch is imported, as the scripts do
 
 import torch
+from torch import nn
 
 import model_utils
 import predict
@@ -65,6 +66,16 @@ def save_small(path: Path, categories: list[str], names: list[str], side: int = 
     info = small_info(preprocessing, categories=categories, names=names)
     model_utils.save_checkpoint(path, model, info, torch.eye(3))
     return model
+
+
+def as_if_it_had_learned(body: nn.Module) -> nn.Module:
+    """Give BatchNorm statistics that are not those of a new network."""
+    for module in body.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1)
+            nn.init.uniform_(module.running_var, 0.5, 1)
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+    return body.eval()
 
 
 def random_images(count: int, side: int, seed: int = 0) -> torch.Tensor:

@@ -17,7 +17,7 @@ from network.build import (
     read_entries,
     rebuild,
 )
-from network.classifier import fold_batch_norm
+from network.fusion import fold_batch_norm
 from network.layers import basic_cnn
 from photographs.images import Preprocessing
 from prediction.info import preprocessing_entries

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import random_images
+from conftest import as_if_it_had_learned, random_images
 from torch import nn
 
 from network.architectures import find_architecture
@@ -12,7 +12,6 @@ from network.classifier import (
     chain,
     find_cut,
     find_depths,
-    fold_batch_norm,
     pool,
     run_layer,
 )
@@ -23,16 +22,6 @@ from network.layers import basic_cnn, efficientnet_lite
 @pytest.fixture(scope="module")
 def default_model():
     return new_model("efficientnet_lite0", 4, 96)[0].eval()
-
-
-def as_if_it_had_learned(body: nn.Module) -> nn.Module:
-    """Give BatchNorm statistics that are not those of a new network."""
-    for module in body.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1)
-            nn.init.uniform_(module.running_var, 0.5, 1)
-            nn.init.uniform_(module.running_mean, -0.5, 0.5)
-    return body.eval()
 
 
 class Skips(nn.Module):
@@ -183,20 +172,6 @@ def test_the_temperature_divides_the_logits(default_model):
 
 
 # --- BatchNorm --------------------------------------------------------------------------
-
-
-def test_folding_removes_what_follows_a_convolution_and_changes_nothing():
-    torch.manual_seed(0)
-    body = as_if_it_had_learned(basic_cnn())
-    x = torch.rand(2, 3, 32, 32)
-    with torch.inference_mode():
-        before = body(x)
-        fold_batch_norm(body)
-        torch.testing.assert_close(body(x), before, rtol=1e-4, atol=1e-5)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in body.modules())
-    alone = nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3))
-    fold_batch_norm(alone)
-    assert isinstance(alone[1], nn.BatchNorm2d)  # no convolution to fold it into
 
 
 def test_frozen_statistics_survive_a_batch_of_one():

@@ -14,7 +14,7 @@ from file_server import FileServer
 from torch import nn
 
 from network.build import new_model
-from network.classifier import fold_batch_norm
+from network.fusion import fold_batch_norm
 from network.layers import basic_cnn, efficientnet_lite
 from network.weights import (
     download_weights,
