@@ -131,15 +131,18 @@ def print_table(reports: dict[int, dict[str, Any]]) -> None:
     print(f"seconds {np.mean(seconds):.0f} a fold")
 
 
-def parse() -> argparse.Namespace:
+def parse() -> tuple[argparse.Namespace, list[str]]:
+    """Divide the command line at -- into our own and train.py's."""
     parser = make_parser(__doc__, "data_dir", "folder")
     parser.add_argument("--folds", type=int, nargs="*", choices=range(FOLDS), default=range(FOLDS))
-    parser.add_argument("flags", nargs="*", help="flags of train.py, behind --")
-    return parser.parse_args()
+    parser.epilog = "what follows -- is for train.py"
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    return parser.parse_args(words[:end]), words[end + 1 :]
 
 
 def main() -> None:
-    args = parse()
+    args, flags = parse()
     data = data_utils.find_data(args.data_dir)
     paths = [*data.paths]
     labels = np.concatenate([split.labels for split in data.splits.values()])
@@ -147,7 +150,7 @@ def main() -> None:
     folds = deal(labels, groups, FOLDS)
     print(machine())
     print(f"{len(paths)} photographs, {len(paths) - len({*groups.tolist()})} of them copies")
-    print("train.py flags:", *args.flags)
+    print("train.py flags:", *flags)
     for fold in args.folds:
         folder = Path(args.folder, f"fold{fold}")
         if (folder / "report.json").exists():
@@ -156,7 +159,7 @@ def main() -> None:
         rest = np.flatnonzero(folds != fold)
         split[rest[deal(labels[rest], groups[rest], 10) == 0]] = "valid"
         link_fold(folder / "data", paths, labels, np.char.strip(split), data.categories)
-        run_train(folder / "data", folder, *args.flags)
+        run_train(folder / "data", folder, *flags)
     found = {fold: Path(args.folder, f"fold{fold}", "report.json") for fold in range(FOLDS)}
     reports = {fold: json.loads(p.read_text()) for fold, p in found.items() if p.exists()}
     if not reports:

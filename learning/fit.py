@@ -37,7 +37,10 @@ def open_activations(
     for name, num_views in (("train", 1 + CACHED_VIEWS), ("valid", 1)):
         memory = 0 if cut else resources.memory
         paths = splits[name][0]
-        views = PhotographViews(paths, start.preprocessing, settings.seed, resources, memory)
+        varied = start.record.source is not None
+        views = PhotographViews(
+            paths, start.preprocessing, settings.seed, resources, memory, varied
+        )
         identity = f"{start.record.photographs} {name}"
         opened.append(Activations(frozen, cut, views, num_views, identity))
     in_use = [file for each in opened if each.cache for file in each.cache.files]

@@ -1,4 +1,4 @@
-"""Views: what a random part, a shift and a mirrored picture are, and that they repeat."""
+"""Views: that they are the same in any order and company, and what is kept for them."""
 
 import sys
 
@@ -13,10 +13,7 @@ from learning.processes import Processes
 from learning.resources import Resources
 from learning.views import (
     PhotographViews,
-    augment,
     mirror_some,
-    random_parts,
-    random_shifts,
     stack_padded,
 )
 from photographs.batches import load_batches
@@ -33,90 +30,7 @@ def look(views: PhotographViews, photographs, numbers, batch_size: int) -> torch
     return torch.cat([views.make(batch, CPU) for batch in batches])
 
 
-# --- Shifts, parts and what they show ---------------------------------------------------
-
-
-def test_shifting_is_cropping_of_the_mirrored_surroundings():
-    batch = random_images(9, 20)
-    numbers = np.random.default_rng(0).random((9, 5))
-    numbers[0] = 0.5
-    mirrored = numbers[:, 4] < 0.5
-    parts, sizes = random_shifts(numbers, 20), np.full((9, 2), 20)
-    shifted = augment(batch, sizes, parts, mirrored, 20)
-    assert (shifted[0] == batch[0]).all()
-    assert shifted.dtype == torch.uint8
-    for image, (*_, down, right, mirror), result in zip(batch.numpy(), numbers, shifted.numpy()):
-        wide = np.pad(image, ((2, 2), (2, 2), (0, 0)), "reflect")
-        top, left = int(down * 5), int(right * 5)
-        expected = wide[top : top + 20, left : left + 20]
-        assert (result == (expected[:, ::-1] if mirror < 0.5 else expected)).all()
-
-
-def test_shifts_are_whole_pixels_up_to_a_tenth():
-    numbers = np.random.default_rng(0).random((500, 5))
-    numbers[0], numbers[1] = 0, np.nextafter(1, 0)
-    top, left, height, width = random_shifts(numbers, 32).T
-    assert {*top} == {*left} == {*range(-3, 4)}
-    assert (height == 32).all()
-    assert (width == 32).all()
-
-
-def test_random_parts_are_large_and_within_the_image():
-    corners = np.array(
-        [[a, b, c, d] for a in (0, 1) for b in (0, 1) for c in (0, 1) for d in (0, 1)]
-    )
-    numbers = np.concatenate([np.random.default_rng(0).random((1000, 4)), corners])
-    for height, width in ((250, 333), (333, 250), (20, 20)):
-        sizes = np.broadcast_to((height, width), (len(numbers), 2))
-        top, left, tall, wide = random_parts(numbers, sizes).T
-        assert (top >= 0).all()
-        assert (top + tall <= height + 1e-9).all()
-        assert (left >= 0).all()
-        assert (left + wide <= width + 1e-9).all()
-        free = (tall < height) & (wide < width)  # the others could not be as large as drawn
-        area, ratio = (tall * wide / height / width)[free], (wide / tall)[free]
-        assert area.min() >= 0.5 - 1e-9
-        assert (3 / 4 - 1e-9 <= ratio).all()
-        assert ratio.max() <= 4 / 3 + 1e-9
-        assert len(area) > 200
-        assert area.max() > 0.75
-        assert area.std() > 0.05
-
-
-def test_a_part_is_scaled_as_pillow_scales_it():
-    batch = random_images(3, 40)
-    parts = np.array([[3.3, 5.1, 22, 30], [0, 0, 40, 40], [9, 12.5, 17.5, 20]])
-    sizes, mirrored = np.full((3, 2), 40), np.array([False, True, False])
-    padded = torch.nn.functional.pad(batch, (0, 0, 0, 7, 0, 5), value=255)
-    ours = augment(padded, sizes, parts, mirrored, 60).numpy()
-    for image, (top, left, height, width), mirror, result in zip(
-        batch.numpy(), parts, (0, 1, 0), ours
-    ):
-        box = (left, top, left + width, top + height)
-        theirs = np.asarray(Image.fromarray(image).resize((60, 60), Image.Resampling.BILINEAR, box))
-        if mirror:
-            theirs = theirs[:, ::-1]
-        # Pillow looks at nothing beyond the part, so that its edges are others.
-        assert abs(theirs.astype(int) - result)[4:-4, 4:-4].max() <= 2
-
-
-@pytest.mark.parametrize(
-    "device",
-    [
-        "meta",
-        pytest.param(
-            "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-        ),
-    ],
-)
-def test_views_are_made_wherever_the_images_are(device):
-    batch, parts = random_images(2, 40), np.array([[3.3, 5.1, 22, 30], [0, 0, 40, 40]])
-    arguments = np.full((2, 2), 40), parts, np.array([True, False]), 32
-    here = augment(batch, *arguments)
-    there = augment(batch.to(device), *arguments)
-    assert (there.device.type, there.dtype, there.shape) == (device, here.dtype, here.shape)
-    if device != "meta":  # where tensors have shapes and no values
-        assert (there.cpu().int() - here).abs().max() <= 1
+# --- Stacks and maps --------------------------------------------------------------------
 
 
 def test_images_of_any_sizes_are_stacked():
@@ -201,9 +115,10 @@ def test_pictures_of_other_sizes_are_not_shifted_but_cut(large, small):
     assert kept.decoded[1].shape == (107, 125, 3)
 
 
-def test_a_view_is_the_same_in_any_company(large):
+@pytest.mark.parametrize("varied", [False, True])
+def test_a_view_is_the_same_in_any_company(large, varied):
     numbers = [1, 0, 1, 2, 1, 0, 2, 2, 1, 0]
-    views = PhotographViews(large, LARGE, 5, Resources(workers=2))
+    views = PhotographViews(large, LARGE, 5, Resources(workers=2), varied=varied)
     together = look(views, range(10), numbers, 10)
     assert together.dtype == torch.uint8
     assert together.shape == (10, 96, 96, 3)
@@ -212,9 +127,20 @@ def test_a_view_is_the_same_in_any_company(large):
     assert (together[[1, 5, 9]].numpy() == plain).all()  # view 0 is what prediction sees
     assert (look(views, [0], [1], 1) != look(views, [0], [2], 1)).any()
     for rank in (0, 1):
-        share = PhotographViews(large, LARGE, 5, Resources(processes=Processes(rank, 2)))
+        resources = Resources(processes=Processes(rank, 2))
+        share = PhotographViews(large, LARGE, 5, resources, varied=varied)
         assert share.paths == large[rank::2]
         assert (look(share, range(5), numbers[rank::2], 8) == together[rank::2]).all()
+
+
+def test_varied_views_are_others_than_plain_ones(large):
+    plain, varied = (
+        look(PhotographViews(large, LARGE, varied=varied), [0] * 30, range(30), 10)
+        for varied in (False, True)
+    )
+    alike = (plain == varied).flatten(1).all(1)
+    assert alike[0]  # the photograph as it is
+    assert 10 < alike[1:].sum() < 28  # most are
 
 
 def test_another_seed_gives_other_views_of_the_same_photographs(large):
