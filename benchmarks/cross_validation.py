@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -82,9 +83,7 @@ def link_fold(
     for i, (path, label) in enumerate(zip(paths, labels)):
         place = folder / split[i] / categories[label]
         place.mkdir(parents=True, exist_ok=True)
-        link = place / f"{i:06}_{os.path.basename(path)}"
-        if not link.is_symlink():
-            link.symlink_to(os.path.abspath(path))
+        (place / f"{i:06}_{os.path.basename(path)}").symlink_to(os.path.abspath(path))
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:
@@ -155,10 +154,11 @@ def main() -> None:
         folder = Path(args.folder, f"fold{fold}")
         if (folder / "report.json").exists():
             continue
-        split = np.where(folds == fold, "test ", "train")
+        split = np.where(folds == fold, "test", "train")
         rest = np.flatnonzero(folds != fold)
         split[rest[deal(labels[rest], groups[rest], 10) == 0]] = "valid"
-        link_fold(folder / "data", paths, labels, np.char.strip(split), data.categories)
+        shutil.rmtree(folder / "data", ignore_errors=True)  # of a run that was broken off
+        link_fold(folder / "data", paths, labels, split, data.categories)
         run_train(folder / "data", folder, *flags)
     found = {fold: Path(args.folder, f"fold{fold}", "report.json") for fold in range(FOLDS)}
     reports = {fold: json.loads(p.read_text()) for fold, p in found.items() if p.exists()}

@@ -121,7 +121,9 @@ def accuracy(
     model: Classifier, preprocessing: Preprocessing, paths: Sequence[str], labels: torch.Tensor
 ) -> float:
     """Give the share of photographs that are named correctly."""
-    logits = model_utils.compute_logits(model, load_batches(paths, preprocessing, 2))
+    logits = model_utils.compute_logits(
+        model, load_batches(paths, preprocessing, default_workers())
+    )
     return (logits.argmax(1) == labels).double().mean().item()
 
 

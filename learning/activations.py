@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from learning.augmentation import VERSION
 from learning.cache import ActivationCache, open_cache
 from learning.views import PhotographViews
 from network.classifier import Classifier, chain
@@ -68,6 +69,8 @@ class Activations:
                     views.numbers,
                     self.num_views,
                     views.seed,
+                    views.varied,
+                    VERSION,
                     self.cut,
                     views.preprocessing,
                     versions(),

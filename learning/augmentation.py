@@ -12,13 +12,14 @@ from torch.nn import functional as F
 from network.devices import to_device
 
 NUMBERS = 8  # that decide about a view
+VERSION = 2  # raised when the same numbers make another view: cached ones are others then
 
-# Of a view's side; a part that is larger is looked at on a finer grid, so that no pixel of it
-# goes unseen.
+# Of a view's side; a part that is larger is looked at on a grid of twice as many lines, so that no
+# pixel of it goes unseen (photographs are no longer than `photographs.images.LONGEST` allows).
 FINE = 1.5
 
-# One view in so many is of another kind, and how far that goes. A blur is that of a picture with
-# a side of 224 pixels.
+# One view in so many is of another kind, and how far that goes. Pixels are those of the view,
+# whatever its side.
 OTHER = 0.35
 KINDS = {"blur": 0.22, "noise": 0.22, "jpeg": 0.12, "light": 0.16, "far": 0.16, "turned": 0.12}
 FARTHEST = 3.0  # area that is seen, in areas of the photograph
@@ -114,7 +115,6 @@ def draw_views(numbers: np.ndarray, sizes: np.ndarray) -> Augmentation:
         numbers: (N, NUMBERS), 0..1, that decide.
         sizes: height and width of each image, in pixels: (N, 2).
     """
-
     bounds = np.cumsum([0, *KINDS.values()]) * OTHER
     kinds = np.searchsorted(bounds, numbers[:, 5], side="right") - 1
     is_kind = {kind: kinds == i for i, kind in enumerate(KINDS)}

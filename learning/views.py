@@ -1,4 +1,4 @@
-"""Views of photographs: as they are, or random parts of them, mirrored or shifted."""
+"""Views of photographs: as they are, or random ones."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +34,7 @@ class View(NamedTuple):
 class PhotographViews:
     """Photographs as a network sees them: as they are, or random views of them.
 
-    Views are random parts; of pictures that are just of the network's size, they are shifted.
+    Random views are parts; of pictures that are just of the network's size, they are shifted.
     They depend on nothing but the seed, the view's number and the photograph.
 
     Args:

@@ -31,7 +31,7 @@ class Architecture(NamedTuple):
 def _lite(number: int, width: float, depth: float, side: int) -> Architecture:
     """Describe EfficientNet-Lite0 or one of its larger sisters, for squares of a side."""
     # Pictures are often kept at a short side of 250 pixels, or 500, which JPEG halves while
-    # decoding: at 250 neither needs resizing. EfficientNet's authors crop 224 of 256.
+    # decoding: for Lite0 neither needs resizing. EfficientNet's authors crop 224 of 256.
     return Architecture(
         partial(efficientnet_lite, width, depth),
         Preprocessing(round(side * 250 / 224), side, (127.0,) * 3, (128.0,) * 3),

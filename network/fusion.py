@@ -1,11 +1,13 @@
 """Layers that become one: BatchNorm and activations as a part of the convolution before them."""
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from network.layers import InvertedResidual, SameConv2d
 
 
 def fold_batch_norm(body: nn.Module) -> None:
@@ -26,11 +28,15 @@ def fold_batch_norm(body: nn.Module) -> None:
 def fuse_activations(body: nn.Module) -> None:
     """Put every convolution together with the activation that follows it, for inference on a CPU.
 
-    The places of the layers stay. Whoever learns, exports or has no oneDNN gets the same from
-    both, one after the other.
+    The places of the layers stay. A body with weights that are no numbers is left alone: oneDNN's
+    activations would turn what comes of them into 0, and nobody would notice.
     """
+    if not _has_onednn() or not all(value.isfinite().all() for value in body.parameters()):
+        return
     for parent in [*body.modules()]:
-        if not isinstance(parent, nn.Sequential):  # others may run their children in any order
+        in_order = type(parent).forward is nn.Sequential.forward
+        repeats = len({*parent._modules.values()}) < len(parent._modules)
+        if repeats or not (in_order or isinstance(parent, InvertedResidual)):
             continue
         # Between the two stands nothing but what is left of a BatchNorm.
         layers = [
@@ -38,34 +44,39 @@ def fuse_activations(body: nn.Module) -> None:
             for name, layer in parent.named_children()
             if not isinstance(layer, nn.Identity)
         ]
-        for (name, conv), (after, activation) in pairwise([*layers, ("", nn.Identity())]):
-            if not isinstance(conv, nn.Conv2d) or not _can_fuse(conv):
+        for (name, conv), (after, activation) in pairwise([*layers, ("", None)]):
+            if not _can_fuse(conv):
                 continue
             if type(activation) in ACTIVATIONS:
                 setattr(parent, after, nn.Identity())
             else:
-                activation = nn.Identity()
-            setattr(parent, name, FusedConv2d(conv, activation))
+                activation = None
+            setattr(parent, name, FusedConv2d(conv, activation or nn.Identity()))
 
 
-def _can_fuse(conv: nn.Conv2d) -> bool:
-    """Tell whether a layer does what nn.Conv2d does, with zeros around the maps, and oneDNN can."""
-    if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+def _has_onednn() -> bool:
+    """Tell whether PyTorch has the operators of oneDNN, which its own compiler calls, too."""
+    operators = torch.ops.mkldnn
+    return torch.backends.mkldnn.is_available() and all(hasattr(operators, o) for o in OPERATORS)
+
+
+def _can_fuse(layer: nn.Module | None) -> TypeGuard[nn.Conv2d]:
+    """Tell whether a layer is a convolution with zeros around the maps that oneDNN computes."""
+    if type(layer) is not nn.Conv2d and type(layer) is not SameConv2d:
         return False
-    if type(conv) is not nn.Conv2d and conv.stride != (1, 1):
-        return False  # SameConv2d
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, OPERATOR)):
+    if isinstance(layer, SameConv2d) and layer.stride != (1, 1):
         return False
-    dtype = conv.weight.dtype
-    return dtype == torch.float32 or (
-        dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
 
 
-OPERATOR = "_convolution_pointwise"  # PyTorch's own compiler calls it in such a place
+OPERATORS = (
+    "_convolution_pointwise",
+    "_reorder_convolution_weight",
+    "_is_mkldnn_bf16_supported",
+)
 
 # What oneDNN calls an activation, and its numbers.
-ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
+ACTIVATIONS: dict[type, tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []),
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
 }
@@ -75,9 +86,9 @@ class FusedConv2d(nn.Conv2d):
     """A convolution and the activation behind it, if there is one.
 
     On a CPU, where nothing is learned, oneDNN computes both in one pass over the memory, which
-    is where the time goes, and with weights that it has put into its own order. PyTorch does
-    not do so for one thread and filters of one pixel. What is no number becomes 0 here: weights
-    are looked at when they are loaded, and the loss while they learn.
+    is where the time goes, and with weights that it has put into its own order, a second copy
+    of them. (PyTorch itself leaves filters of one pixel to another kernel, where one thread
+    works on fewer than 16 pictures.) Everywhere else it is the one, and then the other.
     """
 
     activation: nn.Module
@@ -89,11 +100,11 @@ class FusedConv2d(nn.Conv2d):
         self.packed: tuple[Any, torch.Tensor] | None = None  # of what, and what became of it
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if not self._fits(x):
             return self.activation(super().forward(x))
         geometry = [*self.padding], [*self.stride], [*self.dilation], self.groups
-        version = 0 if self.weight.is_inference() else self.weight._version
-        packed, of = self.packed, (x.shape, self.weight.data_ptr(), version)
+        of = (x.shape, self.weight.dtype, self.weight.data_ptr(), self.weight._version)
+        packed = self.packed
         if packed is None or packed[0] != of:
             weight = torch.ops.mkldnn._reorder_convolution_weight(
                 self.weight, *geometry, [*x.shape]
@@ -103,3 +114,20 @@ class FusedConv2d(nn.Conv2d):
         return torch.ops.mkldnn._convolution_pointwise(
             x, packed[1], self.bias, *geometry, kind, numbers, ""
         )
+
+    def _fits(self, x: torch.Tensor) -> bool:
+        """Tell whether oneDNN may compute it."""
+        dtype = self.weight.dtype
+        if x.device.type != "cpu" or x.dim() != 4 or x.dtype != dtype:
+            return False
+        if dtype == torch.bfloat16:
+            known = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        else:
+            known = dtype == torch.float32
+        translated = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        # Tensors that were made in inference mode do not tell whether they have changed.
+        changing = torch.is_grad_enabled() or self.weight.is_inference()
+        return known and not (translated or changing or torch.is_autocast_enabled("cpu"))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "packed": None}  # which can be neither copied nor saved

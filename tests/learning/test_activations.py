@@ -120,8 +120,9 @@ def test_activations_in_a_file_outlive_a_run_that_is_killed(
     model, preprocessing = default_model
     fast, cut = for_inference(model), find_cut(model.body)
 
-    def activations(seed=5, identity="these", num_views=2, some=paths, rank=0):
+    def activations(seed=5, identity="these", num_views=2, some=paths, rank=0, varied=False):
         views = views_of(some, preprocessing, tmp_path, seed=seed, processes=Processes(rank, 1))
+        views.varied = varied
         return Activations(fast, cut, views, num_views, identity)
 
     first = activations()
@@ -139,6 +140,7 @@ def test_activations_in_a_file_outlive_a_run_that_is_killed(
         activations(identity="others"),
         activations(num_views=3),
         activations(some=paths[1:]),
+        activations(varied=True),
     ):
         assert not other.cache.filled.any()
         assert other.cache.file != first.cache.file

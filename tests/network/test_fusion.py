@@ -1,6 +1,7 @@
 """Layers that became one compute what they did apart."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -101,6 +102,52 @@ def test_layers_that_do_other_things_stay_apart():
         torch.testing.assert_close(together(x), body(x), rtol=1e-4, atol=1e-5)
 
 
+def test_other_kinds_of_convolutions_stay():
+    class Doubled(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(x)
+
+    body = nn.Sequential(Doubled(3, 4, 1), nn.ReLU())
+    assert [type(layer) for layer in fused(body)] == [Doubled, nn.ReLU]
+    relu = nn.ReLU()  # one layer in two places
+    body = nn.Sequential(nn.Conv2d(3, 3, 1), relu, nn.Conv2d(3, 3, 1), relu)
+    assert [type(layer) for layer in fused(body)] == [nn.Conv2d, nn.ReLU] * 2
+
+
+def test_fusing_twice_changes_nothing():
+    once = fused(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()))
+    x = torch.randn(8, 3, 8, 8)
+    with torch.no_grad():
+        before = once(x)
+        assert before.min() == 0
+        assert (fused(once)(x) == before).all()
+
+
+def test_a_fused_network_that_has_run_is_copied_saved_and_moved(tmp_path):
+    together = fused(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()))
+    x = torch.randn(8, 3, 8, 8)
+    with torch.no_grad():
+        expected = together(x)
+        assert (copy.deepcopy(together)(x) == expected).all()
+        torch.save(together, tmp_path / "whole.pth")
+        assert (torch.load(tmp_path / "whole.pth", weights_only=False)(x) == expected).all()
+        torch.testing.assert_close(together(x[0]), expected[0])  # without a batch
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that tracing is deprecated
+            torch.testing.assert_close(torch.jit.trace(together, x)(x), expected)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert together(x).dtype == torch.bfloat16
+        torch.testing.assert_close(together.double()(x.double()).float(), expected)
+        assert together.to("meta")(x.double().to("meta")).shape == expected.shape
+
+
+def test_weights_that_are_no_numbers_are_not_hidden():
+    body = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
+    with torch.no_grad():
+        body[0].weight[0] = torch.nan
+        assert fused(body)(torch.randn(8, 3, 8, 8)).isnan().any()
+
+
 def test_an_activation_that_runs_elsewhere_is_left_alone():
     class Residual(nn.Module):
         def __init__(self) -> None:
@@ -116,6 +163,6 @@ def test_an_activation_that_runs_elsewhere_is_left_alone():
 
 
 def test_without_onednn_nothing_is_fused(monkeypatch):
-    monkeypatch.setattr(network.fusion, "OPERATOR", "_no_such_operator")
+    monkeypatch.setattr(network.fusion, "OPERATORS", ("_no_such_operator",))
     together = fused(basic_cnn())
     assert not any(isinstance(module, FusedConv2d) for module in together.modules())
