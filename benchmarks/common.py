@@ -104,7 +104,7 @@ def link_photographs(folder: Path, data: DataSet, name: str, indices: np.ndarray
     for place in places.values():
         place.mkdir(parents=True)
     for number, i in enumerate(indices.tolist()):
-        link = f"photograph_{number:07}{os.path.splitext(paths[i])[1]}"
+        link = f"{number:07}_{os.path.basename(paths[i])}"
         os.symlink(paths[i], places[labels[i]] / link)
 
 

@@ -13,7 +13,6 @@ folder and not run again; what is printed sums up the folds that are done.
 import argparse
 import json
 import math
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -22,15 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import machine, make_parser, run_train
+from common import link_photographs, machine, make_parser, run_train
 from PIL import Image
 
 import data_utils
+from data_utils import Split
 from running.threads import default_workers
 
 FOLDS = 5
 # Bits of 256 in which the hashes of copies differ at most. Of Oxford's 7,370 photographs 19 pairs
-# are below; all were looked at and are copies. The first pair that is none differs in 44.
+# differ in 39 or fewer; all were looked at and are copies, or the next shot. So is one more, which
+# differs in 43; the first pair that is none differs in 44.
 COPIES = 40
 
 
@@ -74,16 +75,6 @@ def deal(labels: np.ndarray, groups: np.ndarray, parts: int) -> np.ndarray:
         )
         dealt[part, labels[i]] += 1
     return np.array([part_of[group] for group in groups])
-
-
-def link_fold(
-    folder: Path, paths: Sequence[str], labels: np.ndarray, split: np.ndarray, categories: list[str]
-) -> None:
-    """Make a data folder of links."""
-    for i, (path, label) in enumerate(zip(paths, labels)):
-        place = folder / split[i] / categories[label]
-        place.mkdir(parents=True, exist_ok=True)
-        (place / f"{i:06}_{os.path.basename(path)}").symlink_to(os.path.abspath(path))
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:
@@ -143,8 +134,8 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
 def main() -> None:
     args, flags = parse()
     data = data_utils.find_data(args.data_dir)
-    paths = [*data.paths]
-    labels = np.concatenate([split.labels for split in data.splits.values()])
+    whole = Split([*data.paths], np.concatenate([s.labels for s in data.splits.values()]))
+    paths, labels = whole
     groups = group_copies(paths)
     folds = deal(labels, groups, FOLDS)
     print(machine())
@@ -158,7 +149,9 @@ def main() -> None:
         rest = np.flatnonzero(folds != fold)
         split[rest[deal(labels[rest], groups[rest], 10) == 0]] = "valid"
         shutil.rmtree(folder / "data", ignore_errors=True)  # of a run that was broken off
-        link_fold(folder / "data", paths, labels, split, data.categories)
+        for name in ("train", "valid", "test"):
+            chosen = np.flatnonzero(split == name)
+            link_photographs(folder / "data", data._replace(splits={name: whole}), name, chosen)
         run_train(folder / "data", folder, *flags)
     found = {fold: Path(args.folder, f"fold{fold}", "report.json") for fold in range(FOLDS)}
     reports = {fold: json.loads(p.read_text()) for fold, p in found.items() if p.exists()}

@@ -37,7 +37,7 @@ def open_activations(
     for name, num_views in (("train", 1 + CACHED_VIEWS), ("valid", 1)):
         memory = 0 if cut else resources.memory
         paths = splits[name][0]
-        varied = start.record.source is not None
+        varied = start.record.source is not None  # from scratch it was not tried
         views = PhotographViews(
             paths, start.preprocessing, settings.seed, resources, memory, varied
         )

@@ -9,6 +9,18 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from network.layers import InvertedResidual, SameConv2d
 
+OPERATORS = (
+    "_convolution_pointwise",
+    "_reorder_convolution_weight",
+    "_is_mkldnn_bf16_supported",
+)
+
+# What oneDNN calls an activation, and its numbers.
+ACTIVATIONS: dict[type, tuple[str, list[float]]] = {
+    nn.ReLU: ("relu", []),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+}
+
 
 def fold_batch_norm(body: nn.Module) -> None:
     """Put every BatchNorm that follows a convolution into that, with its running statistics.
@@ -44,14 +56,14 @@ def fuse_activations(body: nn.Module) -> None:
             for name, layer in parent.named_children()
             if not isinstance(layer, nn.Identity)
         ]
-        for (name, conv), (after, activation) in pairwise([*layers, ("", None)]):
+        for (name, conv), (after, activation) in pairwise([*layers, ("", nn.Identity())]):
             if not _can_fuse(conv):
                 continue
             if type(activation) in ACTIVATIONS:
                 setattr(parent, after, nn.Identity())
             else:
-                activation = None
-            setattr(parent, name, FusedConv2d(conv, activation or nn.Identity()))
+                activation = nn.Identity()
+            setattr(parent, name, FusedConv2d(conv, activation))
 
 
 def _has_onednn() -> bool:
@@ -60,26 +72,13 @@ def _has_onednn() -> bool:
     return torch.backends.mkldnn.is_available() and all(hasattr(operators, o) for o in OPERATORS)
 
 
-def _can_fuse(layer: nn.Module | None) -> TypeGuard[nn.Conv2d]:
+def _can_fuse(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Tell whether a layer is a convolution with zeros around the maps that oneDNN computes."""
     if type(layer) is not nn.Conv2d and type(layer) is not SameConv2d:
         return False
     if isinstance(layer, SameConv2d) and layer.stride != (1, 1):
         return False
     return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-
-
-OPERATORS = (
-    "_convolution_pointwise",
-    "_reorder_convolution_weight",
-    "_is_mkldnn_bf16_supported",
-)
-
-# What oneDNN calls an activation, and its numbers.
-ACTIVATIONS: dict[type, tuple[str, list[float]]] = {
-    nn.ReLU: ("relu", []),
-    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
-}
 
 
 class FusedConv2d(nn.Conv2d):
