@@ -260,11 +260,10 @@ def train(
             record.best = result
         seconds += clock.lap("evaluating and saving")
         record.add_epoch(epoch, train_loss, result, seconds, is_best)
-        notes.best = record.describe_best(folder.checkpoint)
+        notes.best, notes.resume_file = record.describe_best(folder.checkpoint), folder.resume_file
         state = learner.state(epoch)
         folder.write(save_training, folder.resume_file, state, start.preprocessing, record)
         folder.write(write_history, folder.history, record.history)
-        notes.resumable = True
         console.print_result(epoch_line(**record.history[-1]))
     resources.processes.wait()
 
@@ -306,7 +305,8 @@ def set_up(
     if args.resume:
         _, info = load_checkpoint(folder.checkpoint)
         start = resume_run(folder, info, typed, len(data.categories), device)
-        notes.best, notes.resumable = start.record.describe_best(folder.checkpoint), True
+        notes.best = start.record.describe_best(folder.checkpoint)
+        notes.resume_file = folder.resume_file
     else:
         side = typical_side(data.splits["train"].paths)
         start = start_new(Settings(**typed), len(data.categories), side, device, resources)
@@ -330,7 +330,7 @@ def set_up(
     data_utils.require_usable(inspected, processes.size)
     num_valid = len(inspected.data.splits["valid"].paths)
     if not start.record.take_photographs(inspected.fingerprint, num_valid):
-        notes.resumable = False  # the same command would be refused again
+        notes.resume_file = None  # the same command would be refused again
         raise InputError(
             f"the photographs in {data.folder} are not those of the run in {folder.resume_file}; "
             "without --resume a new run starts"
@@ -362,7 +362,7 @@ def require_finite(loss: float, epoch: int, notes: ExitNotes) -> None:
         RunError: the loss is not finite.
     """
     if not math.isfinite(loss):
-        notes.resumable = False  # it would come to the same
+        notes.resume_file = None  # it would come to the same
         raise RunError(f"the loss of epoch {epoch} is not a finite number; try a lower --lr")
 
 

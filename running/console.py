@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from running.errors import (
@@ -87,13 +88,13 @@ class ExitNotes:
         self.command = command
         self.memory_advice = memory_advice  # what takes less memory
         self.best: str | None = None  # a sentence about the best network so far
-        self.resumable = False
+        self.resume_file: Path | None = None  # what the run could go on from, once it is there
 
     def lines(self) -> Iterator[str]:
         """Say it."""
         if self.best:
             yield self.best
-        if self.resumable:
+        if self.resume_file and self.resume_file.exists():
             more = "" if "--resume" in shlex.split(self.command) else " --resume"
             yield f"go on with: {self.command}{more}"
 
@@ -222,7 +223,7 @@ class Console:
                     + str(error).splitlines()[0]
                 )
             elif is_out_of_memory(error):
-                notes.resumable = False  # it would need as much again
+                notes.resume_file = None  # it would need as much again
                 self.print_message(f"out of memory; {notes.memory_advice}", everybody=True)
             else:
                 raise

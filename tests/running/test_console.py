@@ -4,6 +4,7 @@ import io
 import re
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -257,10 +258,13 @@ def test_a_package_that_is_missing_is_one_sentence(capsys):
         ),
     ],
 )
-def test_what_a_run_that_ends_early_tells(command, best, resumable, expected):
+def test_what_a_run_that_ends_early_tells(tmp_path, command, best, resumable, expected):
     notes = ExitNotes(command, "")
     assert [*notes.lines()] == []
-    notes.best, notes.resumable = best, resumable
+    notes.best, notes.resume_file = best, tmp_path / "last.pth"
+    assert [*notes.lines()] == ([best] if best else [])  # it is not written yet
+    if resumable:
+        notes.resume_file.touch()
     assert [*notes.lines()] == expected
 
 
@@ -275,7 +279,7 @@ class DistBackendError(RuntimeError):
 def run(error: BaseException | None, launch: Launch = Launch()):
     """Run work that ends with an error or well; return the exit code and the notes."""
     notes = ExitNotes("python train.py a", "try less")
-    notes.best, notes.resumable = "the best is in b", True
+    notes.best, notes.resume_file = "the best is in b", Path(__file__)
 
     def work() -> int:
         if error:
@@ -325,7 +329,7 @@ def test_what_the_user_can_mend_is_one_sentence(capsys, sleeps, launch, error, c
 def test_too_little_memory_is_one_sentence_without_going_on(capsys, error):
     code, notes = run(error)
     assert code == 1
-    assert not notes.resumable  # it would need as much again
+    assert not notes.resume_file  # it would need as much again
     assert capsys.readouterr().err == "train.py: out of memory; try less\nthe best is in b\n"
 
 
