@@ -19,7 +19,6 @@ if __name__ == "__main__":
 
     require_packages()
 
-import math
 import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -45,7 +44,7 @@ from reporting.report import (
 )
 from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
 from running.environment import Clock, peak_memory, require, spell_command, versions
-from running.errors import InputError, RunError
+from running.errors import InputError
 from running.flags import SHARE, WORKERS, add_flag, file_name
 from running.launch import Launch
 from running.run_folder import DEMO_FOLDER, RunFolder
@@ -54,6 +53,7 @@ from running.signals import delay_signals
 from running.threads import default_workers, let_waiting_threads_sleep
 
 if TYPE_CHECKING:
+    from learning.planning import Timetable
     from learning.processes import Processes
     from learning.resources import Resources
     from learning.start import Start
@@ -218,12 +218,12 @@ def train(
     clock = Clock()
     with delay_signals():
         from learning.evaluation import calibrate, evaluate
-        from learning.fit import Learner, open_activations, train_one_epoch
+        from learning.fit import Learner, open_activations, require_finite, train_one_epoch
         from learning.head import fit_head
         from learning.resume import save_training
         from model_utils import for_inference, save_checkpoint
 
-    start, resources, inspected = set_up(args, data, folder, console, notes, clock)
+    start, timetable, resources, inspected = set_up(args, data, folder, console, notes, clock)
     record, splits = start.record, inspected.data.splits
     labels, valid_labels = splits["train"].labels, splits["valid"].labels
     train_set, valid_set = open_activations(start, splits, resources)
@@ -239,15 +239,16 @@ def train(
     learner = Learner(start, train_set, labels)
 
     # Every epoch is evaluated on valid; the checkpoint holds the best one so far.
-    for epoch in range(start.first_epoch, record.settings.recipe.epochs + 1):
-        train_loss, logit_sums = head if head and epoch == 0 else train_one_epoch(learner, epoch)
+    for epoch in record.epochs_from(start.first_epoch):
+        learned = head if epoch == 0 else train_one_epoch(learner, epoch, timetable.is_up)
+        if not learned:
+            console.print_result(f"epoch {epoch} would end too late, and is broken off")
+            break
+        train_loss, logit_sums = learned
         seconds = clock.lap("epochs" if epoch else "head")
-        require_finite(train_loss, epoch, notes)
         result = evaluate(for_inference(learner.network), valid_set, valid_labels)
-        require_finite(result.loss, epoch, notes)
-
-        is_best = record.best is None or result.is_better(record.best)
-        if is_best:
+        require_finite(epoch, train_loss, result.loss)
+        if is_best := record.best is None or result.is_better(record.best):
             if record.best is None and (kept := folder.keep_earlier()):
                 console.print_result(f"kept the earlier run as {kept} and so on")
             prototypes = logit_sums.prototypes()
@@ -261,14 +262,14 @@ def train(
         seconds += clock.lap("evaluating and saving")
         record.add_epoch(epoch, train_loss, result, seconds, is_best)
         notes.best, notes.resume_file = record.describe_best(folder.checkpoint), folder.resume_file
+        change = [*timetable.replan(learner, record)]
         state = learner.state(epoch)
         folder.write(save_training, folder.resume_file, state, start.preprocessing, record)
         folder.write(write_history, folder.history, record.history)
-        console.print_result(epoch_line(**record.history[-1]))
+        console.print_result(epoch_line(**record.history[-1]), *change)
     resources.processes.wait()
 
     report, logits = judge_run(start, inspected, folder, resources, clock, notes.command)
-    folder.write_report(report)
     judged = splits[report["split"]]
     if args.plot:
         shown = Judged(judged.labels, logits.argmax(1), inspected.names, report["misnamed"])
@@ -285,12 +286,13 @@ def set_up(
     console: Console,
     notes: ExitNotes,
     clock: Clock,
-) -> tuple["Start", "Resources", Inspected]:
+) -> tuple["Start", "Timetable", "Resources", Inspected]:
     """Build the network or load it, and read every photograph once, before hours are spent.
 
     Raises:
         InputError: something that was typed, or a photograph, cannot be used.
     """
+    from learning.planning import Timetable, plan_run
     from learning.processes import join_processes
     from learning.resources import Resources
     from learning.start import resume_run, start_new
@@ -311,29 +313,30 @@ def set_up(
         side = typical_side(data.splits["train"].paths)
         start = start_new(Settings(**typed), len(data.categories), side, device, resources)
     batch_size = start.record.settings.recipe.batch_size
-    if batch_size < processes.size:
-        raise InputError(
-            f"--batch_size {batch_size} cannot be shared out among {processes.size} processes"
-        )
+    processes.require_share_of(batch_size)
     if batch_size > 1:
         notes.memory_advice = f"try --batch_size {batch_size // 2}, or a lower {LESS_MEMORY}"
     place, *hints = describe_device(device, args.gpu, processes.size)
-    console.print_result(
-        *data_utils.describe_data(data),
-        start.record.describe(start.preprocessing.crop),
-        place,
-    )
+    planned = args.minutes and not args.resume
+    network = [] if planned else [start.record.describe(start.preprocessing.crop)]
+    console.print_result(*data_utils.describe_data(data), *network, place)
     console.print_note(*hints)
     clock.lap("start")
     inspected = read_photographs(data, args, console, processes)
     console.print_note(*data_utils.problem_lines(inspected.problems, 10))
     data_utils.require_usable(inspected, processes.size)
+    timetable = Timetable()
+    if planned:
+        typed, timetable, plan = plan_run(start, inspected.data.splits, typed, resources, clock)
+        start = start_new(Settings(**typed), len(data.categories), side, device, resources)
+        console.print_result(start.record.describe(start.preprocessing.crop), plan)
+        clock.lap("planning")
     num_valid = len(inspected.data.splits["valid"].paths)
     if not start.record.take_photographs(inspected.fingerprint, num_valid):
-        notes.resume_file = None  # the same command would be refused again
         raise InputError(
             f"the photographs in {data.folder} are not those of the run in {folder.resume_file}; "
-            "without --resume a new run starts"
+            "without --resume a new run starts",
+            can_go_on=False,
         )
     if args.resume and not args.category_names:
         inspected = inspected._replace(names=info.names, names_source=str(folder.checkpoint))
@@ -341,7 +344,7 @@ def set_up(
         folder.write(rename_categories, folder.checkpoint, inspected.names)
     console.print_result(f"names: {inspected.names_source}")
     clock.lap("reading every photograph once")
-    return start, resources, inspected
+    return start, timetable, resources, inspected
 
 
 def read_photographs(
@@ -355,17 +358,6 @@ def read_photographs(
     return data_utils.inspect(data, args.category_names, results)
 
 
-def require_finite(loss: float, epoch: int, notes: ExitNotes) -> None:
-    """Stop a run that no longer computes with numbers.
-
-    Raises:
-        RunError: the loss is not finite.
-    """
-    if not math.isfinite(loss):
-        notes.resume_file = None  # it would come to the same
-        raise RunError(f"the loss of epoch {epoch} is not a finite number; try a lower --lr")
-
-
 def judge_run(
     start: "Start",
     inspected: Inspected,
@@ -377,7 +369,7 @@ def judge_run(
     """Judge the best network once, from its file, on photographs that it was not chosen by.
 
     Returns:
-        What report.json says (docs/reference.md explains each entry), and the logits (N, C).
+        What report.json says now (docs/reference.md explains each entry), and the logits (N, C).
     """
     from learning.evaluation import judge
     from model_utils import load_checkpoint
@@ -402,6 +394,7 @@ def judge_run(
         "versions": versions(),
         "command": command,
     }
+    folder.write_report(report)
     return report, logits
 
 

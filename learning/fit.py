@@ -1,7 +1,7 @@
 """How a network learns: its optimizer, the steps of an epoch, the average of its weights."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from network.classifier import Classifier, chain, find_cut
 from network.devices import learning_precision
 from network.familiarity import LogitSums
 from network.inference import for_inference
+from running.errors import RunError
 
 # Random views of a photograph that are cached, beside the photograph as it is, where the
 # first layers are frozen; where they learn, every epoch sees a new one.
@@ -74,7 +75,6 @@ class Learner:
         weights = sample_weights(len(labels), batch_size, processes.rank, processes.size)
         self.weights = torch.from_numpy(weights)
         self.steps_per_epoch = math.ceil(len(weights) / batch_size)
-        self.steps = self.steps_per_epoch * self.recipe.epochs
 
         if pretrained:
             model.frozen_statistics = True
@@ -86,12 +86,10 @@ class Learner:
         self.average: AveragedModel | None = None
         if pretrained:
             averaged = state.averaged if state and state.epoch else model
-            decay = max(0.0, 1 - 10 / max(self.steps, 1))
-            self.average = AveragedModel(
-                averaged, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
-            )
+            self.average = AveragedModel(averaged, use_buffers=True)
             # What it starts from counts: else the first step's weights would replace it.
             self.average.n_averaged.fill_(1)
+        self.plan_epochs(self.recipe.epochs)
         if state:
             torch.set_rng_state(state.random)
             if state.epoch:
@@ -105,6 +103,14 @@ class Learner:
             return self.model
         assert isinstance(self.average.module, Classifier)
         return self.average.module
+
+    def plan_epochs(self, epochs: int) -> None:
+        """Let the learning rate and the moving average go by so many epochs in all."""
+        self.recipe = self.recipe._replace(epochs=epochs)
+        self.steps = self.steps_per_epoch * epochs
+        if self.average is not None:
+            decay = max(0.0, 1 - 10 / max(self.steps, 1))
+            self.average.multi_avg_fn = get_ema_multi_avg_fn(decay)
 
     def state(self, epoch: int) -> TrainingState:
         """Collect what a run needs to go on behind an epoch; 0 is the head."""
@@ -125,12 +131,14 @@ class Learner:
             self.average.update_parameters(self.model)
 
 
-def train_one_epoch(learner: Learner, epoch: int) -> tuple[float, LogitSums]:
+def train_one_epoch(
+    learner: Learner, epoch: int, time_is_up: Callable[[], bool] = lambda: False
+) -> tuple[float, LogitSums] | None:
     """Show the network every photograph once, while it learns.
 
     Returns:
         The mean loss, and the sums of the logits. Where one process works alone, an epoch
-        whose loss is no finite number is broken off.
+        whose loss is no finite number is broken off. None: the time was up before its end.
     """
     model, processes = learner.model, learner.processes
     cut, device = learner.activations.cut, model.mean.device
@@ -164,9 +172,31 @@ def train_one_epoch(learner: Learner, epoch: int) -> tuple[float, LogitSums]:
         looks = processes.size == 1 and (device.type == "cpu" or step % 50 == 0)
         if looks and not total.isfinite():
             break
+        if time_is_up():
+            return None
     processes.copy_primary(model, learner.network)
     sums.sums = processes.add(sums.sums.cpu())
     return processes.add(total.cpu()).item() / len(learner.labels), sums
+
+
+def require_finite(epoch: int, *losses: float) -> None:
+    """Stop a run that no longer computes with numbers.
+
+    Raises:
+        RunError: a loss of the epoch is not finite.
+    """
+    if not all(map(math.isfinite, losses)):
+        raise RunError(
+            f"the loss of epoch {epoch} is not a finite number; try a lower --lr", can_go_on=False
+        )
+
+
+def share_of_new_views(epoch: int) -> float:
+    """Tell of how many photographs an epoch sees a view that none before it has seen, 0..1.
+
+    It is the expected share, where views are cached; the head sees them as they are.
+    """
+    return (CACHED_VIEWS / (1 + CACHED_VIEWS)) ** epoch
 
 
 class EpochOrder(NamedTuple):

@@ -35,6 +35,17 @@ class Processes:
         """Take what falls to this process of a sequence, an array or a tensor."""
         return items[self.rank :: self.size]
 
+    def require_share_of(self, batch_size: int) -> None:
+        """See that every process has something to do in a training step.
+
+        Raises:
+            InputError: there are too few photographs in one.
+        """
+        if batch_size < self.size:
+            raise InputError(
+                f"--batch_size {batch_size} cannot be shared out among {self.size} processes"
+            )
+
     def collect(
         self,
         rows: torch.Tensor,

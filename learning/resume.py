@@ -1,6 +1,7 @@
 """The resume file: where a run stands after an epoch, so that it goes on as if left in peace."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -45,6 +46,11 @@ class TrainingState(NamedTuple):
     random: torch.Tensor  # the state of PyTorch's generator: uint8
 
 
+def count_epochs(number: int) -> str:
+    """Say how many."""
+    return "1 epoch" if number == 1 else f"{number} epochs"
+
+
 @dataclass
 class RunRecord:
     """What a run knows of itself, beside the network; the resume file keeps it."""
@@ -54,6 +60,12 @@ class RunRecord:
     photographs: str = ""  # see `data_utils.fingerprint`
     history: list[dict[str, Any]] = field(default_factory=list)  # a row of `HISTORY` an epoch
     best: Evaluation | None = None  # of the epoch that the checkpoint holds
+
+    def epochs_from(self, first: int) -> Iterator[int]:
+        """Count the epochs; their number may change meanwhile."""
+        while first <= self.settings.recipe.epochs:
+            yield first
+            first += 1
 
     def add_epoch(
         self, epoch: int, train_loss: float, result: Evaluation, seconds: float, saved: bool
@@ -74,7 +86,7 @@ class RunRecord:
         """Say what learns on squares of so many pixels a side, and for how long."""
         settings = self.settings
         start = f"starting from {self.source}" if self.source else "starting from scratch"
-        epochs = "1 epoch" if settings.epochs == 1 else f"{settings.epochs} epochs"
+        epochs = count_epochs(settings.recipe.epochs)
         if settings.tune == "tail" and settings.epochs:
             epochs += " of the last third of its layers"
         return f"network: {settings.arch}, {start}, {side} x {side} pixels, {epochs}"

@@ -80,6 +80,8 @@ def start_new(
         InputError: there is no such network, its weights are not available, or the settings do
             not go together.
     """
+    if settings.minutes and resources.processes.size > 1:
+        raise InputError("--minutes is for one process, and torchrun has started several")
     torch.manual_seed(settings.seed)
     with resources.processes.primary_first():
         model, preprocessing, source = new_model(

@@ -208,6 +208,8 @@ class Console:
             self.print_message(f"{error.name} is not installed: {install_command()}")
             code = 2
         except FlowersError as error:
+            if not error.can_go_on:
+                notes.resume_file = None
             self.print_message(str(error), everybody=isinstance(error, ImageError))
             code = error.exit_code
         except Stopped as stop:

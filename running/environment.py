@@ -38,7 +38,12 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.last = time.perf_counter()
+        self.started = self.last = time.perf_counter()
+
+    @property
+    def elapsed(self) -> float:
+        """The seconds since it was started."""
+        return time.perf_counter() - self.started
 
     def lap(self, phase: str) -> float:
         """Count the seconds since the last lap as this phase's; return them."""

@@ -2,9 +2,16 @@
 
 
 class FlowersError(Exception):
-    """What went wrong, as one sentence for the user; a script prints it and exits."""
+    """What went wrong, as one sentence for the user; a script prints it and exits.
+
+    `can_go_on`: whether a run that could be resumed would not come to the same again.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, can_go_on: bool = True):
+        super().__init__(message)
+        self.can_go_on = can_go_on
 
 
 class InputError(FlowersError):

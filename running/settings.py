@@ -96,6 +96,13 @@ class Settings:
         metavar="PIXELS",
         help="side of the square that the network sees (default: the network's own)",
     )
+    minutes: float | None = _setting(
+        None,
+        Number(float, 0, 10**5, above=True),
+        metavar="N",
+        help="choose --image_size and --epochs, where they are not typed, so that the run ends in "
+        "N minutes on this machine (default: no limit)",
+    )
     seed: int = _setting(
         0,
         Number(int, 0, 2**63 - 1),
@@ -123,9 +130,12 @@ class Settings:
         Raises:
             TypeError, ValueError: they are impossible.
         """
+        entries = {"minutes": None, **entries}  # files of earlier versions do not know it
         settings = cls(**entries)
         for field in dataclasses.fields(cls):
             value, check = entries[field.name], field.metadata.get("type")
+            if value is None and field.name in ("weights", "minutes"):
+                continue
             if isinstance(check, Number):
                 possible = check.holds(value)
             elif field.name == "hidden_units":
@@ -133,7 +143,7 @@ class Settings:
             elif "choices" in field.metadata:
                 possible = value in field.metadata["choices"]
             else:
-                possible = type(value) is str or (field.name == "weights" and value is None)
+                possible = type(value) is str
             if not possible:
                 raise ValueError(f"{field.name} is impossible")
         return settings

@@ -1,0 +1,309 @@
+"""What a run can do in the minutes that it has: the size of its pictures, its epochs, its end."""
+
+import copy
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from learning.activations import Activations
+from learning.fit import Learner, share_of_new_views, train_one_epoch
+from learning.resources import Resources
+from learning.resume import RunRecord, count_epochs
+from learning.start import Start
+from learning.views import PhotographViews
+from network.classifier import find_cut
+from network.inference import extract_features, for_inference
+from photographs.batches import load_batches
+from running.environment import Clock
+from running.errors import InputError
+
+Split = tuple[Sequence[str], np.ndarray]
+
+SAMPLE = 128  # photographs that are looked at to see how quick this machine is
+PLANNED = 0.95  # share of the time that is planned for: a run ends early rather than late
+SAVING = 0.5  # seconds to save a checkpoint and the resume file
+GRADIENTS = 90  # of all photographs' loss, that the search for a head needs; 85 with Oxford's
+
+# What to choose from. A pretrained network: sides in sevenths of its own, and numbers of epochs
+# (0: the head alone); from scratch, where the pictures decide the side, the epochs alone.
+SEVENTHS = (4, 5, 6, 7, 8, 9)
+SMALLEST = 32
+EPOCHS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12)
+FROM_SCRATCH = range(1, 61)
+
+
+def expected_error(share: float, epochs: int) -> float:
+    """Guess the error of a pretrained network, to compare plans by.
+
+    Args:
+        share: side of its pictures, of its own.
+        epochs: 0 is the head alone.
+    """
+    return (1 + 0.7 * math.exp(-0.8 * epochs)) * share**-0.7
+
+
+# --- How quick this machine is ----------------------------------------------------------
+
+
+class Pace(NamedTuple):
+    """The seconds that a photograph takes, with pictures of some side."""
+
+    side: int
+    cut: int
+    fit: float  # of all photographs together: the search for the head
+    decode: float
+    frozen: float  # the layers before the cut
+    random: float  # likewise of a random view, which has to be made
+    ask: float  # the layers behind the cut
+    learn: float  # likewise, while they learn
+
+    def at(self, side: int) -> "Pace":
+        """Guess that of pictures of another side; networks take as long as there are pixels."""
+        factor = (side / self.side) ** 2
+        return self._replace(
+            side=side,
+            frozen=factor * self.frozen,
+            random=factor * self.random,
+            ask=factor * self.ask,
+            learn=factor * self.learn,
+        )
+
+    def head(self, counts: Mapping[str, int]) -> float:
+        """Guess the seconds of the head of a pretrained network, and of its evaluation."""
+        seen = counts["train"] + counts["valid"]
+        return seen * (self.decode + self.frozen + self.ask) + self.fit + SAVING
+
+    def epoch(self, epoch: int, counts: Mapping[str, int]) -> float:
+        """Guess the seconds of an epoch and of its evaluation."""
+        made = share_of_new_views(epoch) if self.cut else 1
+        learning = counts["train"] * (made * (self.decode + self.random) + self.learn)
+        return learning + self.evaluation(counts)
+
+    def evaluation(self, counts: Mapping[str, int]) -> float:
+        """Guess the seconds behind the last step of an epoch."""
+        return counts["valid"] * (self.ask + (0 if self.cut else self.decode)) + SAVING
+
+    def end(self, counts: Mapping[str, int]) -> float:
+        """Guess the seconds behind the last epoch."""
+        return counts.get("test", 0) * (self.decode + self.frozen + self.ask) + 2 * SAVING
+
+
+def measure_pace(start: Start, train: Split, resources: Resources) -> Pace:
+    """See on some photographs how quick this machine is. The run itself is not changed.
+
+    Raises:
+        ImageError: a photograph cannot be read.
+    """
+    some = np.linspace(0, len(train[1]) - 1, min(SAMPLE, len(train[1]))).astype(int)
+    paths, labels, every = [train[0][i] for i in some], train[1][some], np.arange(len(some))
+    settings, model = start.record.settings, copy.deepcopy(start.model)
+    cut = find_cut(model.body) if settings.tune == "tail" else 0
+    varied = start.record.source is not None
+    views = PhotographViews(paths, start.preprocessing, settings.seed, resources, 0, varied)
+    activations = Activations(for_inference(model), cut, views, 3, "pace")
+    with torch.random.fork_rng([]):  # what a run draws does not depend on this
+        # The first time everything takes longer; the epochs below see the other two views.
+        _seconds(activations.batches(every[:32], np.full(len(every[:32]), 2)))
+        activations.num_views = 2
+        decode = _seconds(load_batches(paths, start.preprocessing, resources.workers))
+        plain, random = (
+            _seconds(activations.batches(every, np.full(len(every), number))) if cut else decode
+            for number in (0, 1)
+        )
+        started = time.perf_counter()
+        batches = activations.in_order()
+        features = extract_features(activations.model, batches, len(every), cut)
+        asked = time.perf_counter() - started
+        learner = Learner(start._replace(model=model), activations, labels)
+        for epoch in (1, 2):
+            started = time.perf_counter()
+            train_one_epoch(learner, epoch)
+            learned = time.perf_counter() - started
+        gradient = _seconds(_gradients(model.head, features)) if start.fits_head else 0.0
+    activations.discard()
+    made_again = 0.0 if cut else decode
+    seconds = (decode, plain - decode, random - decode, asked - made_again, learned - made_again)
+    return Pace(
+        start.preprocessing.crop,
+        cut,
+        GRADIENTS * gradient * len(train[1]) / len(every),
+        *(max(0.0, each) / len(every) for each in seconds),
+    )
+
+
+def _seconds(work: Iterable[Any]) -> float:
+    """Do some work to its end; return the seconds that it took."""
+    started = time.perf_counter()
+    for _ in work:
+        pass
+    return time.perf_counter() - started
+
+
+def _gradients(head: nn.Module, features: torch.Tensor) -> Iterator[None]:
+    """Compute the gradient of a loss in a head's weights, as the search for them does."""
+    x = features.to(next(head.parameters()).device)
+    head(x).logsumexp(1).sum().backward()
+    yield
+
+
+# --- What to do with the time -----------------------------------------------------------
+
+
+class Plan(NamedTuple):
+    """What a run does with its time."""
+
+    side: int  # of the pictures
+    epochs: int
+    seconds: float  # that it will take, about
+    error: float  # to be compared with that of other plans
+
+    def describe(self, elapsed: float) -> str:
+        """Say what it is, and how long a run takes with it."""
+        epochs = count_epochs(self.epochs) if self.epochs else "the head alone"
+        minutes = (elapsed + self.seconds) / 60
+        return f"{epochs} with {self.side} x {self.side} pixels, about {minutes:.1f} minutes"
+
+
+def make_plans(
+    sides: Iterable[int],
+    epochs: Iterable[int],
+    pace: Pace,
+    counts: Mapping[str, int],
+    own: int | None,
+) -> list[Plan]:
+    """List what could be done, the most accurate plan first.
+
+    Args:
+        sides: of the pictures.
+        epochs: how many there may be.
+        pace: of this machine.
+        counts: the number of photographs of each split.
+        own: side of the pictures that a pretrained network is made for; None: from scratch.
+    """
+    plans = []
+    for side, number in itertools.product(sides, epochs):
+        there = pace.at(side)
+        seconds = sum(there.epoch(epoch, counts) for epoch in range(1, number + 1))
+        seconds += there.end(counts) + (there.head(counts) if own else 0)
+        plans.append(
+            Plan(side, number, seconds, expected_error(side / own, number) if own else 1 / number)
+        )
+    return sorted(plans, key=lambda plan: (plan.error, plan.seconds))
+
+
+class Timetable:
+    """Sees that a run ends in its minutes; one that goes on has no limit.
+
+    Args:
+        deadline: when it has to end, by `time.perf_counter`.
+        pace: of this machine, with the pictures that were chosen.
+        counts: the number of photographs of each split.
+        most: epochs that there may be; None: their number is not to be changed.
+    """
+
+    def __init__(
+        self,
+        deadline: float = math.inf,
+        pace: Pace | None = None,
+        counts: Mapping[str, int] | None = None,
+        most: int | None = None,
+    ):
+        self.deadline, self.pace, self.counts, self.most = deadline, pace, counts or {}, most
+        self.slowness = 1.0  # how much longer things take than was guessed
+
+    def is_up(self) -> bool:
+        """Tell whether an epoch would end too late."""
+        if self.pace is None:
+            return False
+        rest = self.pace.evaluation(self.counts) + self.pace.end(self.counts)
+        return time.perf_counter() + self.slowness * rest > self.deadline
+
+    def replan(self, learner: Learner, record: RunRecord) -> Iterator[str]:
+        """Change the number of epochs to what there is time for, and say so."""
+        if self.pace is None:
+            return
+        done, planned = record.history[-1], record.settings.recipe.epochs
+        epoch, seconds = done["epoch"], done["seconds"]
+        guessed = self.pace.epoch(epoch, self.counts) if epoch else self.pace.head(self.counts)
+        self.slowness = max(0.5, seconds / guessed)
+        left = PLANNED * (self.deadline - time.perf_counter())
+        left -= self.slowness * self.pace.end(self.counts)
+        epochs = epoch
+        while epochs < (self.most or 0):
+            left -= self.slowness * self.pace.epoch(epochs + 1, self.counts)
+            if left < 0:
+                break
+            epochs += 1
+        # Late, the learning rate has come down already, and more epochs would raise it again.
+        if self.most is None or epochs == planned or (epochs > planned and 2 * epoch > planned):
+            return
+        learner.plan_epochs(epochs)
+        record.settings = dataclasses.replace(record.settings, epochs=epochs)
+        change = "more" if epochs > planned else "less"
+        yield f"plan: {count_epochs(epochs)} now, as there is {change} time than it seemed"
+
+
+def plan_run(
+    start: Start,
+    splits: Mapping[str, Split],
+    typed: Mapping[str, Any],
+    resources: Resources,
+    clock: Clock,
+) -> tuple[dict[str, Any], Timetable, str]:
+    """Choose the most accurate run that ends in its minutes.
+
+    Args:
+        start: of a new run, with the network's own size of pictures or the one that was typed.
+        splits: paths and labels of each.
+        typed: settings that are not to be changed.
+        resources: threads, processes and progress.
+        clock: it has run since the start.
+
+    Returns:
+        The settings, what sees that the time is kept to, and a sentence on both.
+
+    Raises:
+        ImageError: a photograph cannot be read.
+        InputError: there is too little time.
+    """
+    own, pretrained = start.preprocessing.crop, start.record.source is not None
+    minutes = typed["minutes"]
+    counts = {name: len(labels) for name, (_, labels) in splits.items()}
+    sides, numbers = [own], [*(EPOCHS if pretrained else FROM_SCRATCH)]
+    if pretrained and start.model.depths and "image_size" not in typed:
+        sides = [max(SMALLEST, own * sevenths // 7) for sevenths in SEVENTHS]
+    if "epochs" in typed:
+        numbers = [typed["epochs"]]
+    pace = measure_pace(start, splits["train"], resources)
+    plans = make_plans(sides, numbers, pace, counts, own if pretrained else None)
+    left = PLANNED * 60 * minutes - clock.elapsed
+    fitting = [plan for plan in plans if plan.seconds <= left]
+    if not fitting:
+        least = (min(plan.seconds for plan in plans) + clock.elapsed) / PLANNED / 60
+        raise InputError(
+            f"--minutes {minutes:g} is too little for these photographs on this machine; try "
+            f"{math.ceil(10 * least) / 10:g}"
+        )
+    plan = fitting[0]
+    words = f"plan: {plan.describe(clock.elapsed)} in all"
+    if better := plans[: plans.index(plan)]:  # all of which take too long
+        nearest = min(better, key=lambda plan: plan.seconds)
+        words += f"; better ones take longer, as {nearest.describe(clock.elapsed)}"
+    may_change = plan.epochs > 0 and "epochs" not in typed
+    timetable = Timetable(
+        clock.started + 60 * minutes,
+        pace.at(plan.side),
+        counts,
+        max(numbers) if may_change else None,
+    )
+    chosen = {**typed, "epochs": plan.epochs}
+    if plan.side != own:
+        chosen["image_size"] = plan.side
+    return chosen, timetable, words

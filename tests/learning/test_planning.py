@@ -1,0 +1,175 @@
+"""Plans: how long things take, what fits into the minutes, and that a run keeps to them."""
+
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import CNN, history_of
+
+from learning.evaluation import Evaluation
+from learning.planning import (
+    EPOCHS,
+    FROM_SCRATCH,
+    PLANNED,
+    SAVING,
+    Pace,
+    Timetable,
+    expected_error,
+    make_plans,
+)
+from learning.resume import RunRecord
+from running.settings import Settings, resolve_settings
+
+PACE = Pace(224, 10, 20.0, 0.001, 0.008, 0.010, 0.002, 0.012)
+COUNTS = {"train": 1000, "valid": 100, "test": 100}
+
+
+def record_at(epoch: int, epochs: int, seconds: float) -> RunRecord:
+    """A run of so many epochs that has come to one which took so many seconds."""
+    settings = resolve_settings(Settings(epochs=epochs), 224, True, True, True)
+    record = RunRecord(settings, "weights", "photographs")
+    record.add_epoch(epoch, 1.0, Evaluation(1.0, 1.0, 0.5, np.zeros((1, 2))), seconds, True)
+    return record
+
+
+def test_larger_pictures_take_longer_but_not_to_decode():
+    there = PACE.at(448)
+    assert there.side == 448
+    assert (there.decode, there.fit, there.cut) == (PACE.decode, PACE.fit, PACE.cut)
+    for name in ("frozen", "random", "ask", "learn"):
+        assert getattr(there, name) == pytest.approx(4 * getattr(PACE, name))
+    assert there.at(224) == pytest.approx(PACE)
+
+
+def test_the_seconds_of_a_run():
+    assert PACE.head(COUNTS) == pytest.approx(1100 * 0.011 + 20 + SAVING)
+    # Four of five photographs are seen as never before.
+    assert PACE.epoch(1, COUNTS) == pytest.approx(800 * 0.011 + 12 + 0.2 + SAVING)
+    assert PACE.epoch(2, COUNTS) == pytest.approx(640 * 0.011 + 12 + 0.2 + SAVING)
+    whole = PACE._replace(cut=0, frozen=0.0, random=0.0)  # where everything learns
+    for epoch in (1, 2):
+        assert whole.epoch(epoch, COUNTS) == pytest.approx(1000 * 0.013 + 100 * 0.003 + SAVING)
+    assert PACE.end({"train": 9, "valid": 9}) == pytest.approx(2 * SAVING)
+
+
+def test_more_epochs_and_larger_pictures_are_expected_to_be_better():
+    for share in (4 / 7, 1, 9 / 7):
+        errors = [expected_error(share, epochs) for epochs in EPOCHS]
+        assert errors == sorted(errors, reverse=True)
+    for epochs in EPOCHS:
+        errors = [expected_error(sevenths / 7, epochs) for sevenths in (4, 5, 6, 7, 8, 9)]
+        assert errors == sorted(errors, reverse=True)
+
+
+def test_the_best_plan_comes_first():
+    plans = make_plans([128, 224], [0, 3], PACE, COUNTS, 224)
+    best, worst = plans[0], plans[-1]
+    assert (best.side, best.epochs, worst.side, worst.epochs) == (224, 3, 128, 0)
+    seconds = PACE.head(COUNTS) + sum(PACE.epoch(n, COUNTS) for n in (1, 2, 3)) + PACE.end(COUNTS)
+    assert best.seconds == pytest.approx(seconds)
+    scratch = make_plans([32], FROM_SCRATCH, PACE, COUNTS, None)
+    assert [plan.epochs for plan in scratch] == [*reversed(FROM_SCRATCH)]
+
+
+class Told:
+    """A learner that notes how many epochs it is told."""
+
+    def plan_epochs(self, epochs: int) -> None:
+        self.epochs = epochs
+
+
+@pytest.mark.parametrize(
+    ("epoch", "planned", "slowness", "left", "expected"),
+    [
+        (0, 5, 1, 10_000, 12),  # much more time
+        (2, 5, 1, 10_000, 12),
+        (3, 5, 1, 10_000, None),  # the learning rate has come down already
+        (1, 5, 1, 40, 2),
+        (1, 5, 1, 15, 1),
+        (0, 5, 3, 60, 0),
+        (1, 5, 3, 120, 2),
+    ],
+)
+def test_epochs_go_by_the_time_that_is_left(monkeypatch, epoch, planned, slowness, left, expected):
+    monkeypatch.setattr(time, "perf_counter", lambda: 500.0)
+    guessed = PACE.epoch(epoch, COUNTS) if epoch else PACE.head(COUNTS)
+    record, learner = record_at(epoch, planned, slowness * guessed), Told()
+    timetable = Timetable(500 + left, PACE, COUNTS, max(EPOCHS))
+    said = [*timetable.replan(learner, record)]
+    assert timetable.slowness == pytest.approx(slowness)
+    if expected is None:
+        assert (said, record.settings.epochs) == ([], planned)
+    else:
+        assert learner.epochs == record.settings.epochs == expected
+        assert f"{expected} epoch" in said[0]
+        rest = sum(PACE.epoch(n, COUNTS) for n in range(epoch + 1, expected + 1))
+        assert slowness * (rest + PACE.end(COUNTS)) <= PLANNED * left or expected == epoch
+    assert [*record.epochs_from(expected + 1 if expected is not None else 6)] == []
+
+
+def test_an_epoch_that_would_end_too_late_is_noticed(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    timetable = Timetable(100, PACE, COUNTS, None)
+    rest = PACE.evaluation(COUNTS) + PACE.end(COUNTS)
+    for slowness in (1, 2):
+        timetable.slowness = slowness
+        now[0] = 99 - slowness * rest
+        assert not timetable.is_up()
+        now[0] = 101 - slowness * rest
+        assert timetable.is_up()
+
+
+def test_without_minutes_nothing_is_planned():
+    timetable, record = Timetable(), record_at(1, 5, 1e6)
+    assert not timetable.is_up()
+    assert [*timetable.replan(SimpleNamespace(), record)] == []
+
+
+# --- Runs -------------------------------------------------------------------------------
+
+
+def test_too_little_time_is_one_sentence(run_script, drawn, tmp_path):
+    run = run_script("train", drawn, *CNN, "--minutes", 0.0001, "--save_dir", tmp_path)
+    assert run.code == 2
+    assert run.err.startswith("train.py: --minutes 0.0001 is too little for these photographs")
+    assert not (tmp_path / "checkpoint.pth").exists()
+
+
+def test_what_was_typed_is_kept_and_a_resumed_run_keeps_the_plan(run_script, drawn, tmp_path):
+    run = run_script("train", drawn, *CNN, "--minutes", 1, "--epochs", 2, "--save_dir", tmp_path)
+    assert run.code == 0
+    assert "plan: 2 epochs with 32 x 32 pixels, about " in run.out
+    assert [row["epoch"] for row in history_of(tmp_path)] == ["1", "2"]
+    again = run_script("train", drawn, "--resume", "--save_dir", tmp_path)
+    assert again.code == 0
+    assert "2 epochs" in again.out
+    assert "plan" not in again.out
+    other = run_script("train", drawn, "--resume", "--minutes", 2, "--save_dir", tmp_path)
+    assert other.code == 2
+    assert "--minutes 2.0: the run that --resume continues has 1.0" in other.err
+
+
+def test_an_epoch_is_broken_off_when_the_time_is_up(run_script, drawn, tmp_path, monkeypatch):
+    steps = []
+
+    def is_up(self):
+        steps.append(1)
+        return len(steps) > 5
+
+    monkeypatch.setattr("learning.planning.Timetable.is_up", is_up)
+    options = [*CNN, "--epochs", 9, "--batch_size", 16]  # three steps an epoch
+    run = run_script("train", drawn, *options, "--save_dir", tmp_path)
+    assert run.code == 0
+    assert "epoch 2 would end too late, and is broken off" in run.out
+    assert [row["epoch"] for row in history_of(tmp_path)] == ["1"]
+    assert run_script("train", drawn, "--resume", "--epochs", 9, "--save_dir", tmp_path)
+
+
+def test_seeing_how_quick_a_machine_is_changes_nothing(run_script, drawn, tmp_path):
+    options = [drawn, *CNN, "--epochs", 1, "--hidden_units", 8]
+    for name, more in (("plain", []), ("planned", ["--minutes", 5])):
+        assert run_script("train", *options, *more, "--save_dir", tmp_path / name).code == 0
+    here, there = (result_of(tmp_path / name) for name in ("plain", "planned"))
+    assert here == there
