@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import CNN, history_of
+from kill import result_of
 
 from learning.evaluation import Evaluation
 from learning.planning import (
