@@ -40,13 +40,15 @@ FROM_SCRATCH = range(1, 61)
 
 
 def expected_error(share: float, epochs: int) -> float:
-    """Guess the error of a pretrained network, to compare plans by.
+    """Guess the error of a pretrained network, to compare plans by; that of its head is 1.
+
+    Fitted to the losses of a few runs (docs/results.md, "So many minutes").
 
     Args:
         share: side of its pictures, of its own.
         epochs: 0 is the head alone.
     """
-    return (1 + 0.7 * math.exp(-0.8 * epochs)) * share**-0.7
+    return (0.55 + 0.45 * math.exp(-0.4 * epochs)) * share ** (-1.6 if share < 1 else -0.3)
 
 
 # --- How quick this machine is ----------------------------------------------------------
@@ -122,6 +124,7 @@ def measure_pace(start: Start, train: Split, resources: Resources) -> Pace:
         features = extract_features(activations.model, batches, len(every), cut)
         asked = time.perf_counter() - started
         learner = Learner(start._replace(model=model), activations, labels)
+        learner.plan_epochs(2)
         for epoch in (1, 2):
             started = time.perf_counter()
             train_one_epoch(learner, epoch)

@@ -86,7 +86,7 @@ class RunRecord:
         """Say what learns on squares of so many pixels a side, and for how long."""
         settings = self.settings
         start = f"starting from {self.source}" if self.source else "starting from scratch"
-        epochs = count_epochs(settings.recipe.epochs)
+        epochs = count_epochs(settings.epochs or 0)
         if settings.tune == "tail" and settings.epochs:
             epochs += " of the last third of its layers"
         return f"network: {settings.arch}, {start}, {side} x {side} pixels, {epochs}"

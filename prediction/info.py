@@ -15,6 +15,8 @@ from running.flags import IMAGE_SIZE
 # The share of the photographs of known flowers that keep their names where others are refused.
 KEEP = 0.95
 
+ROUNDING = 1e-5  # of a familiarity, which is a cosine
+
 QUANTILES = 1001  # of the familiarity of valid's photographs, from the lowest to the highest
 
 
@@ -32,8 +34,12 @@ class Calibration(NamedTuple):
     quantiles: np.ndarray  # float32 (QUANTILES,)
 
     def least_familiar(self, keep: float = KEEP) -> float:
-        """Say how familiar the least familiar of a share (0..1) of valid's photographs is."""
-        return self.quantiles[round(1000 * (1 - keep))].item()
+        """Say how familiar the least familiar of a share (0..1) of valid's photographs is.
+
+        It is a little less, so that the photograph itself is kept wherever its last digits come
+        out otherwise: on another machine, in another company, from an exported file.
+        """
+        return self.quantiles[round(1000 * (1 - keep))].item() - ROUNDING
 
 
 class ValidMetrics(NamedTuple):

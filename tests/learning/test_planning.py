@@ -152,6 +152,15 @@ def test_what_was_typed_is_kept_and_a_resumed_run_keeps_the_plan(run_script, dra
     assert "--minutes 2.0: the run that --resume continues has 1.0" in other.err
 
 
+@pytest.mark.slow
+def test_the_head_alone_is_a_plan_too(run_script, drawn, tmp_path):
+    options = ["--minutes", 3, "--epochs", 0, "--image_size", 64, "--save_dir", tmp_path]
+    run = run_script("train", drawn, *options)
+    assert run.code == 0
+    assert "plan: the head alone with 64 x 64 pixels, about " in run.out
+    assert [row["epoch"] for row in history_of(tmp_path)] == ["0"]
+
+
 def test_an_epoch_is_broken_off_when_the_time_is_up(run_script, drawn, tmp_path, monkeypatch):
     steps = []
 

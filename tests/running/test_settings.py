@@ -29,6 +29,7 @@ TYPED = {
     "lr": ("1e-3", 1e-3, ["0", "-1", "100.1", "nan", "inf", "x"]),
     "batch_size": ("1", 1, ["0", "1000001", "x"]),
     "image_size": ("32", 32, ["31", "1025", "x"]),
+    "minutes": ("0.5", 0.5, ["0", "-1", "nan", "inf", "x"]),
     "seed": (str(2**63 - 1), 2**63 - 1, ["-1", str(2**63), "1" * 30, "x"]),
 }
 
@@ -88,8 +89,9 @@ def test_the_settings_of_two_runs_are_their_own():
 def test_what_is_left_out_is_filled_in(pretrained, recipe):
     settings = resolve_settings(Settings("cnn", seed=3), 96, pretrained, False, True)
     assert settings.recipe == recipe
-    assert settings == Settings("cnn", None, [], "all", *recipe, 96, 3)
-    assert None not in [getattr(settings, name) for name in NAMES if name != "weights"]
+    assert settings == Settings("cnn", None, [], "all", *recipe, 96, None, 3)
+    left = {name for name in NAMES if getattr(settings, name) is None}
+    assert left == {"weights", "minutes"}
 
 
 @pytest.mark.parametrize(
@@ -149,6 +151,7 @@ OTHERS = {
     "lr": 0.5,
     "batch_size": 9,
     "image_size": 64,
+    "minutes": 5.0,
     "seed": 5,
 }
 
@@ -158,7 +161,9 @@ def test_other_settings_are_another_run(name):
     with pytest.raises(InputError) as caught:
         resume_settings({name: OTHERS[name]}, RESOLVED)
     value = "7,5" if name == "hidden_units" else OTHERS[name]
-    here = {"hidden_units": "", "weights": "the default"}.get(name, getattr(RESOLVED, name))
+    here = {"hidden_units": "", "weights": "the default", "minutes": "the default"}.get(
+        name, getattr(RESOLVED, name)
+    )
     start = f"--{name} {value}: the run that --resume continues has {here}"
     assert str(caught.value).startswith(start)
     assert "without --resume" in str(caught.value)
@@ -188,6 +193,7 @@ IMPOSSIBLE = {
     "lr": [None, 0.0, -1.0, 1, "x", math.nan, math.inf, 100.5],
     "batch_size": [None, 0, 10**7, "16", False],
     "image_size": [None, 31, 1025, 64.0],
+    "minutes": [0.0, -1.0, 5, "5", math.nan, True],
     "seed": [None, -1, 2**63, True],
 }
 
@@ -220,7 +226,13 @@ def test_what_no_flag_takes_is_impossible_in_a_file_too(name, value):
         Settings.from_entries({**dataclasses.asdict(RESOLVED), name: value})
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_a_file_of_an_earlier_version_knows_no_minutes():
+    entries = dataclasses.asdict(RESOLVED)
+    del entries["minutes"]
+    assert Settings.from_entries(entries) == RESOLVED
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "minutes"])
 def test_a_file_has_every_setting(name):
     entries = dataclasses.asdict(RESOLVED)
     del entries[name]
