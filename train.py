@@ -262,7 +262,7 @@ def train(
         seconds += clock.lap("evaluating and saving")
         record.add_epoch(epoch, train_loss, result, seconds, is_best)
         notes.best, notes.resume_file = record.describe_best(folder.checkpoint), folder.resume_file
-        change = [*timetable.replan(learner, record)]
+        change = timetable.replan(learner, record)
         state = learner.state(epoch)
         folder.write(save_training, folder.resume_file, state, start.preprocessing, record)
         folder.write(write_history, folder.history, record.history)
@@ -326,6 +326,7 @@ def set_up(
     console.print_note(*data_utils.problem_lines(inspected.problems, 10))
     data_utils.require_usable(inspected, processes.size)
     timetable = Timetable()
+    clock.lap("reading every photograph once")
     if planned:
         typed, timetable, plan = plan_run(start, inspected.data.splits, typed, resources, clock)
         start = start_new(Settings(**typed), len(data.categories), side, device, resources)
@@ -343,7 +344,6 @@ def set_up(
     elif args.resume and inspected.names != info.names:
         folder.write(rename_categories, folder.checkpoint, inspected.names)
     console.print_result(f"names: {inspected.names_source}")
-    clock.lap("reading every photograph once")
     return start, timetable, resources, inspected
 
 
@@ -369,7 +369,7 @@ def judge_run(
     """Judge the best network once, from its file, on photographs that it was not chosen by.
 
     Returns:
-        What report.json says now (docs/reference.md explains each entry), and the logits (N, C).
+        What report.json says (docs/reference.md explains each entry), and the logits (N, C).
     """
     from learning.evaluation import judge
     from model_utils import load_checkpoint

@@ -8,7 +8,6 @@ comes and goes every half minute.
 """
 
 import argparse
-import itertools
 import json
 import subprocess
 import sys
@@ -29,7 +28,7 @@ def other_work() -> Iterator[None]:
     done = threading.Event()
 
     def come_and_go() -> None:
-        for _ in itertools.count():
+        while True:
             busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
             stops = done.wait(PERIOD)
             busy.kill()

@@ -1,11 +1,10 @@
 """What a run can do in the minutes that it has: the size of its pictures, its epochs, its end."""
 
-import copy
 import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,52 +13,57 @@ from torch import nn
 
 from learning.activations import Activations
 from learning.fit import Learner, share_of_new_views, train_one_epoch
+from learning.head import count_gradients
 from learning.resources import Resources
 from learning.resume import RunRecord, count_epochs
 from learning.start import Start
 from learning.views import PhotographViews
+from network.architectures import find_architecture
 from network.classifier import find_cut
 from network.inference import extract_features, for_inference
 from photographs.batches import load_batches
+from running.console import no_progress
 from running.environment import Clock
 from running.errors import InputError
 
 Split = tuple[Sequence[str], np.ndarray]
 
-SAMPLE = 128  # photographs that are looked at to see how quick this machine is
+# Photographs that are looked at to see how quick this machine is: a few, and if that does not cost
+# too large a share of the time, more.
+SAMPLES = (16, 128)
+MOST = 0.15
 PLANNED = 0.96  # share of the time that is planned for: a run ends early rather than late
 SAVING = 0.5  # seconds to save a checkpoint and the resume file
-GRADIENTS = 90  # of all photographs' loss, that the search for a head needs; 85 with Oxford's
 
-# What to choose from. A pretrained network: sides in parts of its own, and numbers of epochs
-# (0: the head alone); from scratch, where the pictures decide the side, the epochs alone.
+# What to choose from. A pretrained network: sides in parts of its own, and numbers of epochs with
+# their loss in that of the head alone (0); from scratch, where the pictures decide the side, the
+# epochs alone. docs/results.md, "So many minutes", has the runs; what lies beyond is a guess.
 FOURTEENTHS = range(8, 19)
 SMALLEST = 32
-EPOCHS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12)
+EPOCHS = {0: 1.0, 1: 0.93, 2: 0.76, 3: 0.72, 4: 0.64, 5: 0.58, 6: 0.56, 8: 0.54, 10: 0.53, 12: 0.52}
 FROM_SCRATCH = range(1, 61)
 
 
 def expected_error(share: float, epochs: int) -> float:
     """Guess the error of a pretrained network, to compare plans by; that of its head is 1.
 
-    Fitted to the losses of a few runs (docs/results.md, "So many minutes").
-
     Args:
         share: side of its pictures, of its own.
-        epochs: 0 is the head alone.
+        epochs: one of `EPOCHS`, or another that was typed.
     """
-    return (0.55 + 0.45 * math.exp(-0.4 * epochs)) * share ** (-1.6 if share < 1 else -0.15)
+    nearest = min(EPOCHS, key=lambda known: abs(known - epochs))
+    return EPOCHS[nearest] * share ** (-1.6 if share < 1 else -0.15)
 
 
 # --- How quick this machine is ----------------------------------------------------------
 
 
 class Pace(NamedTuple):
-    """The seconds that a photograph takes, with pictures of some side."""
+    """How quick a machine is, in seconds for a photograph, with pictures of some side."""
 
     side: int
-    cut: int
-    fit: float  # of all photographs together: the search for the head
+    cut: int  # the number of frozen layers
+    fit: float  # seconds of all photographs together: the search for the head
     decode: float
     frozen: float  # the layers before the cut
     random: float  # likewise of a random view, which has to be made
@@ -84,9 +88,11 @@ class Pace(NamedTuple):
 
     def epoch(self, epoch: int, counts: Mapping[str, int]) -> float:
         """Guess the seconds of an epoch and of its evaluation."""
-        made = share_of_new_views(epoch) if self.cut else 1
-        learning = counts["train"] * (made * (self.decode + self.random) + self.learn)
-        return learning + self.evaluation(counts)
+        if self.cut:
+            made = share_of_new_views(epoch) * (self.decode + self.random)
+        else:  # photographs are kept, once they are decoded
+            made = self.decode if epoch == 1 else 0
+        return counts["train"] * (made + self.learn) + self.evaluation(counts)
 
     def evaluation(self, counts: Mapping[str, int]) -> float:
         """Guess the seconds behind the last step of an epoch."""
@@ -97,48 +103,43 @@ class Pace(NamedTuple):
         return counts.get("test", 0) * (self.decode + self.frozen + self.ask) + 2 * SAVING
 
 
-def measure_pace(start: Start, train: Split, resources: Resources) -> Pace:
-    """See on some photographs how quick this machine is. The run itself is not changed.
+def measure_pace(start: Start, train: Split, resources: Resources, sample: int) -> Pace:
+    """See on some photographs how quick this machine is; the network learns from them.
 
     Raises:
         ImageError: a photograph cannot be read.
     """
-    some = np.linspace(0, len(train[1]) - 1, min(SAMPLE, len(train[1]))).astype(int)
+    some = np.linspace(0, len(train[1]) - 1, min(sample, len(train[1]))).astype(int)
     paths, labels, every = [train[0][i] for i in some], train[1][some], np.arange(len(some))
-    settings, model = start.record.settings, copy.deepcopy(start.model)
+    settings, model = start.record.settings, start.model
+    resources = dataclasses.replace(resources, progress=no_progress)
     cut = find_cut(model.body) if settings.tune == "tail" else 0
     varied = start.record.source is not None
     views = PhotographViews(paths, start.preprocessing, settings.seed, resources, 0, varied)
-    activations = Activations(for_inference(model), cut, views, 3, "pace")
-    with torch.random.fork_rng([]):  # what a run draws does not depend on this
-        # The first time everything takes longer; the epochs below see the other two views.
-        _seconds(activations.batches(every[:32], np.full(len(every[:32]), 2)))
-        activations.num_views = 2
-        decode = _seconds(load_batches(paths, start.preprocessing, resources.workers))
-        plain, random = (
-            _seconds(activations.batches(every, np.full(len(every), number))) if cut else decode
-            for number in (0, 1)
-        )
+    activations = Activations(for_inference(model), cut, views, 2, "pace")
+    decode = _seconds(load_batches(paths, start.preprocessing, resources.workers))
+    plain, random = (
+        _seconds(activations.batches(every, np.full(len(every), number))) if cut else decode
+        for number in (0, 1)
+    )
+    started = time.perf_counter()
+    features = extract_features(activations.model, activations.in_order(), len(every), cut)
+    asked = time.perf_counter() - started
+    learner = Learner(start, activations, labels)
+    learner.plan_epochs(2)
+    for epoch in (1, 2):  # the first step takes longer
         started = time.perf_counter()
-        batches = activations.in_order()
-        features = extract_features(activations.model, batches, len(every), cut)
-        asked = time.perf_counter() - started
-        learner = Learner(start._replace(model=model), activations, labels)
-        learner.plan_epochs(2)
-        for epoch in (1, 2):
-            started = time.perf_counter()
-            train_one_epoch(learner, epoch)
-            learned = time.perf_counter() - started
-        gradient = _seconds(_gradients(model.head, features)) if start.fits_head else 0.0
+        train_one_epoch(learner, epoch)
+        learned = time.perf_counter() - started
     activations.discard()
+    fit = 0.0
+    if start.fits_head:
+        gradients = count_gradients(model.head, len(train[1])) / len(every)
+        fit = gradients * _gradient_seconds(model.head, features)
     made_again = 0.0 if cut else decode
     seconds = (decode, plain - decode, random - decode, asked - made_again, learned - made_again)
-    return Pace(
-        start.preprocessing.crop,
-        cut,
-        GRADIENTS * gradient * len(train[1]) / len(every),
-        *(max(0.0, each) / len(every) for each in seconds),
-    )
+    each = (max(0.0, value) / len(every) for value in seconds)
+    return Pace(start.preprocessing.crop, cut, fit, *each)
 
 
 def _seconds(work: Iterable[Any]) -> float:
@@ -149,11 +150,16 @@ def _seconds(work: Iterable[Any]) -> float:
     return time.perf_counter() - started
 
 
-def _gradients(head: nn.Module, features: torch.Tensor) -> Iterator[None]:
-    """Compute the gradient of a loss in a head's weights, as the search for them does."""
+def _gradient_seconds(head: nn.Module, features: torch.Tensor) -> float:
+    """Time the gradient of a loss in a head's weights, as the search for them needs it."""
     x = features.to(next(head.parameters()).device)
-    head(x).logsumexp(1).sum().backward()
-    yield
+    least = math.inf
+    for _ in range(5):
+        started = time.perf_counter()
+        gradients = torch.autograd.grad(head(x).logsumexp(1).sum(), [*head.parameters()])
+        gradients[0].sum().item()  # waits for a GPU
+        least = min(least, time.perf_counter() - started)
+    return least
 
 
 # --- What to do with the time -----------------------------------------------------------
@@ -169,8 +175,7 @@ class Plan(NamedTuple):
 
     def describe(self, elapsed: float) -> str:
         """Say what it is, and how long a run takes with it."""
-        epochs = count_epochs(self.epochs) if self.epochs else "the head alone"
-        minutes = (elapsed + self.seconds) / 60
+        minutes, epochs = (elapsed + self.seconds) / 60, count_epochs(self.epochs)
         return f"{epochs} with {self.side} x {self.side} pixels, about {minutes:.1f} minutes"
 
 
@@ -202,7 +207,7 @@ def make_plans(
 
 
 class Timetable:
-    """Sees that a run ends in its minutes; one that goes on has no limit.
+    """Sees that a run ends in its minutes; a run without them has no limit.
 
     Args:
         deadline: when it has to end, by `time.perf_counter`.
@@ -219,38 +224,44 @@ class Timetable:
         most: int | None = None,
     ):
         self.deadline, self.pace, self.counts, self.most = deadline, pace, counts or {}, most
-        self.slowness = 1.0  # how much longer things take than was guessed
+        self.slowness = 1.0  # how much longer epochs take than was guessed
+        self.saved = False  # whether there is a network already
 
     def is_up(self) -> bool:
-        """Tell whether an epoch would end too late."""
-        if self.pace is None:
+        """Tell whether an epoch would end too late, and can be done without."""
+        if self.pace is None or not self.saved:
             return False
         rest = self.pace.evaluation(self.counts) + self.pace.end(self.counts)
         return time.perf_counter() + self.slowness * rest > self.deadline
 
-    def replan(self, learner: Learner, record: RunRecord) -> Iterator[str]:
-        """Change the number of epochs to what there is time for, and say so."""
+    def replan(self, learner: Learner, record: RunRecord) -> list[str]:
+        """Change the number of epochs to what there is time for; return what is to be said of it.
+
+        It is called when an epoch has been saved.
+        """
+        self.saved = True
         if self.pace is None:
-            return
+            return []
         done, planned = record.history[-1], record.settings.recipe.epochs
-        epoch, seconds = done["epoch"], done["seconds"]
-        guessed = self.pace.epoch(epoch, self.counts) if epoch else self.pace.head(self.counts)
-        self.slowness = max(0.5, seconds / guessed)
+        if epoch := done["epoch"]:
+            self.slowness = max(0.5, done["seconds"] / self.pace.epoch(epoch, self.counts))
+        if self.most is None:
+            return []
         left = PLANNED * (self.deadline - time.perf_counter())
         left -= self.slowness * self.pace.end(self.counts)
         epochs = epoch
-        while epochs < (self.most or 0):
+        while epochs < self.most:
             left -= self.slowness * self.pace.epoch(epochs + 1, self.counts)
             if left < 0:
                 break
             epochs += 1
         # Late, the learning rate has come down already, and more epochs would raise it again.
-        if self.most is None or epochs == planned or (epochs > planned and 2 * epoch > planned):
-            return
+        if epochs == planned or (epochs > planned and 2 * epoch > planned):
+            return []
         learner.plan_epochs(epochs)
         record.settings = dataclasses.replace(record.settings, epochs=epochs)
         change = "more" if epochs > planned else "less"
-        yield f"plan: {count_epochs(epochs)} now, as there is {change} time than it seemed"
+        return [f"plan: {count_epochs(epochs)} now, as there is {change} time than it seemed"]
 
 
 def plan_run(
@@ -280,11 +291,16 @@ def plan_run(
     minutes = typed["minutes"]
     counts = {name: len(labels) for name, (_, labels) in splits.items()}
     sides, numbers = [own], [*(EPOCHS if pretrained else FROM_SCRATCH)]
-    if pretrained and start.model.depths and "image_size" not in typed:
+    resizable = find_architecture(start.record.settings.arch).imagenet and start.model.depths
+    if pretrained and resizable and "image_size" not in typed:
         sides = [max(SMALLEST, own * part // 14) for part in FOURTEENTHS]
     if "epochs" in typed:
         numbers = [typed["epochs"]]
-    pace = measure_pace(start, splits["train"], resources)
+    for sample in SAMPLES:
+        began = clock.elapsed
+        pace = measure_pace(start, splits["train"], resources, sample)
+        if (clock.elapsed - began) * SAMPLES[1] / sample > MOST * 60 * minutes:
+            break
     plans = make_plans(sides, numbers, pace, counts, own if pretrained else None)
     left = PLANNED * 60 * minutes - clock.elapsed
     fitting = [plan for plan in plans if plan.seconds <= left]
@@ -299,6 +315,7 @@ def plan_run(
     if better := plans[: plans.index(plan)]:  # all of which take too long
         nearest = min(better, key=lambda plan: plan.seconds)
         words += f"; better ones take longer, as {nearest.describe(clock.elapsed)}"
+    # A head alone freezes and caches nothing that epochs could learn on.
     may_change = plan.epochs > 0 and "epochs" not in typed
     timetable = Timetable(
         clock.started + 60 * minutes,

@@ -47,7 +47,9 @@ class TrainingState(NamedTuple):
 
 
 def count_epochs(number: int) -> str:
-    """Say how many."""
+    """Say how many; without any, the head is all that is fitted."""
+    if number == 0:
+        return "the head alone"
     return "1 epoch" if number == 1 else f"{number} epochs"
 
 

@@ -4,7 +4,7 @@
 class FlowersError(Exception):
     """What went wrong, as one sentence for the user; a script prints it and exits.
 
-    `can_go_on`: whether a run that could be resumed would not come to the same again.
+    `can_go_on`: False where a run that is resumed would come to the same again.
     """
 
     exit_code = 1

@@ -212,7 +212,7 @@ def resume_settings(typed: dict[str, Any], settings: Settings) -> Settings:
     if others:
 
         def spell(value: Any) -> str:
-            if value is None:  # as weights may be
+            if value is None:  # as weights and minutes may be
                 return "the default"
             return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 

@@ -15,7 +15,7 @@ import model_utils
 
 pytestmark = pytest.mark.skipif(not torch.accelerator.is_available(), reason="no accelerator here")
 
-NETWORKS = {"cnn": CNN, "tail": ["--image_size", "64"], "all": ["--tune", "all"]}
+NETWORKS = {"cnn": CNN, "tail": ["--image_size", "64", "--tune", "tail"], "all": ["--tune", "all"]}
 
 
 class Killed(BaseException):

@@ -1,16 +1,17 @@
 """Plans: how long things take, what fits into the minutes, and that a run keeps to them."""
 
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from conftest import CNN, history_of
 from kill import result_of
 
 from learning.evaluation import Evaluation
 from learning.planning import (
     EPOCHS,
+    FOURTEENTHS,
     FROM_SCRATCH,
     PLANNED,
     SAVING,
@@ -19,7 +20,12 @@ from learning.planning import (
     expected_error,
     make_plans,
 )
-from learning.resume import RunRecord
+from learning.processes import Processes
+from learning.resources import Resources
+from learning.resume import RunRecord, count_epochs
+from learning.start import start_new
+from network.archive import read_archive
+from running.errors import InputError
 from running.settings import Settings, resolve_settings
 
 PACE = Pace(224, 10, 20.0, 0.001, 0.008, 0.010, 0.002, 0.012)
@@ -49,17 +55,17 @@ def test_the_seconds_of_a_run():
     assert PACE.epoch(1, COUNTS) == pytest.approx(800 * 0.011 + 12 + 0.2 + SAVING)
     assert PACE.epoch(2, COUNTS) == pytest.approx(640 * 0.011 + 12 + 0.2 + SAVING)
     whole = PACE._replace(cut=0, frozen=0.0, random=0.0)  # where everything learns
-    for epoch in (1, 2):
-        assert whole.epoch(epoch, COUNTS) == pytest.approx(1000 * 0.013 + 100 * 0.003 + SAVING)
+    for epoch, each in ((1, 0.013), (2, 0.012)):  # once decoded, photographs are kept
+        assert whole.epoch(epoch, COUNTS) == pytest.approx(1000 * each + 100 * 0.003 + SAVING)
     assert PACE.end({"train": 9, "valid": 9}) == pytest.approx(2 * SAVING)
 
 
 def test_more_epochs_and_larger_pictures_are_expected_to_be_better():
-    for share in (4 / 7, 1, 9 / 7):
-        errors = [expected_error(share, epochs) for epochs in EPOCHS]
+    for part in FOURTEENTHS:
+        errors = [expected_error(part / 14, epochs) for epochs in EPOCHS]
         assert errors == sorted(errors, reverse=True)
-    for epochs in EPOCHS:
-        errors = [expected_error(sevenths / 7, epochs) for sevenths in (4, 5, 6, 7, 8, 9)]
+    for epochs in [*EPOCHS, 20]:
+        errors = [expected_error(part / 14, epochs) for part in FOURTEENTHS]
         assert errors == sorted(errors, reverse=True)
 
 
@@ -88,7 +94,7 @@ class Told:
         (3, 5, 1, 10_000, None),  # the learning rate has come down already
         (1, 5, 1, 40, 2),
         (1, 5, 1, 15, 1),
-        (0, 5, 3, 60, 0),
+        (0, 5, 1, 12, 0),
         (1, 5, 3, 120, 2),
     ],
 )
@@ -97,22 +103,24 @@ def test_epochs_go_by_the_time_that_is_left(monkeypatch, epoch, planned, slownes
     guessed = PACE.epoch(epoch, COUNTS) if epoch else PACE.head(COUNTS)
     record, learner = record_at(epoch, planned, slowness * guessed), Told()
     timetable = Timetable(500 + left, PACE, COUNTS, max(EPOCHS))
-    said = [*timetable.replan(learner, record)]
-    assert timetable.slowness == pytest.approx(slowness)
+    said = timetable.replan(learner, record)
+    assert timetable.slowness == pytest.approx(slowness if epoch else 1)
     if expected is None:
         assert (said, record.settings.epochs) == ([], planned)
     else:
         assert learner.epochs == record.settings.epochs == expected
-        assert f"{expected} epoch" in said[0]
+        assert said[0].startswith(f"plan: {count_epochs(expected)} now, as there is ")
         rest = sum(PACE.epoch(n, COUNTS) for n in range(epoch + 1, expected + 1))
         assert slowness * (rest + PACE.end(COUNTS)) <= PLANNED * left or expected == epoch
-    assert [*record.epochs_from(expected + 1 if expected is not None else 6)] == []
 
 
 def test_an_epoch_that_would_end_too_late_is_noticed(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     timetable = Timetable(100, PACE, COUNTS, None)
+    now[0] = 1000
+    assert not timetable.is_up()  # there is no network yet
+    assert timetable.replan(Told(), record_at(0, 5, 1)) == []
     rest = PACE.evaluation(COUNTS) + PACE.end(COUNTS)
     for slowness in (1, 2):
         timetable.slowness = slowness
@@ -125,7 +133,8 @@ def test_an_epoch_that_would_end_too_late_is_noticed(monkeypatch):
 def test_without_minutes_nothing_is_planned():
     timetable, record = Timetable(), record_at(1, 5, 1e6)
     assert not timetable.is_up()
-    assert [*timetable.replan(SimpleNamespace(), record)] == []
+    assert timetable.replan(Told(), record) == []
+    assert not timetable.is_up()
 
 
 # --- Runs -------------------------------------------------------------------------------
@@ -153,6 +162,32 @@ def test_what_was_typed_is_kept_and_a_resumed_run_keeps_the_plan(run_script, dra
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("learn", "plan"),
+    [(1 / 12, "2 epochs with 96 x 96"), (4 / 12, "1 epoch with 64 x 64")],
+)
+def test_size_and_epochs_are_chosen_and_kept(run_script, drawn, tmp_path, monkeypatch, learn, plan):
+    """An epoch of 48 photographs with 96 x 96 pixels is said to take 4, and then 16 of 15 s."""
+    monkeypatch.setattr("learning.planning.FOURTEENTHS", (4, 6))  # of 224: 64 and 96 pixels
+    monkeypatch.setattr("learning.planning.EPOCHS", {1: 0.9, 2: 0.8})
+    pace = Pace(224, 10, 0.0, 0.0, 0.0, 0.0, 0.0, learn * (224 / 96) ** 2)
+    monkeypatch.setattr("learning.planning.measure_pace", lambda *_: pace)
+    run = run_script("train", drawn, "--minutes", 0.25, "--save_dir", tmp_path)
+    assert run.code == 0
+    assert f"plan: {plan} pixels, about 0." in run.out
+    settings = read_archive(tmp_path / "last.pth")["run"]["settings"]
+    assert f"{settings['image_size']} pixels" in f"{plan} pixels"
+    assert settings["minutes"] == 0.25
+    assert settings["epochs"] == int(history_of(tmp_path)[-1]["epoch"])
+
+
+def test_several_processes_have_no_plan(tmp_path):
+    resources = Resources(1, tmp_path, Processes(0, 2))
+    with pytest.raises(InputError, match="--minutes is for one process"):
+        start_new(Settings("cnn", minutes=1.0), 3, 32, torch.device("cpu"), resources)
+
+
+@pytest.mark.slow
 def test_the_head_alone_is_a_plan_too(run_script, drawn, tmp_path):
     options = ["--minutes", 3, "--epochs", 0, "--image_size", 64, "--save_dir", tmp_path]
     run = run_script("train", drawn, *options)
@@ -174,7 +209,9 @@ def test_an_epoch_is_broken_off_when_the_time_is_up(run_script, drawn, tmp_path,
     assert run.code == 0
     assert "epoch 2 would end too late, and is broken off" in run.out
     assert [row["epoch"] for row in history_of(tmp_path)] == ["1"]
-    assert run_script("train", drawn, "--resume", "--epochs", 9, "--save_dir", tmp_path)
+    monkeypatch.undo()
+    assert run_script("train", drawn, "--resume", "--save_dir", tmp_path).code == 0
+    assert [row["epoch"] for row in history_of(tmp_path)] == [*"123456789"]
 
 
 def test_seeing_how_quick_a_machine_is_changes_nothing(run_script, drawn, tmp_path):

@@ -354,7 +354,7 @@ def test_photographs_are_those_of_the_run():
         (
             {"epochs": 0, "tune": "tail"},
             "a.pth",
-            "network: cnn, starting from a.pth, 64 x 64 pixels, 0 epochs",
+            "network: cnn, starting from a.pth, 64 x 64 pixels, the head alone",
         ),
     ],
 )
