@@ -28,10 +28,11 @@ from running.errors import InputError
 
 Split = tuple[Sequence[str], np.ndarray]
 
-# Photographs that are looked at to see how quick this machine is: a few, and if that does not cost
-# too large a share of the time, more.
-SAMPLES = (16, 128)
-MOST = 0.15
+# Photographs that are looked at to see how quick this machine is. A few come first, as everything
+# takes longer for the first time, and are looked at once more where many would cost too much:
+# this share of the time, reckoned from the first look.
+FEW, MANY = 16, 128
+MOST = 0.3
 PLANNED = 0.96  # share of the time that is planned for: a run ends early rather than late
 SAVING = 0.5  # seconds to save a checkpoint and the resume file
 
@@ -127,15 +128,14 @@ def measure_pace(start: Start, train: Split, resources: Resources, sample: int) 
     asked = time.perf_counter() - started
     learner = Learner(start, activations, labels)
     learner.plan_epochs(2)
-    for epoch in (1, 2):  # the first step takes longer
+    for epoch in (1, 2):  # the second one counts
         started = time.perf_counter()
         train_one_epoch(learner, epoch)
         learned = time.perf_counter() - started
     activations.discard()
     fit = 0.0
     if start.fits_head:
-        gradients = count_gradients(model.head, len(train[1])) / len(every)
-        fit = gradients * _gradient_seconds(model.head, features)
+        fit = count_gradients(model.head, len(train[1])) * _gradient_seconds(model.head, features)
     made_again = 0.0 if cut else decode
     seconds = (decode, plain - decode, random - decode, asked - made_again, learned - made_again)
     each = (max(0.0, value) / len(every) for value in seconds)
@@ -151,15 +151,15 @@ def _seconds(work: Iterable[Any]) -> float:
 
 
 def _gradient_seconds(head: nn.Module, features: torch.Tensor) -> float:
-    """Time the gradient of a loss in a head's weights, as the search for them needs it."""
-    x = features.to(next(head.parameters()).device)
+    """Time the gradient of a photograph's loss in a head's weights, of many at a time."""
+    x = features.to(next(head.parameters()).device)[torch.arange(MANY) % len(features)]
     least = math.inf
     for _ in range(5):
         started = time.perf_counter()
         gradients = torch.autograd.grad(head(x).logsumexp(1).sum(), [*head.parameters()])
         gradients[0].sum().item()  # waits for a GPU
         least = min(least, time.perf_counter() - started)
-    return least
+    return least / MANY
 
 
 # --- What to do with the time -----------------------------------------------------------
@@ -296,11 +296,11 @@ def plan_run(
         sides = [max(SMALLEST, own * part // 14) for part in FOURTEENTHS]
     if "epochs" in typed:
         numbers = [typed["epochs"]]
-    for sample in SAMPLES:
-        began = clock.elapsed
-        pace = measure_pace(start, splits["train"], resources, sample)
-        if (clock.elapsed - began) * SAMPLES[1] / sample > MOST * 60 * minutes:
-            break
+    started = time.perf_counter()
+    measure_pace(start, splits["train"], resources, FEW)
+    first = time.perf_counter() - started
+    sample = MANY if first * MANY / FEW < MOST * 60 * minutes else FEW
+    pace = measure_pace(start, splits["train"], resources, sample)
     plans = make_plans(sides, numbers, pace, counts, own if pretrained else None)
     left = PLANNED * 60 * minutes - clock.elapsed
     fitting = [plan for plan in plans if plan.seconds <= left]
