@@ -104,10 +104,13 @@ class Learner:
         assert isinstance(self.average.module, Classifier)
         return self.average.module
 
-    def plan_epochs(self, epochs: int) -> None:
-        """Let the learning rate and the moving average go by so many epochs in all."""
-        self.recipe = self.recipe._replace(epochs=epochs)
-        self.steps = self.steps_per_epoch * epochs
+    def plan_epochs(self, epochs: float) -> None:
+        """Let the learning rate and the moving average go by so many epochs in all.
+
+        Of the last one it may be a part alone.
+        """
+        self.recipe = self.recipe._replace(epochs=math.ceil(epochs))
+        self.steps = round(self.steps_per_epoch * epochs)
         if self.average is not None:
             decay = max(0.0, 1 - 10 / max(self.steps, 1))
             self.average.multi_avg_fn = get_ema_multi_avg_fn(decay)
@@ -134,7 +137,7 @@ class Learner:
 def train_one_epoch(
     learner: Learner, epoch: int, time_is_up: Callable[[], bool] = lambda: False
 ) -> tuple[float, LogitSums] | None:
-    """Show the network every photograph once, while it learns.
+    """Show the network every photograph once, while it learns; in a short epoch, some of them.
 
     Returns:
         The mean loss, and the sums of the logits. Where one process works alone, an epoch
@@ -176,7 +179,8 @@ def train_one_epoch(
             return None
     processes.copy_primary(model, learner.network)
     sums.sums = processes.add(sums.sums.cpu())
-    return processes.add(total.cpu()).item() / len(learner.labels), sums
+    count = len(learner.labels) * seen / len(learner.weights)
+    return processes.add(total.cpu()).item() / count, sums
 
 
 def require_finite(epoch: int, *losses: float) -> None:
@@ -218,6 +222,8 @@ def draw_epoch(learner: Learner, epoch: int) -> EpochOrder:
     mirrored = rng.random(count) < 0.5
     mine = np.flatnonzero(order % processes.size == processes.rank)
     mine = np.resize(mine, len(learner.weights))  # where it has one too few, one comes twice
+    steps = learner.steps - learner.steps_per_epoch * (epoch - 1)  # the last epoch may be short
+    mine = mine[: steps * learner.recipe.batch_size]
     if processes.rank:  # what dropout leaves out is another thing in each process
         torch.manual_seed(int(rng.integers(2**31)) + processes.rank)
     return EpochOrder(order[mine], views[mine], mirrored[mine])

@@ -36,24 +36,32 @@ MOST = 0.3
 PLANNED = 0.96  # share of the time that is planned for: a run ends early rather than late
 SAVING = 0.5  # seconds to save a checkpoint and the resume file
 
-# What to choose from. A pretrained network: sides in parts of its own, and numbers of epochs with
-# their loss in that of the head alone (0); from scratch, where the pictures decide the side, the
-# epochs alone. docs/results.md, "So many minutes", has the runs; what lies beyond is a guess.
+# What to choose from. A pretrained network: sides in parts of its own, and numbers of epochs;
+# from scratch, where the pictures decide the side, the epochs alone. A short epoch is at least half
+# of one, so that each category's photographs are among what it sees.
 FOURTEENTHS = range(8, 19)
 SMALLEST = 32
-EPOCHS = {0: 1.0, 1: 0.93, 2: 0.76, 3: 0.72, 4: 0.64, 5: 0.58, 6: 0.56, 8: 0.54, 10: 0.53, 12: 0.52}
-FROM_SCRATCH = range(1, 61)
+MOST_EPOCHS, MOST_FROM_SCRATCH = 12, 60
+
+# The losses of a pretrained network after so many epochs, that of the head alone being 1.
+# docs/results.md, "So many minutes", has the runs; what lies beyond five epochs is a guess.
+LOSSES = {0: 1.0, 1: 0.93, 2: 0.76, 3: 0.72, 4: 0.64, 5: 0.58, 6: 0.56, 8: 0.54, 12: 0.52}
 
 
-def expected_error(share: float, epochs: int) -> float:
+def numbers_of_epochs(most: int) -> list[float]:
+    """List how many epochs there may be: 1, 1.5, 1.75, 2, 2.5 and so on."""
+    return [quarters / 4 for quarters in (4, *range(6, 4 * most + 1)) if quarters % 4 != 1]
+
+
+def expected_error(share: float, epochs: float) -> float:
     """Guess the error of a pretrained network, to compare plans by; that of its head is 1.
 
     Args:
         share: side of its pictures, of its own.
-        epochs: one of `EPOCHS`, or another that was typed.
+        epochs: 0 is the head alone.
     """
-    nearest = min(EPOCHS, key=lambda known: abs(known - epochs))
-    return EPOCHS[nearest] * share ** (-1.6 if share < 1 else -0.15)
+    loss = float(np.interp(epochs, [*LOSSES], [*LOSSES.values()]))
+    return loss * share ** (-1.6 if share < 1 else -0.15)
 
 
 # --- How quick this machine is ----------------------------------------------------------
@@ -94,6 +102,15 @@ class Pace(NamedTuple):
         else:  # photographs are kept, once they are decoded
             made = self.decode if epoch == 1 else 0
         return counts["train"] * (made + self.learn) + self.evaluation(counts)
+
+    def epochs(self, number: float, counts: Mapping[str, int]) -> float:
+        """Guess the seconds of so many epochs, the last of which may be short."""
+        whole = int(number)
+        seconds = sum(self.epoch(epoch, counts) for epoch in range(1, whole + 1))
+        if part := number - whole:
+            evaluation = self.evaluation(counts)
+            seconds += part * (self.epoch(whole + 1, counts) - evaluation) + evaluation
+        return seconds
 
     def evaluation(self, counts: Mapping[str, int]) -> float:
         """Guess the seconds behind the last step of an epoch."""
@@ -169,7 +186,7 @@ class Plan(NamedTuple):
     """What a run does with its time."""
 
     side: int  # of the pictures
-    epochs: int
+    epochs: float
     seconds: float  # that it will take, about
     error: float  # to be compared with that of other plans
 
@@ -181,7 +198,7 @@ class Plan(NamedTuple):
 
 def make_plans(
     sides: Iterable[int],
-    epochs: Iterable[int],
+    epochs: Iterable[float],
     pace: Pace,
     counts: Mapping[str, int],
     own: int | None,
@@ -198,7 +215,7 @@ def make_plans(
     plans = []
     for side, number in itertools.product(sides, epochs):
         there = pace.at(side)
-        seconds = sum(there.epoch(epoch, counts) for epoch in range(1, number + 1))
+        seconds = there.epochs(number, counts)
         seconds += there.end(counts) + (there.head(counts) if own else 0)
         plans.append(
             Plan(side, number, seconds, expected_error(side / own, number) if own else 1 / number)
@@ -213,7 +230,8 @@ class Timetable:
         deadline: when it has to end, by `time.perf_counter`.
         pace: of this machine, with the pictures that were chosen.
         counts: the number of photographs of each split.
-        most: epochs that there may be; None: their number is not to be changed.
+        epochs: that are planned.
+        most: that there may be; 0: their number is not to be changed.
     """
 
     def __init__(
@@ -221,9 +239,11 @@ class Timetable:
         deadline: float = math.inf,
         pace: Pace | None = None,
         counts: Mapping[str, int] | None = None,
-        most: int | None = None,
+        epochs: float = 0,
+        most: int = 0,
     ):
-        self.deadline, self.pace, self.counts, self.most = deadline, pace, counts or {}, most
+        self.deadline, self.pace, self.counts = deadline, pace, counts or {}
+        self.epochs, self.most = epochs, most
         self.slowness = 1.0  # how much longer epochs take than was guessed
         self.saved = False  # whether there is a network already
 
@@ -242,26 +262,28 @@ class Timetable:
         self.saved = True
         if self.pace is None:
             return []
-        done, planned = record.history[-1], record.settings.recipe.epochs
-        if epoch := done["epoch"]:
-            self.slowness = max(0.5, done["seconds"] / self.pace.epoch(epoch, self.counts))
-        if self.most is None:
+        row, planned = record.history[-1], self.epochs
+        if epoch := row["epoch"]:
+            self.slowness = max(0.5, row["seconds"] / self.pace.epoch(epoch, self.counts))
+        if not self.most:
             return []
-        left = PLANNED * (self.deadline - time.perf_counter())
-        left -= self.slowness * self.pace.end(self.counts)
-        epochs = epoch
-        while epochs < self.most:
-            left -= self.slowness * self.pace.epoch(epochs + 1, self.counts)
-            if left < 0:
-                break
-            epochs += 1
+        left = PLANNED * (self.deadline - time.perf_counter()) / self.slowness
+        left += self.pace.epochs(epoch, self.counts) - self.pace.end(self.counts)
+        possible = [
+            number
+            for number in numbers_of_epochs(self.most)
+            if number > epoch and self.pace.epochs(number, self.counts) <= left
+        ]
+        epochs = max(possible, default=epoch)
         # Late, the learning rate has come down already, and more epochs would raise it again.
-        if epochs == planned or (epochs > planned and 2 * epoch > planned):
+        if epochs < planned or 2 * epoch <= planned:
+            self.epochs = epochs
+        learner.plan_epochs(self.epochs)
+        record.settings = dataclasses.replace(record.settings, epochs=learner.recipe.epochs)
+        if self.epochs == planned:
             return []
-        learner.plan_epochs(epochs)
-        record.settings = dataclasses.replace(record.settings, epochs=epochs)
-        change = "more" if epochs > planned else "less"
-        return [f"plan: {count_epochs(epochs)} now, as there is {change} time than it seemed"]
+        change = "more" if self.epochs > planned else "less"
+        return [f"plan: {count_epochs(self.epochs)} now, as there is {change} time than it seemed"]
 
 
 def plan_run(
@@ -290,7 +312,8 @@ def plan_run(
     own, pretrained = start.preprocessing.crop, start.record.source is not None
     minutes = typed["minutes"]
     counts = {name: len(labels) for name, (_, labels) in splits.items()}
-    sides, numbers = [own], [*(EPOCHS if pretrained else FROM_SCRATCH)]
+    most = MOST_EPOCHS if pretrained else MOST_FROM_SCRATCH
+    sides, numbers = [own], [0] * pretrained + numbers_of_epochs(most)
     resizable = find_architecture(start.record.settings.arch).imagenet and start.model.depths
     if pretrained and resizable and "image_size" not in typed:
         sides = [max(SMALLEST, own * part // 14) for part in FOURTEENTHS]
@@ -321,9 +344,10 @@ def plan_run(
         clock.started + 60 * minutes,
         pace.at(plan.side),
         counts,
-        max(numbers) if may_change else None,
+        plan.epochs,
+        most if may_change else 0,
     )
-    chosen = {**typed, "epochs": plan.epochs}
+    chosen = {**typed, "epochs": math.ceil(plan.epochs)}
     if plan.side != own:
         chosen["image_size"] = plan.side
     return chosen, timetable, words

@@ -46,11 +46,11 @@ class TrainingState(NamedTuple):
     random: torch.Tensor  # the state of PyTorch's generator: uint8
 
 
-def count_epochs(number: int) -> str:
+def count_epochs(number: float) -> str:
     """Say how many; without any, the head is all that is fitted."""
     if number == 0:
         return "the head alone"
-    return "1 epoch" if number == 1 else f"{number} epochs"
+    return "1 epoch" if number == 1 else f"{number:g} epochs"
 
 
 @dataclass

@@ -29,7 +29,7 @@ from learning.views import PhotographViews
 from network.build import new_model
 from network.classifier import chain, find_cut
 from running.errors import InputError
-from running.settings import Settings, resolve_settings
+from running.settings import FINE_TUNING, Settings, resolve_settings
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +104,14 @@ def test_processes_share_out_the_order_of_an_epoch(monkeypatch, count, cut):
                 labels=np.zeros(count),
                 weights=weights,
                 seed=seed,
+                recipe=FINE_TUNING._replace(batch_size=3),
+                steps_per_epoch=math.ceil(len(weights) / 3),
+                steps=math.ceil(len(weights) / 3) * epoch,
             )
             order = draw_epoch(learner, epoch)
+            learner.steps -= learner.steps_per_epoch - 1  # a short epoch is the beginning of it
+            for whole, short in zip(order, draw_epoch(learner, epoch)):
+                assert np.array_equal(short, whole[:3])
             assert len(order.photographs) == len(order.views) == len(order.mirrored) == len(weights)
             yield weights, order
 
@@ -138,6 +144,9 @@ def test_dropout_is_another_in_each_process():
             labels=np.zeros(9),
             weights=np.zeros(3),
             seed=0,
+            recipe=FINE_TUNING,
+            steps_per_epoch=1,
+            steps=1,
         )
         draw_epoch(learner, 1)
         return torch.rand(1).item()

@@ -1,5 +1,6 @@
 """Plans: how long things take, what fits into the minutes, and that a run keeps to them."""
 
+import math
 import time
 
 import numpy as np
@@ -10,23 +11,22 @@ from kill import result_of
 
 from learning.evaluation import Evaluation
 from learning.planning import (
-    EPOCHS,
     FOURTEENTHS,
-    FROM_SCRATCH,
     PLANNED,
     SAVING,
     Pace,
     Timetable,
     expected_error,
     make_plans,
+    numbers_of_epochs,
 )
 from learning.processes import Processes
 from learning.resources import Resources
-from learning.resume import RunRecord, count_epochs
+from learning.resume import RunRecord
 from learning.start import start_new
 from network.archive import read_archive
 from running.errors import InputError
-from running.settings import Settings, resolve_settings
+from running.settings import FINE_TUNING, Settings, resolve_settings
 
 PACE = Pace(224, 10, 20.0, 0.001, 0.008, 0.010, 0.002, 0.012)
 COUNTS = {"train": 1000, "valid": 100, "test": 100}
@@ -62,9 +62,9 @@ def test_the_seconds_of_a_run():
 
 def test_more_epochs_and_larger_pictures_are_expected_to_be_better():
     for part in FOURTEENTHS:
-        errors = [expected_error(part / 14, epochs) for epochs in EPOCHS]
+        errors = [expected_error(part / 14, epochs) for epochs in [0, *numbers_of_epochs(12)]]
         assert errors == sorted(errors, reverse=True)
-    for epochs in [*EPOCHS, 20]:
+    for epochs in (0, 1, 2.5, 20):
         errors = [expected_error(part / 14, epochs) for part in FOURTEENTHS]
         assert errors == sorted(errors, reverse=True)
 
@@ -75,15 +75,15 @@ def test_the_best_plan_comes_first():
     assert (best.side, best.epochs, worst.side, worst.epochs) == (224, 3, 128, 0)
     seconds = PACE.head(COUNTS) + sum(PACE.epoch(n, COUNTS) for n in (1, 2, 3)) + PACE.end(COUNTS)
     assert best.seconds == pytest.approx(seconds)
-    scratch = make_plans([32], FROM_SCRATCH, PACE, COUNTS, None)
-    assert [plan.epochs for plan in scratch] == [*reversed(FROM_SCRATCH)]
+    scratch = make_plans([32], numbers_of_epochs(9), PACE, COUNTS, None)
+    assert [plan.epochs for plan in scratch] == numbers_of_epochs(9)[::-1]
 
 
 class Told:
     """A learner that notes how many epochs it is told."""
 
-    def plan_epochs(self, epochs: int) -> None:
-        self.epochs = epochs
+    def plan_epochs(self, epochs: float) -> None:
+        self.epochs, self.recipe = epochs, FINE_TUNING._replace(epochs=math.ceil(epochs))
 
 
 @pytest.mark.parametrize(
@@ -91,33 +91,41 @@ class Told:
     [
         (0, 5, 1, 10_000, 12),  # much more time
         (2, 5, 1, 10_000, 12),
-        (3, 5, 1, 10_000, None),  # the learning rate has come down already
-        (1, 5, 1, 40, 2),
-        (1, 5, 1, 15, 1),
+        (3, 5, 1, 10_000, 5),  # the learning rate has come down already
+        (1, 5, 1, 36, 2.5),
+        (1, 5, 1, 40, 2.75),
+        (1, 5, 1, 9, 1),
         (0, 5, 1, 12, 0),
-        (1, 5, 3, 120, 2),
+        (1, 5, 3, 120, 2.75),
     ],
 )
 def test_epochs_go_by_the_time_that_is_left(monkeypatch, epoch, planned, slowness, left, expected):
     monkeypatch.setattr(time, "perf_counter", lambda: 500.0)
     guessed = PACE.epoch(epoch, COUNTS) if epoch else PACE.head(COUNTS)
     record, learner = record_at(epoch, planned, slowness * guessed), Told()
-    timetable = Timetable(500 + left, PACE, COUNTS, max(EPOCHS))
+    timetable = Timetable(500 + left, PACE, COUNTS, planned, 12)
     said = timetable.replan(learner, record)
     assert timetable.slowness == pytest.approx(slowness if epoch else 1)
-    if expected is None:
-        assert (said, record.settings.epochs) == ([], planned)
-    else:
-        assert learner.epochs == record.settings.epochs == expected
-        assert said[0].startswith(f"plan: {count_epochs(expected)} now, as there is ")
-        rest = sum(PACE.epoch(n, COUNTS) for n in range(epoch + 1, expected + 1))
-        assert slowness * (rest + PACE.end(COUNTS)) <= PLANNED * left or expected == epoch
+    assert learner.epochs == timetable.epochs == expected
+    assert record.settings.epochs == math.ceil(expected)
+    assert bool(said) == (expected != planned)
+    rest = PACE.epochs(expected, COUNTS) - PACE.epochs(epoch, COUNTS) + PACE.end(COUNTS)
+    assert slowness * rest <= PLANNED * left or expected == epoch
+
+
+def test_an_epoch_may_be_short():
+    numbers = numbers_of_epochs(3)
+    assert numbers == [1, 1.5, 1.75, 2, 2.5, 2.75, 3]
+    half = (PACE.epoch(2, COUNTS) + PACE.evaluation(COUNTS)) / 2
+    assert PACE.epochs(1.5, COUNTS) == pytest.approx(PACE.epoch(1, COUNTS) + half)
+    seconds = [PACE.epochs(number, COUNTS) for number in numbers]
+    assert seconds == sorted(seconds)
 
 
 def test_an_epoch_that_would_end_too_late_is_noticed(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    timetable = Timetable(100, PACE, COUNTS, None)
+    timetable = Timetable(100, PACE, COUNTS)
     now[0] = 1000
     assert not timetable.is_up()  # there is no network yet
     assert timetable.replan(Told(), record_at(0, 5, 1)) == []
@@ -164,20 +172,20 @@ def test_what_was_typed_is_kept_and_a_resumed_run_keeps_the_plan(run_script, dra
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("learn", "plan"),
-    [(1 / 12, "2 epochs with 96 x 96"), (4 / 12, "1 epoch with 64 x 64")],
+    [(1 / 12, "2 epochs with 96 x 96"), (15 / 16, "the head alone with 96 x 96")],
 )
 def test_size_and_epochs_are_chosen_and_kept(run_script, drawn, tmp_path, monkeypatch, learn, plan):
-    """An epoch of 48 photographs with 96 x 96 pixels is said to take 4, and then 16 of 15 s."""
+    """An epoch of 48 photographs with 96 x 96 pixels is said to take 4, and then 45 of 30 s."""
     monkeypatch.setattr("learning.planning.FOURTEENTHS", (4, 6))  # of 224: 64 and 96 pixels
-    monkeypatch.setattr("learning.planning.EPOCHS", {1: 0.9, 2: 0.8})
+    monkeypatch.setattr("learning.planning.MOST_EPOCHS", 2)
     pace = Pace(224, 10, 0.0, 0.0, 0.0, 0.0, 0.0, learn * (224 / 96) ** 2)
     monkeypatch.setattr("learning.planning.measure_pace", lambda *_: pace)
-    run = run_script("train", drawn, "--minutes", 0.25, "--save_dir", tmp_path)
+    run = run_script("train", drawn, "--minutes", 0.5, "--save_dir", tmp_path)
     assert run.code == 0
     assert f"plan: {plan} pixels, about 0." in run.out
     settings = read_archive(tmp_path / "last.pth")["run"]["settings"]
     assert f"{settings['image_size']} pixels" in f"{plan} pixels"
-    assert settings["minutes"] == 0.25
+    assert settings["minutes"] == 0.5
     assert settings["epochs"] == int(history_of(tmp_path)[-1]["epoch"])
 
 
