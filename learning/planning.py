@@ -25,8 +25,9 @@ from photographs.batches import load_batches
 from running.console import no_progress
 from running.environment import Clock
 from running.errors import InputError
+from running.flags import IMAGE_SIZE
 
-Split = tuple[Sequence[str], np.ndarray]
+Split = tuple[Sequence[str], np.ndarray]  # paths, and the index of each one's category
 
 # Photographs that are looked at to see how quick this machine is. A few come first, as everything
 # takes longer for the first time, and are looked at once more where many would cost too much:
@@ -40,7 +41,6 @@ SAVING = 0.5  # seconds to save a checkpoint and the resume file
 # from scratch, where the pictures decide the side, the epochs alone. A short epoch is at least half
 # of one, so that each category's photographs are among what it sees.
 FOURTEENTHS = range(8, 19)
-SMALLEST = 32
 MOST_EPOCHS, MOST_FROM_SCRATCH = 12, 60
 
 # The losses of a pretrained network after so many epochs, that of the head alone being 1.
@@ -316,7 +316,7 @@ def plan_run(
     sides, numbers = [own], [0] * pretrained + numbers_of_epochs(most)
     resizable = find_architecture(start.record.settings.arch).imagenet and start.model.depths
     if pretrained and resizable and "image_size" not in typed:
-        sides = [max(SMALLEST, own * part // 14) for part in FOURTEENTHS]
+        sides = [max(int(IMAGE_SIZE.lowest), own * part // 14) for part in FOURTEENTHS]
     if "epochs" in typed:
         numbers = [typed["epochs"]]
     started = time.perf_counter()
