@@ -41,11 +41,12 @@ SAVING = 0.5  # seconds to save a checkpoint and the resume file
 # from scratch, where the pictures decide the side, the epochs alone. A short epoch is at least half
 # of one, so that each category's photographs are among what it sees.
 FOURTEENTHS = range(8, 19)
-MOST_EPOCHS, MOST_FROM_SCRATCH = 12, 60
+MOST_FROM_SCRATCH = 60
 
-# The losses of a pretrained network after so many epochs, that of the head alone being 1.
-# docs/results.md, "So many minutes", has the runs; what lies beyond five epochs is a guess.
-LOSSES = {0: 1.0, 1: 0.88, 2: 0.76, 3: 0.72, 4: 0.64, 5: 0.58, 6: 0.56, 8: 0.54, 12: 0.52}
+# The losses of a pretrained network after so many epochs, that of the head alone being 1; eight
+# epochs were no better than five. docs/results.md, "So many minutes", has the runs.
+LOSSES = {0: 1.0, 1: 0.88, 2: 0.76, 3: 0.72, 4: 0.64, 5: 0.58}
+MOST_EPOCHS = max(LOSSES)
 
 
 def numbers_of_epochs(most: int) -> list[float]:
