@@ -368,6 +368,8 @@ def judge_run(
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Judge the best network once, from its file, on photographs that it was not chosen by.
 
+    The report is written.
+
     Returns:
         What report.json says (docs/reference.md explains each entry), and the logits (N, C).
     """

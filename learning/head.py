@@ -31,7 +31,7 @@ BATCH = 128  # photographs in a step of a head with hidden layers
 LARGEST = 10_000  # rows of a square matrix that is not yet huge
 
 
-def count_gradients(head: nn.Module, count: int) -> float:
+def count_gradients(head: nn.Module, count: int) -> int:
     """Guess how many gradients, of a photograph each, fitting a head takes on so many.
 
     For a linear head it is what Oxford's photographs took: 83 to 85 times all of them.

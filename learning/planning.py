@@ -128,8 +128,10 @@ def measure_pace(start: Start, train: Split, resources: Resources, sample: int) 
     Raises:
         ImageError: a photograph cannot be read.
     """
-    some = np.linspace(0, len(train[1]) - 1, min(sample, len(train[1]))).astype(int)
-    paths, labels, every = [train[0][i] for i in some], train[1][some], np.arange(len(some))
+    all_paths, all_labels = train
+    count = len(all_labels)
+    some = np.linspace(0, count - 1, min(sample, count)).astype(int)
+    paths, labels, every = [all_paths[i] for i in some], all_labels[some], np.arange(len(some))
     settings, model = start.record.settings, start.model
     resources = dataclasses.replace(resources, progress=no_progress)
     cut = find_cut(model.body) if settings.tune == "tail" else 0
@@ -153,7 +155,7 @@ def measure_pace(start: Start, train: Split, resources: Resources, sample: int) 
     activations.discard()
     fit = 0.0
     if start.fits_head:
-        fit = count_gradients(model.head, len(train[1])) * _gradient_seconds(model.head, features)
+        fit = count_gradients(model.head, count) * _gradient_seconds(model.head, features)
     made_again = 0.0 if cut else decode
     seconds = (decode, plain - decode, random - decode, asked - made_again, learned - made_again)
     each = (max(0.0, value) / len(every) for value in seconds)

@@ -66,6 +66,7 @@ def test_predict_says_the_same_with_it(run_script, drawn, checkpoint):
     here, there = (run_script(*options, *more) for more in ([], ["--gpu"]))
     assert here.code == there.code == 0
     rows = [[json.loads(line) for line in run.out.splitlines()] for run in (here, there)]
+    assert len(rows[0]) == len(rows[1]) == 16
     for ours, theirs in zip(*rows):
         assert ours["file"] == theirs["file"]
         assert ours["top"][0]["category"] == theirs["top"][0]["category"]
