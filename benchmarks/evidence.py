@@ -1,0 +1,132 @@
+"""Whether a map of the evidence for a name finds it: what covering its hottest places costs.
+
+    python benchmarks/evidence.py flowers/valid checkpoint.pth [--every N]
+
+Of each photograph the hottest tenth of its pixels is covered, and the coldest tenth, once by the
+photograph strongly blurred and once by its mean colour. A good map's hottest tenth costs the best
+name much of its probability, the coldest tenth nothing. A smooth random map is the control. Maps:
+
+- occlusion: `find_evidence`, as `predict.py --plot` draws it;
+- gradient: the gradient of the name's logit (less the mean of all) with respect to the maps that
+  the head sees, times the maps less their means, summed over the channels. For a linear head on
+  means that is the class activation map (Zhou et al., "Learning deep features for discriminative
+  localization", CVPR 2016); at the last depth alone, it is HiResCAM (Draelos & Carin, 2020).
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import torch
+from common import machine, make_parser
+from torch.nn import functional as F
+
+import model_utils
+from network.classifier import Classifier, chain, pool, run_layer
+from network.devices import keep_freed_memory
+from photographs.batches import EVALUATION_BATCH
+from photographs.folders import find_photographs
+from photographs.images import load_image
+from prediction.evidence import GRID, blur, find_evidence
+
+SHARE = 10  # one pixel in ten is covered
+SIGMA = 1 / 8  # of the blur that covers, twice that of the map itself
+
+
+def enlarge(small: torch.Tensor, side: int) -> np.ndarray:
+    """Bring a map (H, W) to (side, side)."""
+    return F.interpolate(small[None, None], (side, side), mode="bilinear")[0, 0].numpy()
+
+
+def gradient_maps(model: Classifier, photograph: np.ndarray, index: int) -> list[np.ndarray]:
+    """Compute each depth's share of a logit: maps (H, W) of the photograph's size."""
+    layers, maps = chain(model.body), []
+    with torch.no_grad():
+        x = model.run_frozen(torch.from_numpy(photograph)[None], 1)
+        for i in range(model.depths[-1] + 1):
+            x = run_layer(layers[i], x) if i else x
+            if i in model.depths:
+                maps.append(x.float().clone())
+    for each in maps:
+        each.requires_grad_()
+    logits = model.head(torch.cat([pool(each) for each in maps], 1))[0]
+    slopes = torch.autograd.grad(logits[index] - logits.mean(), maps)
+    shares = []
+    for each, slope in zip(maps, slopes):
+        share = ((each - each.mean((2, 3), keepdim=True)) * slope).sum(1)[0].detach()
+        shares.append(enlarge(share * share.numel(), len(photograph)))  # per area, not per value
+    return shares
+
+
+def cover(photograph: np.ndarray, heat: np.ndarray, cold: bool, by: np.ndarray) -> np.ndarray:
+    """Put another picture's pixels in the place of the hottest or coldest ones."""
+    order = np.argsort(heat if cold else -heat, axis=None, kind="stable")
+    covered = photograph.reshape(-1, 3).copy()
+    chosen = order[: heat.size // SHARE]
+    covered[chosen] = by.reshape(-1, 3)[chosen]
+    return covered.reshape(photograph.shape)
+
+
+def ask(model: Classifier, images: list[np.ndarray]) -> torch.Tensor:
+    """Compute log-probabilities (N, C)."""
+    parts = [images[i : i + EVALUATION_BATCH] for i in range(0, len(images), EVALUATION_BATCH)]
+    return model_utils.compute_logits(model, map(np.stack, parts)).log_softmax(1)
+
+
+def measure(
+    model: Classifier, photograph: np.ndarray, maps: dict[str, np.ndarray], index: int
+) -> Iterator[tuple[tuple[str, str, str], tuple[float, float]]]:
+    """Yield what covering costs: map, cover and place; probability and log-probability lost."""
+    covers = {
+        "blur": blur(photograph, SIGMA),
+        "mean": np.broadcast_to(photograph.mean((0, 1)).astype(np.uint8), photograph.shape).copy(),
+    }
+    keys, images = list[tuple[str, str, str]](), [photograph]
+    for name, heat in maps.items():
+        for kind, by in covers.items():
+            for place in ("hottest", "coldest"):
+                keys.append((name, kind, place))
+                images.append(cover(photograph, heat, place == "coldest", by))
+    whole, *covered = ask(model, images)[:, index].tolist()
+    for key, each in zip(keys, covered):
+        yield key, (np.exp(whole) - np.exp(each), whole - each)
+
+
+def main() -> None:
+    parser = make_parser(__doc__, "folder", "checkpoint")
+    parser.add_argument("--every", type=int, default=13, help="take one photograph in N")
+    args = parser.parse_args()
+    keep_freed_memory()
+    model, info = model_utils.load_checkpoint(args.checkpoint)
+    predict_each = partial(model_utils.predict_each, model, batch_size=EVALUATION_BATCH)
+    paths = [*find_photographs(args.folder)][:: args.every]
+    print(machine(), f"{args.folder}: n = {len(paths)}", sep="\n", flush=True)
+    rng = np.random.default_rng(0)
+    lost, seconds = defaultdict(list), []
+    for path in paths:
+        photograph = load_image(path, info.preprocessing)
+        index = int(ask(model, [photograph])[0].argmax())
+        started = time.perf_counter()
+        maps = {"occlusion": find_evidence(predict_each, photograph, index)}
+        seconds.append(time.perf_counter() - started)
+        if model.depths:
+            *_, last = depths = gradient_maps(model, photograph, index)
+            maps |= {"gradient, all depths": np.sum(depths, 0), "gradient, last depth": last}
+        noise = torch.from_numpy(rng.normal(size=(GRID, GRID)))
+        maps["random"] = enlarge(noise, len(photograph))
+        for key, value in measure(model, photograph, maps, index):
+            lost[key].append(value)
+    print("lost: probability in points, log-probability in nats; mean +- standard error")
+    for (name, kind, place), values in lost.items():
+        mean, error = np.mean(values, 0), np.std(values, 0, ddof=1) / len(values) ** 0.5
+        print(
+            f"{name:20}  {kind}  {place}  {100 * mean[0]:5.1f} +- {100 * error[0]:.1f}  "
+            f"{mean[1]:6.3f} +- {error[1]:.3f}"
+        )
+    print(f"occlusion took {np.median(seconds):.2f} s (median)")
+
+
+if __name__ == "__main__":
+    main()
