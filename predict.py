@@ -127,7 +127,8 @@ def build_parser(console: Console) -> Parser:
     add("keep", type=SHARE, metavar="SHARE", help=text + f"(default: {KEEP})")
     text = "the folder that a photograph is in tells its category: say on standard error how many "
     add("score", action="store_true", help=text + "names are correct")
-    text = "draw the one photograph beside its most probable names: a .png, .jpg, .pdf or .svg"
+    text = "draw the one photograph, where its best name is seen and its most probable names: a "
+    text += ".png, .jpg, .pdf or .svg"
     add("plot", type=file_name, metavar="FILE", help=text)
     add("info", action="store_true", help="say what a checkpoint knows, and stop")
     text = (
@@ -300,7 +301,7 @@ def name_photographs(
     if score:
         console.print_message(*score.lines(names))
     if args.plot and count > failed:
-        draw_record(args.plot, record, info)
+        draw_record(args.plot, record, network)
         console.print_note(f"wrote {args.plot}")
     if failed and count > 1:
         console.print_message(f"{failed} of {count} could not be named")
@@ -310,18 +311,22 @@ def name_photographs(
 # --- Output ---------------------------------------------------------------------------
 
 
-def draw_record(path: str, record: Record, info: NetworkInfo) -> None:
-    """Draw a photograph beside its most probable names into a file.
+def draw_record(path: str, record: Record, network: Network) -> None:
+    """Draw a photograph, where its best name is seen, and its most probable names into a file.
 
     Raises:
         FlowersError: the photograph has gone, or the disk is full.
     """
+    from prediction.evidence import find_evidence
     from reporting.plots import plot_guesses, save_figure
 
+    photograph = load_image(record.file, network.info.preprocessing)
+    best = network.info.categories.index(record.guesses[0].category)
     figure = plot_guesses(
-        load_image(record.file, info.preprocessing),
+        photograph,
         [guess.name for guess in record.guesses],
         [guess.probability for guess in record.guesses],
+        find_evidence(network.predict_each, photograph, best),
     )
     with write_alone(path) as file:
         save_figure(figure, file, os.path.splitext(path)[1][1:].lower())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -96,17 +97,29 @@ def plot_photographs(
 
 
 def plot_guesses(
-    photograph: np.ndarray, names: Sequence[str], probabilities: Sequence[float]
+    photograph: np.ndarray,
+    names: Sequence[str],
+    probabilities: Sequence[float],
+    evidence: np.ndarray | None = None,
 ) -> "Figure":
-    """Draw a photograph (H, W, 3) beside bars of its most probable names; probabilities 0..1."""
+    """Draw a photograph beside bars of its most probable names, and where the first one is seen.
+
+    Args:
+        photograph: (H, W, 3).
+        names: the most probable first.
+        probabilities: of the names, 0..1.
+        evidence: (H, W), high where the evidence for the first name is; see `find_evidence`.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
-    figure = Figure((9, 4), dpi=120, layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure((9 if evidence is None else 13, 4), dpi=120, layout="constrained")
+    left, *middle, right = figure.subplots(1, 2 if evidence is None else 3)
     left.imshow(photograph)
     left.set_title(_wrap(names[0]))
     left.axis("off")
+    if evidence is not None:
+        _draw_evidence(middle[0], photograph, evidence)
     places = range(len(names))
     right.barh(places, probabilities)
     right.set_yticks(places, [_wrap(name) for name in names])
@@ -116,6 +129,22 @@ def plot_guesses(
     for place, probability in zip(places, probabilities):
         right.text(probability + 0.01, place, f"{probability:.1%}", va="center")
     return figure
+
+
+def _draw_evidence(axes: "Axes", photograph: np.ndarray, evidence: np.ndarray) -> None:
+    """Draw evidence (H, W) in colours over a photograph in grey; what is below 0 is none."""
+    axes.imshow(photograph.mean(2), cmap="gray", vmin=0, vmax=255)
+    most = max(float(evidence.max()), 1e-6)
+    # Its colours rise in lightness, for eyes that do not tell red from green.
+    colours = axes.imshow(evidence, cmap="inferno", vmin=0, vmax=most, alpha=0.6)
+    axes.set_title("where it is seen")
+    axes.axis("off")
+    legend = axes.inset_axes((0.1, -0.09, 0.8, 0.05))
+    bar = axes.figure.colorbar(colours, cax=legend, orientation="horizontal", ticks=[0, most])
+    times = np.exp(min(most, 100))
+    text = f"{times:.1f}" if times < 10 else f"{times:.0f}" if times < 1000 else "over 1000"
+    bar.set_ticklabels(["as they are", f"{text} times lower"])
+    bar.set_label("odds of the name, when this place is blurred")
 
 
 def _wrap(name: str) -> str:

@@ -11,6 +11,7 @@ import sys
 
 import pytest
 from conftest import CNN, ROOT, history_of
+from PIL import Image
 
 import train
 from photographs.images import Preprocessing, load_image
@@ -350,6 +351,8 @@ def test_plot(run_script, photo, checkpoint, tmp_path):
     assert run.code == 0
     assert "drawn poppy" in run.out
     assert load_image(tmp_path / "a.png", Preprocessing(64, 64, (0.0,) * 3, (1.0,) * 3)).std() > 20
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width > 3 * image.height  # photograph, evidence and bars
 
 
 def test_missing_matplotlib_is_a_sentence(

@@ -70,6 +70,25 @@ def test_guesses_are_drawn(photo):
     check(plot_guesses(photo, NAMES[:5], [0.5, 0.3, 0.1, 0.05, 0.05]))
 
 
+def test_evidence_is_drawn_over_the_photograph(photo):
+    evidence = np.zeros((32, 32), np.float32)
+    evidence[4:8, 20:24] = np.log(15)
+    figure = plot_guesses(photo, NAMES[:5], [0.5, 0.3, 0.1, 0.05, 0.05], evidence)
+    check(figure)
+    middle = figure.axes[1]
+    grey, colours = middle.images
+    assert grey.get_array().shape == colours.get_array().shape == (32, 32)
+    assert colours.to_rgba(evidence)[6, 22, :3].min() > 0.6  # bright
+    [legend] = middle.child_axes
+    labels = [tick.get_text() for tick in legend.get_xticklabels()]
+    assert labels == ["as they are", "15 times lower"]
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0, 300.0])
+def test_odd_evidence_is_drawn(photo, value):
+    check(plot_guesses(photo, NAMES[:2], [1.0, 0.0], np.full((32, 32), value, np.float32)))
+
+
 @pytest.mark.slow
 def test_the_confusion_of_many_categories_is_drawn():
     labels, predictions = np.random.default_rng(0).integers(102, size=(2, 500))
