@@ -189,7 +189,7 @@ def _reliability(judged: Judged) -> Charts:
 
 
 def _pairs(report: Report, judged: Judged) -> Iterator[Block]:
-    """Show the most confused pairs: mistaken photographs, or what they were mistaken for."""
+    """Show the most confused pairs: what was mistaken, or else what it was mistaken for."""
     index = {row["category"]: i for i, row in enumerate(report["categories"])}
     predictions = judged.logits.argmax(1)
     for pair in report["confused"]:
@@ -199,15 +199,17 @@ def _pairs(report: Report, judged: Judged) -> Iterator[Block]:
         for one, other in ((0, 1), (1, 0)):
             own, taken = (index[pair["categories"][i]] for i in (one, other))
             name, wrong = pair["names"][one], pair["names"][other]
-            rows = np.flatnonzero((judged.labels == own) & (predictions == taken))
-            said = f"{name}, taken for {wrong}"
-            if not len(rows):
-                rows = np.flatnonzero((judged.labels == own) & (predictions == own))
-                said = f"{name}, named correctly"
-            shown = [Picture(judged.paths[i], said) for i in rows[:SIDE_BY_SIDE].tolist()]
-            if shown:
-                more = f" ({len(shown)} of {len(rows)} shown)" if len(shown) < len(rows) else ""
-                items.append(Item(shown, said + more))
+            for said, which in (
+                (f"{name}, taken for {wrong}", predictions == taken),
+                (f"{name}, named correctly", predictions == own),
+                (f"{name}, taken for others", predictions != own),
+            ):
+                rows = np.flatnonzero((judged.labels == own) & which).tolist()
+                if rows:
+                    shown = [Picture(judged.paths[i], said) for i in rows[:SIDE_BY_SIDE]]
+                    more = f" ({len(shown)} of {len(rows)} shown)" if rows[SIDE_BY_SIDE:] else ""
+                    items.append(Item(shown, said + more))
+                    break
         yield Gallery(items)
 
 

@@ -109,6 +109,17 @@ def test_of_many_photographs_of_a_pair_three_are_shown(judged):
     assert "rose, taken for <b>&lily (3 of 5 shown)" in captions
 
 
+def test_a_pair_is_shown_also_where_one_of_it_is_never_right(judged):
+    labels, taken = np.array([0, 0, 1]), [1, 1, 2]
+    few = judged._replace(paths=judged.paths[:3], labels=labels, logits=3.0 * np.eye(4)[taken])
+    found = Page(make_page(report_of(few), few))
+    assert found.texts("h3")[0] == "rose and <b>&lily: 2 times"
+    assert found.texts("figcaption")[2:4] == [
+        "rose, taken for <b>&lily",
+        "<b>&lily, taken for others",
+    ]
+
+
 def test_mistakes_are_shown_the_most_probable_first(judged):
     found = Page(make_page(report_of(judged), judged))
     assert found.texts("figcaption")[-2:] == [
