@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -82,6 +82,11 @@ class DataSet(NamedTuple):
     def paths(self) -> list[str]:
         """The photographs of all splits."""
         return [path for split in self.splits.values() for path in split.paths]
+
+    def summary(self) -> dict[str, Any]:
+        """Say in plain data which folder this is and how much is in it, for a report."""
+        sizes = {name: len(split.paths) for name, split in self.splits.items()}
+        return {"folder": os.fspath(self.folder), "photographs": sizes}
 
 
 def find_data(data_dir: str | os.PathLike[str], leave_out: Collection[str] = ()) -> DataSet:

@@ -36,6 +36,7 @@ from prediction.inputs import (
     check_checkpoint_file,
     expand,
     is_one_photograph,
+    name_inputs,
     open_stdin,
     read_each,
     refuse_target,
@@ -51,7 +52,7 @@ from prediction.records import (
     open_output,
 )
 from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
-from running.environment import require
+from running.environment import require, spell_command, versions
 from running.errors import FlowersError, InputError
 from running.files import find_target, write_alone
 from running.flags import SHARE, WORKERS, Number, add_flag, file_name, shard
@@ -127,6 +128,9 @@ def build_parser(console: Console) -> Parser:
     add("keep", type=SHARE, metavar="SHARE", help=text + f"(default: {KEEP})")
     text = "the folder that a photograph is in tells its category: say on standard error how many "
     add("score", action="store_true", help=text + "names are correct")
+    text = "with --score: write all figures, and the photographs that were named wrongly, into a "
+    text += "page, report.html, and the figures into report.json beside it"
+    add("report", type=file_name, metavar="FILE", help=text)
     text = "draw the one photograph, where its best name is seen and its most probable names: a "
     text += ".png, .jpg, .pdf or .svg"
     add("plot", type=file_name, metavar="FILE", help=text)
@@ -164,7 +168,8 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
             else "an image and a checkpoint are needed, in this order"
         )
     *args.inputs, args.checkpoint = args.paths
-    more = (args.output, args.plot, args.category_names, args.null, args.reject, args.score)
+    more = [args.output, args.plot, args.category_names, args.null, args.reject, args.score]
+    more.append(args.report)
     if alone and (args.inputs or any(more) or args.format != "text"):
         parser.error(f"{alone} takes a checkpoint and nothing else")
     if args.export and (args.info or is_exported(args.checkpoint) or not is_onnx_name(args.export)):
@@ -178,12 +183,18 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
         parser.error("--plot takes one photograph")
     if args.plot and os.path.splitext(args.plot)[1].lower() not in PICTURES:
         parser.error(f"--plot {args.plot} ends in none of {', '.join(PICTURES)}")
+    if args.report and not args.score:
+        parser.error("--report goes with --score")
+    if args.report and os.path.splitext(args.report)[1].lower() != ".html":
+        parser.error(f"--report {args.report} does not end in .html")
     if args.null and STDIN not in args.inputs:
         parser.error(f"--null goes with {STDIN} among the inputs")
     if args.keep is not None and not args.reject:
         parser.error("--keep goes with --reject")
     if args.output == STDOUT:
         args.output = None
+    args.figures = f"{os.path.splitext(args.report)[0]}.json" if args.report else None
+    args.command = spell_command("predict.py", *argv)
     return args
 
 
@@ -247,9 +258,10 @@ def check_targets(args: argparse.Namespace) -> None:
     if STDIN in args.inputs:
         open_stdin()
         reads.append("/dev/stdin")  # a list, where a file is redirected
-    targets = [find_target(path, reads) for path in (args.output, args.plot, args.export) if path]
+    writes = (args.output, args.plot, args.export, args.report, args.figures)
+    targets = [find_target(path, reads) for path in writes if path]
     if len({*map(os.path.realpath, targets)}) < len(targets):
-        raise InputError("--output and --plot name the same file")
+        raise InputError("two of --output, --plot and --report name the same file")
     if not args.output and not args.export:
         require_stdout()
 
@@ -260,7 +272,9 @@ def name_photographs(
     """Go from paths to records, one after the other; return the exit code."""
     info = network.info
     first, step = args.shard
-    found = refuse_target(args.output, expand(args.inputs, b"\0" if args.null else b"\n"))
+    found = expand(args.inputs, b"\0" if args.null else b"\n")
+    for target in (args.output, args.report, args.figures):
+        found = refuse_target(target, found)
     paths: Iterable[tuple[str, FlowersError | None]] = islice(found, first - 1, None, step)
     total = None
     if STDIN not in args.inputs:  # standard input may go on for ever
@@ -279,7 +293,7 @@ def name_photographs(
     if args.score:
         from prediction.score import Score
 
-        score = Score(info.categories)
+        score = Score(info.categories, keeps=bool(args.report))
     alone = is_one_photograph(args.inputs)
     format_record = format_alone if alone and args.format == "text" else RECORD_FORMATS[args.format]
     count = failed = 0
@@ -300,6 +314,11 @@ def name_photographs(
         console.print_note(f"wrote {args.output}: {number}")
     if score:
         console.print_message(*score.lines(names))
+    if score and args.report:
+        report = {"command": args.command, "versions": versions(), "network": info.summary()}
+        split = name_inputs(args.inputs)
+        score.write_report(args.report, args.figures, split, names, report)
+        console.print_note(f"wrote {args.report} and {args.figures}")
     if args.plot and count > failed:
         draw_record(args.plot, record, network)
         console.print_note(f"wrote {args.plot}")

@@ -20,10 +20,9 @@ if __name__ == "__main__":
     require_packages()
 
 import warnings
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 import data_utils
 from data_utils import DataSet, Inspected
@@ -32,16 +31,15 @@ from photographs.download import download
 from photographs.drawing import draw_data
 from photographs.known_data import KNOWN_DATA_SETS
 from photographs.splits import has_train
-from reporting.metrics import rank_of, summarise
 from reporting.report import (
     HEADER,
     Judged,
     draw_run,
     epoch_line,
-    list_misnamed,
     report_lines,
     write_history,
 )
+from reporting.run_page import write_page
 from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
 from running.environment import Clock, peak_memory, require, spell_command, versions
 from running.errors import InputError
@@ -269,11 +267,9 @@ def train(
         console.print_result(epoch_line(**record.history[-1]), *change)
     resources.processes.wait()
 
-    report, logits = judge_run(start, inspected, folder, resources, clock, notes.command)
-    judged = splits[report["split"]]
+    report, judged = judge_run(start, inspected, folder, resources, clock, notes.command)
     if args.plot:
-        shown = Judged(judged.labels, logits.argmax(1), inspected.names, report["misnamed"])
-        folder.write(draw_run, folder.path, record.history, shown, start.preprocessing)
+        folder.write(draw_run, folder.path, record.history, judged, start.preprocessing)
     train_set.discard()
     valid_set.discard()
     return print_report(report, folder, console, judged.paths[0], args.min_accuracy)
@@ -365,29 +361,26 @@ def judge_run(
     resources: "Resources",
     clock: Clock,
     command: str,
-) -> tuple[dict[str, Any], np.ndarray]:
+) -> tuple[dict[str, Any], Judged]:
     """Judge the best network once, from its file, on photographs that it was not chosen by.
 
     The report is written.
 
     Returns:
-        What report.json says (docs/reference.md explains each entry), and the logits (N, C).
+        What report.json says (docs/reference.md explains each entry), and what was judged.
     """
     from learning.evaluation import judge
     from model_utils import load_checkpoint
 
-    data, names, best = inspected.data, inspected.names, start.record.best
+    data, best = inspected.data, start.record.best
     assert best is not None
     model, info = load_checkpoint(folder.checkpoint, start.model.mean.device)
     judgement = judge(model, info, best, data.splits, resources)
     clock.lap("final evaluation")
-    logits = judgement.logits
-    paths, labels = data.splits[judgement.split]
-    ranks = rank_of(logits, labels)
+    split = data.splits[judgement.split]
+    judged = Judged(*split, judgement.logits, data.categories, inspected.names)
     report = {
-        "split": judgement.split,
-        **summarise(labels, logits.argmax(1), ranks, data.categories, names),
-        "misnamed": list_misnamed(paths, labels, logits, names),
+        **judged.figures(judgement.split),
         "temperature": judgement.temperature,
         "calibration": judgement.calibration,
         "accepted_share": judgement.accepted_share,
@@ -395,9 +388,13 @@ def judge_run(
         "peak_memory_mib": peak_memory(),
         "versions": versions(),
         "command": command,
+        "network": info.summary(),
+        "settings": asdict(start.record.settings),
+        "data": data.summary(),
     }
     folder.write_report(report)
-    return report, logits
+    folder.write(write_page, folder.page, report, judged, start.record.history)
+    return report, judged
 
 
 def print_report(
@@ -406,7 +403,7 @@ def print_report(
     """Print how good the network is and what to type next; return the exit code."""
     console.print_result(
         *report_lines(report),
-        f"report: {folder.report}",
+        f"report: {folder.page}, {folder.report}",
         f"next: {spell_command('predict.py', example, str(folder.checkpoint))}",
     )
     accuracy = report["top1"]["share"]

@@ -148,6 +148,18 @@ def load_image(
     return np.array((_whole if whole else _centre)(image, preprocessing))
 
 
+def thumbnail(path: str | os.PathLike[str], side: int) -> bytes:
+    """Make a small JPEG of a photograph, upright; its short side has at most so many pixels.
+
+    Raises:
+        ImageError: see `load_image`.
+    """
+    small = Preprocessing(side, side, mean=(0, 0, 0), std=(1, 1, 1))
+    file = io.BytesIO()
+    Image.fromarray(load_image(path, small, whole=True)).save(file, "JPEG", quality=70)
+    return file.getvalue()
+
+
 def _without_end(
     path: str | os.PathLike[str], image: Image.Image, preprocessing: Preprocessing
 ) -> Image.Image | None:

@@ -89,6 +89,21 @@ class NetworkInfo:
             "versions": self.versions,
         }
 
+    def summary(self) -> dict[str, Any]:
+        """Say in plain data which network this is, for a report."""
+        metrics = self.metrics
+        return {
+            "arch": self.arch,
+            "image_size": self.preprocessing.crop,
+            "epoch": metrics.epoch,
+            "valid_accuracy": metrics.valid_accuracy,
+            "valid_images": metrics.valid_images,
+            "seed": self.seed,
+            "date": self.date,
+            "command": self.command,
+            "versions": self.versions,
+        }
+
     @classmethod
     def from_entries(cls, entries: dict[str, Any]) -> "NetworkInfo":
         """Read what `entries` wrote; entries of other names are ignored.

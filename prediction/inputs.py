@@ -27,6 +27,13 @@ def is_one_photograph(inputs: list[str]) -> bool:
     return len(inputs) == 1 and inputs != [STDIN] and not os.path.isdir(inputs[0])
 
 
+def name_inputs(inputs: list[str]) -> str:
+    """Say in a few words where photographs are from."""
+    if len(inputs) > 1:
+        return f"{len(inputs)} inputs"
+    return "standard input" if inputs == [STDIN] else inputs[0]
+
+
 def expand(inputs: Iterable[str], separator: bytes) -> Iterator[tuple[str, FlowersError | None]]:
     """Yield the path of every photograph; with an error, where there is none to read.
 

@@ -1,19 +1,30 @@
 """The accuracy on photographs whose folders tell their categories."""
 
+import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
+from reporting.calibration import calibration_report
 from reporting.metrics import rank_of, summarise
-from reporting.report import summary_lines
+from reporting.report import Judged, summary_lines
+from reporting.run_page import make_page
+from running.errors import InputError
+from running.files import write_alone
 
 
 class Score:
-    """Counts how many photographs were named as the folder is that they are in."""
+    """Counts how many photographs were named as the folder is that they are in.
 
-    def __init__(self, categories: list[str]):
-        self.categories = categories
+    It `keeps` paths and probabilities where a report is to be written.
+    """
+
+    def __init__(self, categories: list[str], keeps: bool = False):
+        self.categories, self.keeps = categories, keeps
+        self.paths: list[str] = []
+        self.probabilities: list[np.ndarray] = []
         self.index = {category: i for i, category in enumerate(categories)}
         self.labels: list[int] = []
         self.predictions: list[int] = []
@@ -26,6 +37,9 @@ class Score:
         if label is None:
             self.others += 1
             return
+        if self.keeps:
+            self.paths.append(file)
+            self.probabilities.append(probabilities)
         self.labels.append(label)
         self.predictions.append(int(probabilities.argmax()))
         self.ranks.append(int(rank_of(probabilities[None], np.array([label]))[0]))
@@ -39,3 +53,33 @@ class Score:
             labels, predictions, ranks = map(np.array, (self.labels, self.predictions, self.ranks))
             summary = summarise(labels, predictions, ranks, self.categories, names)
             yield from summary_lines("accuracy", summary)
+
+    def write_report(
+        self, page: str, figures: str, split: str, names: list[str], more: dict[str, Any]
+    ) -> None:
+        """Write a page, and its figures as JSON, see docs/reference.md.
+
+        Args:
+            page: path of the HTML file.
+            figures: path of the JSON file.
+            split: what the photographs are called.
+            names: parallel to the categories.
+            more: command, versions and network.
+
+        Raises:
+            InputError: no photograph counts, or a file cannot be written there.
+            RunError: the disk is full.
+        """
+        if not self.labels:
+            raise InputError(f"no photograph is in a category's folder: {page} is not written")
+        # The logarithms of probabilities are logits, too; float64 keeps any two apart.
+        logits = np.log(np.array(self.probabilities, np.float64).clip(1e-300))
+        judged = Judged(self.paths, np.array(self.labels), logits, self.categories, names)
+        calibration = {split: calibration_report(judged.logits, judged.labels)}
+        report = {**judged.figures(split), "calibration": calibration, **more}
+        for path, content in (
+            (figures, json.dumps(report, indent=1).encode()),
+            (page, make_page(report, judged)),
+        ):
+            with write_alone(path) as file:
+                file.write(content)

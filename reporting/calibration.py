@@ -75,6 +75,35 @@ def calibration_report(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]
     }
 
 
+def reliability(logits: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
+    """Compare, in `BINS` bins of the highest probability, how sure calibrated logits (N, C) are.
+
+    Returns:
+        For each bin `photographs`, a count, and, None without any, `certainty`, their mean
+        highest probability, and `accuracy`, the share of them that is correct.
+    """
+    probabilities = softmax(logits)
+    certainty = probabilities.max(1)
+    place = _bins(certainty)
+    sums = [
+        np.bincount(place, weights, BINS).tolist()
+        for weights in (None, certainty, probabilities.argmax(1) == labels)
+    ]
+    return [
+        {
+            "photographs": count,
+            "certainty": sure / count if count else None,
+            "accuracy": right / count if count else None,
+        }
+        for count, sure, right in zip(*sums)
+    ]
+
+
+def _bins(certainty: np.ndarray) -> np.ndarray:
+    """Find the bin of each highest probability (N,)."""
+    return np.minimum((certainty * BINS).astype(int), BINS - 1)
+
+
 def calibration_error(certainty: np.ndarray, correct: np.ndarray) -> float:
     """Average the gap between mean certainty and accuracy over bins of equal width.
 
@@ -82,6 +111,5 @@ def calibration_error(certainty: np.ndarray, correct: np.ndarray) -> float:
         certainty: the highest probability of each photograph (N,), 0..1.
         correct: whether it is that of the label: bool (N,).
     """
-    place = np.minimum((certainty * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(place, certainty - correct, BINS)
+    gaps = np.bincount(_bins(certainty), certainty - correct, BINS)
     return float(np.abs(gaps).sum() / len(correct))

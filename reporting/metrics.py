@@ -3,6 +3,7 @@
 Labels and predictions are indices 0..C-1 (int64).
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,23 @@ def rank_of(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     # Among equal ones the first counts as the best, as with argmax.
     earlier = np.arange(scores.shape[1]) < labels[:, None]
     return ((scores > own) | (scores == own) & earlier).sum(1)
+
+
+def wilson_interval(right: int, number: int) -> list[float]:
+    """Say between which shares (0..1) 95 % of such intervals hold the true one.
+
+    It is Wilson's ("Probable inference, the law of succession, and statistical inference", JASA
+    1927): unlike the normal approximation, it also holds for few photographs, and where all of
+    them are correct.
+
+    Args:
+        right: the correct ones, of
+        number: all, above 0.
+    """
+    z2 = 1.959964**2  # of the normal distribution: 2.5 % are above 1.96
+    centre = (right + z2 / 2) / (number + z2)
+    half = math.sqrt(z2 * (right * (number - right) / number + z2 / 4)) / (number + z2)
+    return [max(0.0, centre - half), min(1.0, centre + half)]
 
 
 def summarise(
@@ -54,10 +72,7 @@ def summarise(
     )
     return {
         "photographs": len(labels),
-        **{
-            f"top{k}": {"right": int((ranks < k).sum()), "share": float((ranks < k).mean())}
-            for k in (1, 5)
-        },
+        **{f"top{k}": _share(int((ranks < k).sum()), len(labels)) for k in (1, 5)},
         "mean_category_accuracy": float((right[there] / count[there]).mean()),
         "hardest": [
             {
@@ -78,6 +93,10 @@ def summarise(
         ],
         "categories": _by_category(labels, predictions, right, categories, names),
     }
+
+
+def _share(right: int, number: int) -> dict[str, Any]:
+    return {"right": right, "share": right / number, "interval": wilson_interval(right, number)}
 
 
 def _by_category(

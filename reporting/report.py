@@ -11,6 +11,7 @@ import numpy as np
 
 from photographs.images import Preprocessing, load_image
 from reporting.calibration import softmax
+from reporting.metrics import rank_of, summarise
 from reporting.plots import plot_confusion, plot_curves, plot_photographs, save_figure
 from running.files import atomic_write
 
@@ -83,6 +84,26 @@ def summary_lines(title: str, summary: dict[str, Any]) -> Iterator[str]:
         )
 
 
+class Judged(NamedTuple):
+    """Photographs whose categories are known, and what a network makes of them."""
+
+    paths: Sequence[str]
+    labels: np.ndarray  # indices (N,), N above 0
+    logits: np.ndarray  # (N, C), calibrated
+    categories: Sequence[str]  # in the order of the indices
+    names: Sequence[str]  # parallel to the categories
+
+    def figures(self, split: str) -> dict[str, Any]:
+        """Say how well the photographs of a split were named, and which were not."""
+        labels, logits = self.labels, self.logits
+        ranks = rank_of(logits, labels)
+        return {
+            "split": split,
+            **summarise(labels, logits.argmax(1), ranks, self.categories, self.names),
+            "misnamed": list_misnamed(self.paths, labels, logits, self.names),
+        }
+
+
 def list_misnamed(
     paths: Sequence[str], labels: np.ndarray, logits: np.ndarray, names: Sequence[str]
 ) -> list[dict[str, Any]]:
@@ -125,15 +146,6 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
 # --- Figures --------------------------------------------------------------------------
 
 
-class Judged(NamedTuple):
-    """The photographs of a split, and what the best network takes them for."""
-
-    labels: np.ndarray  # indices (N,)
-    predictions: np.ndarray  # indices (N,)
-    names: Sequence[str]  # of the categories
-    misnamed: Sequence[dict[str, Any]]  # see `list_misnamed`
-
-
 def draw_run(
     save_dir: str | os.PathLike[str],
     history: Sequence[dict[str, Any]],
@@ -146,10 +158,11 @@ def draw_run(
         ImageError: a photograph has gone since.
         RunError: the disk is full, or the folder cannot be written to.
     """
-    shown = judged.misnamed[:MISNAMED_DRAWN]
+    _, labels, logits, _, names = judged
+    shown = list_misnamed(judged.paths, labels, logits, names)[:MISNAMED_DRAWN]
     figures = {
         "curves": plot_curves(history),
-        "confusion": plot_confusion(judged.labels, judged.predictions, judged.names),
+        "confusion": plot_confusion(labels, logits.argmax(1), names),
         "mistakes": plot_photographs(
             [load_image(row["file"], preprocessing) for row in shown],
             [row["name"] for row in shown],

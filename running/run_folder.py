@@ -27,8 +27,9 @@ class RunFolder:
         self.checkpoint = self.path / "checkpoint.pth"
         self.history = self.path / "history.csv"
         self.report = self.path / "report.json"
+        self.page = self.path / "report.html"
         self.resume_file = self.path / "last.pth"
-        self.files = [self.checkpoint, self.history, self.report, self.resume_file]
+        self.files = [self.checkpoint, self.history, self.report, self.page, self.resume_file]
         self.pictures = [self.path / name for name in PICTURES]
 
     def prepare(self) -> None:
@@ -101,5 +102,5 @@ class RunFolder:
         """Call a function that writes the checkpoint; what was said of an earlier one goes."""
         if self.writes:
             function(self.checkpoint, *args, **kwargs)
-            for path in (self.report, *self.pictures):
+            for path in (self.report, self.page, *self.pictures):
                 path.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import sys
 
 import pytest
 from conftest import CNN, ROOT, history_of
+from pages import Page
 from PIL import Image
 
 import train
@@ -343,6 +344,56 @@ def test_folders_that_are_no_categories_do_not_count(run_script, photo, checkpoi
     run = run_script("predict", tmp_path, photo, checkpoint, "--score")
     assert "1 photograph is not in a folder named as a category" in run.err
     assert "(1 of 1)" in run.err
+
+
+def test_a_labelled_folder_gets_a_report(run_script, drawn, trained, checkpoint, tmp_path):
+    folder, page = drawn / "test", tmp_path / "new" / "the page.html"
+    run = run_script("predict", folder, checkpoint, "--score", "--report", page)
+    assert run.code == 0
+    figures = page.with_suffix(".json")
+    assert run.err.endswith(f"wrote {page} and {figures}\n")
+    assert sorted(page.parent.iterdir()) == [page, figures]
+    report, of_run = (json.loads(p.read_text()) for p in (figures, trained / "report.json"))
+    for key in ("photographs", "top1", "top5", "hardest", "confused", "categories", "network"):
+        assert report[key] == of_run[key], key
+    for row, other in zip(report["misnamed"], of_run["misnamed"], strict=True):
+        assert row == {**other, "probability": pytest.approx(other["probability"], abs=1e-4)}
+    (calibration,) = report["calibration"].values()
+    for key, value in of_run["calibration"]["test"].items():
+        assert calibration[key] == pytest.approx(value, abs=1e-3), key
+    assert report["split"] == str(folder)
+    assert report["command"].startswith("python predict.py ")
+    assert report["versions"] == of_run["versions"]
+    found = Page(page.read_bytes())
+    assert found.texts("h1") == [f"{report['top1']['share']:.2%} of 16 photographs named correctly"]
+    assert of_run["command"] in found.texts("dd")
+
+
+def test_a_report_of_nothing_is_none(run_script, photo, checkpoint, tmp_path):
+    shutil.copy(photo, tmp_path / "a.jpg")
+    page = tmp_path / "a.html"
+    run = run_script("predict", tmp_path, checkpoint, "--score", "--report", page)
+    assert run.code == 2
+    assert f"no photograph is in a category's folder: {page} is not written" in run.err
+    assert os.listdir(tmp_path) == ["a.jpg"]
+
+
+def test_a_report_replaces_nothing_that_is_read(
+    run_script, photo, checkpoint, tmp_path, monkeypatch
+):
+    names = tmp_path / "names.json"
+    names.write_text('{"2": "Mohn"}')
+    options = ["--score", "--category_names", names, "--report", tmp_path / "names.html"]
+    run = run_script("predict", photo, checkpoint, *options)
+    assert run.code == 2
+    assert f"{names} is what this command reads" in run.err
+    shutil.copy(photo, tmp_path / "photo.html")  # in a list it counts by its content
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"photo.html\n")))
+    monkeypatch.chdir(tmp_path)
+    run = run_script("predict", "-", checkpoint, "--score", "--report", "photo.html")
+    assert run.code == 2
+    assert "photo.html is among the photographs" in run.err
+    assert (tmp_path / "photo.html").read_bytes() == photo.read_bytes()
 
 
 def test_plot(run_script, photo, checkpoint, tmp_path):

@@ -185,11 +185,15 @@ def test_an_exported_network_needs_no_torch(photo, tmp_path):
 import predict
 assert predict.main(["--info", sys.argv[2]]) == 0
 assert predict.main([sys.argv[1], sys.argv[2], "--format", "jsonl", "--output", sys.argv[3]]) == 0
+flags = ["--output", sys.argv[3], "--score", "--report", sys.argv[4]]
+assert predict.main([sys.argv[1], sys.argv[2], *flags]) == 0
 """,
         photo,
         exported,
         tmp_path / "names.jsonl",
+        tmp_path / "report.html",
     )
+    assert "of 1 photograph named correctly" in (tmp_path / "report.html").read_text()
     assert "daisy" in (tmp_path / "names.jsonl").read_text()
 
 

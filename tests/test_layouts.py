@@ -141,7 +141,7 @@ LAYOUTS = {
         FLAT + "runs/1/last.pth runs/1/curves.png", "rose:2 tulip:2", notes=FLAT_NOTE
     ),
     "a run in the folder itself": Layout(
-        FLAT + "report.json last.pth confusion.png drawn_flowers/train/1/a.jpg",
+        FLAT + "report.json report.html last.pth confusion.png drawn_flowers/train/1/a.jpg",
         "rose:2 tulip:2",
         left_out=("drawn_flowers is a data folder of its own: it has a folder train",),
         notes=FLAT_NOTE,

@@ -106,7 +106,16 @@ PREDICT = [
     (
         ["<photo>", "<checkpoint>", "--plot", "<new>.png", "--output", "<new>.png"],
         2,
-        "--output and --plot name the same file",
+        "two of --output, --plot and --report name the same file",
+    ),
+    (["<photo>", "<checkpoint>", "--report", "<new>.html"], 2, "--report goes with --score"),
+    (["<photo>", "<checkpoint>", "--score", "--report", "<new>"], 2, "does not end in .html"),
+    (["<photo>", "<checkpoint>", "--score", "--report", ".html"], 2, "does not end in .html"),
+    (["<checkpoint>", "--info", "--report", "a.html"], 2, "--info takes a checkpoint and nothing"),
+    (
+        ["<photo>", "<checkpoint>", "--score", "--report", "<new>.html", "--output", "<new>.json"],
+        2,
+        "two of --output, --plot and --report name the same file",
     ),
     (["--export", "<link>", "<checkpoint>"], 2, "is what this command reads"),
     (["<photo>", "<nothing>"], 2, "<nothing> is empty"),

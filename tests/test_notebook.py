@@ -57,6 +57,7 @@ def test_it_learns_from_flowers_where_that_folder_is(notebook, drawn, tmp_path, 
         "checkpoint.pth",
         "history.csv",
         "last.pth",
+        "report.html",
         "report.json",
     ]  # and no drawn flowers
     top1 = json.loads((tmp_path / "notebook_run" / "report.json").read_text())["top1"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import CNN, file_size_limit, history_of
+from pages import Page
 from PIL import Image
 
 import data_utils
@@ -48,7 +49,7 @@ def test_a_pretrained_run_from_data_to_checkpoint(drawn, trained):
     assert LINE.fullmatch(epoch)
     assert head.endswith("saved")  # the first one is always the best so far
     assert re.fullmatch(r"test accuracy: \d+\.\d\d% \(\d+ of 16\)", test)
-    assert report == f"report: {trained / 'report.json'}"
+    assert report == f"report: {trained / 'report.html'}, {trained / 'report.json'}"
     assert following.startswith("next: python ")
     assert f"{drawn}/test/" in following
     assert facts[0] == (
@@ -74,6 +75,7 @@ def test_a_pretrained_run_from_data_to_checkpoint(drawn, trained):
         "history.csv",
         "last.pth",
         "out.txt",
+        "report.html",
         "report.json",
     ]
 
@@ -355,6 +357,26 @@ def test_the_run_ends_with_a_report(trained, drawn):
     assert report["command"].startswith("python train.py")
     assert report["versions"]["torch"] == torch.__version__
     assert "top-5: 100.00% (16 of 16); mean per-class accuracy: " in out
+
+
+def test_the_run_leaves_a_page_for_people(trained, drawn):
+    report = json.loads((trained / "report.json").read_text())
+    found = Page((trained / "report.html").read_bytes())
+    top1 = report["top1"]
+    low, high = top1["interval"]
+    assert found.texts("h1") == [f"{top1['share']:.2%} of 16 photographs named correctly"]
+    said = found.texts("dd")
+    assert f"{top1['right']} of 16" in said
+    assert f"95 % interval: {low:.2%} to {high:.2%}" in said
+    assert f"{drawn} (train: 48, valid: 16, test: 16 photographs)" in said
+    assert report["command"] in said
+    assert report["network"]["date"] == info_of(trained).date
+    assert report["settings"]["epochs"] == 1
+    assert "While it learned" in found.texts("h2")
+    for row in history_of(trained):
+        where = row["epoch"] if row["epoch"] != "0" else "head"
+        accuracy = float(row["valid_accuracy"])
+        assert f"valid, {where}: {accuracy:.2%}" in found.texts("title")
 
 
 def test_the_checkpoints_probabilities_are_the_calibrated_ones(trained, drawn):

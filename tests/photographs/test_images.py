@@ -20,6 +20,7 @@ from photographs.images import (
     Preprocessing,
     load_image,
     open_image,
+    thumbnail,
 )
 from running.errors import ImageError
 
@@ -188,6 +189,16 @@ def test_the_whole_of_a_panorama_is_its_middle(tmp_path):
 
 
 # --- What cannot be read --------------------------------------------------------------
+
+
+def test_a_thumbnail_is_small_and_upright(tmp_path):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6  # the left half, red, is the upper one
+    halves((1200, 800)).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    small = Image.open(io.BytesIO(thumbnail(tmp_path / "a.jpg", 160)))
+    assert (small.format, small.size, small.getexif()) == ("JPEG", (160, 240), {})
+    turned = np.asarray(halves((1200, 800)).rotate(-90, expand=True).resize((160, 240)), float)
+    assert np.abs(np.asarray(small, float) - turned).mean() < 5
 
 
 def test_unreadable_files_raise_an_error_that_names_them(tmp_path):

@@ -13,6 +13,7 @@ from prediction.inputs import (
     check_checkpoint_file,
     expand,
     is_one_photograph,
+    name_inputs,
     read_each,
     read_paths,
     refuse_target,
@@ -196,3 +197,9 @@ def test_what_may_be_a_checkpoint(tmp_path):
     (tmp_path / "exported.pth").write_bytes(b"\x08 is looked into later")
     check_checkpoint_file(str(tmp_path / "checkpoint.pth"))
     check_checkpoint_file(str(tmp_path / "exported.pth"))
+
+
+def test_where_photographs_are_from():
+    assert name_inputs(["flowers/test"]) == "flowers/test"
+    assert name_inputs(["-"]) == "standard input"
+    assert name_inputs(["a", "-", "b"]) == "3 inputs"

@@ -1,9 +1,14 @@
 """Folders named as categories tell how good the names are."""
 
+import json
 import os
 
 import numpy as np
+import pytest
+from conftest import small_info
+from pages import Page
 
+from photographs.images import Preprocessing
 from prediction.score import Score
 
 
@@ -49,3 +54,32 @@ def test_other_folders_do_not_count():
 
 def test_nothing_to_score_says_nothing():
     assert [*score_of().lines(["a", "b"])] == []
+
+
+def test_a_report_has_the_probabilities_as_they_are(tmp_path):
+    score = Score(["1", "21"], keeps=True)
+    almost = np.nextafter(np.float32(0.5), np.float32(1))
+    for file, probabilities in (
+        ("flowers/1/a.jpg", [1.0, 0.0]),
+        ("flowers/21/b.jpg", [almost, 1 - almost]),  # by the last digit alone
+        ("elsewhere/c.jpg", [0.0, 1.0]),
+    ):
+        score.add(file, np.array(probabilities, np.float32))
+    page, figures = str(tmp_path / "a.html"), str(tmp_path / "a.json")
+    network = small_info(Preprocessing(32, 32, (0.0,) * 3, (1.0,) * 3)).summary()
+    more = {"command": "python predict.py", "versions": {}, "network": network}
+    score.write_report(page, figures, "flowers", ["daisy", "fire lily"], more)
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert report["top1"]["right"] == 1
+    assert report["misnamed"] == [
+        {
+            "file": "flowers/21/b.jpg",
+            "name": "fire lily",
+            "taken_for": "daisy",
+            "probability": pytest.approx(0.5),
+        }
+    ]
+    likelihood = report["calibration"]["flowers"]["negative_log_likelihood"]
+    assert likelihood == pytest.approx(np.log(2) / 2)
+    found = Page((tmp_path / "a.html").read_bytes())
+    assert found.texts("h1") == ["50.00% of 2 photographs named correctly"]

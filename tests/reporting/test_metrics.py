@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from reporting.metrics import rank_of, summarise
+from reporting.metrics import rank_of, summarise, wilson_interval
 
 
 def test_ranks_agree_with_argmax_also_between_equals():
@@ -14,6 +14,30 @@ def test_ranks_agree_with_argmax_also_between_equals():
     scores = np.random.default_rng(0).integers(4, size=(300, 6))
     labels = np.random.default_rng(1).integers(6, size=300)
     assert ((rank_of(scores, labels) == 0) == (scores.argmax(1) == labels)).all()
+
+
+@pytest.mark.parametrize(
+    ("right", "number", "interval"),
+    # Newcombe, "Two-sided confidence intervals for the single proportion", 1998, table I.
+    [
+        (81, 263, (0.2553, 0.3662)),
+        (15, 148, (0.0624, 0.1605)),
+        (0, 20, (0.0, 0.1611)),
+        (1, 29, (0.0061, 0.1718)),
+    ],
+)
+def test_intervals_are_wilsons(right, number, interval):
+    assert wilson_interval(right, number) == pytest.approx(interval, abs=5e-5)
+    low, high = interval  # of the others, it is the mirror image
+    assert wilson_interval(number - right, number) == pytest.approx((1 - high, 1 - low), abs=5e-5)
+
+
+@pytest.mark.parametrize("number", [1, 2, 819, 10**9])
+def test_intervals_stay_between_0_and_1_and_hold_the_share(number):
+    for right in {0, 1, number // 2, number - 1, number}:
+        low, high = wilson_interval(right, number)
+        assert 0 <= low <= right / number <= high <= 1
+        assert low < high
 
 
 def test_summary_by_hand():
@@ -27,8 +51,8 @@ def test_summary_by_hand():
         ["rose", "lily", "iris", "poppy"],
     )
     assert summary["photographs"] == 7
-    assert summary["top1"] == {"right": 5, "share": 5 / 7}
-    assert summary["top5"] == {"right": 7, "share": 1}
+    assert summary["top1"] == {"right": 5, "share": 5 / 7, "interval": wilson_interval(5, 7)}
+    assert summary["top5"] == {"right": 7, "share": 1, "interval": wilson_interval(7, 7)}
     assert summary["mean_category_accuracy"] == pytest.approx((0.75 + 0.5 + 1) / 3)  # no poppies
     assert summary["hardest"] == [
         {"category": "2", "name": "lily", "right": 1, "photographs": 2},

@@ -114,6 +114,12 @@ def test_misnamed_photographs_are_listed():
     assert misnamed[0]["probability"] == pytest.approx(certainty)
 
 
+def test_the_figures_of_judged_photographs(report, summary):
+    judged = Judged([f"{i}.jpg" for i in range(7)], LABELS, LOGITS, ["1", "2", "3"], NAMES)
+    misnamed = report["misnamed"]
+    assert judged.figures("test") == {"split": "test", **summary, "misnamed": misnamed}
+
+
 def test_the_report_in_words(report):
     lines = [*report_lines(report)]
     assert lines[0] == "test accuracy: 71.43% (5 of 7)"
@@ -145,8 +151,7 @@ def test_a_run_is_drawn(tmp_path):
     paths = [str(tmp_path / f"{i}.png") for i in range(7)]
     for path in paths:
         Image.new("RGB", (40, 40), "red").save(path)
-    misnamed = list_misnamed(paths, LABELS, LOGITS, NAMES)
-    judged = Judged(LABELS, LOGITS.argmax(1), NAMES, misnamed)
+    judged = Judged(paths, LABELS, LOGITS, ["1", "2", "3"], NAMES)
     preprocessing = Preprocessing(32, 32, (0.0,) * 3, (1.0,) * 3)
     (tmp_path / "run").mkdir()
     draw_run(tmp_path / "run", [HEAD, EPOCH], judged, preprocessing)
@@ -154,6 +159,6 @@ def test_a_run_is_drawn(tmp_path):
     assert drawn.keys() == {"curves.png", "confusion.png", "mistakes.png"}
     assert min(drawn.values()) > 1000
 
-    missing = judged._replace(misnamed=[{**misnamed[0], "file": "gone.jpg"}])
+    missing = judged._replace(paths=["gone.jpg"] * 7)
     with pytest.raises(ImageError, match=r"gone\.jpg"):
         draw_run(tmp_path / "run", [HEAD], missing, preprocessing)

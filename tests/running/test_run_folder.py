@@ -10,10 +10,10 @@ from conftest import file_size_limit
 from running.errors import InputError, RunError
 from running.run_folder import RunFolder
 
-NAMES = ["checkpoint.pth", "history.csv", "report.json", "last.pth"]
+NAMES = ["checkpoint.pth", "history.csv", "report.json", "report.html", "last.pth"]
 
 
-def test_a_run_has_four_files(tmp_path):
+def test_a_run_has_five_files(tmp_path):
     folder = RunFolder(str(tmp_path))
     assert [path.name for path in folder.files] == NAMES
     assert {path.parent for path in folder.files} == {tmp_path}
@@ -87,6 +87,7 @@ PREVIOUS = {
     "checkpoint.pth": "checkpoint.previous.pth",
     "history.csv": "history.previous.csv",
     "report.json": "report.previous.json",
+    "report.html": "report.previous.html",
     "last.pth": "last.previous.pth",
     "curves.png": "curves.previous.png",
     "confusion.png": "confusion.previous.png",

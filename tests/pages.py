@@ -1,0 +1,64 @@
+"""Pages of HTML for tests: read as a browser would, and seen to be whole and self-contained."""
+
+from html.parser import HTMLParser
+
+VOID = {"meta", "img"}
+CUT_OFF = 5_000_000  # bytes of the largest page
+
+
+class Page(HTMLParser):
+    """The elements of a page in order, with their attributes and the text in them.
+
+    Every tag is closed in its turn, nothing is loaded from elsewhere, and nothing runs.
+    """
+
+    def __init__(self, content: bytes):
+        super().__init__()
+        self.source = content.decode()
+        self.open: list[int] = []
+        self.elements: list[dict] = []
+        assert len(content) < CUT_OFF
+        self.feed(self.source)
+        self.close()
+        assert not self.open
+        assert "http:" not in self.source.replace("http://www.w3.org", "")
+        assert "https:" not in self.source
+        assert "@import" not in self.source
+        assert "url(" not in self.source
+
+    def handle_starttag(self, tag, attrs):
+        assert len(dict(attrs)) == len(attrs)
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base")
+        for name, value in attrs:
+            assert not name.startswith("on")
+            assert name not in ("src", "href") or value.startswith("data:image/jpeg;base64,")
+        self.elements.append({"tag": tag, "text": "", **dict(attrs)})
+        if tag not in VOID:
+            self.open.append(len(self.elements) - 1)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.elements[self.open.pop()]["tag"] == tag
+
+    def handle_data(self, data):
+        for i in self.open:
+            self.elements[i]["text"] += data
+
+    def all(self, *tags: str) -> list[dict]:
+        return [element for element in self.elements if element["tag"] in tags]
+
+    def texts(self, *tags: str) -> list[str]:
+        return [element["text"] for element in self.all(*tags)]
+
+    def rows(self) -> list[list[str]]:
+        """The cells of all tables, row by row."""
+        rows: list[list[str]] = []
+        for element in self.all("tr", "th", "td"):
+            if element["tag"] == "tr":
+                rows.append([])
+            else:
+                rows[-1].append(element["text"])
+        return rows
