@@ -27,23 +27,18 @@ from typing import TYPE_CHECKING, Any
 import data_utils
 from data_utils import DataSet, Inspected
 from photographs.batches import digest_each, typical_side
-from photographs.download import download
+from photographs.download import describe_download, download
 from photographs.drawing import draw_data
+from photographs.findings import read_accepted
 from photographs.known_data import KNOWN_DATA_SETS
+from photographs.mending import mend
 from photographs.splits import has_train
-from reporting.report import (
-    HEADER,
-    Judged,
-    draw_run,
-    epoch_line,
-    report_lines,
-    write_history,
-)
+from reporting.report import HEADER, Judged, draw_run, epoch_line, report_lines, write_history
 from reporting.run_page import write_page
 from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
 from running.environment import Clock, peak_memory, require, spell_command, versions
 from running.errors import InputError
-from running.flags import SHARE, WORKERS, add_flag, file_name
+from running.flags import SHARE, WORKERS, add_flag, file_name, fill_in
 from running.launch import Launch
 from running.run_folder import DEMO_FOLDER, RunFolder
 from running.settings import Settings
@@ -58,13 +53,14 @@ if TYPE_CHECKING:
 
 # torch and what imports it come in functions, so that --help and most mistakes need not wait.
 
+CHECKS = ("pictures", "files")  # for --check_data
 LESS_MEMORY = "--image_size or --hidden_units"  # what needs less of it
 
 EPILOG = """\
 exit codes:
   0    done
   1    a photograph went missing during the run, the run failed (disk, numbers, memory), or
-       --check_data found something
+       --check_data found something wrong with the files
   2    the command line, data folder, names file, weights or --save_dir cannot be used
   3    the network is less accurate than --min_accuracy wants
   130  stopped by Ctrl-C
@@ -81,58 +77,33 @@ def build_parser(console: Console) -> Parser:
     )
     add = partial(add_flag, parser)
     switch = partial(add, action="store_true")
-    parser.add_argument(
-        "data_dir",
-        nargs="?",
-        type=file_name,
-        metavar="DATA_DIR",
-        help="photographs as DATA_DIR/{train,valid,test}/<category>/*.jpg; missing valid or test "
-        "photographs are split off from the others",
-    )
+    text = "photographs as DATA_DIR/{train,valid,test}/<category>/*.jpg; missing valid or test "
+    text += "photographs are split off from the others"
+    parser.add_argument("data_dir", nargs="?", type=file_name, metavar="DATA_DIR", help=text)
     switch("demo", help=f"draw a small data set into SAVE_DIR/{DEMO_FOLDER} and train on it")
-    add(
-        "download",
-        choices=tuple(KNOWN_DATA_SETS),
-        help="put this data set into DATA_DIR first, where that has no train yet: Oxford 102 "
-        "Flowers (345 MB) or CIFAR-10 (170 MB)",
-    )
-    switch(
-        "resume",
-        help="continue from SAVE_DIR/last.pth, with the settings of that run; a higher --epochs "
-        "extends it",
-    )
-    switch("check_data", help="read every photograph, say what is wrong with them, and stop")
+    text = "put this data set into DATA_DIR first, where that has no train yet: Oxford 102 Flowers "
+    add("download", choices=tuple(KNOWN_DATA_SETS), help=text + "(345 MB) or CIFAR-10 (170 MB)")
+    text = "continue from SAVE_DIR/last.pth, with the settings of that run; a higher --epochs "
+    switch("resume", help=text + "extends it")
+    text = "say what is wrong with the photographs, and stop: wrong labels, near duplicates and "
+    text += "outliers, too, which takes a minute or two; or what is wrong with their files alone"
+    add("check_data", nargs="?", choices=CHECKS, help=text)
+    text = "make the new data folder --to with what is accepted in a data_report.csv, and stop"
+    add("apply", type=file_name, metavar="FILE", help=text)
+    add("to", type=file_name, metavar="DIR", help="with --apply: the new folder, made of links")
     Settings.add_flags(parser)
-    add(
-        "save_dir",
-        type=file_name,
-        default=".",
-        metavar="DIR",
-        help="folder for checkpoint.pth and the run's other files (default: this folder)",
-    )
-    add(
-        "category_names",
-        type=file_name,
-        metavar="FILE",
-        help='JSON file of names, as in {"21": "fire lily"} (default: cat_to_name.json of '
-        "DATA_DIR; for Oxford's 102 categories this project's own; else the folders' names)",
-    )
-    add(
-        "min_accuracy",
-        type=SHARE,
-        metavar="SHARE",
-        help="end with exit code 3 if the accuracy on test (without test: on valid) is lower, as "
-        "in 0.95",
-    )
+    text = "folder for checkpoint.pth and the run's other files (default: this folder)"
+    add("save_dir", type=file_name, default=".", metavar="DIR", help=text)
+    text = 'JSON file of names, as in {"21": "fire lily"} (default: cat_to_name.json of DATA_DIR; '
+    text += "for Oxford's 102 categories this project's own; else the folders' names)"
+    add("category_names", type=file_name, metavar="FILE", help=text)
+    text = "end with exit code 3 if the accuracy on test (without test: on valid) is lower, as in "
+    add("min_accuracy", type=SHARE, metavar="SHARE", help=text + "0.95")
     switch("plot", help="draw curves.png, confusion.png and mistakes.png (needs matplotlib)")
     switch("gpu", help="use an accelerator where there is one")
-    add(
-        "workers",
-        type=WORKERS,
-        default=default_workers(console.launch.local_size),
-        metavar="N",
-        help="threads that decode photographs (default: as many as processors)",
-    )
+    text = "threads that decode photographs (default: as many as processors)"
+    workers = default_workers(console.launch.local_size)
+    add("workers", type=WORKERS, default=workers, metavar="N", help=text)
     return parser
 
 
@@ -141,7 +112,10 @@ def main(argv: list[str] | None = None) -> int:
     prepare_streams()
     console = Console("train.py", Launch.from_environment())
     parser = build_parser(console)
-    args = parser.parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser.parse_args(fill_in(argv, "check_data", CHECKS))
+    if bool(args.apply) != bool(args.to):
+        parser.error("--apply FILE and --to DIR go together")
     if args.arch != "help":
         if args.demo == (args.data_dir is not None):
             parser.error(
@@ -155,7 +129,7 @@ def main(argv: list[str] | None = None) -> int:
     # Pillow warns of odd files with lines of its own source; unreadable ones raise anyway.
     warnings.filterwarnings("ignore", module="PIL")
     notes = ExitNotes(
-        spell_command("train.py", *(sys.argv[1:] if argv is None else argv)),
+        spell_command("train.py", *argv),
         f"try a lower {LESS_MEMORY}",
     )
     return console.run_guarded(lambda: run(args, console, notes), notes)
@@ -176,12 +150,8 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
         require("matplotlib", "--plot")
     if console.launch.is_shared and (args.demo or downloads):
         raise InputError(
-            "under torchrun the photographs have to be there already; "
-            + (
-                f"--download {args.download} --check_data without torchrun puts them there"
-                if args.download
-                else "--demo is for one process"
-            )
+            "under torchrun the photographs have to be there already; --demo and --download are "
+            "for one process"
         )
     folder = RunFolder(args.save_dir, writes=console.launch.is_primary)
     if args.resume and not folder.resume_file.exists():
@@ -195,15 +165,23 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
             with folder.lock():
                 draw_data(data_dir, progress=console.progress)
     if downloads:
-        download_data(args, folder, console)
+        if args.category_names:
+            data_utils.load_names(args.category_names)  # what is mistyped need not wait
+        if not args.check_data:
+            folder.prepare()
+        console.print_result(describe_download(args.download, data_dir))
+        download(args.download, data_dir, console.progress)
     data = data_utils.find_data(data_dir)
     data_utils.find_names(data.categories, data_dir, args.category_names)
+    if args.apply:
+        accepted = read_accepted(args.apply)
+        console.print_result(
+            mend(data.folder, data.paths, data.categories, accepted, args.to),
+            f"next: {spell_command('train.py', args.to)}",
+        )
+        return 0
     if args.check_data:
-        if not console.speaks:
-            return 0
-        inspected = read_photographs(data, args, console)
-        console.print_result(*data_utils.check_lines(inspected))
-        return 1 if any(inspected.problems.values()) else 0
+        return check(args, data, folder, console) if console.speaks else 0
     folder.prepare()
     with folder.lock():
         return train(args, data, folder, console, notes)
@@ -233,7 +211,7 @@ def train(
         folder.write(write_history, folder.history, record.history)
 
     # A pretrained network's head is fitted first, as epoch 0, on features that are computed once.
-    head = fit_head(start.model, train_set, labels) if start.fits_head else None
+    head = fit_head(start.model, train_set, labels, record) if start.fits_head else None
     learner = Learner(start, train_set, labels)
 
     # Every epoch is evaluated on valid; the checkpoint holds the best one so far.
@@ -362,35 +340,26 @@ def judge_run(
     clock: Clock,
     command: str,
 ) -> tuple[dict[str, Any], Judged]:
-    """Judge the best network once, from its file, on photographs that it was not chosen by.
+    """Judge the best network once, on photographs that it was not chosen by; write the report.
 
-    The report is written.
-
-    Returns:
-        What report.json says (docs/reference.md explains each entry), and what was judged.
+    Returns what report.json says, and what was judged.
     """
     from learning.evaluation import judge
     from model_utils import load_checkpoint
 
-    data, best = inspected.data, start.record.best
+    best, train = start.record.best, inspected.data.splits["train"]
     assert best is not None
     model, info = load_checkpoint(folder.checkpoint, start.model.mean.device)
-    judgement = judge(model, info, best, data.splits, resources)
+    report, judged = judge(model, info, best, inspected.data.splits, resources)
     clock.lap("final evaluation")
-    split = data.splits[judgement.split]
-    judged = Judged(*split, judgement.logits, data.categories, inspected.names)
-    report = {
-        **judged.figures(judgement.split),
-        "temperature": judgement.temperature,
-        "calibration": judgement.calibration,
-        "accepted_share": judgement.accepted_share,
+    report |= {
         "seconds": clock.seconds,
         "peak_memory_mib": peak_memory(),
         "versions": versions(),
         "command": command,
-        "network": info.summary(),
         "settings": asdict(start.record.settings),
-        "data": data.summary(),
+        "data": inspected.data.summary(),
+        "suspects": start.record.list_suspects(train.paths, train.labels, judged.names),
     }
     folder.write_report(report)
     folder.write(write_page, folder.page, report, judged, start.record.history)
@@ -419,18 +388,18 @@ def print_report(
 # --- Before a run ---------------------------------------------------------------------
 
 
-def download_data(args: argparse.Namespace, folder: RunFolder, console: Console) -> None:
-    """Put a known data set into DATA_DIR; what is mistyped need not wait for that."""
-    if args.category_names:
-        data_utils.load_names(args.category_names)
-    if not args.check_data:
-        folder.prepare()
-    known = KNOWN_DATA_SETS[args.download]
-    console.print_result(
-        f"putting {args.download} into {args.data_dir}, from {known.archive} if it lies there, "
-        f"else from {known.url}"
-    )
-    download(args.download, args.data_dir, console.progress)
+def check(args: argparse.Namespace, data: DataSet, folder: RunFolder, console: Console) -> int:
+    """Say what is wrong with the photographs; return 1 where it is something about their files."""
+    inspected = read_photographs(data, args, console)
+    console.print_result(*data_utils.check_lines(inspected))
+    if args.check_data == "pictures":
+        with delay_signals():
+            from checking.check import check_folder
+
+        settings = Settings(**Settings.typed(args))
+        lines = check_folder(inspected, folder, settings, args.workers, args.gpu, console.progress)
+        console.print_result("", *lines)
+    return 1 if any(inspected.problems.values()) else 0
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from network.familiarity import familiarity
 from network.inference import compute_logits
 from prediction.info import KEEP, QUANTILES, Calibration, NetworkInfo, ValidMetrics
 from reporting.calibration import calibration_report, cross_fit, fit_temperature
+from reporting.report import Judged
 
 
 class Evaluation(NamedTuple):
@@ -60,24 +61,14 @@ def calibrate(logits: np.ndarray, labels: np.ndarray, prototypes: torch.Tensor) 
     return Calibration(fit_temperature(logits, labels), quantiles.numpy())
 
 
-class Judgement(NamedTuple):
-    """How good the best network is, as prediction will load it."""
-
-    split: str  # "test" where there is one, else "valid"
-    logits: np.ndarray  # float32 (N, C), calibrated
-    temperature: float
-    calibration: dict[str, dict[str, Any]]  # for each split, see `calibration_report`
-    accepted_share: dict[str, float]  # for each split, what keeps its names with --reject
-
-
 def judge(
     model: Classifier,
     info: NetworkInfo,
     best: Evaluation,
     splits: Mapping[str, tuple[Sequence[str], np.ndarray]],
     resources: Resources,
-) -> Judgement:
-    """Judge a network from `load_checkpoint` once, on test where there is one.
+) -> tuple[dict[str, Any], Judged]:
+    """Judge a network from `load_checkpoint` once, on test where there is one, else on valid.
 
     Args:
         model: the network.
@@ -85,6 +76,10 @@ def judge(
         best: how it did on valid, before it was saved.
         splits: paths and labels of each.
         resources: threads, processes and progress.
+
+    Returns:
+        Its part of report.json (docs/reference.md explains each entry), and what was judged, with
+        calibrated logits.
     """
     valid_labels = splits["valid"][1]
     logits = cross_fit(best.logits, valid_labels)
@@ -99,4 +94,11 @@ def judge(
         familiar = familiarity(torch.from_numpy(logits), model.prototypes)
         enough = familiar >= info.calibration.least_familiar()
         accepted["test"] = enough.float().mean().item()
-    return Judgement(split, logits, info.calibration.temperature, reports, accepted)
+    judged = Judged(*splits[split], logits, info.categories, info.names)
+    return {
+        **judged.figures(split),
+        "temperature": info.calibration.temperature,
+        "calibration": reports,
+        "accepted_share": accepted,
+        "network": info.summary(),
+    }, judged

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from learning.activations import Activations
+from learning.resume import RunRecord
 from network.classifier import Classifier
 from network.devices import move_if_it_fits
 from network.familiarity import LogitSums
@@ -25,9 +26,11 @@ SMOOTHING = 0.1
 # Penalties on squared weights, from strong to weak, as each solution is where the search for
 # the next one starts.
 PENALTIES = (1e-2, 1e-3, 1e-4, 1e-5)
+PENALTY = 1e-3  # where none is looked for
 FOLDS = 3
 ENOUGH = 2000  # photographs to judge a penalty by; a large set's folds need not all be tried
 BATCH = 128  # photographs in a step of a head with hidden layers
+SUSPECTS = 5  # photographs that a run's report names
 LARGEST = 10_000  # rows of a square matrix that is not yet huge
 
 
@@ -42,14 +45,18 @@ def count_gradients(head: nn.Module, count: int) -> int:
 
 
 def fit_head(
-    model: Classifier, activations: Activations, labels: np.ndarray
+    model: Classifier, activations: Activations, labels: np.ndarray, record: RunRecord
 ) -> tuple[float, LogitSums]:
     """Fit a pretrained network's head; return the mean loss, and the sums of the logits.
+
+    The record notes the most suspicious photographs: those that look like others of another
+    category even to a head that has learned their own.
 
     Args:
         model: its head is changed in place.
         activations: of the training photographs.
         labels: of all of them (N,), int64.
+        record: of the run.
 
     Raises:
         RunError: the features are not finite.
@@ -75,12 +82,16 @@ def fit_head(
             logits = learn_head(model.head, features, targets, SMOOTHING, resources.progress)
         loss = F.cross_entropy(logits, targets, label_smoothing=SMOOTHING)
         sums.add(targets.cpu(), logits.cpu())
+        own = logits.gather(1, targets[:, None])
+        margins, best = (logits.scatter(1, targets[:, None], -torch.inf) - own).max(1)
+        worst = margins.topk(min(SUSPECTS, len(margins))).indices
+        record.suspects = [*zip(worst.tolist(), best[worst].tolist())]
     processes.copy_primary(model.head)
     sums.sums = processes.add(sums.sums)
     return processes.add(loss.cpu()).item(), sums
 
 
-def _standardise(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def standardise(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Scale features (N, F), in place, to mean 0 and standard deviation 1; return what these were.
 
     Those below a tenth of the median count as that: a feature that hardly ever changes
@@ -223,7 +234,7 @@ def solve_head(
     weights, and whitened for the search; fewer photographs than features are searched along
     their own directions alone. The problem is convex: the start does not matter.
     """
-    mean, std = _standardise(features)
+    mean, std = standardise(features)
     few = len(features) < min(head.in_features, LARGEST)
     x, factor, axes = _project(features) if few else (features, _whiten(features), None)
     regression = _Regression(smoothing, factor)
@@ -239,6 +250,48 @@ def solve_head(
         head.weight.copy_(weight)
         head.bias.copy_(bias - weight @ mean)
     return F.linear(x, u, bias)
+
+
+def out_of_fold(
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    folds: torch.Tensor,
+    progress: Progress = no_progress,
+) -> torch.Tensor:
+    """Compute what linear heads say of photographs that they have not learned from: (N, C).
+
+    A head for each fold learns from the others; then a second one for each, from those of them
+    that the first heads name as they are labelled. The logits are the mean of both.
+
+    Args:
+        features: of the photographs (N, F), overwritten.
+        labels: the index of each one's category (N,); some may be wrong.
+        folds: 0..FOLDS-1 (N,); copies of one photograph belong into one fold.
+        progress: shows how far it is.
+    """
+    standardise(features)
+    few = len(features) < min(features.shape[1], LARGEST)
+    x, factor = _project(features)[:2] if few else (features, _whiten(features))
+    regression = _Regression(SMOOTHING, factor)
+    count = int(labels.max()) + 1
+    zero = x.new_zeros(count, x.shape[1]), x.new_zeros(count)
+    logits = x.new_zeros(len(x), count)
+
+    def solve_each() -> Iterator[list[int]]:
+        learned_from = torch.ones(len(x), dtype=torch.bool)
+        for _ in range(2):
+            for fold in range(FOLDS):
+                own = folds == fold
+                others = ~own & learned_from
+                part = x[others], labels[others]
+                solution = regression.solve([part], PENALTY, zero, 1e-4)
+                logits[own] += F.linear(x[own], *solution) / 2
+                yield [fold]
+            learned_from = logits.argmax(1) == labels
+
+    for _ in progress(solve_each(), 2 * FOLDS, "solving heads", " fits"):
+        pass
+    return logits
 
 
 def _count_learning_epochs(count: int) -> int:
@@ -259,7 +312,7 @@ def learn_head(
     with a cosine schedule takes 2000 steps, or 20 epochs if these are more: on features a
     step costs a millisecond or two.
     """
-    mean, std = _standardise(features)
+    mean, std = standardise(features)
     assert isinstance(head, nn.Sequential)
     first = head[0]
     assert isinstance(first, nn.Linear)

@@ -1,10 +1,11 @@
 """The resume file: where a run stands after an epoch, so that it goes on as if left in peace."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from learning.evaluation import Evaluation
@@ -62,6 +63,8 @@ class RunRecord:
     photographs: str = ""  # see `data_utils.fingerprint`
     history: list[dict[str, Any]] = field(default_factory=list)  # a row of `HISTORY` an epoch
     best: Evaluation | None = None  # of the epoch that the checkpoint holds
+    # Of train: photographs whose label is most suspicious, and the category that each looks like.
+    suspects: list[tuple[int, int]] = field(default_factory=list)
 
     def epochs_from(self, first: int) -> Iterator[int]:
         """Count the epochs; their number may change meanwhile."""
@@ -100,6 +103,21 @@ class RunRecord:
         accuracy = best["valid_accuracy"]
         return f"the best network so far is in {checkpoint} ({epoch}, {accuracy:.2%} on valid)"
 
+    def list_suspects(
+        self, paths: Sequence[str], labels: np.ndarray, names: Sequence[str]
+    ) -> list[dict[str, str]]:
+        """List the suspects for report.json, the most suspicious first.
+
+        Args:
+            paths: of the photographs of train.
+            labels: the index of each one's category.
+            names: of the categories.
+        """
+        return [
+            {"file": paths[i], "name": names[labels[i]], "looks_like": names[other]}
+            for i, other in self.suspects
+        ]
+
     def take_photographs(self, found: str, num_valid: int) -> bool:
         """Note which photographs a run learns from; tell whether a resumed one has done so before.
 
@@ -122,6 +140,7 @@ class RunRecord:
             "photographs": self.photographs,
             "history": self.history,
             "best": best,
+            "suspects": self.suspects,
         }
 
     @classmethod
@@ -147,6 +166,7 @@ class RunRecord:
             entries["photographs"],
             history,
             Evaluation(**{**best, "logits": logits}),
+            [(int(i), range(num_classes)[j]) for i, j in entries.get("suspects", [])],
         )
 
 

@@ -53,6 +53,13 @@ def download(name: str, data_dir: str | os.PathLike[str], progress: Progress = n
             ) from error
 
 
+def describe_download(name: str, data_dir: str | os.PathLike[str]) -> str:
+    """Say what `download` is about to do."""
+    known = KNOWN_DATA_SETS[name]
+    place = f"{known.archive} if it lies there, else from {known.url}"
+    return f"putting {name} into {data_dir}, from {place}"
+
+
 def _require_no_photographs(data_dir: Path) -> None:
     found, _ = find_splits(data_dir, ())
     if any(any(by_category.values()) for by_category in found.values()):

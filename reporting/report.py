@@ -141,6 +141,8 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
         )
     if len(misnamed) > MISNAMED_LINES:
         yield f"misnamed: {len(misnamed) - MISNAMED_LINES} more, in the report"
+    for row in report.get("suspects", ()):
+        yield f"wrong label? {row['file']}: {row['name']}, looks like {row['looks_like']}"
 
 
 # --- Figures --------------------------------------------------------------------------

@@ -76,6 +76,8 @@ def _blocks(
         yield from _pairs(report, judged)
     yield Heading("What it named wrongly")
     yield from _misnamed(report)
+    if report.get("suspects"):
+        yield from _suspects(report)
     yield Heading("Every category")
     yield Text(
         "Recall: the share of a category's photographs that get its name. Precision: the share of "
@@ -235,6 +237,20 @@ def _misnamed(report: Report) -> Iterator[Block]:
 
 
 # --- Figures and facts ----------------------------------------------------------------
+
+
+def _suspects(report: Report) -> Iterator[Block]:
+    yield Heading("Labels to look at")
+    yield Text(
+        "Photographs of train that look like another category even to a head that has learned "
+        "their own: the most suspicious ones, of which some labels may be wrong. --check_data "
+        "looks more closely, and at all photographs."
+    )
+    items = []
+    for row in report["suspects"]:
+        said = f"{row['name']}, looks like {row['looks_like']}"
+        items.append(Item([Picture(row["file"], said)], said, row["file"]))
+    yield Gallery(items)
 
 
 def _by_category(report: Report) -> Table:

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,18 @@ def add_flag(parser: argparse._ActionsContainer, name: str, *others: str, **opti
     spellings = [f"--{name}", *(f"--{other}" for other in others)]
     spellings += [each.replace("_", "-") for each in spellings if "_" in each]
     parser.add_argument(*spellings, **options)
+
+
+def fill_in(argv: Sequence[str], name: str, values: Sequence[str]) -> list[str]:
+    """Give a flag that may stand alone the first of its values where none of them follows it.
+
+    Argparse would take what follows for the value, which is perhaps a folder.
+    """
+    spellings = {f"--{name}", f"--{name}".replace("_", "-")}
+    return [
+        f"{word}={values[0]}" if word in spellings and following not in values else word
+        for word, following in zip(argv, [*argv[1:], ""])
+    ]
 
 
 @dataclass(frozen=True)

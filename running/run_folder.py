@@ -30,6 +30,8 @@ class RunFolder:
         self.page = self.path / "report.html"
         self.resume_file = self.path / "last.pth"
         self.files = [self.checkpoint, self.history, self.report, self.page, self.resume_file]
+        self.data_report = self.path / "data_report.csv"
+        self.data_page = self.path / "data_report.html"
         self.pictures = [self.path / name for name in PICTURES]
 
     def prepare(self) -> None:
@@ -39,7 +41,7 @@ class RunFolder:
             InputError: they cannot.
         """
         if self.writes:
-            prepare_folder(self.path, [file.name for file in (*self.files, *self.pictures)])
+            prepare_folder(self.path, self._names)
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep other runs out during the block.
@@ -47,11 +49,14 @@ class RunFolder:
         Raises:
             InputError: another run is at work there.
         """
-        return (
-            lock_folder(self.path, [*(file.name for file in self.files), *PICTURES, DEMO_FOLDER])
-            if self.writes
-            else nullcontext()
-        )
+        if not self.writes:
+            return nullcontext()
+        return lock_folder(self.path, [*self._names, DEMO_FOLDER])
+
+    @property
+    def _names(self) -> list[str]:
+        files = (*self.files, *self.pictures, self.data_report, self.data_page)
+        return [file.name for file in files]
 
     def write(self, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Call a function that writes a file, in the process that does so."""
@@ -67,6 +72,19 @@ class RunFolder:
         if self.writes:
             with atomic_write(self.report) as file:
                 file.write(json.dumps(report, indent=1).encode())
+
+    def keep_data_report(self) -> None:
+        """Set an earlier data_report.csv aside: its user may have written into it.
+
+        Raises:
+            RunError: the folder cannot be written to.
+        """
+        previous = self.data_report.with_stem(f"{self.data_report.stem}.previous")
+        try:
+            if self.data_report.exists():
+                os.replace(self.data_report, previous)
+        except OSError as error:
+            raise RunError(f"{previous} cannot be written: {error.strerror or error}") from error
 
     def keep_earlier(self) -> Path | None:
         """Set the files of an earlier run aside before this one replaces them: x.previous.pth.

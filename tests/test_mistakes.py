@@ -211,7 +211,7 @@ def test_mistakes_about_networks_cost_no_time(
     def spend(*_):
         pytest.fail("time is spent")
 
-    for place in ("train.digest_each", "train.draw_data", "train.download_data"):
+    for place in ("train.digest_each", "train.draw_data", "train.download"):
         monkeypatch.setattr(place, spend)
     check(run_training(run_script, typed, tmp_path, arguments), 2, typed(words))
 

@@ -451,7 +451,7 @@ def test_a_closed_output_is_one_sentence(drawn):
     read, write = os.pipe()
     os.close(read)
     run = subprocess.run(
-        [sys.executable, ROOT / "train.py", drawn, "--check_data"],
+        [sys.executable, ROOT / "train.py", drawn, "--check_data", "files"],
         stdout=write,
         stderr=subprocess.PIPE,
         text=True,
@@ -545,7 +545,7 @@ with stoppable():
 
 def test_check_data_prints_a_table_and_writes_nothing(run_script, drawn, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = run_script("train", drawn, "--check_data")
+    run = run_script("train", drawn, "--check_data", "files")
     assert run.code == 0
     assert os.listdir(tmp_path) == []
     lines = [line.split() for line in run.out.splitlines()]
@@ -560,7 +560,7 @@ def test_check_data_prints_a_table_and_writes_nothing(run_script, drawn, tmp_pat
     twin = shutil.copy(next((data / "train" / "2").iterdir()), data / "valid" / "2" / "twin.jpg")
     odd = data / "train" / "3" / "\x1b[31m.jpg"
     odd.write_bytes(b"hello")
-    run = run_script("train", data, "--check_data")
+    run = run_script("train", data, "--check_data", "files")
     assert run.code == 1
     assert "     1  photographs that appear in two splits\n" in run.out
     assert f"  {twin} is {data}/train/2/" in run.out

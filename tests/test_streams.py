@@ -11,7 +11,7 @@ CASES = [
     ("predict.py --info <checkpoint> >&-", 1, "predict.py: standard output is closed\n"),
     ("predict.py - <checkpoint> <&-", 2, "predict.py: standard input is closed\n"),
     ("predict.py <photo> nowhere.pth 2>&-", 2, ""),
-    ("train.py <data> --check_data >&-", 1, "train.py: standard output is closed\n"),
+    ("train.py <data> --check_data files >&-", 1, "train.py: standard output is closed\n"),
     ("train.py nowhere 2>&-", 2, ""),
     ("train.py nowhere 0>&- 1>&- 2>&-", 1, ""),
 ]

@@ -348,6 +348,11 @@ def test_the_run_ends_with_a_report(trained, drawn):
     for row in report["misnamed"]:
         assert os.path.exists(row["file"])
         assert row["name"] != row["taken_for"]
+    assert len(report["suspects"]) == 5
+    for row in report["suspects"]:
+        assert f"wrong label? {row['file']}: {row['name']}, looks like {row['looks_like']}\n" in out
+    page = Page((trained / "report.html").read_bytes())
+    assert "Labels to look at" in page.texts("h2")
     assert report["calibration"].keys() == {"valid, cross-fitted", "test"}
     assert report["temperature"] == info_of(trained).calibration.temperature
     assert report["accepted_share"]["valid"] == 0.95

@@ -170,30 +170,30 @@ def saved(splits, small_model, tmp_path):
 
 def test_a_network_is_judged_on_test(splits, saved):
     model, info, best = saved
-    judgement = judge(model, info, best, splits, Resources())
+    report, judged = judge(model, info, best, splits, Resources())
     paths, labels = splits["test"]
     batches = load_batches(paths, info.preprocessing)
     expected = model_utils.compute_logits(model, batches).numpy()
-    assert judgement.split == "test"
-    np.testing.assert_allclose(judgement.logits, expected, atol=1e-5)
-    assert judgement.temperature == info.calibration.temperature == model.temperature
-    assert judgement.calibration.keys() == {"valid, cross-fitted", "test"}
-    assert judgement.calibration["test"] == calibration_report(judgement.logits, labels)
+    assert report["split"] == "test"
+    np.testing.assert_allclose(judged.logits, expected, atol=1e-5)
+    assert report["temperature"] == info.calibration.temperature == model.temperature
+    assert report["calibration"].keys() == {"valid, cross-fitted", "test"}
+    assert report["calibration"]["test"] == calibration_report(judged.logits, labels)
     valid = cross_fit(best.logits, splits["valid"].labels)
-    assert judgement.calibration["valid, cross-fitted"] == calibration_report(
+    assert report["calibration"]["valid, cross-fitted"] == calibration_report(
         valid, splits["valid"].labels
     )
-    familiar = familiarity(torch.from_numpy(judgement.logits), model.prototypes)
+    familiar = familiarity(torch.from_numpy(judged.logits), model.prototypes)
     accepted = (familiar >= info.calibration.least_familiar()).float().mean().item()
-    assert judgement.accepted_share == {"valid": KEEP, "test": accepted}
+    assert report["accepted_share"] == {"valid": KEEP, "test": accepted}
 
 
 def test_without_test_the_cross_fitted_logits_of_valid_have_to_do(splits, saved, monkeypatch):
     model, info, best = saved
     monkeypatch.setattr("learning.evaluation.evaluate", None)  # valid has been evaluated
     some = {name: splits[name] for name in ("train", "valid")}
-    judgement = judge(model, info, best, some, Resources())
-    assert judgement.split == "valid"
-    assert (judgement.logits == cross_fit(best.logits, splits["valid"].labels)).all()
-    assert judgement.calibration.keys() == {"valid, cross-fitted"}
-    assert judgement.accepted_share == {"valid": KEEP}
+    report, judged = judge(model, info, best, some, Resources())
+    assert report["split"] == "valid"
+    assert (judged.logits == cross_fit(best.logits, splits["valid"].labels)).all()
+    assert report["calibration"].keys() == {"valid, cross-fitted"}
+    assert report["accepted_share"] == {"valid": KEEP}

@@ -257,7 +257,7 @@ def test_tune_says_which_layers_learn(splits, tune, tmp_path):
     cut = find_cut(model.body) if tune == "tail" else 0
     assert activations.cut == valid.cut == cut
     before = [[p.clone() for p in layer.parameters()] for layer in chain(model.body)]
-    head_loss, solved = fit_head(model, activations, labels)
+    head_loss, solved = fit_head(model, activations, labels, RunRecord(Settings(), None))
     learner = Learner(start, activations, labels)
     frozen, behind = chain(model.body)[:cut], chain(model.body)[cut:]
     assert not any(p.requires_grad for layer in frozen for p in layer.parameters())

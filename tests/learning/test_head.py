@@ -11,15 +11,22 @@ from torch.nn import functional as F
 import learning.head
 import model_utils
 from learning.activations import Activations
-from learning.head import SMOOTHING, fit_head, learn_head, solve_head
+from learning.head import FOLDS, SMOOTHING, fit_head, learn_head, out_of_fold, solve_head
 from learning.processes import Processes
 from learning.resources import Resources
+from learning.resume import RunRecord
 from learning.views import PhotographViews
 from network.build import build_classifier
 from network.inference import for_inference
 from network.layers import basic_cnn
 from photographs.images import Preprocessing
 from running.errors import RunError
+from running.settings import Settings
+
+
+def a_record() -> RunRecord:
+    return RunRecord(Settings(), None)
+
 
 # --- Solved -----------------------------------------------------------------------------
 
@@ -97,6 +104,19 @@ def test_a_category_may_have_one_photograph(width):
     torch.testing.assert_close(head(features), logits, rtol=0, atol=1e-3)
     if width == 200:
         assert logits.argmax(1).equal(labels)
+
+
+@pytest.mark.parametrize("width", [20, 400])
+def test_out_of_fold_logits_do_not_know_their_own_labels(width):
+    """Labels at random can be learned by heart, but not foreseen; true ones can."""
+    torch.manual_seed(0)
+    truth, folds = torch.arange(150) % 3, torch.arange(150) // 3 % FOLDS
+    features = torch.randn(150, width) + torch.randn(3, width)[truth]
+    logits = out_of_fold(features.clone(), truth, folds)
+    assert (logits.argmax(1) == truth).float().mean() > 0.95
+    by_chance = truth[torch.randperm(150)]
+    logits = out_of_fold(torch.randn(150, width), by_chance, folds)
+    assert (logits.argmax(1) == by_chance).float().mean() < 0.55
 
 
 class Bar:
@@ -203,7 +223,7 @@ def bright_and_dark(tmp_path):
 def test_the_head_of_a_network_is_fitted_and_its_logits_are_summed(bright_and_dark, hidden_units):
     model, activations, labels = bright_and_dark(hidden_units)
     body = {key: value.clone() for key, value in model.body.state_dict().items()}
-    loss, sums = fit_head(model, activations, labels)
+    loss, sums = fit_head(model, activations, labels, a_record())
     assert all(value.equal(body[key]) for key, value in model.body.state_dict().items())
     fast = for_inference(model, torch.float32)
     logits = model_utils.compute_logits(fast, activations.in_order())
@@ -233,7 +253,7 @@ def test_the_primary_process_fits_the_head_for_all(bright_and_dark, monkeypatch,
     monkeypatch.setattr(Processes, "copy_primary", lambda self, *modules: copied.append(modules))
     monkeypatch.setattr(Processes, "add", add)
     before = model.head.weight.clone()
-    loss, sums = fit_head(model, activations, labels)
+    loss, sums = fit_head(model, activations, labels, a_record())
     assert copied == [(model.head,)]
     assert model.head.weight.equal(before) == (rank == 1)
     the_sums, the_loss = given
@@ -242,19 +262,29 @@ def test_the_primary_process_fits_the_head_for_all(bright_and_dark, monkeypatch,
     assert sums.sums.equal(the_sums + 5)
 
 
+def test_the_record_notes_what_looks_like_another_category(bright_and_dark):
+    model, activations, labels = bright_and_dark()
+    labels = labels.copy()
+    labels[2] = 1 - labels[2]
+    record = a_record()
+    fit_head(model, activations, labels, record)
+    assert len(record.suspects) == 5
+    assert record.suspects[0] == (2, 1 - labels[2])
+
+
 def test_features_that_are_no_numbers_are_one_sentence(bright_and_dark, monkeypatch):
     model, activations, labels = bright_and_dark()
     monkeypatch.setattr(
         learning.head, "extract_features", lambda *_: torch.full((12, 3), torch.nan)
     )
     with pytest.raises(RunError, match="features are not finite numbers; its weights are damaged"):
-        fit_head(model, activations, labels)
+        fit_head(model, activations, labels, a_record())
 
 
 def test_features_are_counted_while_they_pass_and_then_the_fits(bright_and_dark):
     bar = Bar()
     model, activations, labels = bright_and_dark(progress=bar)
-    fit_head(model, activations, labels)
+    fit_head(model, activations, labels, a_record())
     features, (description, _, total, _) = bar.shown
     assert features == ("features", 12, 12, "")
     assert (description, total) == ("solving the head", 13)

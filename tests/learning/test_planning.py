@@ -227,4 +227,6 @@ def test_seeing_how_quick_a_machine_is_changes_nothing(run_script, drawn, tmp_pa
     for name, more in (("plain", []), ("planned", ["--minutes", 5])):
         assert run_script("train", *options, *more, "--save_dir", tmp_path / name).code == 0
     here, there = (result_of(tmp_path / name) for name in ("plain", "planned"))
+    assert there["report"]["settings"].pop("minutes") == 5
+    assert here["report"]["settings"].pop("minutes") is None
     assert here == there

@@ -113,6 +113,21 @@ def test_a_record_comes_back(settings):
     assert_same_record(RunRecord.from_entries(record.entries(), 3), record)
 
 
+def test_suspects_come_back_and_files_without_them_are_read():
+    record = record_of_two_epochs()
+    record.suspects = [(3, 2), (0, 1)]
+    entries = record.entries()
+    again = RunRecord.from_entries(entries, 3)
+    assert again.suspects == [(3, 2), (0, 1)]
+    listed = again.list_suspects([*"abcd"], np.array([0, 0, 0, 1]), ["rose", "aster", "tulip"])
+    assert listed == [
+        {"file": "d", "name": "aster", "looks_like": "tulip"},
+        {"file": "a", "name": "rose", "looks_like": "aster"},
+    ]
+    del entries["suspects"]
+    assert RunRecord.from_entries(entries, 3).suspects == []
+
+
 def test_a_history_without_the_calibrated_loss_is_read():
     """Of version 1."""
     record = record_of_two_epochs()
@@ -198,6 +213,10 @@ IMPOSSIBLE = [
     ("run.best.logits", torch.full((5, 3), torch.nan)),
     ("run.best.logits", torch.zeros(())),
     ("run.best.logits", None),
+    ("run.suspects", None),
+    ("run.suspects", [[1]]),
+    ("run.suspects", [[1, 3]]),
+    ("run.suspects", [["x", 1]]),
     ("run.settings", {}),
     ("run.settings", None),
     ("run.settings.arch", "vgg99"),

@@ -267,13 +267,13 @@ def test_after_sigkill_the_same_command_starts_cleanly(server, tmp_path, functio
 
 def test_train_py_downloads_what_is_not_there(run_script, server, tmp_path):
     folder = tmp_path / "flowers"
-    run = run_script("train", folder, "--download", "flowers", "--check_data")
+    run = run_script("train", folder, "--download", "flowers", "--check_data", "files")
     assert run.code == 0
     assert run.out.splitlines()[2].split() == ["train", "32", "2", "16"]
     assert run.out.startswith(f"putting flowers into {folder}, from 102flowers.tgz if")
     require_flowers(folder)
     assert len(server.requests) == 1
-    again = run_script("train", folder, "--download", "flowers", "--check_data")
+    again = run_script("train", folder, "--download", "flowers", "--check_data", "files")
     assert "putting flowers" not in again.out
     assert len(server.requests) == 1
 
@@ -289,7 +289,7 @@ def test_train_py_trains_on_what_it_has_downloaded(run_script, server, tmp_path)
 
 def test_train_py_says_in_one_sentence_what_went_wrong(run_script, server, tmp_path):
     server.status = 404
-    run = run_script("train", tmp_path, "--download", "flowers", "--check_data")
+    run = run_script("train", tmp_path, "--download", "flowers", "--check_data", "files")
     assert run.code == 2
     assert len(run.out.splitlines()) == 1  # what it is about to do
     assert len(run.err.splitlines()) == 1

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from running.flags import IMAGE_SIZE, SHARE, WORKERS, Number, add_flag, shard, widths
+from running.flags import IMAGE_SIZE, SHARE, WORKERS, Number, add_flag, fill_in, shard, widths
 
 
 @pytest.mark.parametrize(
@@ -102,3 +102,17 @@ def test_shards_that_cannot_be_are_one_sentence(text):
     with pytest.raises(argparse.ArgumentTypeError) as caught:
         shard(text)
     assert str(caught.value).startswith(f"{text} must be I/N with I from 1 to N")
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--check_data"], ["--check_data=pictures"]),
+        (["--check-data", "flowers"], ["--check-data=pictures", "flowers"]),
+        (["--check_data", "files", "flowers"], ["--check_data", "files", "flowers"]),
+        (["--check_data=files", "flowers"], ["--check_data=files", "flowers"]),
+        (["flowers", "--check_data", "--gpu"], ["flowers", "--check_data=pictures", "--gpu"]),
+    ],
+)
+def test_a_flag_that_stands_alone_does_not_take_what_follows(argv, expected):
+    assert fill_in(argv, "check_data", ("pictures", "files")) == expected

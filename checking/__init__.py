@@ -1,0 +1,1 @@
+"""Checking a data folder by its pictures: wrong labels, near duplicates, outliers."""

@@ -1,0 +1,251 @@
+"""The check of a data folder's pictures: what is suspicious about which photograph."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from checking.copies import SIDE, Copies, find_copies
+from checking.labels import judge_labels, suspicion
+from checking.neighbours import find_neighbours
+from data_utils import FEW, DataSet, Inspected
+from learning.resources import Resources
+from learning.start import Start, start_new
+from network.devices import find_device, rows_at_once
+from network.inference import extract_features, for_inference
+from photographs.batches import typical_side
+from photographs.findings import (
+    LEAVE_OUT,
+    MOVE,
+    NEAR_DUPLICATE,
+    OUTLIER,
+    WRONG_LABEL,
+    Finding,
+    finding_lines,
+    write_findings,
+)
+from photographs.images import Preprocessing, load_image, open_image
+from photographs.looks import Look, find_flaws, look_at
+from reporting.check_page import write_check_page
+from running.console import Progress
+from running.errors import InputError
+from running.run_folder import RunFolder
+from running.settings import Settings
+from running.threads import map_ahead
+
+# Of copies in several splits those stay by which networks are judged.
+STAYS = {"train": 0, "valid": 1, "test": 2}
+
+# An outlier is so many interquartile ranges above the third quartile, and among so many.
+FENCE, OUTLIERS = 1.0, 0.01
+
+
+class Checked(NamedTuple):
+    """All photographs of a folder, and what has been found out about them."""
+
+    paths: list[str]
+    labels: np.ndarray  # (N,)
+    categories: list[str]  # of the labels
+    split_of: list[str]  # of each
+    looks: list[Look]
+    copies: Copies
+
+    def finding(
+        self, i: int, kind: str, score: float, suggestion: str, reason: str, other: str = ""
+    ) -> Finding:
+        """Say what is suspicious about photograph i."""
+        category = self.categories[self.labels[i]]
+        place = self.paths[i], self.split_of[i], category
+        return Finding(*place, kind, float(score), suggestion, reason, other)
+
+
+def check_folder(
+    inspected: Inspected,
+    folder: RunFolder,
+    settings: Settings,
+    workers: int,
+    gpu: bool,
+    progress: Progress,
+) -> list[str]:
+    """Check the pictures of a data folder, and write data_report.csv and data_report.html.
+
+    Args:
+        inspected: what reading every photograph has shown.
+        folder: for the report.
+        settings: those of a run; the network is chosen by them.
+        workers: threads that decode.
+        gpu: whether an accelerator is used, where there is one.
+        progress: shows how far it is.
+
+    Returns:
+        What there is to say of it.
+
+    Raises:
+        FlowersError: a photograph has gone since, the network has learned nothing yet, or the
+            report cannot be written.
+    """
+    data = inspected.data
+    folder.prepare()
+    with folder.lock():
+        resources = Resources(workers, folder.path, progress=progress)
+        device, side = find_device(gpu), typical_side(data.paths)
+        start = start_new(settings, len(data.categories), side, device, resources)
+        findings = check_pictures(data, inspected.names, start, resources)
+        folder.keep_data_report()
+        write_findings(folder.data_report, data.folder, findings)
+        sizes = data.summary()["photographs"]
+        write_check_page(folder.data_page, data.folder, sizes, inspected.problems, findings)
+    return [*finding_lines(findings), f"report: {folder.data_page}, {folder.data_report}"]
+
+
+def check_pictures(
+    data: DataSet, names: Sequence[str], start: Start, resources: Resources
+) -> list[Finding]:
+    """Look at all photographs of a folder, of all splits, and list what is suspicious.
+
+    Args:
+        data: what is in the folder; all of it can be read.
+        names: of its categories.
+        start: a new run's, of which the pretrained network is used.
+        resources: threads, memory and progress.
+
+    Raises:
+        ImageError: a photograph has gone since.
+        InputError: the network has learned nothing yet.
+    """
+    if start.record.source is None:
+        raise InputError(
+            "the pictures are looked at with a pretrained network, and this one has no weights; "
+            "--check_data files leaves the pictures out"
+        )
+    labels = np.concatenate([split.labels for split in data.splits.values()])
+    split_of = [name for name, split in data.splits.items() for _ in split.paths]
+    features, looks = see(data.paths, start, resources)
+    neighbours = find_neighbours(features)
+    small = np.stack([look.small for look in looks])
+    nearest = neighbours[0][:, :5].numpy()
+    copies = find_copies(small, nearest, labels, resources.progress)
+    checked = Checked(data.paths, labels, data.categories, split_of, looks, copies)
+    groups = copies.groups(len(labels))
+    weights, logits = judge_labels(features, labels, groups, neighbours, resources.progress)
+    far = 1 - neighbours[1].mean(1).numpy()
+    return [
+        *_wrong_labels(checked, weights, groups, neighbours[0], names),
+        *_near_duplicates(checked, groups),
+        *_outliers(checked, far, logits),
+        *_flawed(checked, start.preprocessing.crop),
+    ]
+
+
+def see(
+    paths: Sequence[str], start: Start, resources: Resources
+) -> tuple[torch.Tensor, list[Look]]:
+    """Compute the features of photographs, float32 (N, F), and look at each, decoding it once."""
+    network, preprocessing = for_inference(start.model), start.preprocessing
+    rows = rows_at_once(network.mean.device)
+    looks: list[Look] = []
+
+    def batches() -> Iterator[torch.Tensor]:
+        read = _reader(preprocessing)
+        pictures = map_ahead(read, paths, resources.workers, 3 * rows)
+        while batch := [*islice(pictures, rows)]:
+            looks.extend(look for _, look in batch)
+            yield torch.from_numpy(np.stack([image for image, _ in batch]))
+
+    shown = resources.progress(batches(), len(paths), "looking")
+    features = extract_features(network, shown, len(paths), 0, resources.allocate)
+    return features, looks
+
+
+def _reader(preprocessing: Preprocessing) -> Callable[[str], tuple[np.ndarray, Look]]:
+    """Make the function that decodes a photograph and looks at it."""
+
+    def read(path: str) -> tuple[np.ndarray, Look]:
+        with open_image(path) as opened:
+            side = min(opened.size)
+        image = load_image(path, preprocessing)
+        return image, look_at(image, side, SIDE)
+
+    return read
+
+
+def _wrong_labels(
+    checked: Checked,
+    weights: np.ndarray,
+    groups: np.ndarray,
+    neighbours: torch.Tensor,
+    names: Sequence[str],
+) -> Iterator[Finding]:
+    """List photographs that look more like another category, the most suspicious first.
+
+    The photograph beside each is the most similar one of that category.
+    """
+    labels = checked.labels
+    scores, best = suspicion(weights, labels)
+    # What has too few others of its category cannot be recognised.
+    _, first = np.unique(groups, return_index=True)
+    known = np.bincount(labels[first], minlength=len(names))[labels] >= FEW
+    for i in np.argsort(-scores, kind="stable").tolist():
+        if scores[i] > 0.5 and known[i]:
+            suggestion = MOVE + checked.categories[best[i]]
+            reason = f"looks like {names[best[i]]}, its folder says {names[labels[i]]}"
+            like = [j for j in neighbours[i].tolist() if labels[j] == best[i]][:1]
+            other = checked.paths[like[0]] if like else ""
+            yield checked.finding(i, WRONG_LABEL, scores[i], suggestion, reason, other)
+
+
+def _near_duplicates(checked: Checked, groups: np.ndarray) -> Iterator[Finding]:
+    """List the photographs of which there is a copy that stays, the most alike first."""
+    partner: dict[int, tuple[int, float]] = {}
+    for (i, j), alike in zip(checked.copies.pairs.tolist(), checked.copies.alike.tolist()):
+        partner.setdefault(i, (j, alike))
+        partner.setdefault(j, (i, alike))
+
+    def worth(i: int) -> tuple[int, int, int]:
+        return STAYS[checked.split_of[i]], checked.looks[i].side, -i
+
+    stays: dict[int, int] = {}
+    for i in partner:
+        stays[groups[i]] = max(i, stays.get(groups[i], i), key=worth)
+    for i, (j, alike) in partner.items():
+        if stays[groups[i]] == i:
+            continue
+        other, reason = checked.paths[j], f"nearly the same picture as {checked.paths[j]}"
+        if checked.labels[i] != checked.labels[j]:
+            reason += f", which is in category {checked.categories[checked.labels[j]]}"
+        elif checked.split_of[i] != checked.split_of[j]:
+            reason += f", which is in {checked.split_of[j]}"
+        yield checked.finding(i, NEAR_DUPLICATE, alike, LEAVE_OUT, reason, other)
+
+
+def _outliers(checked: Checked, far: np.ndarray, logits: np.ndarray) -> Iterator[Finding]:
+    """List photographs that look like nothing else, and that no head knows, the strangest first.
+
+    Args:
+        checked: the photographs.
+        far: 1 minus the mean cosine of each one's features with its neighbours' (N,).
+        logits: of heads that have not learned from them (N, C).
+    """
+    unknown = logits.mean(1) - logits.max(1)
+    strange = _standard(far) + 0.5 * _standard(unknown)
+    low, high = np.quantile(strange, (0.25, 0.75))
+    fence = high + FENCE * (high - low)
+    order = np.argsort(-strange, kind="stable")[: int(OUTLIERS * len(far))]
+    for i in order[strange[order] > fence].tolist():
+        reason = "looks like no other photograph here"
+        yield checked.finding(i, OUTLIER, min(far[i], 1.0), LEAVE_OUT, reason)
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    """Centre values (N,) at their median and scale them by their spread, robustly."""
+    centred = values - np.median(values)
+    return centred / (np.median(np.abs(centred)) + 1e-9)
+
+
+def _flawed(checked: Checked, side: int) -> Iterator[Finding]:
+    """List what is blank, dark, bright, blurred or tiny, kind by kind."""
+    flaws = sorted(find_flaws(checked.looks, side), key=lambda flaw: (flaw[1], -flaw[2]))
+    for i, kind, score, reason in flaws:
+        yield checked.finding(i, kind, score, LEAVE_OUT, reason)
