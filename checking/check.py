@@ -198,26 +198,28 @@ def _wrong_labels(
 
 def _near_duplicates(checked: Checked, groups: np.ndarray) -> Iterator[Finding]:
     """List the photographs of which there is a copy that stays, the most alike first."""
-    partner: dict[int, tuple[int, float]] = {}
+    partners: dict[int, dict[int, float]] = {}
     for (i, j), alike in zip(checked.copies.pairs.tolist(), checked.copies.alike.tolist()):
-        partner.setdefault(i, (j, alike))
-        partner.setdefault(j, (i, alike))
+        partners.setdefault(i, {})[j] = partners.setdefault(j, {})[i] = alike
 
     def worth(i: int) -> tuple[int, int, int]:
         return STAYS[checked.split_of[i]], checked.looks[i].side, -i
 
     stays: dict[int, int] = {}
-    for i in partner:
+    for i in partners:
         stays[groups[i]] = max(i, stays.get(groups[i], i), key=worth)
-    for i, (j, alike) in partner.items():
-        if stays[groups[i]] == i:
+    for i, others in partners.items():
+        best = stays[groups[i]]
+        if best == i:
             continue
+        # In a series the one that stays may be a copy of a copy.
+        j = best if best in others else max(others, key=others.__getitem__)
         other, reason = checked.paths[j], f"nearly the same picture as {checked.paths[j]}"
         if checked.labels[i] != checked.labels[j]:
             reason += f", which is in category {checked.categories[checked.labels[j]]}"
         elif checked.split_of[i] != checked.split_of[j]:
             reason += f", which is in {checked.split_of[j]}"
-        yield checked.finding(i, NEAR_DUPLICATE, alike, LEAVE_OUT, reason, other)
+        yield checked.finding(i, NEAR_DUPLICATE, others[j], LEAVE_OUT, reason, other)
 
 
 def _outliers(checked: Checked, far: np.ndarray, logits: np.ndarray) -> Iterator[Finding]:
