@@ -174,6 +174,8 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
     data = data_utils.find_data(data_dir)
     data_utils.find_names(data.categories, data_dir, args.category_names)
     if args.apply:
+        if not console.speaks:
+            return 0
         accepted = read_accepted(args.apply)
         console.print_result(
             mend(data.folder, data.paths, data.categories, accepted, args.to),
@@ -390,12 +392,16 @@ def print_report(
 
 def check(args: argparse.Namespace, data: DataSet, folder: RunFolder, console: Console) -> int:
     """Say what is wrong with the photographs; return 1 where it is something about their files."""
-    inspected = read_photographs(data, args, console)
-    console.print_result(*data_utils.check_lines(inspected))
     if args.check_data == "pictures":
         with delay_signals():
             from checking.check import check_folder
+            from network.architectures import find_architecture
 
+        find_architecture(args.arch or Settings.arch)  # a mistyped name need not wait
+        folder.prepare()
+    inspected = read_photographs(data, args, console)
+    console.print_result(*data_utils.check_lines(inspected))
+    if args.check_data == "pictures":
         settings = Settings(**Settings.typed(args))
         lines = check_folder(inspected, folder, settings, args.workers, args.gpu, console.progress)
         console.print_result("", *lines)

@@ -24,10 +24,11 @@ from photographs.findings import (
     WRONG_LABEL,
     Finding,
     finding_lines,
+    has_answers,
     write_findings,
 )
 from photographs.images import Preprocessing, load_image, open_image
-from photographs.looks import Look, find_flaws, look_at
+from photographs.looks import BLANK, Look, find_flaws, look_at
 from reporting.check_page import write_check_page
 from running.console import Progress
 from running.errors import InputError
@@ -93,7 +94,8 @@ def check_folder(
         device, side = find_device(gpu), typical_side(data.paths)
         start = start_new(settings, len(data.categories), side, device, resources)
         findings = check_pictures(data, inspected.names, start, resources)
-        folder.keep_data_report()
+        if has_answers(folder.data_report):
+            folder.keep_data_report()
         write_findings(folder.data_report, data.folder, findings)
         sizes = data.summary()["photographs"]
         write_check_page(folder.data_page, data.folder, sizes, inspected.problems, findings)
@@ -131,11 +133,14 @@ def check_pictures(
     groups = copies.groups(len(labels))
     weights, logits = judge_labels(features, labels, groups, neighbours, resources.progress)
     far = 1 - neighbours[1].mean(1).numpy()
+    flaws = [*_flawed(checked, start.preprocessing.crop)]
+    blank = {flaw.file for flaw in flaws if flaw.kind == BLANK}  # has no label that could be wrong
+    wrong = _wrong_labels(checked, weights, groups, neighbours[0], names)
     return [
-        *_wrong_labels(checked, weights, groups, neighbours[0], names),
+        *(found for found in wrong if found.file not in blank),
         *_near_duplicates(checked, groups),
         *_outliers(checked, far, logits),
-        *_flawed(checked, start.preprocessing.crop),
+        *flaws,
     ]
 
 
@@ -234,7 +239,7 @@ def _outliers(checked: Checked, far: np.ndarray, logits: np.ndarray) -> Iterator
     strange = _standard(far) + 0.5 * _standard(unknown)
     low, high = np.quantile(strange, (0.25, 0.75))
     fence = high + FENCE * (high - low)
-    order = np.argsort(-strange, kind="stable")[: int(OUTLIERS * len(far))]
+    order = np.argsort(-strange, kind="stable")[: max(1, int(OUTLIERS * len(far)))]
     for i in order[strange[order] > fence].tolist():
         reason = "looks like no other photograph here"
         yield checked.finding(i, OUTLIER, min(far[i], 1.0), LEAVE_OUT, reason)

@@ -28,10 +28,13 @@ SMALLEST, LARGEST = 0.65, 1.05  # sides of the part of one picture that may be t
 # pairs that are not so much alike after two rounds, no more.
 STEP, SHORTER, ROUNDS, PROMISING = 0.1, 0.6, 5, 0.8
 
-# Of a thousand photographs without a copy so many pairs may be taken for copies.
+# Of a thousand photographs so many pairs that are no copies may be taken for them.
 FALSE_PAIRS = 0.5
 ENOUGH = 50  # pairs of different categories that tell how alike other photographs can be
 FEW_LIMIT = 0.97  # the correlation that is asked for where there are fewer
+# The limit is not outside of these: where all categories but one are easily told apart, its
+# photographs of one studio are no copies; and where many copies have different labels, they are.
+LOWEST, HIGHEST = 0.94, 0.98
 
 
 class Copies(NamedTuple):
@@ -87,7 +90,7 @@ def find_limit(others: np.ndarray, count: int) -> float:
 
     With t = -ln(1 - correlation) the tail of the others is about exponential: its rate is that
     between two ranks, so that a few copies among them, with a wrong label, change little. The
-    limit is where so many as `FALSE_PAIRS` are to be expected.
+    limit is where so many as `FALSE_PAIRS` are to be expected, between `LOWEST` and `HIGHEST`.
     """
     if len(others) < ENOUGH:
         return FEW_LIMIT
@@ -96,7 +99,8 @@ def find_limit(others: np.ndarray, count: int) -> float:
     high = max(len(far) // 20, 2)
     rate = np.log(low / high) / max(far[high - 1] - far[low - 1], 1e-6)
     expected = FALSE_PAIRS * count / 1000
-    return float(1 - np.exp(-(far[high - 1] + np.log(high / expected) / rate)))
+    limit = 1 - np.exp(-(far[high - 1] + np.log(high / expected) / rate))
+    return float(np.clip(limit, LOWEST, HIGHEST))
 
 
 def _normalise(pictures: torch.Tensor) -> torch.Tensor:
@@ -128,9 +132,9 @@ def _propose(
     layouts = [_layout(pictures, part, flip) for part in PARTS for flip in (False, True)]
     count = len(pictures)
     found = []
-    blocks = range(0, count, 512)
-    for start in blocks:
-        rows = slice(start, start + 512)
+    blocks = (range(start, min(start + 512, count)) for start in range(0, count, 512))
+    for block in progress(blocks, count, "pairing"):
+        start, rows = block.start, slice(block.start, block.stop)
         best = torch.full((len(layouts[0][rows]), count), -2.0)
         ways = torch.zeros(best.shape, dtype=torch.uint8)
         for number, part in enumerate(layouts):
@@ -140,7 +144,7 @@ def _propose(
             ways[better] = number
         best.diagonal(start).fill_(-2)
         others = torch.cat([best.topk(min(PROPOSED, count - 1), 1).indices, neighbours[rows]], 1)
-        own = torch.arange(start, start + len(best))[:, None].expand_as(others)
+        own = torch.tensor(block)[:, None].expand_as(others)
         likeness = best.gather(1, others)
         keep = likeness > ALIKE
         keep[:, :PROPOSED] = True

@@ -261,7 +261,8 @@ def out_of_fold(
     """Compute what linear heads say of photographs that they have not learned from: (N, C).
 
     A head for each fold learns from the others; then a second one for each, from those of them
-    that the first heads name as they are labelled. The logits are the mean of both.
+    that the first heads name as they are labelled, where that is at least half of a category. The
+    logits are the mean of both.
 
     Args:
         features: of the photographs (N, F), overwritten.
@@ -287,7 +288,10 @@ def out_of_fold(
                 solution = regression.solve([part], PENALTY, zero, 1e-4)
                 logits[own] += F.linear(x[own], *solution) / 2
                 yield [fold]
-            learned_from = logits.argmax(1) == labels
+            agreed = logits.argmax(1) == labels
+            shares = torch.bincount(labels, agreed.float()) / torch.bincount(labels)
+            # A small category that is hard to tell would know even less.
+            learned_from = agreed | (shares[labels] < 0.5)
 
     for _ in progress(solve_each(), 2 * FOLDS, "solving heads", " fits"):
         pass

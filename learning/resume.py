@@ -116,6 +116,7 @@ class RunRecord:
         return [
             {"file": paths[i], "name": names[labels[i]], "looks_like": names[other]}
             for i, other in self.suspects
+            if i < len(paths)
         ]
 
     def take_photographs(self, found: str, num_valid: int) -> bool:
@@ -166,8 +167,20 @@ class RunRecord:
             entries["photographs"],
             history,
             Evaluation(**{**best, "logits": logits}),
-            [(int(i), range(num_classes)[j]) for i, j in entries.get("suspects", [])],
+            _read_suspects(entries.get("suspects", []), num_classes),
         )
+
+
+def _read_suspects(entries: list[tuple[int, int]], num_classes: int) -> list[tuple[int, int]]:
+    """Read which photographs of train look like which category.
+
+    Raises:
+        TypeError, ValueError: they are impossible.
+    """
+    for i, other in entries:
+        if type(i) is not int or type(other) is not int or i < 0 or not 0 <= other < num_classes:
+            raise ValueError("impossible suspects")
+    return [(i, other) for i, other in entries]
 
 
 def save_training(

@@ -19,6 +19,7 @@ WRONG_LABEL, NEAR_DUPLICATE, OUTLIER = "wrong label", "near duplicate", "outlier
 MOVE, LEAVE_OUT = "move to ", "leave out"
 
 COLUMNS = ("file", "split", "category", "kind", "score", "suggestion", "reason", "accept")
+FORMULA = "=+-@\t\r"
 YES, NO = {"yes", "y", "x", "1", "true"}, {"no", "n", "0", "false", ""}
 
 WORST = 5  # findings of each kind that are printed
@@ -72,9 +73,13 @@ def write_findings(
     for found in findings:
         file = Path(os.path.relpath(found.file, data_dir)).as_posix()
         score, *others = found[4:7]
-        writer.writerow([file, *found[1:4], f"{score:.4f}", *others, ""])
+        # A spreadsheet would compute what begins like a formula.
+        file = f"./{file}" if file[0] in FORMULA else file
+        category = f"'{found.category}" if found.category[0] in FORMULA else found.category
+        writer.writerow([file, found.split, category, found.kind, f"{score:.4f}", *others, ""])
     with atomic_write(path) as file_:
-        file_.write(text.getvalue().encode("utf-8", "surrogateescape"))
+        # With a byte order mark, by which Excel knows the encoding.
+        file_.write(text.getvalue().encode("utf-8-sig", "surrogateescape"))
 
 
 def read_accepted(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -101,7 +106,8 @@ def read_accepted(path: str | os.PathLike[str]) -> dict[str, str]:
             if column not in (rows.fieldnames or []):
                 raise InputError(f"{path} has no column {column}; --check_data writes such a file")
         for number, row in enumerate(rows, 2):
-            file, suggestion = row["file"] or "", row["suggestion"] or ""
+            file = (row["file"] or "").removeprefix("./")
+            suggestion = (row["suggestion"] or "").strip()
             if not _is_yes(row["accept"] or "", f"{path}, row {number}"):
                 continue
             if suggestion != LEAVE_OUT and not (suggestion.startswith(MOVE) and suggestion > MOVE):
@@ -114,6 +120,14 @@ def read_accepted(path: str | os.PathLike[str]) -> dict[str, str]:
     except csv.Error as error:
         raise InputError(f"{path} is not CSV: {error}") from None
     return accepted
+
+
+def has_answers(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a user has written into a file of findings; also where it can't be read."""
+    try:
+        return os.path.exists(path) and bool(read_accepted(path))
+    except InputError:
+        return True
 
 
 def _is_yes(answer: str, place: str) -> bool:

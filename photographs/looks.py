@@ -9,8 +9,10 @@ from PIL import Image
 TILES = 8  # rows and columns of a photograph's tiles, of which the sharpest ones count
 SHARPEST = 6
 
+BLANK = "blank"
+
 # Grey values, 0..255, between which 90 % of a photograph's pixels lie.
-BLANK = 10  # from the darkest to the brightest of them
+RANGE = 10  # from the darkest to the brightest of them: less is blank
 DARK = 50  # the brightest
 BRIGHT = 205  # the darkest
 # Blurred: the logarithm of the sharpness so many robust standard deviations below the median of the
@@ -65,8 +67,8 @@ def find_flaws(looks: Sequence[Look], side: int) -> Iterator[tuple[int, str, flo
     typical = float(np.median([look.side for look in looks]))
     for i, look in enumerate(looks):
         range_, softer = look.brightest - look.darkest, middle - sharpness[i]
-        if range_ < BLANK:
-            yield i, "blank", 1 - range_ / 255, f"all within {range_:.0f} of 255 grey values"
+        if range_ < RANGE:
+            yield i, BLANK, 1 - range_ / 255, f"all within {range_:.0f} of 255 grey values"
         elif look.brightest < DARK:
             reason = f"95 % of it is darker than {look.brightest:.0f} of 255"
             yield i, "dark", 1 - look.brightest / 255, reason

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
@@ -37,33 +38,22 @@ def mend(
         InputError: `target` is there already, or what was accepted does not fit the folder.
         RunError: the disk is full, or the folder cannot be written to.
     """
+    target = Path(target)
     places = {Path(os.path.relpath(p, data_dir)).as_posix(): p for p in paths}
     _require(data_dir, places, categories, accepted, target)
     # A folder of categories alone has them at its top.
     depth = 1 if find_split_folders(data_dir) else 0
-    done = Counter[str]()
-    new = Path(f"{target}.part")
     try:
-        shutil.rmtree(new, ignore_errors=True)  # of one that was killed
-        new.mkdir(parents=True)
-        for file, path in places.items():
-            suggestion, place = accepted.get(file, ""), Path(file)
-            if suggestion == LEAVE_OUT:
-                done["left out"] += 1
-                continue
-            if suggestion:
-                category = suggestion.removeprefix(MOVE)
-                place = Path(*place.parts[:depth], category, *place.parts[depth + 1 :])
-            done[_link(Path(path).resolve(), _free(new / place))] += 1
-            done["of these moved"] += bool(suggestion)
-        names = Path(data_dir, "cat_to_name.json")
-        if names.is_file():
-            shutil.copy2(names, new)
-        new.rename(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
+            new = Path(temporary, target.name)
+            done = _fill(new, places, depth, accepted)
+            names = Path(data_dir, "cat_to_name.json")
+            if names.is_file():
+                shutil.copy2(names, new)
+            new.rename(target)
     except OSError as error:
         raise RunError(f"{target} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
     kinds = ("linked", "copied", "of these moved", "left out")
     said = ", ".join(f"{done[kind]} {kind}" for kind in kinds if done[kind])
     return f"{target}: {said}"
@@ -81,9 +71,14 @@ def _require(
     Raises:
         InputError: it does not, or cannot.
     """
+    if not accepted:
+        raise InputError("nothing is accepted: write yes into the column accept of some rows")
     for file, suggestion in accepted.items():
         if file not in files:
-            raise InputError(f"{data_dir} has no photograph {file}; is the report another's?")
+            raise InputError(
+                f"{data_dir} has no photograph {file}; is the report another folder's, or was it "
+                "saved in another encoding than UTF-8?"
+            )
         category = suggestion.removeprefix(MOVE)
         if suggestion != LEAVE_OUT and category not in categories:
             raise InputError(f"{file} cannot be moved to {category}, which is no category")
@@ -91,6 +86,32 @@ def _require(
         raise InputError(f"{target} is there already; --to takes the name of a new folder")
     if Path(os.path.realpath(target)).is_relative_to(os.path.realpath(data_dir)):
         raise InputError(f"{target} is within {data_dir}, which would then hold itself")
+
+
+def _fill(
+    new: Path, places: Mapping[str, str], depth: int, accepted: Mapping[str, str]
+) -> Counter[str]:
+    """Link photographs into a new folder; count what was done.
+
+    Args:
+        new: the folder.
+        places: the path of each photograph, by its place in the old folder.
+        depth: of the folders of categories.
+        accepted: see `findings.read_accepted`.
+    """
+    done = Counter[str]()
+    new.mkdir()
+    for file, path in places.items():
+        suggestion, place = accepted.get(file, ""), Path(file)
+        if suggestion == LEAVE_OUT:
+            done["left out"] += 1
+            continue
+        if suggestion:
+            category = suggestion.removeprefix(MOVE)
+            place = Path(*place.parts[:depth], category, *place.parts[depth + 1 :])
+        done[_link(Path(path).resolve(), _free(new / place))] += 1
+        done["of these moved"] += bool(suggestion)
+    return done
 
 
 def _free(place: Path) -> Path:

@@ -50,7 +50,8 @@ def _blocks(
     findings: Sequence[Finding],
 ) -> Iterator[Block]:
     kinds = by_kind(findings)
-    yield Facts([(name, [f"{count} photographs"]) for name, count in splits.items()], large=True)
+    sizes = [(name, [str(count), "photographs"]) for name, count in splits.items()]
+    yield Facts(sizes, large=True)
     yield Text(
         "Everything here is a suspicion. data_report.csv lists all of it: write yes into its "
         "column accept, and train.py makes a new data folder with --apply and --to."

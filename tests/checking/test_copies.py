@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from checking.copies import ENOUGH, FEW_LIMIT, SIDE, Copies, find_copies, find_limit
+from checking.copies import (
+    ENOUGH,
+    FEW_LIMIT,
+    HIGHEST,
+    LOWEST,
+    SIDE,
+    Copies,
+    find_copies,
+    find_limit,
+)
 
 
 def scene(seed: int, side: int = 128) -> Image.Image:
@@ -69,19 +78,48 @@ def test_copies_of_copies_are_one_group():
 
 
 def test_the_limit_is_where_a_false_pair_in_two_thousand_is_expected():
-    """On correlations whose tail is known: t = -ln(1 - correlation) is exponential of rate 4."""
+    """On correlations whose tail is known: t = -ln(1 - correlation) is exponential of rate 2."""
     rng = np.random.default_rng(0)
-    far = rng.exponential(1 / 4, 20_000)
-    limit = find_limit(1 - np.exp(-far), 20_000)
-    expected = 20_000 * np.exp(-4 * -np.log1p(-limit))
+    others = 1 - np.exp(-rng.exponential(1 / 2, 6000))
+    limit = find_limit(others, 20_000)
+    expected = 6000 * np.exp(2 * np.log1p(-limit))
     assert expected == pytest.approx(10, rel=0.5)
 
 
 def test_a_few_wrong_labels_do_not_move_the_limit_much():
     rng = np.random.default_rng(0)
-    others = 1 - np.exp(-rng.exponential(1 / 4, 2000))
-    with_copies = np.concatenate([others, np.full(10, 0.9999)])
-    assert find_limit(with_copies, 2000) == pytest.approx(find_limit(others, 2000), abs=0.02)
+    others = 1 - np.exp(-rng.exponential(1 / 2, 6000))
+    with_copies = np.concatenate([others, np.full(30, 0.9999)])
+    assert find_limit(with_copies, 20_000) == pytest.approx(find_limit(others, 20_000), abs=0.01)
+
+
+def test_the_limit_stays_where_pictures_are_nearly_the_same():
+    """Whatever the others are: all copies with different labels, or nothing alike at all."""
+    rng = np.random.default_rng(0)
+    unlike = 1 - np.exp(-rng.exponential(1 / 4, 2000))
+    half = np.concatenate([unlike, np.full(1000, 0.9999)])
+    assert find_limit(half, 2000) == HIGHEST
+    assert find_limit(np.linspace(0, 0.3, 2000), 2000) == LOWEST
+
+
+def test_many_copies_with_other_labels_are_found():
+    pictures = [scene(seed) for seed in range(80)]
+    pictures += [CHANGES["the middle of 90 %"](picture) for picture in pictures[:40]]
+    labels = np.append(np.arange(80) % 4, (np.arange(40) + 1) % 4)
+    copies = find_copies(shrink(pictures), no_neighbours(120), labels)
+    assert copies.pairs[np.argsort(copies.pairs[:, 0])].tolist() == [[i, 80 + i] for i in range(40)]
+
+
+def test_one_ground_with_different_things_is_no_copy():
+    """A category photographed in one place, among others that are easily told apart."""
+    ground = np.asarray(scene(999))
+    pictures = [scene(seed) for seed in range(120)]
+    for seed in range(20):
+        picture = ground.copy()
+        picture[32:96, 32:96] = np.asarray(scene(500 + seed))[32:96, 32:96]
+        pictures.append(Image.fromarray(picture))
+    labels = np.append(np.arange(120) % 6, np.full(20, 6))
+    assert len(find_copies(shrink(pictures), no_neighbours(140), labels).pairs) == 0
 
 
 def test_with_few_pairs_the_limit_is_fixed():

@@ -119,6 +119,7 @@ def test_suspects_come_back_and_files_without_them_are_read():
     entries = record.entries()
     again = RunRecord.from_entries(entries, 3)
     assert again.suspects == [(3, 2), (0, 1)]
+    assert again.list_suspects([], np.array([], int), []) == []  # of fewer photographs
     listed = again.list_suspects([*"abcd"], np.array([0, 0, 0, 1]), ["rose", "aster", "tulip"])
     assert listed == [
         {"file": "d", "name": "aster", "looks_like": "tulip"},
@@ -217,6 +218,8 @@ IMPOSSIBLE = [
     ("run.suspects", [[1]]),
     ("run.suspects", [[1, 3]]),
     ("run.suspects", [["x", 1]]),
+    ("run.suspects", [[-1, 1]]),
+    ("run.suspects", [[math.inf, 1]]),
     ("run.settings", {}),
     ("run.settings", None),
     ("run.settings.arch", "vgg99"),

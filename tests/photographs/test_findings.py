@@ -8,6 +8,7 @@ from photographs.findings import (
     COLUMNS,
     Finding,
     finding_lines,
+    has_answers,
     read_accepted,
     write_findings,
 )
@@ -26,7 +27,7 @@ def report(tmp_path):
 
 
 def test_a_row_for_each_finding_with_nothing_accepted(report):
-    with open(report, newline="") as file:
+    with open(report, newline="", encoding="utf-8-sig") as file:
         header, first, second = csv.reader(file)
     assert tuple(header) == COLUMNS
     assert first == [
@@ -44,7 +45,7 @@ def test_what_is_accepted_is_read(report, word):
 
 
 def test_a_spreadsheets_semicolons_and_byte_order_mark_are_read(report):
-    rows = [*csv.reader(report.read_text().splitlines())]
+    rows = [*csv.reader(report.read_text("utf-8-sig").splitlines())]
     rows[2][-1] = "yes"
     text = "\r\n".join(";".join(row) for row in rows)
     report.write_bytes(b"\xef\xbb\xbf" + text.encode())
@@ -74,6 +75,22 @@ def test_what_makes_no_sense_is_one_sentence(report, old, new, words):
     report.write_text(text.replace(old, new))
     with pytest.raises(InputError, match=words):
         read_accepted(report)
+
+
+def test_what_begins_like_a_formula_is_no_formula(tmp_path):
+    found = FOUND[0]._replace(file="data/=1+1/a.jpg", category="=1+1")
+    write_findings(tmp_path / "r.csv", "data", [found])
+    text = (tmp_path / "r.csv").read_text("utf-8-sig")
+    assert "./=1+1/a.jpg,train,'=1+1," in text
+    (tmp_path / "r.csv").write_text(text.replace('so",', 'so",yes'))
+    assert read_accepted(tmp_path / "r.csv") == {"=1+1/a.jpg": "move to 2"}
+
+
+def test_an_untouched_file_has_no_answers(report):
+    assert not has_answers(report)
+    assert not has_answers(report.with_name("nowhere.csv"))
+    report.write_text("something else")
+    assert has_answers(report)
 
 
 def test_a_missing_file_is_one_sentence(tmp_path):

@@ -25,7 +25,7 @@ def tree(folder: Path) -> dict[str, tuple[int, bool]]:
     }
 
 
-def mend(data: Path, accepted: dict[str, str], target: Path) -> str:
+def mend(data: Path, accepted: dict[str, str], target: Path | str) -> str:
     found = find_data(data)
     return mending.mend(found.folder, found.paths, found.categories, accepted, target)
 
@@ -48,7 +48,7 @@ def test_photographs_are_moved_and_left_out(data, tmp_path):
     moved = {os.path.realpath(tmp_path / "new/train/2" / name) for name in ("a.jpg", "a_1.jpg")}
     assert moved == {f"{data}/train/1/a.jpg", f"{data}/train/2/a.jpg"}
     assert (tmp_path / "new" / "cat_to_name.json").read_text() == '{"1": "rose"}'
-    assert not (tmp_path / "new.part").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"old", "new"}
 
 
 def test_a_folder_of_categories_alone_is_mended(put, tmp_path):
@@ -63,8 +63,8 @@ def test_where_there_are_no_links_photographs_are_copied(data, tmp_path, monkeyp
         raise OSError("no links here")
 
     monkeypatch.setattr(os, "symlink", refuse)
-    said = mend(data, {}, tmp_path / "new")
-    assert said == f"{tmp_path}/new: 9 copied"
+    said = mend(data, {"train/2/b.jpg": "leave out"}, tmp_path / "new")
+    assert said == f"{tmp_path}/new: 8 copied, 1 left out"
     assert not any(path.is_symlink() for path in (tmp_path / "new").rglob("*"))
 
 
@@ -74,14 +74,26 @@ def test_where_there_are_no_links_photographs_are_copied(data, tmp_path, monkeyp
         ({"train/9/a.jpg": "leave out"}, "new", "has no photograph train/9/a.jpg"),
         ({"train/1/a.jpg": "move to 7"}, "new", "cannot be moved to 7, which is no category"),
         ({"train/1/a.jpg": "move to ../2"}, "new", "is no category"),
-        ({}, "old", "is there already"),
-        ({}, "old/within", "is within"),
+        ({}, "new", "nothing is accepted: write yes"),
+        ({"train/1/a.jpg": "leave out"}, "old", "is there already"),
+        ({"train/1/a.jpg": "leave out"}, "linked/within", "is within"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence_and_leaves_nothing(
     data, tmp_path, accepted, target, words
 ):
+    (tmp_path / "linked").symlink_to(data)
     before = tree(tmp_path)
     with pytest.raises(InputError, match=words):
         mend(data, accepted, tmp_path / target)
     assert tree(tmp_path) == before
+
+
+def test_a_folder_of_another_name_is_left_alone(data, tmp_path):
+    """Such as one that is called as temporary ones often are, or the data's own."""
+    data = data.rename(tmp_path / "new.part")
+    before = tree(data)
+    out = {"train/1/a.jpg": "leave out"}
+    assert mend(data, out, f"{tmp_path}/new/").startswith(f"{tmp_path}/new: 8 linked")
+    assert tree(data) == before
+    assert all(path.exists() for path in (tmp_path / "new").rglob("*.jpg"))
