@@ -67,6 +67,10 @@ def save_checkpoint(
         "patterns": prototypes.cpu(),
         "quantiles": torch.from_numpy(info.calibration.quantiles),
     }
+    if info.calibration.valid:
+        valid = info.calibration.valid._asdict()
+        valid["labels"] = valid["labels"].astype(np.int64)  # as tensors of indices are kept
+        calibration["valid"] = {key: torch.from_numpy(value) for key, value in valid.items()}
     write_archive(
         path,
         {
@@ -96,6 +100,9 @@ def load_checkpoint(
         calibration = {**entries["calibration"]}
         quantiles = calibration["quantiles"]
         calibration["quantiles"] = as_float(quantiles, quantiles.shape).numpy()
+        if "valid" in calibration:
+            valid = calibration["valid"]
+            calibration["valid"] = {key: value.numpy() for key, value in valid.items()}
         info = NetworkInfo.from_entries({**entries, "calibration": calibration})
         num_classes = len(info.categories)
         prototypes = as_float(calibration["patterns"], (num_classes, num_classes))

@@ -6,7 +6,6 @@ python predict.py --export flowers.onnx checkpoint.pth
 """
 
 import argparse
-import math
 import os
 import signal
 import sys
@@ -30,6 +29,7 @@ from photographs.batches import ACCELERATOR_BATCH, EVALUATION_BATCH
 from photographs.folders import is_image_name
 from photographs.images import load_image, open_image
 from prediction import onnx_runtime
+from prediction.answers import Answers, Rules, read_only
 from prediction.info import KEEP, NetworkInfo, Prediction
 from prediction.inputs import (
     STDIN,
@@ -48,7 +48,6 @@ from prediction.records import (
     Record,
     csv_row,
     format_alone,
-    make_record,
     open_output,
 )
 from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
@@ -126,6 +125,13 @@ def build_parser(console: Console) -> Parser:
     add("reject", action="store_true", help=text)
     text = "with --reject: the share of the photographs of its categories that keep their names "
     add("keep", type=SHARE, metavar="SHARE", help=text + f"(default: {KEEP})")
+    text = "name only so many that, with 95%% confidence, this share of the names is correct; the "
+    text += "other answers are review"
+    add("promise", type=Number(float, 0.5, 0.9999), metavar="SHARE", help=text)
+    text = "with --promise: give the smallest set of names that holds the correct one with that "
+    add("sets", action="store_true", help=text + "probability")
+    text = "the answer is one of these categories: a file with a category or name on each line"
+    add("only", type=file_name, metavar="FILE", help=text)
     text = "the folder that a photograph is in tells its category: say on standard error how many "
     add("score", action="store_true", help=text + "names are correct")
     text = "with --score: write all figures, and the photographs that were named wrongly, into a "
@@ -169,7 +175,7 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
         )
     *args.inputs, args.checkpoint = args.paths
     more = [args.output, args.plot, args.category_names, args.null, args.reject, args.score]
-    more.append(args.report)
+    more += [args.report, args.promise, args.only]
     if alone and (args.inputs or any(more) or args.format != "text"):
         parser.error(f"{alone} takes a checkpoint and nothing else")
     if args.export and (args.info or is_exported(args.checkpoint) or not is_onnx_name(args.export)):
@@ -191,6 +197,8 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"--null goes with {STDIN} among the inputs")
     if args.keep is not None and not args.reject:
         parser.error("--keep goes with --reject")
+    if args.sets and args.promise is None:
+        parser.error("--sets goes with --promise")
     if args.output == STDOUT:
         args.output = None
     args.figures = f"{os.path.splitext(args.report)[0]}.json" if args.report else None
@@ -253,8 +261,7 @@ def check_targets(args: argparse.Namespace) -> None:
         InputError: it would, or cannot be written there.
     """
     reads = [args.checkpoint, *args.inputs]
-    if args.category_names:
-        reads.append(args.category_names)
+    reads += [path for path in (args.category_names, args.only) if path]
     if STDIN in args.inputs:
         open_stdin()
         reads.append("/dev/stdin")  # a list, where a file is redirected
@@ -286,9 +293,9 @@ def name_photographs(
     if args.output or not sys.stdout.isatty():  # where records would not run into it
         named = console.count(named, total, "naming")
 
-    lowest = -math.inf
-    if args.reject:
-        lowest = info.calibration.least_familiar(KEEP if args.keep is None else args.keep)
+    only = read_only(args.only, info.categories, names) if args.only else None
+    keep = (KEEP if args.keep is None else args.keep) if args.reject else None
+    answers = Answers(info, names, Rules(args.top_k, keep, args.promise, args.sets, only))
     score = None
     if args.score:
         from prediction.score import Score
@@ -301,19 +308,21 @@ def name_photographs(
         if args.format == "csv":
             write(csv_row(CSV_HEADER))
         for file, result in named:
-            record = make_record(file, result, info.categories, names, args.top_k, lowest)
+            result = answers.restrict(result)
+            record = answers.record(file, result)
             if score and isinstance(result, Prediction):
-                score.add(file, result.probabilities)
+                score.add(file, result.probabilities, record.is_named)
             count += 1
             failed += bool(record.error)
             write(format_record(record))
     if not count:
         console.print_message("warning: there was nothing to name")
+    console.print_message(*answers.remarks())
     if args.output:
         number = "1 record" if count == 1 else f"{count} records"
         console.print_note(f"wrote {args.output}: {number}")
     if score:
-        console.print_message(*score.lines(names))
+        console.print_message(*score.lines(names, args.promise))
     if score and args.report:
         report = {"command": args.command, "versions": versions(), "network": info.summary()}
         split = name_inputs(args.inputs)

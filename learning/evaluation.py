@@ -14,7 +14,15 @@ from learning.views import PhotographViews
 from network.classifier import Classifier
 from network.familiarity import familiarity
 from network.inference import compute_logits
-from prediction.info import KEEP, QUANTILES, Calibration, NetworkInfo, ValidMetrics
+from prediction.info import (
+    KEEP,
+    LARGEST_VALID,
+    QUANTILES,
+    Calibration,
+    NetworkInfo,
+    Valid,
+    ValidMetrics,
+)
 from reporting.calibration import calibration_report, cross_fit, fit_temperature
 from reporting.report import Judged
 
@@ -58,7 +66,10 @@ def calibrate(logits: np.ndarray, labels: np.ndarray, prototypes: torch.Tensor) 
     """Fit the temperature to logits on valid (N, C), and see how familiar its photographs are."""
     familiar = familiarity(torch.from_numpy(logits), prototypes)
     quantiles = familiar.quantile(torch.linspace(0, 1, QUANTILES))
-    return Calibration(fit_temperature(logits, labels), quantiles.numpy())
+    rows = slice(None, None, -(-logits.size // LARGEST_VALID))  # sorted by category: some of each
+    logs = torch.from_numpy(cross_fit(logits, labels)[rows]).log_softmax(1)
+    valid = Valid(logs.half().numpy(), labels[rows].astype(np.int32), familiar[rows].numpy())
+    return Calibration(fit_temperature(logits, labels), quantiles.numpy(), valid)
 
 
 def judge(

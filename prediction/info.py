@@ -3,6 +3,7 @@
 Whatever a file says is checked here before anybody believes it.
 """
 
+import base64
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,7 +18,13 @@ KEEP = 0.95
 
 ROUNDING = 1e-5  # of a familiarity, which is a cosine
 
+# Numbers that a file keeps of valid's photographs; of more of them it keeps some.
+LARGEST_VALID = 1_000_000
+
 QUANTILES = 1001  # of the familiarity of valid's photographs, from the lowest to the highest
+
+
+VALID_TYPES = "<f2", "<i4", "<f4"  # of the fields of `Valid`, in files
 
 
 class Prediction(NamedTuple):
@@ -27,11 +34,20 @@ class Prediction(NamedTuple):
     familiarity: float  # -1..1: the highest cosine of its logits with a class's prototype
 
 
+class Valid(NamedTuple):
+    """What a network made of the photographs of valid, each with the temperature of others."""
+
+    log_probabilities: np.ndarray  # float16 (V, C)
+    labels: np.ndarray  # the index of each one's category: int32 (V,)
+    familiarity: np.ndarray  # float32 (V,)
+
+
 class Calibration(NamedTuple):
     """What calibrates probabilities, and tells a photograph of something else."""
 
     temperature: float  # logits are divided by it
     quantiles: np.ndarray  # float32 (QUANTILES,)
+    valid: Valid | None = None  # what promises rest on; earlier versions do not have it
 
     def least_familiar(self, keep: float = KEEP) -> float:
         """Say how familiar the least familiar of a share (0..1) of valid's photographs is.
@@ -81,6 +97,7 @@ class NetworkInfo:
             "calibration": {
                 "temperature": self.calibration.temperature,
                 "quantiles": self.calibration.quantiles.tolist(),
+                "valid": _encode_valid(self.calibration.valid),
             },
             "figures": self.metrics._asdict(),
             "seed": self.seed,
@@ -123,7 +140,7 @@ class NetworkInfo:
         figures = {field: entries["figures"][field] for field in ValidMetrics._fields}
         return cls(
             preprocessing=check_preprocessing(entries["preprocessing"]),
-            calibration=_check_calibration(entries["calibration"]),
+            calibration=_check_calibration(entries["calibration"], len(categories)),
             metrics=ValidMetrics(**figures),
             **{
                 key: entries[key]
@@ -150,7 +167,45 @@ def check_types(entries: Any, expected: dict[str, Any]) -> None:
             raise ValueError(f"{key} is not finite")
 
 
-def _check_calibration(entries: Any) -> Calibration:
+def _encode_valid(valid: Valid | None) -> dict[str, str] | None:
+    """Turn what a network made of valid into text, as exported files have it: little-endian."""
+    if valid is None:
+        return None
+    return {
+        key: base64.b64encode(value.astype(kind).tobytes()).decode()
+        for (key, value), kind in zip(valid._asdict().items(), VALID_TYPES, strict=True)
+    }
+
+
+def _check_valid(entries: Any, num_classes: int) -> Valid | None:
+    """Read what a file says of valid, as text or as arrays.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is impossible.
+    """
+    if entries is None:
+        return None
+    logs, labels, familiarity = (
+        np.frombuffer(base64.b64decode(entries[key], validate=True), kind)
+        if type(entries[key]) is str
+        else np.asarray(entries[key], kind)
+        for key, kind in zip(Valid._fields, VALID_TYPES)
+    )
+    count = len(labels)
+    if (
+        logs.size != count * num_classes
+        or familiarity.shape != (count,)
+        or not count
+        or np.isnan(logs).any()
+        or not (logs <= 0).all()
+        or not np.isfinite(familiarity).all()
+        or not ((labels >= 0) & (labels < num_classes)).all()
+    ):
+        raise ValueError("impossible calibration")
+    return Valid(logs.reshape(count, num_classes), labels, familiarity)
+
+
+def _check_calibration(entries: Any, num_classes: int) -> Calibration:
     check_types(entries, {"temperature": float})
     quantiles = np.asarray(entries["quantiles"])
     if (
@@ -161,7 +216,8 @@ def _check_calibration(entries: Any) -> Calibration:
         or (np.diff(quantiles) < 0).any()
     ):
         raise ValueError("impossible calibration")
-    return Calibration(entries["temperature"], quantiles.astype(np.float32))
+    valid = _check_valid(entries.get("valid"), num_classes)
+    return Calibration(entries["temperature"], quantiles.astype(np.float32), valid)
 
 
 def preprocessing_entries(preprocessing: Preprocessing) -> dict[str, Any]:

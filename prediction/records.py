@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
-import numpy as np
-
-from prediction.info import Prediction
 from running.console import printable
 from running.errors import FlowersError, RunError
 from running.files import write_alone
 
-UNKNOWN = "unknown"  # the answer where nothing that was learned is to be seen
+# Answers that are no name: where nothing that was learned is to be seen, and where a name would not
+# be safe enough for a promise.
+UNKNOWN, REVIEW = "unknown", "review"
 
 CSV_HEADER = ("file", "answer", "rank", "label", "category", "probability", "error")
 
@@ -33,33 +32,13 @@ class Record(NamedTuple):
 
     file: str
     guesses: list[Guess]  # the most probable first
-    known: bool  # whether it looks like something that the network learned
+    answer: str  # a name, `UNKNOWN` or `REVIEW`
     error: FlowersError | None
 
-
-def make_record(
-    file: str,
-    result: Prediction | FlowersError,
-    categories: list[str],
-    names: list[str],
-    top_k: int,
-    lowest: float,
-) -> Record:
-    """Say of a prediction, or error, what is to be said.
-
-    Args:
-        file: path of the photograph.
-        result: the prediction of probabilities (C,), or why there is none.
-        categories: of the network's outputs, as are the names.
-        names: parallel to the categories.
-        top_k: how many guesses, at most; above 0.
-        lowest: what is less familiar, -1..1, is unknown.
-    """
-    if isinstance(result, FlowersError):
-        return Record(file, [], False, result)
-    best = np.argsort(-result.probabilities, kind="stable")[:top_k].tolist()
-    guesses = [Guess(names[i], categories[i], result.probabilities[i].item()) for i in best]
-    return Record(file, guesses, result.familiarity >= lowest, None)
+    @property
+    def is_named(self) -> bool:
+        """Whether the answer is the name of the first guess."""
+        return bool(self.guesses) and self.answer == self.guesses[0].name
 
 
 def format_alone(record: Record) -> str:
@@ -71,7 +50,7 @@ def format_alone(record: Record) -> str:
     if record.error:
         raise record.error
     width = max(len(guess.name) for guess in record.guesses)
-    return ("" if record.known else f"{UNKNOWN}\n") + "".join(
+    return ("" if record.is_named else f"{record.answer}\n") + "".join(
         f"{guess.probability:7.2%}  {guess.name:{width}}  {guess.category}\n"
         for guess in record.guesses
     )
@@ -87,11 +66,9 @@ def format_csv(record: Record) -> str:
     """Write a row of `CSV_HEADER` for each name, or one with the error."""
     if record.error:
         return csv_row((record.file, "", "", "", "", "", str(record.error)))
-    answer = record.guesses[0].name if record.known else UNKNOWN
+    start = record.file, record.answer
     return "".join(
-        csv_row(
-            (record.file, answer, rank, guess.name, guess.category, f"{guess.probability:.6f}", "")
-        )
+        csv_row((*start, rank, guess.name, guess.category, f"{guess.probability:.6f}", ""))
         for rank, guess in enumerate(record.guesses, start=1)
     )
 
@@ -119,8 +96,8 @@ def format_jsonl(record: Record) -> str:
         for guess in record.guesses
     ]
     top = ", ".join(f"{{{guess}}}" for guess in guesses)
-    unknown = f'"label": {text(UNKNOWN)}, "category": null, "probability": null'
-    answer = guesses[0] if record.known else unknown
+    no_name = f'"label": {text(record.answer)}, "category": null, "probability": null'
+    answer = guesses[0] if record.is_named else no_name
     return f'{start}, {answer}, "top": [{top}]}}\n'
 
 

@@ -30,9 +30,10 @@ class Score:
         self.predictions: list[int] = []
         self.ranks: list[int] = []
         self.others = 0  # photographs in folders that are no categories
+        self.named = self.wrong = 0  # photographs that got a name, and those whose name is wrong
 
-    def add(self, file: str, probabilities: np.ndarray) -> None:
-        """Count a photograph by its probabilities (C,)."""
+    def add(self, file: str, probabilities: np.ndarray, is_named: bool = True) -> None:
+        """Count a photograph by its probabilities (C,), and whether it got a name."""
         label = self.index.get(os.path.basename(os.path.dirname(os.path.abspath(file))))
         if label is None:
             self.others += 1
@@ -42,9 +43,11 @@ class Score:
             self.probabilities.append(probabilities)
         self.labels.append(label)
         self.predictions.append(int(probabilities.argmax()))
+        self.named += is_named
+        self.wrong += is_named and self.predictions[-1] != label
         self.ranks.append(int(rank_of(probabilities[None], np.array([label]))[0]))
 
-    def lines(self, names: list[str]) -> Iterator[str]:
+    def lines(self, names: list[str], promise: float | None = None) -> Iterator[str]:
         """Say how good the names were, which are parallel to the categories."""
         if self.others:
             are = "photograph is" if self.others == 1 else "photographs are"
@@ -53,6 +56,13 @@ class Score:
             labels, predictions, ranks = map(np.array, (self.labels, self.predictions, self.ranks))
             summary = summarise(labels, predictions, ranks, self.categories, names)
             yield from summary_lines("accuracy", summary)
+        if promise is not None and self.named:
+            share = 1 - self.wrong / self.named
+            held = "held" if share >= promise else "did not hold"
+            yield (
+                f"{self.named} of {len(self.labels)} were named, {self.wrong} of them wrongly: "
+                f"{share:.2%} correct; the promise of {promise:.2%} {held}"
+            )
 
     def write_report(
         self, page: str, figures: str, split: str, names: list[str], more: dict[str, Any]

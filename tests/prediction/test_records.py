@@ -7,14 +7,15 @@ import os
 
 import numpy as np
 import pytest
+from conftest import small_info
 
-from prediction.info import Prediction
+from prediction.answers import Answers, Rules
+from prediction.info import QUANTILES, ROUNDING, Calibration, Prediction
 from prediction.records import (
     CSV_HEADER,
     RECORD_FORMATS,
     csv_row,
     format_alone,
-    make_record,
     open_output,
 )
 from running.errors import ImageError, InputError, RunError
@@ -24,7 +25,9 @@ PREDICTION = Prediction(np.array([0.25, 0.7, 0.05], np.float32), 0.5)
 
 
 def record(file="a.jpg", result=PREDICTION, top_k=2, lowest=-1.0):
-    return make_record(file, result, CATEGORIES, NAMES, top_k, lowest)
+    calibration = Calibration(1.0, np.full(QUANTILES, lowest + ROUNDING))
+    info = small_info(None, categories=CATEGORIES, names=NAMES, calibration=calibration)
+    return Answers(info, NAMES, Rules(top_k, keep=0.95)).record(file, result)
 
 
 def test_the_most_probable_come_first_and_equals_in_their_order():
@@ -34,8 +37,8 @@ def test_the_most_probable_come_first_and_equals_in_their_order():
 
 
 def test_what_is_less_familiar_is_unknown():
-    assert record(lowest=0.5).known
-    assert not record(lowest=0.51).known
+    assert record(lowest=0.5).answer == "common poppy"
+    assert record(lowest=0.51).answer == "unknown"
 
 
 def test_text():

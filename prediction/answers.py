@@ -1,0 +1,162 @@
+"""What is answered to a prediction: a name, "unknown", or "review"."""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from prediction.info import KEEP, NetworkInfo, Prediction
+from prediction.promise import (
+    Known,
+    Limit,
+    best_promise,
+    count_needed,
+    find_limit,
+    find_set_limit,
+    p_value,
+    score,
+)
+from prediction.records import REVIEW, UNKNOWN, Guess, Record
+from running.errors import FlowersError, InputError
+
+# A mix is unlike that of valid where so much more than this share is as unfamiliar as the least
+# familiar part of valid, and that is no chance.
+UNFAMILIAR, MANY_TIMES, BY_CHANCE = 1 - KEEP, 2, 1e-3
+
+
+class Rules(NamedTuple):
+    """What the user wants to be answered."""
+
+    top_k: int = 5
+    keep: float | None = None  # the share that keeps its names where the others are unknown
+    promise: float | None = None
+    sets: bool = False
+    only: np.ndarray | None = None  # the categories that can be (C,), bool
+
+
+class Answers:
+    """Answers predictions one after the other, and counts what it has answered.
+
+    Args:
+        info: what the network's file knows.
+        names: parallel to the categories.
+        rules: what the user wants.
+
+    Raises:
+        InputError: a promise cannot be kept.
+    """
+
+    def __init__(self, info: NetworkInfo, names: list[str], rules: Rules):
+        self.info, self.names, self.rules = info, names, rules
+        self.lowest = -math.inf
+        if rules.keep is not None:
+            self.lowest = info.calibration.least_familiar(rules.keep)
+        self.limit: Limit | None = None
+        self.set_limit: float | None = None
+        if rules.promise is not None:
+            self._promise(rules.promise)
+        self.count = self.unfamiliar = 0
+
+    def _promise(self, promise: float) -> None:
+        """Find the limit of a promise, or say why there is none."""
+        if self.info.calibration.valid is None:
+            raise InputError(
+                "this file is of an earlier version, which kept too little of valid for promises; "
+                "train again"
+            )
+        known = Known.of(self.info.calibration.valid, self.rules.only)
+        count = len(known.correct)
+        if self.rules.sets:
+            self.set_limit = find_set_limit(known.own, promise)
+            if self.set_limit is None:
+                least = math.ceil(1 / (1 - promise)) - 1
+                raise InputError(
+                    f"--sets --promise {promise} takes {least} photographs in valid, which "
+                    f"had {count}"
+                )
+            return
+        scores = score(known.certainty, known.familiarity)
+        self.limit = find_limit(scores, known.correct, promise)
+        if self.limit is None:
+            least = count_needed(promise)
+            why = (
+                f"it takes {least} photographs in valid without a mistake, which had {count}"
+                if count < least
+                else "the network is too often wrong on valid"
+            )
+            lesser = best_promise(scores, known.correct)
+            what = f"--promise {lesser} can be kept" if lesser else "no promise can be kept"
+            raise InputError(f"--promise {promise} cannot be kept: {why}; {what}")
+
+    def restrict(self, result: Prediction | FlowersError) -> Prediction | FlowersError:
+        """Leave of a prediction what can be, if that is some categories only."""
+        only = self.rules.only
+        if only is None or isinstance(result, FlowersError):
+            return result
+        shares = np.where(only, result.probabilities, 0)
+        return result._replace(probabilities=shares / max(shares.sum(), 1e-30))
+
+    def record(self, file: str, result: Prediction | FlowersError) -> Record:
+        """Say of a prediction, or error, what is to be said."""
+        if isinstance(result, FlowersError):
+            return Record(file, [], "", result)
+        probabilities = result.probabilities
+        order = np.argsort(-probabilities, kind="stable")
+        top_k = self.rules.top_k
+        if self.set_limit is not None:
+            top_k = max(1, int((probabilities >= self.set_limit).sum()))
+        best = order[:top_k].tolist()
+        guesses = [
+            Guess(self.names[i], self.info.categories[i], float(probabilities[i])) for i in best
+        ]
+        self.count += 1
+        threshold = self.info.calibration.least_familiar(KEEP)
+        self.unfamiliar += result.familiarity < threshold
+        answer = guesses[0].name
+        if result.familiarity < self.lowest:
+            answer = UNKNOWN
+        elif self.set_limit is not None and len(guesses) > 1:
+            answer = REVIEW
+        elif self.limit:
+            safe = score(probabilities[order[:1]], np.array([result.familiarity]))[0]
+            answer = answer if safe >= self.limit.lowest else REVIEW
+        return Record(file, guesses, answer, None)
+
+    def remarks(self) -> Iterator[str]:
+        """Warn where the photographs of a promise, all together, look unlike those of valid."""
+        if self.rules.promise is None or self.unfamiliar <= MANY_TIMES * UNFAMILIAR * self.count:
+            return
+        if 1 - p_value(self.unfamiliar - 1, self.count, UNFAMILIAR) > BY_CHANCE:
+            return
+        share = self.unfamiliar / self.count
+        yield (
+            f"warning: {share:.0%} of the photographs look unlike those of valid, of which "
+            f"{UNFAMILIAR:.0%} did; a promise is for photographs that are alike"
+        )
+
+
+def read_only(
+    path: str | os.PathLike[str], categories: Sequence[str], names: Sequence[str]
+) -> np.ndarray:
+    """Read which categories can be: bool (C,), of a file with a category or name on each line.
+
+    Raises:
+        InputError: the file cannot be read, or a line is neither.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not text in UTF-8") from None
+    wanted = {line.strip() for line in lines} - {""}
+    known = {*categories, *names}
+    if unknown := sorted(wanted - known):
+        raise InputError(f"{path}: {', '.join(unknown[:10])}: no category or name of this network")
+    only = np.array([c in wanted or n in wanted for c, n in zip(categories, names)])
+    if not only.any():
+        raise InputError(f"{path} names no category")
+    return only

@@ -1,0 +1,141 @@
+"""Promises: which names may be given so that at most a small share of them is wrong.
+
+What a promise rests on is what the network made of the photographs of valid, from which it has not
+learned. No assumption on the network is made, but one on the photographs: that those to be named
+are like those of valid.
+"""
+
+import functools
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from prediction.info import Valid
+
+CONFIDENCE = 0.95  # with which a promise is kept
+
+# The tests of ever more names begin with the safest half of valid's photographs. Where there are
+# enough of them, a tenth of the error that is allowed goes to a sequence that begins with the
+# safest tenth, as a poor network is certain of few names.
+HALF, TENTH = 0.5, 0.1
+
+# What is suggested where a promise cannot be kept.
+LESSER = (0.999, 0.998, 0.995, 0.99, 0.98, 0.97, 0.95, 0.9, 0.8, 0.7, 0.5)
+
+FAMILIARITY = 8.0  # what a difference of 1 counts, in nats of the log-odds of the best name
+CERTAIN = 1e-6  # no name is more probable than 1 minus that
+
+
+class Limit(NamedTuple):
+    """From which score on a name is given."""
+
+    lowest: float
+    share: float  # of valid's photographs that get a name, 0..1
+    promise: float
+
+
+def score(certainty: np.ndarray, familiarity: np.ndarray) -> np.ndarray:
+    """Rank photographs by how safe their names are: (N,).
+
+    Args:
+        certainty: the probability of the best name, 0..1 (N,).
+        familiarity: see `Prediction` (N,).
+    """
+    odds = np.clip(certainty, CERTAIN, 1 - CERTAIN).astype(np.float64)
+    return np.log(odds / (1 - odds)) + FAMILIARITY * np.asarray(familiarity, np.float64)
+
+
+def p_value(wrong: int, count: int, rate: float) -> float:
+    """Say how probable at most so many mistakes of so many are, at a rate of mistakes 0..1."""
+    logs, i = _log_factorials(count.bit_length()), np.arange(wrong + 1)
+    ways = logs[count] - logs[i] - logs[count - i]
+    return float(np.exp(ways + i * math.log(rate) + (count - i) * math.log1p(-rate)).sum())
+
+
+@functools.cache
+def _log_factorials(bits: int) -> np.ndarray:
+    """Compute the logarithms of 0!, 1! and so on, for numbers of so many bits."""
+    return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, 2**bits)))])
+
+
+def count_needed(promise: float, error: float = 1 - CONFIDENCE) -> int:
+    """Say how many photographs without a mistake show that a promise is kept."""
+    return math.ceil(math.log(error) / math.log(promise))
+
+
+def find_limit(scores: np.ndarray, correct: np.ndarray, promise: float) -> Limit | None:
+    """Find the lowest score from which on at most 1 - promise of the names are wrong.
+
+    Whether that is so is tested for ever more of the photographs, those with the highest scores
+    first, by the exact binomial test, until it is not shown (Learn then Test, with fixed sequences:
+    Angelopoulos et al., arXiv 2110.01052, 2021).
+
+    Args:
+        scores: of photographs that nothing was learned from (V,).
+        correct: whether the best name of each is its own (V,), bool.
+        promise: above 0 and below 1.
+    """
+    order = np.argsort(-scores, kind="stable")
+    wrong = np.cumsum(~correct[order])
+    found = 0
+    allowed = 1 - CONFIDENCE
+    sequences = [(HALF, allowed)]
+    if TENTH * len(scores) >= count_needed(promise, 0.1 * allowed):
+        sequences = [(HALF, 0.9 * allowed), (TENTH, 0.1 * allowed)]
+    for share, error in sequences:
+        first = max(math.ceil(share * len(scores)), count_needed(promise, error), 1)
+        for count in range(first, len(scores) + 1):
+            if p_value(int(wrong[count - 1]), count, 1 - promise) > error:
+                break
+            found = max(found, count)
+    if not found:
+        return None
+    return Limit(float(scores[order[found - 1]]), found / len(scores), promise)
+
+
+def best_promise(scores: np.ndarray, correct: np.ndarray) -> float | None:
+    """Find the highest promise of `LESSER` that can be kept."""
+    kept: Iterator[float] = (p for p in LESSER if find_limit(scores, correct, p))
+    return next(kept, None)
+
+
+def find_set_limit(own: np.ndarray, promise: float) -> float | None:
+    """Find the probability from which on a name belongs to the set that holds the right one.
+
+    It does with the probability `promise`, over the photographs to be named and those of valid
+    (split conformal prediction: Angelopoulos and Bates, arXiv 2107.07511, 2021).
+
+    Args:
+        own: the probability of each photograph's own category (V,).
+        promise: 0..1.
+    """
+    rank = math.floor((len(own) + 1) * (1 - promise) + 1e-9)
+    return float(np.sort(own)[rank - 1]) if rank else None
+
+
+class Known(NamedTuple):
+    """What a network made of photographs whose categories are known."""
+
+    certainty: np.ndarray  # the probability of the best name (V,)
+    own: np.ndarray  # that of their own category (V,)
+    correct: np.ndarray  # whether these are the same (V,), bool
+    familiarity: np.ndarray  # (V,)
+
+    @classmethod
+    def of(cls, valid: Valid, only: np.ndarray | None) -> "Known":
+        """Look at valid's photographs, perhaps at those of some categories only: bool (C,)."""
+        logs, labels, familiar = (np.asarray(each) for each in valid)
+        logs = logs.astype(np.float64)
+        if only is not None:
+            rows = only[labels]
+            logs, labels, familiar = (
+                np.where(only, logs[rows], -np.inf),
+                labels[rows],
+                familiar[rows],
+            )
+        shares = np.exp(logs)
+        shares /= shares.sum(1, keepdims=True)
+        own = shares[np.arange(len(labels)), labels]
+        return cls(shares.max(1, initial=0), own, shares.argmax(1) == labels, familiar)

@@ -1,0 +1,121 @@
+"""What is answered: names, unknown and review, sets, and some categories alone."""
+
+import numpy as np
+import pytest
+from conftest import small_info
+
+from prediction.answers import Answers, Rules, read_only
+from prediction.info import QUANTILES, Calibration, Prediction, Valid
+from running.errors import ImageError, InputError
+
+CATEGORIES, NAMES = ["2", "10", "rose"], ["orchid", "tulip", "rose"]
+QUANTILE = np.linspace(0, 1, QUANTILES, dtype=np.float32)
+
+
+def info_of(wrong: int = 0, count: int = 400):
+    """What a file knows of a network that named so many of valid wrongly, all the least certain."""
+    shares = np.full((count, 3), 0.005)
+    shares[:, 0] = 0.99
+    shares[:wrong] = [0.4, 0.35, 0.25]
+    labels = np.zeros(count, int)
+    labels[:wrong] = 1
+    familiarity = np.full(count, 0.8)
+    valid = Valid(np.log(shares).astype(np.float16), labels, familiarity)
+    return small_info(
+        None, categories=CATEGORIES, names=NAMES, calibration=Calibration(1.0, QUANTILE, valid)
+    )
+
+
+def predict(*shares: float, familiarity: float = 0.8) -> Prediction:
+    return Prediction(np.array(shares, np.float32), familiarity)
+
+
+def answer(rules: Rules, result: Prediction, **info) -> str:
+    answers = Answers(info_of(**info), NAMES, rules)
+    return answers.record("a.jpg", answers.restrict(result)).answer
+
+
+def test_without_rules_the_best_name_is_the_answer():
+    assert answer(Rules(), predict(0.2, 0.5, 0.3, familiarity=-1)) == "tulip"
+
+
+def test_with_a_promise_what_is_not_safe_is_for_review():
+    rules = Rules(promise=0.99)
+    assert answer(rules, predict(0.1, 0.9, 0.0), wrong=40) == "review"
+    assert answer(rules, predict(0.005, 0.994, 0.001), wrong=40) == "tulip"
+    assert answer(rules, predict(0.005, 0.99, 0.005, familiarity=0.1), wrong=40) == "review"
+    assert answer(Rules(promise=0.9), predict(0.4, 0.35, 0.25), wrong=10) == "orchid"
+
+
+def test_unknown_comes_before_review():
+    rules = Rules(promise=0.99, keep=0.95)
+    assert answer(rules, predict(0.4, 0.35, 0.25, familiarity=0.01), wrong=40) == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("rules", "info", "words"),
+    [
+        (Rules(promise=0.99), {"count": 80}, "takes 299 .* had 80; --promise 0.95 can be kept"),
+        (Rules(promise=0.99), {"wrong": 300}, "too often wrong on valid; no promise can be kept"),
+        (Rules(promise=0.99, sets=True), {"count": 80}, "takes 99 photographs in valid"),
+    ],
+)
+def test_a_promise_that_cannot_be_kept_is_one_sentence(rules, info, words):
+    with pytest.raises(InputError, match=words):
+        Answers(info_of(**info), NAMES, rules)
+
+
+def test_a_file_of_an_earlier_version_makes_no_promises():
+    info = small_info(None, calibration=Calibration(1.0, QUANTILE))
+    with pytest.raises(InputError, match="earlier version"):
+        Answers(info, NAMES, Rules(promise=0.99))
+
+
+def test_sets_are_as_large_as_they_have_to_be():
+    answers = Answers(info_of(wrong=40), NAMES, Rules(promise=0.95, sets=True))
+    assert answers.set_limit == pytest.approx(0.35, abs=1e-3)
+    record = answers.record("a.jpg", predict(0.5, 0.4, 0.1))
+    assert [guess.name for guess in record.guesses] == ["orchid", "tulip"]
+    assert record.answer == "review"
+    record = answers.record("a.jpg", predict(0.9, 0.05, 0.05))
+    assert ([guess.name for guess in record.guesses], record.answer) == (["orchid"], "orchid")
+
+
+def test_some_categories_alone_share_the_probability():
+    answers = Answers(info_of(), NAMES, Rules(only=np.array([False, True, True])))
+    record = answers.record("a.jpg", answers.restrict(predict(0.5, 0.1, 0.4)))
+    assert record.answer == "rose"
+    assert record.guesses[0].probability == pytest.approx(0.8)
+    assert answers.restrict(ImageError("gone")).args == ("gone",)
+
+
+def test_a_batch_that_looks_otherwise_is_warned_of():
+    answers = Answers(info_of(), NAMES, Rules(promise=0.99))
+    for _ in range(60):
+        answers.record("a.jpg", predict(1, 0, 0))
+    assert [*answers.remarks()] == []
+    for _ in range(30):
+        answers.record("a.jpg", predict(1, 0, 0, familiarity=-0.5))
+    (line,) = answers.remarks()
+    assert line.startswith(
+        "warning: 33% of the photographs look unlike those of valid, of which 5%"
+    )
+    # Of two photographs one may be odd by chance.
+    few = Answers(info_of(), NAMES, Rules(promise=0.99))
+    for familiarity in (0.8, -0.5):
+        few.record("a.jpg", predict(1, 0, 0, familiarity=familiarity))
+    assert [*few.remarks()] == []
+
+
+def test_categories_and_names_are_read(tmp_path):
+    file = tmp_path / "garden.txt"
+    file.write_text("\ufefftulip\r\n\r\n 2 \n")
+    assert read_only(file, CATEGORIES, NAMES).tolist() == [True, True, False]
+    file.write_text("tulip\nfoxglove\n7\n")
+    with pytest.raises(InputError, match="garden.txt: 7, foxglove: no category or name"):
+        read_only(file, CATEGORIES, NAMES)
+    file.write_text("\n")
+    with pytest.raises(InputError, match="names no category"):
+        read_only(file, CATEGORIES, NAMES)
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        read_only(tmp_path / "nowhere", CATEGORIES, NAMES)

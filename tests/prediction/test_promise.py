@@ -1,0 +1,101 @@
+"""Promises: the bound is exact, and kept in all but the few draws in which it may fail."""
+
+import math
+
+import numpy as np
+import pytest
+
+from prediction.info import Valid
+from prediction.promise import (
+    Known,
+    best_promise,
+    count_needed,
+    find_limit,
+    find_set_limit,
+    p_value,
+    score,
+)
+
+
+@pytest.mark.parametrize(("wrong", "count", "rate"), [(0, 299, 0.01), (3, 40, 0.05), (7, 7, 0.5)])
+def test_the_p_value_is_that_of_the_binomial_test(wrong, count, rate):
+    terms = (math.comb(count, i) * rate**i * (1 - rate) ** (count - i) for i in range(wrong + 1))
+    assert p_value(wrong, count, rate) == pytest.approx(sum(terms), rel=1e-9)
+
+
+def test_so_many_photographs_without_a_mistake_are_needed():
+    assert count_needed(0.99) == 299
+    assert count_needed(0.95) == 59
+    right = np.ones(299, bool)
+    assert find_limit(np.arange(299.0), right, 0.99).share == 1
+    assert find_limit(np.arange(298.0), right[1:], 0.99) is None
+    right[0] = False  # the least safe one is wrong: there are no longer enough
+    assert find_limit(np.arange(299.0), right, 0.99) is None
+    assert best_promise(np.arange(299.0), right) == 0.98
+
+
+def test_names_are_given_down_to_the_first_that_would_be_too_much():
+    scores = np.arange(1000.0)[::-1]
+    right = np.ones(1000, bool)
+    right[900:] = False  # the hundred least safe ones
+    limit = find_limit(scores, right, 0.99)
+    count = round(limit.share * 1000)
+    wrong = count - 900
+    assert p_value(wrong, count, 0.01) <= 0.05 < p_value(wrong + 1, count + 1, 0.01)
+    assert limit.lowest == scores[count - 1]
+
+
+def draw(rng, count):
+    """Scores of a network whose least safe fifth is often wrong, and which are right."""
+    scores = rng.uniform(0, 1, count)
+    return scores, rng.uniform(0, 1, count) > np.where(scores < 0.2, 0.3, 0.002)
+
+
+def test_a_promise_is_broken_in_one_draw_of_twenty_at_most():
+    rng = np.random.default_rng(0)
+    broken = given = 0
+    for _ in range(200):
+        limit = find_limit(*draw(rng, 800), 0.98)
+        safe = limit.lowest
+        # The rate of mistakes above a limit is known here.
+        many = rng.uniform(safe, 1, 20_000)
+        rate = np.where(many < 0.2, 0.3, 0.002).mean()
+        broken += rate > 0.02
+        given += limit.share
+    assert broken <= 14  # of ten that are to be expected; more have a probability of 8 %
+    assert given / 200 > 0.75
+
+
+def test_a_poor_network_names_what_it_is_certain_of():
+    scores = np.arange(10_000.0)
+    right = np.arange(10_000) >= 8_000
+    assert 0.19 < find_limit(scores, right, 0.99).share < 0.21
+
+
+def test_sets_hold_the_right_name_as_often_as_promised():
+    rng = np.random.default_rng(0)
+    own = rng.beta(8, 1, 99)
+    assert find_set_limit(own, 0.99) == own.min()
+    assert find_set_limit(own, 0.9) == np.sort(own)[9]
+    assert find_set_limit(own[1:], 0.99) is None
+
+
+def test_valid_is_looked_at_by_some_categories_alone():
+    shares = np.array([[0.5, 0.3, 0.2], [0.1, 0.6, 0.3], [0.2, 0.2, 0.6]])
+    valid = Valid(np.log(shares).astype(np.float16), np.array([1, 1, 2]), np.array([0.1, 0.2, 0.3]))
+    known = Known.of(valid, None)
+    assert known.certainty == pytest.approx([0.5, 0.6, 0.6], abs=1e-3)
+    assert known.own == pytest.approx([0.3, 0.6, 0.6], abs=1e-3)
+    assert known.correct.tolist() == [False, True, True]
+    some = Known.of(valid, np.array([False, True, True]))
+    assert some.correct.tolist() == [True, True, True]
+    assert some.own == pytest.approx([0.6, 0.667, 0.75], abs=1e-3)
+    few = Known.of(valid, np.array([True, True, False]))
+    assert few.familiarity.tolist() == [0.1, 0.2]
+    assert few.certainty == pytest.approx([0.625, 0.857], abs=1e-3)
+
+
+def test_confidence_and_familiarity_both_count():
+    scores = score(np.array([0.99, 0.9, 0.99, 1.0]), np.array([0.9, 0.9, 0.5, 1.0]))
+    assert scores.argsort().tolist() in ([1, 2, 0, 3], [2, 1, 0, 3])
+    assert np.isfinite(scores).all()
