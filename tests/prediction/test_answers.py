@@ -56,7 +56,7 @@ def test_unknown_comes_before_review():
     ("rules", "info", "words"),
     [
         (Rules(promise=0.99), {"count": 80}, "takes 299 .* had 80; --promise 0.95 can be kept"),
-        (Rules(promise=0.99), {"wrong": 300}, "too often wrong on valid; no promise can be kept"),
+        (Rules(promise=0.99), {"wrong": 400}, "too often wrong on valid; no promise can be kept"),
         (Rules(promise=0.99, sets=True), {"count": 80}, "takes 99 photographs in valid"),
     ],
 )

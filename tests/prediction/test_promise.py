@@ -56,9 +56,10 @@ def test_a_promise_is_broken_in_one_draw_of_twenty_at_most():
     broken = given = 0
     for _ in range(200):
         limit = find_limit(*draw(rng, 800), 0.98)
-        safe = limit.lowest
+        if limit is None:  # refused, by a few mistakes of bad luck
+            continue
         # The rate of mistakes above a limit is known here.
-        many = rng.uniform(safe, 1, 20_000)
+        many = rng.uniform(limit.lowest, 1, 20_000)
         rate = np.where(many < 0.2, 0.3, 0.002).mean()
         broken += rate > 0.02
         given += limit.share
