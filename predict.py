@@ -29,7 +29,7 @@ from photographs.batches import ACCELERATOR_BATCH, EVALUATION_BATCH
 from photographs.folders import is_image_name
 from photographs.images import load_image, open_image
 from prediction import onnx_runtime
-from prediction.answers import Answers, Rules, read_only
+from prediction.answers import Answers, Rules, describe_promises, match_groups, read_only
 from prediction.info import KEEP, NetworkInfo, Prediction
 from prediction.inputs import (
     STDIN,
@@ -132,6 +132,10 @@ def build_parser(console: Console) -> Parser:
     add("sets", action="store_true", help=text + "probability")
     text = "the answer is one of these categories: a file with a category or name on each line"
     add("only", type=file_name, metavar="FILE", help=text)
+    text = (
+        'with --promise: the answer may be a group, a JSON file as in {"21": "lilies"}, where no '
+    )
+    add("group", type=file_name, metavar="FILE", help=text + "name is safe")
     text = "the folder that a photograph is in tells its category: say on standard error how many "
     add("score", action="store_true", help=text + "names are correct")
     text = "with --score: write all figures, and the photographs that were named wrongly, into a "
@@ -197,8 +201,8 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"--null goes with {STDIN} among the inputs")
     if args.keep is not None and not args.reject:
         parser.error("--keep goes with --reject")
-    if args.sets and args.promise is None:
-        parser.error("--sets goes with --promise")
+    if (args.sets or args.group) and args.promise is None:
+        parser.error("--sets and --group go with --promise")
     if args.output == STDOUT:
         args.output = None
     args.figures = f"{os.path.splitext(args.report)[0]}.json" if args.report else None
@@ -261,7 +265,7 @@ def check_targets(args: argparse.Namespace) -> None:
         InputError: it would, or cannot be written there.
     """
     reads = [args.checkpoint, *args.inputs]
-    reads += [path for path in (args.category_names, args.only) if path]
+    reads += [path for path in (args.category_names, args.only, args.group) if path]
     if STDIN in args.inputs:
         open_stdin()
         reads.append("/dev/stdin")  # a list, where a file is redirected
@@ -293,9 +297,7 @@ def name_photographs(
     if args.output or not sys.stdout.isatty():  # where records would not run into it
         named = console.count(named, total, "naming")
 
-    only = read_only(args.only, info.categories, names) if args.only else None
-    keep = (KEEP if args.keep is None else args.keep) if args.reject else None
-    answers = Answers(info, names, Rules(args.top_k, keep, args.promise, args.sets, only))
+    answers = Answers(info, names, find_rules(args, info.categories, names))
     score = None
     if args.score:
         from prediction.score import Score
@@ -336,6 +338,23 @@ def name_photographs(
     return 1 if failed else 0
 
 
+def find_rules(args: argparse.Namespace, categories: list[str], names: list[str]) -> Rules:
+    """Read how photographs are to be answered.
+
+    Raises:
+        InputError: a file cannot be used.
+    """
+    keep = KEEP if args.keep is None else args.keep
+    only = groups = None
+    if args.only:
+        only = read_only(args.only, categories, names)
+    if args.group:
+        from data_utils import load_names
+
+        groups = match_groups(load_names(args.group), categories, names)
+    return Rules(args.top_k, keep if args.reject else None, args.promise, args.sets, only, groups)
+
+
 # --- Output ---------------------------------------------------------------------------
 
 
@@ -371,6 +390,7 @@ def describe(info: NetworkInfo) -> Iterator[str]:
         f"after epoch {metrics.epoch}, in {metrics.precision}"
     )
     yield f"temperature: {info.calibration.temperature:.4f}"
+    yield from describe_promises(info)
     yield (
         f"preprocessing: short side {preprocessing.resize}, centre {preprocessing.crop} x "
         f"{preprocessing.crop}, {preprocessing.interpolation}"

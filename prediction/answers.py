@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,14 +10,18 @@ import numpy as np
 
 from prediction.info import KEEP, NetworkInfo, Prediction
 from prediction.promise import (
+    CONFIDENCE,
+    FAMILIAR,
     Known,
     Limit,
     best_promise,
     count_needed,
+    find_group_limit,
     find_limit,
     find_set_limit,
     p_value,
     score,
+    sum_up,
 )
 from prediction.records import REVIEW, UNKNOWN, Guess, Record
 from running.errors import FlowersError, InputError
@@ -35,6 +39,7 @@ class Rules(NamedTuple):
     promise: float | None = None
     sets: bool = False
     only: np.ndarray | None = None  # the categories that can be (C,), bool
+    groups: Sequence[str] | None = None  # the name of each category's group
 
 
 class Answers:
@@ -56,6 +61,7 @@ class Answers:
             self.lowest = info.calibration.least_familiar(rules.keep)
         self.limit: Limit | None = None
         self.set_limit: float | None = None
+        self.group_limit = math.inf
         if rules.promise is not None:
             self._promise(rules.promise)
         self.count = self.unfamiliar = 0
@@ -67,6 +73,7 @@ class Answers:
                 "this file is of an earlier version, which kept too little of valid for promises; "
                 "train again"
             )
+        self.least = self.info.calibration.least_familiar(FAMILIAR)
         known = Known.of(self.info.calibration.valid, self.rules.only)
         count = len(known.correct)
         if self.rules.sets:
@@ -78,8 +85,10 @@ class Answers:
                     f"had {count}"
                 )
             return
-        scores = score(known.certainty, known.familiarity)
-        self.limit = find_limit(scores, known.correct, promise)
+        scores = score(known.certainty, known.familiarity, self.least)
+        # Where there are groups, names and groups may each be mistaken half as often.
+        allowed = (1 - CONFIDENCE) / (2 if self.rules.groups else 1)
+        self.limit = find_limit(scores, known.correct, promise, allowed)
         if self.limit is None:
             least = count_needed(promise)
             why = (
@@ -90,6 +99,14 @@ class Answers:
             lesser = best_promise(scores, known.correct)
             what = f"--promise {lesser} can be kept" if lesser else "no promise can be kept"
             raise InputError(f"--promise {promise} cannot be kept: {why}; {what}")
+        if self.rules.groups:
+            self.group_names = sorted({*self.rules.groups})
+            self.groups = np.array([self.group_names.index(name) for name in self.rules.groups])
+            summed = Known.of(self.info.calibration.valid, self.rules.only, self.groups)
+            named = scores >= self.limit.lowest
+            correct = np.where(named, known.correct, summed.correct)
+            group_scores = score(summed.certainty, summed.familiarity, self.least)
+            self.group_limit = find_group_limit(named, correct, group_scores, promise, allowed)
 
     def restrict(self, result: Prediction | FlowersError) -> Prediction | FlowersError:
         """Leave of a prediction what can be, if that is some categories only."""
@@ -121,9 +138,17 @@ class Answers:
         elif self.set_limit is not None and len(guesses) > 1:
             answer = REVIEW
         elif self.limit:
-            safe = score(probabilities[order[:1]], np.array([result.familiarity]))[0]
-            answer = answer if safe >= self.limit.lowest else REVIEW
+            safe = score(probabilities[order[0]], result.familiarity, self.least)
+            answer = answer if safe >= self.limit.lowest else self._group(result)
         return Record(file, guesses, answer, None)
+
+    def _group(self, result: Prediction) -> str:
+        """Answer with a group, where that is safe."""
+        if self.group_limit == math.inf:
+            return REVIEW
+        shares = sum_up(result.probabilities[None], self.groups)[0]
+        safe = score(shares.max(), result.familiarity, self.least)
+        return self.group_names[shares.argmax()] if safe >= self.group_limit else REVIEW
 
     def remarks(self) -> Iterator[str]:
         """Warn where the photographs of a promise, all together, look unlike those of valid."""
@@ -136,6 +161,33 @@ class Answers:
             f"warning: {share:.0%} of the photographs look unlike those of valid, of which "
             f"{UNFAMILIAR:.0%} did; a promise is for photographs that are alike"
         )
+
+
+def describe_promises(info: NetworkInfo) -> Iterator[str]:
+    """Say from which score on a network's names are safe, for applications."""
+    if info.calibration.valid is None:
+        return
+    known, least = Known.of(info.calibration.valid), info.calibration.least_familiar(FAMILIAR)
+    scores = score(known.certainty, known.familiarity, least)
+    for promise in (0.99, 0.98, 0.95):
+        if limit := find_limit(scores, known.correct, promise):
+            yield (
+                f"promise {promise}: names from the probability {limit.lowest:.6f} and the "
+                f"familiarity {least:.4f} on ({limit.share:.1%} of valid)"
+            )
+
+
+def match_groups(
+    groups: Mapping[str, str], categories: Sequence[str], names: Sequence[str]
+) -> list[str]:
+    """Find the group of each category, by category or name; others are groups of their own.
+
+    Raises:
+        InputError: something that is grouped is no category.
+    """
+    if unknown := sorted(groups.keys() - {*categories, *names}):
+        raise InputError(f"--group: {', '.join(unknown[:10])}: no category or name of this network")
+    return [groups.get(c, groups.get(n, n)) for c, n in zip(categories, names)]
 
 
 def read_only(

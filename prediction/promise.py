@@ -16,16 +16,18 @@ from prediction.info import Valid
 
 CONFIDENCE = 0.95  # with which a promise is kept
 
-# The tests of ever more names begin with the safest half of valid's photographs. Where there are
-# enough of them, a tenth of the error that is allowed goes to a sequence that begins with the
-# safest tenth, as a poor network is certain of few names.
-HALF, TENTH = 0.5, 0.1
+# The tests of ever more names begin with these shares of valid's photographs, the safest ones. One
+# certain mistake would end a sequence that begins with few; but a poor network is certain of few
+# names, so that these have a sequence of their own where there are enough photographs. The second
+# number is the part of the probability of an error that each sequence gets.
+SEQUENCES = ((0.85, 0.8), (0.5, 0.1), (0.1, 0.1))
 
 # What is suggested where a promise cannot be kept.
 LESSER = (0.999, 0.998, 0.995, 0.99, 0.98, 0.97, 0.95, 0.9, 0.8, 0.7, 0.5)
 
-FAMILIARITY = 8.0  # what a difference of 1 counts, in nats of the log-odds of the best name
-CERTAIN = 1e-6  # no name is more probable than 1 minus that
+# The share of valid's photographs that are familiar enough for a name: the others look like nothing
+# that was learned. docs/results.md has what other shares do.
+FAMILIAR = 0.98
 
 
 class Limit(NamedTuple):
@@ -36,15 +38,17 @@ class Limit(NamedTuple):
     promise: float
 
 
-def score(certainty: np.ndarray, familiarity: np.ndarray) -> np.ndarray:
-    """Rank photographs by how safe their names are: (N,).
+def score(
+    certainty: np.ndarray | np.floating, familiarity: np.ndarray | float, least: float
+) -> np.ndarray:
+    """Rank photographs by how safe their names are: (N,); -inf is never safe.
 
     Args:
         certainty: the probability of the best name, 0..1 (N,).
         familiarity: see `Prediction` (N,).
+        least: what is less familiar gets no name.
     """
-    odds = np.clip(certainty, CERTAIN, 1 - CERTAIN).astype(np.float64)
-    return np.log(odds / (1 - odds)) + FAMILIARITY * np.asarray(familiarity, np.float64)
+    return np.where(np.asarray(familiarity) >= least, certainty, -np.inf)
 
 
 def p_value(wrong: int, count: int, rate: float) -> float:
@@ -65,7 +69,9 @@ def count_needed(promise: float, error: float = 1 - CONFIDENCE) -> int:
     return math.ceil(math.log(error) / math.log(promise))
 
 
-def find_limit(scores: np.ndarray, correct: np.ndarray, promise: float) -> Limit | None:
+def find_limit(
+    scores: np.ndarray, correct: np.ndarray, promise: float, allowed: float = 1 - CONFIDENCE
+) -> Limit | None:
     """Find the lowest score from which on at most 1 - promise of the names are wrong.
 
     Whether that is so is tested for ever more of the photographs, those with the highest scores
@@ -73,26 +79,59 @@ def find_limit(scores: np.ndarray, correct: np.ndarray, promise: float) -> Limit
     Angelopoulos et al., arXiv 2110.01052, 2021).
 
     Args:
-        scores: of photographs that nothing was learned from (V,).
+        scores: of photographs that nothing was learned from (V,), see `score`.
         correct: whether the best name of each is its own (V,), bool.
         promise: above 0 and below 1.
+        allowed: the probability that the promise is not kept.
     """
     order = np.argsort(-scores, kind="stable")
     wrong = np.cumsum(~correct[order])
+    # Those with the same score are named together.
+    ranked = scores[order]
+    ends = np.flatnonzero(np.append(ranked[:-1] > ranked[1:], True)) + 1
+    ends = ends[ends <= np.isfinite(scores).sum()]
     found = 0
-    allowed = 1 - CONFIDENCE
-    sequences = [(HALF, allowed)]
-    if TENTH * len(scores) >= count_needed(promise, 0.1 * allowed):
-        sequences = [(HALF, 0.9 * allowed), (TENTH, 0.1 * allowed)]
-    for share, error in sequences:
-        first = max(math.ceil(share * len(scores)), count_needed(promise, error), 1)
-        for count in range(first, len(scores) + 1):
+    # What cannot succeed leaves its part to the others.
+    enough = [
+        (share, part)
+        for share, part in SEQUENCES
+        if share * len(scores) >= count_needed(promise, part * allowed)
+    ] or SEQUENCES[:1]
+    for share, part in enough:
+        error = allowed * part / sum(part for _, part in enough)
+        first = max(math.ceil(share * len(scores)), count_needed(promise, error))
+        for count in ends[ends >= first].tolist():
             if p_value(int(wrong[count - 1]), count, 1 - promise) > error:
                 break
             found = max(found, count)
     if not found:
         return None
     return Limit(float(scores[order[found - 1]]), found / len(scores), promise)
+
+
+def find_group_limit(
+    named: np.ndarray, correct: np.ndarray, scores: np.ndarray, promise: float, allowed: float
+) -> float:
+    """Find the lowest score from which on a group is answered where no name was given.
+
+    Of all answers together, names and groups, at most 1 - promise are wrong. inf: no group is safe.
+
+    Args:
+        named: whether a photograph got a name (V,), bool.
+        correct: whether its answer, a name or else a group, is right (V,), bool.
+        scores: of the groups (V,).
+        promise: above 0 and below 1.
+        allowed: the probability that the promise is not kept.
+    """
+    rest = np.flatnonzero(~named)
+    count, wrong, lowest = int(named.sum()), int((named & ~correct).sum()), math.inf
+    for here in np.unique(scores[rest][np.isfinite(scores[rest])])[::-1].tolist():
+        together = rest[scores[rest] == here]
+        count, wrong = count + len(together), wrong + int((~correct[together]).sum())
+        if p_value(wrong, count, 1 - promise) > allowed:
+            break
+        lowest = here
+    return lowest
 
 
 def best_promise(scores: np.ndarray, correct: np.ndarray) -> float | None:
@@ -115,6 +154,11 @@ def find_set_limit(own: np.ndarray, promise: float) -> float | None:
     return float(np.sort(own)[rank - 1]) if rank else None
 
 
+def sum_up(shares: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Add the probabilities (N, C) of the categories of each group: (N, G)."""
+    return shares @ np.eye(groups.max() + 1)[groups]
+
+
 class Known(NamedTuple):
     """What a network made of photographs whose categories are known."""
 
@@ -124,8 +168,16 @@ class Known(NamedTuple):
     familiarity: np.ndarray  # (V,)
 
     @classmethod
-    def of(cls, valid: Valid, only: np.ndarray | None) -> "Known":
-        """Look at valid's photographs, perhaps at those of some categories only: bool (C,)."""
+    def of(
+        cls, valid: Valid, only: np.ndarray | None = None, groups: np.ndarray | None = None
+    ) -> "Known":
+        """Look at what a network made of valid.
+
+        Args:
+            valid: that.
+            only: the categories whose photographs count, and that can be answered (C,), bool.
+            groups: the number of each category's group (C,): categories are summed up.
+        """
         logs, labels, familiar = (np.asarray(each) for each in valid)
         logs = logs.astype(np.float64)
         if only is not None:
@@ -137,5 +189,7 @@ class Known(NamedTuple):
             )
         shares = np.exp(logs)
         shares /= shares.sum(1, keepdims=True)
+        if groups is not None:
+            shares, labels = sum_up(shares, groups), groups[labels]
         own = shares[np.arange(len(labels)), labels]
         return cls(shares.max(1, initial=0), own, shares.argmax(1) == labels, familiar)

@@ -99,6 +99,8 @@ OPTIONS = [
     ["--format", "jsonl", "--reject"],
     ["--format", "csv", "--reject", "--keep", 0.5],
     ["--score"],
+    ["--format", "csv", "--promise", 0.6],
+    ["--format", "jsonl", "--promise", 0.8, "--sets"],
     ["--shard", "2/3"],
     ["--category_names", "names.json", "--top_k", 1],
 ]

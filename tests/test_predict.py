@@ -269,6 +269,42 @@ def test_info(run_script, trained, checkpoint):
         assert words in run.out
 
 
+def test_a_promise_names_what_is_safe(run_script, drawn, checkpoint, tmp_path):
+    flags = ["--format", "csv", "--top_k", 1, "--score"]
+    run = run_script("predict", drawn / "test", checkpoint, *flags, "--promise", 0.6)
+    assert run.code == 0
+    rows = [*csv.DictReader(io.StringIO(run.out, newline=""))]
+    named = [row for row in rows if row["answer"] != "review"]
+    wrong = sum(row["category"] != row["file"].split("/")[-2] for row in named)
+    assert 0 < len(named) <= 16
+    assert f"{len(named)} of 16 were named, {wrong} of them wrongly: " in run.err
+    assert all(row["answer"] == row["label"] for row in named)
+
+    run = run_script("predict", drawn / "test", checkpoint, "--promise", 0.99)
+    assert (run.code, run.out) == (2, "")
+    assert "it takes 299 photographs in valid without a mistake, which had 16; --promise" in run.err
+
+
+def test_some_categories_alone_can_be_the_answer(run_script, drawn, checkpoint, tmp_path):
+    garden = tmp_path / "garden.txt"
+    garden.write_text("2\n4\n")
+    run = run_script("predict", drawn / "test", checkpoint, "--only", garden, "--format", "jsonl")
+    records = [json.loads(line) for line in run.out.splitlines()]
+    assert {record["category"] for record in records} <= {"2", "4"}
+    assert all(sum(g["probability"] for g in r["top"]) == pytest.approx(1) for r in records)
+    garden.write_text("2\noak\n")
+    run = run_script("predict", drawn / "test", checkpoint, "--only", garden)
+    assert (run.code, run.out) == (2, "")
+    assert "oak: no category or name of this network" in run.err
+
+
+def test_flags_of_promises_go_together(run_script, photo, checkpoint):
+    for flags in (["--sets"], ["--group", "genus.json"]):
+        run = run_script("predict", photo, checkpoint, *flags)
+        assert run.code == 2
+        assert "--sets and --group go with --promise" in run.err
+
+
 @pytest.mark.slow
 def test_noise_is_unknown_and_flowers_keep_their_names(run_script, drawn, checkpoint, tmp_path):
     noise = np.random.default_rng(0).integers(255, size=(8, 250, 250, 3), dtype=np.uint8)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import small_info
 
-from prediction.answers import Answers, Rules, read_only
+from prediction.answers import Answers, Rules, match_groups, read_only
 from prediction.info import QUANTILES, Calibration, Prediction, Valid
 from running.errors import ImageError, InputError
 
@@ -43,7 +43,7 @@ def test_with_a_promise_what_is_not_safe_is_for_review():
     rules = Rules(promise=0.99)
     assert answer(rules, predict(0.1, 0.9, 0.0), wrong=40) == "review"
     assert answer(rules, predict(0.005, 0.994, 0.001), wrong=40) == "tulip"
-    assert answer(rules, predict(0.005, 0.99, 0.005, familiarity=0.1), wrong=40) == "review"
+    assert answer(rules, predict(0.005, 0.99, 0.005, familiarity=0.01), wrong=40) == "review"
     assert answer(Rules(promise=0.9), predict(0.4, 0.35, 0.25), wrong=10) == "orchid"
 
 
@@ -119,3 +119,28 @@ def test_categories_and_names_are_read(tmp_path):
         read_only(file, CATEGORIES, NAMES)
     with pytest.raises(InputError, match="cannot be read: No such file"):
         read_only(tmp_path / "nowhere", CATEGORIES, NAMES)
+
+
+def test_where_no_name_is_safe_a_group_may_be():
+    """Of a hundred photographs the network knows only that they are one of the first two."""
+    shares = np.full((2000, 3), 0.005)
+    shares[:, 0] = 0.99
+    shares[:100] = [0.495, 0.485, 0.02]
+    shares[100:140] = [0.4, 0.2, 0.4]
+    labels = np.zeros(2000, int)
+    labels[:100:2], labels[100:140] = 1, 2
+    valid = Valid(np.log(shares).astype(np.float16), labels, np.full(2000, 0.8))
+    info = small_info(
+        None, categories=CATEGORIES, names=NAMES, calibration=Calibration(1.0, QUANTILE, valid)
+    )
+    groups = match_groups({"2": "bulbs", "tulip": "bulbs"}, CATEGORIES, NAMES)
+    assert groups == ["bulbs", "bulbs", "rose"]
+    answers = Answers(info, NAMES, Rules(promise=0.99, groups=groups))
+    assert answers.record("a.jpg", predict(0.99, 0.005, 0.005)).answer == "orchid"
+    record = answers.record("a.jpg", predict(0.5, 0.49, 0.01))
+    assert (record.answer, record.is_named) == ("bulbs", False)
+    assert answers.record("a.jpg", predict(0.4, 0.2, 0.4)).answer == "review"
+    plain = Answers(info, NAMES, Rules(promise=0.99))
+    assert plain.record("a.jpg", predict(0.5, 0.49, 0.01)).answer == "review"
+    with pytest.raises(InputError, match="--group: oak: no category or name"):
+        match_groups({"oak": "trees"}, CATEGORIES, NAMES)

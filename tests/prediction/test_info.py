@@ -1,5 +1,6 @@
 """What a network's file knows comes back as it was, and is never believed unchecked."""
 
+import base64
 import copy
 import dataclasses
 import json
@@ -14,9 +15,16 @@ from prediction.info import (
     QUANTILES,
     Calibration,
     NetworkInfo,
+    Valid,
     ValidMetrics,
     check_preprocessing,
     check_types,
+)
+
+VALID = Valid(
+    np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]])).astype(np.float16),
+    np.array([0, 2], np.int32),
+    np.array([0.5, 0.75], np.float32),
 )
 
 INFO = NetworkInfo(
@@ -24,7 +32,7 @@ INFO = NetworkInfo(
     preprocessing=Preprocessing(36, 32, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), "bilinear"),
     categories=["1", "21", "location"],
     names=["daisy", "fire lily", "Blüte"],
-    calibration=Calibration(0.5, np.linspace(-1, 1, QUANTILES, dtype=np.float32)),
+    calibration=Calibration(0.5, np.linspace(-1, 1, QUANTILES, dtype=np.float32), VALID),
     metrics=ValidMetrics(3, 0.25, 0.75, 16, "torch.float32"),
     seed=7,
     command="python train.py flowers",
@@ -33,10 +41,17 @@ INFO = NetworkInfo(
 )
 
 
+def encode(values: np.ndarray) -> str:
+    return base64.b64encode(values.tobytes()).decode()
+
+
 def assert_same(one: NetworkInfo, other: NetworkInfo) -> None:
     np.testing.assert_array_equal(one.calibration.quantiles, other.calibration.quantiles)
+    for here, there in zip(one.calibration.valid, other.calibration.valid, strict=True):
+        np.testing.assert_array_equal(here, there)
+        assert here.dtype == there.dtype
     one, other = (
-        dataclasses.replace(each, calibration=each.calibration._replace(quantiles=None))
+        dataclasses.replace(each, calibration=each.calibration._replace(quantiles=None, valid=None))
         for each in (one, other)
     )
     assert one == other
@@ -79,6 +94,24 @@ IMPOSSIBLE = {
         {"quantiles": [math.nan] * QUANTILES},
         {"quantiles": [-i / QUANTILES for i in range(QUANTILES)]},
         {"quantiles": ["0"] * QUANTILES},
+        {"valid": {}},
+        {"valid": "x"},
+        *(
+            {"valid": {**INFO.entries()["calibration"]["valid"], field: value}}
+            for field, value in (
+                ("labels", encode(np.array([0, 3], np.int32))),
+                ("labels", encode(np.array([0, -1], np.int32))),
+                ("labels", encode(np.array([0], np.int32))),
+                ("labels", ""),
+                ("labels", "abc"),
+                ("labels", 5),
+                ("familiarity", encode(np.array([0, math.nan], np.float32))),
+                ("log_probabilities", encode(np.zeros((2, 2), np.float16))),
+                ("log_probabilities", encode(np.full((2, 3), math.nan, np.float16))),
+                ("log_probabilities", encode(np.ones((2, 3), np.float16))),
+                ("log_probabilities", "%"),
+            )
+        ),
     ],
     "figures": [None, {"epoch": None}, {"valid_accuracy": math.inf}, {"valid_images": 2.5}],
     "seed": [True, 1.5, "0"],
@@ -123,3 +156,9 @@ def test_the_least_familiar_of_a_share():
         assert calibration.least_familiar(keep) < least
         assert calibration.least_familiar(keep) == pytest.approx(least, abs=2e-5)
     assert calibration.least_familiar() == calibration.least_familiar(KEEP)
+
+
+def test_a_file_of_an_earlier_version_knows_nothing_of_valid():
+    entries = copy.deepcopy(INFO.entries())
+    del entries["calibration"]["valid"]
+    assert NetworkInfo.from_entries(entries).calibration.valid is None
