@@ -1,6 +1,6 @@
 """The check of a data folder's pictures: what is suspicious about which photograph."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ from photographs.findings import (
     has_answers,
     write_findings,
 )
-from photographs.images import Preprocessing, load_image, open_image
+from photographs.images import load_image, open_image
 from photographs.looks import BLANK, Look, find_flaws, look_at
 from reporting.check_page import write_check_page
 from running.console import Progress
@@ -152,8 +152,13 @@ def see(
     rows = rows_at_once(network.mean.device)
     looks: list[Look] = []
 
+    def read(path: str) -> tuple[np.ndarray, Look]:
+        with open_image(path) as opened:
+            side = min(opened.size)
+        image = load_image(path, preprocessing)
+        return image, look_at(image, side, SIDE)
+
     def batches() -> Iterator[torch.Tensor]:
-        read = _reader(preprocessing)
         pictures = map_ahead(read, paths, resources.workers, 3 * rows)
         while batch := [*islice(pictures, rows)]:
             looks.extend(look for _, look in batch)
@@ -162,18 +167,6 @@ def see(
     shown = resources.progress(batches(), len(paths), "looking")
     features = extract_features(network, shown, len(paths), 0, resources.allocate)
     return features, looks
-
-
-def _reader(preprocessing: Preprocessing) -> Callable[[str], tuple[np.ndarray, Look]]:
-    """Make the function that decodes a photograph and looks at it."""
-
-    def read(path: str) -> tuple[np.ndarray, Look]:
-        with open_image(path) as opened:
-            side = min(opened.size)
-        image = load_image(path, preprocessing)
-        return image, look_at(image, side, SIDE)
-
-    return read
 
 
 def _wrong_labels(
