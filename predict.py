@@ -203,6 +203,8 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
         parser.error("--keep goes with --reject")
     if (args.sets or args.group) and args.promise is None:
         parser.error("--sets and --group go with --promise")
+    if args.sets and (args.group or args.reject):
+        parser.error("--sets goes neither with --group nor with --reject")
     if args.output == STDOUT:
         args.output = None
     args.figures = f"{os.path.splitext(args.report)[0]}.json" if args.report else None
@@ -313,7 +315,7 @@ def name_photographs(
             result = answers.restrict(result)
             record = answers.record(file, result)
             if score and isinstance(result, Prediction):
-                score.add(file, result.probabilities, record.is_named)
+                score.add(file, result.probabilities, partial(answers.is_right, record))
             count += 1
             failed += bool(record.error)
             write(format_record(record))

@@ -70,7 +70,10 @@ def try_draws(known: Known, scores: np.ndarray, wanted: float, size: int) -> str
         shares.append(named.mean())
         broken += known.correct[second][named].mean() < wanted
     share = f"{np.mean(shares):.2%} named" if shares else "nothing named"
-    return f"broken in {broken / DRAWS:.1%}, refused in {refused / DRAWS:.1%} of {DRAWS}; {share}"
+    return (
+        f"broken {broken}, refused {refused} times of {DRAWS}; {share} on average "
+        f"({np.std(shares):.2%})"
+    )
 
 
 def try_foreign(own: Known, known: Known, foreign: Known) -> None:
@@ -83,7 +86,10 @@ def try_foreign(own: Known, known: Known, foreign: Known) -> None:
         least = float(np.quantile(own.familiarity, 1 - share))
         scores = score(own.certainty, own.familiarity, least)
         made = {wanted: find_limit(scores, own.correct, wanted) for wanted in PROMISES}
-        wanted, limit = next((w, limit) for w, limit in made.items() if limit)
+        wanted, limit = next(((w, limit) for w, limit in made.items() if limit), (0.0, None))
+        if limit is None:
+            print(f"  familiar {share}: no promise can be kept")
+            continue
         named = score(known.certainty, known.familiarity, least) >= limit.lowest
         accepted = score(foreign.certainty, foreign.familiarity, least) >= limit.lowest
         wrong = (named & ~known.correct).sum() + ratio * accepted.sum()
@@ -121,7 +127,7 @@ def main() -> None:
         labels = np.array([info.categories.index(Path(path).parent.name) for path in paths])
         known = ask(checkpoint, paths, labels)
         found = data_utils.find_photographs(others) if others.is_dir() else []
-        found = (found or others.read_text().split("\n"))[:: max(1, len(found) // 2000)]
+        found = (found or others.read_text().splitlines())[:: max(1, len(found) // 2000)]
         foreign = ask(checkpoint, found, np.full(len(found), -1))
         print(f"{len(known.correct)} known, {len(foreign.correct)} foreign of {others}")
         try_foreign(own, known, foreign)

@@ -66,7 +66,7 @@ def calibrate(logits: np.ndarray, labels: np.ndarray, prototypes: torch.Tensor) 
     """Fit the temperature to logits on valid (N, C), and see how familiar its photographs are."""
     familiar = familiarity(torch.from_numpy(logits), prototypes)
     quantiles = familiar.quantile(torch.linspace(0, 1, QUANTILES))
-    rows = slice(None, None, -(-logits.size // LARGEST_VALID))  # sorted by category: some of each
+    rows = np.random.default_rng(0).permutation(len(labels))[: LARGEST_VALID // logits.shape[1]]
     logs = torch.from_numpy(cross_fit(logits, labels)[rows]).log_softmax(1)
     valid = Valid(logs.half().numpy(), labels[rows].astype(np.int32), familiar[rows].numpy())
     return Calibration(fit_temperature(logits, labels), quantiles.numpy(), valid)

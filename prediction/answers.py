@@ -25,6 +25,9 @@ from prediction.promise import (
 )
 from prediction.records import REVIEW, UNKNOWN, Guess, Record
 from running.errors import FlowersError, InputError
+from running.files import is_special
+
+LARGEST_LIST = 20_000_000  # bytes of the file of --only
 
 # A mix is unlike that of valid where so much more than this share is as unfamiliar as the least
 # familiar part of valid, and that is no chance.
@@ -73,16 +76,16 @@ class Answers:
                 "this file is of an earlier version, which kept too little of valid for promises; "
                 "train again"
             )
-        self.least = self.info.calibration.least_familiar(FAMILIAR)
+        # What is unknown gets no name, so that the promise is about the others.
+        self.least = max(self.info.calibration.least_familiar(FAMILIAR), self.lowest)
         known = Known.of(self.info.calibration.valid, self.rules.only)
-        count = len(known.correct)
         if self.rules.sets:
             self.set_limit = find_set_limit(known.own, promise)
             if self.set_limit is None:
                 least = math.ceil(1 / (1 - promise)) - 1
                 raise InputError(
-                    f"--sets --promise {promise} takes {least} photographs in valid, which "
-                    f"had {count}"
+                    f"--sets --promise {promise} takes {least} photographs of valid; this file "
+                    f"knows {len(known.own)}"
                 )
             return
         scores = score(known.certainty, known.familiarity, self.least)
@@ -90,13 +93,14 @@ class Answers:
         allowed = (1 - CONFIDENCE) / (2 if self.rules.groups else 1)
         self.limit = find_limit(scores, known.correct, promise, allowed)
         if self.limit is None:
-            least = count_needed(promise)
+            needed, count = count_needed(promise, allowed), int(np.isfinite(scores).sum())
             why = (
-                f"it takes {least} photographs in valid without a mistake, which had {count}"
-                if count < least
+                f"it takes {needed} familiar photographs of valid without a mistake; this file "
+                f"knows {count}"
+                if count < needed
                 else "the network is too often wrong on valid"
             )
-            lesser = best_promise(scores, known.correct)
+            lesser = best_promise(scores, known.correct, allowed)
             what = f"--promise {lesser} can be kept" if lesser else "no promise can be kept"
             raise InputError(f"--promise {promise} cannot be kept: {why}; {what}")
         if self.rules.groups:
@@ -113,42 +117,64 @@ class Answers:
         only = self.rules.only
         if only is None or isinstance(result, FlowersError):
             return result
-        shares = np.where(only, result.probabilities, 0)
-        return result._replace(probabilities=shares / max(shares.sum(), 1e-30))
+        shares = np.where(only, result.probabilities, 0.0).astype(np.float64)
+        if shares.sum() == 0:  # below what float32 can tell from 0
+            shares = only.astype(np.float64)
+        return result._replace(probabilities=shares / shares.sum())
 
     def record(self, file: str, result: Prediction | FlowersError) -> Record:
         """Say of a prediction, or error, what is to be said."""
         if isinstance(result, FlowersError):
             return Record(file, [], "", result)
-        probabilities = result.probabilities
-        order = np.argsort(-probabilities, kind="stable")
-        top_k = self.rules.top_k
+        probabilities, familiarity = result.probabilities, result.familiarity
+        number = self.rules.top_k
         if self.set_limit is not None:
-            top_k = max(1, int((probabilities >= self.set_limit).sum()))
-        best = order[:top_k].tolist()
+            number = int((probabilities >= self.set_limit).sum())
+        if self.rules.only is not None:
+            number = min(number, int(self.rules.only.sum()))
+        best = np.argsort(-probabilities, kind="stable")[: max(1, number)].tolist()
         guesses = [
             Guess(self.names[i], self.info.categories[i], float(probabilities[i])) for i in best
         ]
         self.count += 1
-        threshold = self.info.calibration.least_familiar(KEEP)
-        self.unfamiliar += result.familiarity < threshold
+        self.unfamiliar += familiarity < self.info.calibration.least_familiar(KEEP)
         answer = guesses[0].name
-        if result.familiarity < self.lowest:
+        if familiarity < self.lowest:
             answer = UNKNOWN
-        elif self.set_limit is not None and len(guesses) > 1:
-            answer = REVIEW
-        elif self.limit:
-            safe = score(probabilities[order[0]], result.familiarity, self.least)
-            answer = answer if safe >= self.limit.lowest else self._group(result)
-        return Record(file, guesses, answer, None)
+        elif self.set_limit is not None:
+            answer = answer if number == 1 else REVIEW
+        elif self.limit and score(probabilities[best[0]], familiarity, self.least) < (
+            self.limit.lowest
+        ):
+            group = self._group(result)
+            return Record(file, guesses, group or REVIEW, None)
+        return Record(file, guesses, answer, None, answer not in (UNKNOWN, REVIEW))
 
-    def _group(self, result: Prediction) -> str:
-        """Answer with a group, where that is safe."""
+    def _group(self, result: Prediction) -> str | None:
+        """Find the group to answer with, where that is safe; one of one category is not."""
         if self.group_limit == math.inf:
-            return REVIEW
+            return None
         shares = sum_up(result.probabilities[None], self.groups)[0]
-        safe = score(shares.max(), result.familiarity, self.least)
-        return self.group_names[shares.argmax()] if safe >= self.group_limit else REVIEW
+        best = int(shares.argmax())
+        if score(shares[best], result.familiarity, self.least) < self.group_limit:
+            return None
+        return self.group_names[best] if (self.groups == best).sum() > 1 else None
+
+    def is_right(self, record: Record, label: int) -> bool | None:
+        """Tell whether an answer is right, where one was given to a photograph of a category.
+
+        A set is right if it holds the category. None: there is no answer that could be.
+        """
+        category = self.info.categories[label]
+        if record.error or (self.rules.only is not None and not self.rules.only[label]):
+            return None
+        if self.set_limit is not None:
+            return category in [guess.category for guess in record.guesses]
+        if record.is_named:
+            return record.guesses[0].category == category
+        if record.answer in (UNKNOWN, REVIEW):
+            return None
+        return self.rules.groups is not None and self.rules.groups[label] == record.answer
 
     def remarks(self) -> Iterator[str]:
         """Warn where the photographs of a promise, all together, look unlike those of valid."""
@@ -172,7 +198,7 @@ def describe_promises(info: NetworkInfo) -> Iterator[str]:
     for promise in (0.99, 0.98, 0.95):
         if limit := find_limit(scores, known.correct, promise):
             yield (
-                f"promise {promise}: names from the probability {limit.lowest:.6f} and the "
+                f"promise {promise}: names from the probability {limit.lowest:.5f} and the "
                 f"familiarity {least:.4f} on ({limit.share:.1%} of valid)"
             )
 
@@ -183,11 +209,17 @@ def match_groups(
     """Find the group of each category, by category or name; others are groups of their own.
 
     Raises:
-        InputError: something that is grouped is no category.
+        InputError: something that is grouped is no category, or a group's name is another's.
     """
+    if not groups:
+        raise InputError("--group: the file has no group")
     if unknown := sorted(groups.keys() - {*categories, *names}):
         raise InputError(f"--group: {', '.join(unknown[:10])}: no category or name of this network")
-    return [groups.get(c, groups.get(n, n)) for c, n in zip(categories, names)]
+    found = [groups.get(c, groups.get(n)) for c, n in zip(categories, names)]
+    alone = {name for name, group in zip(names, found) if group is None}
+    if taken := sorted({*groups.values()} & {*alone, UNKNOWN, REVIEW}):
+        raise InputError(f"--group: {taken[0]} cannot be a group: it means something else")
+    return [group or name for name, group in zip(names, found)]
 
 
 def read_only(
@@ -199,6 +231,8 @@ def read_only(
         InputError: the file cannot be read, or a line is neither.
     """
     try:
+        if is_special(path) or os.path.getsize(path) > LARGEST_LIST:
+            raise InputError(f"{path} is too large, or no file")
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None

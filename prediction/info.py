@@ -188,21 +188,28 @@ def _check_valid(entries: Any, num_classes: int) -> Valid | None:
     logs, labels, familiarity = (
         np.frombuffer(base64.b64decode(entries[key], validate=True), kind)
         if type(entries[key]) is str
-        else np.asarray(entries[key], kind)
+        else np.asarray(entries[key])
         for key, kind in zip(Valid._fields, VALID_TYPES)
     )
     count = len(labels)
+    if logs.ndim == 1:  # text has no shape
+        logs = logs.reshape(count, num_classes)
     if (
-        logs.size != count * num_classes
+        logs.shape != (count, num_classes)
+        or labels.shape != (count,)
+        or labels.dtype.kind != "i"
         or familiarity.shape != (count,)
         or not count
         or np.isnan(logs).any()
         or not (logs <= 0).all()
+        or not np.isfinite(logs.max(1)).all()
         or not np.isfinite(familiarity).all()
         or not ((labels >= 0) & (labels < num_classes)).all()
     ):
         raise ValueError("impossible calibration")
-    return Valid(logs.reshape(count, num_classes), labels, familiarity)
+    return Valid(
+        *(each.astype(kind) for each, kind in zip((logs, labels, familiarity), VALID_TYPES))
+    )
 
 
 def _check_calibration(entries: Any, num_classes: int) -> Calibration:

@@ -29,13 +29,14 @@ LESSER = (0.999, 0.998, 0.995, 0.99, 0.98, 0.97, 0.95, 0.9, 0.8, 0.7, 0.5)
 # that was learned. docs/results.md has what other shares do.
 FAMILIAR = 0.98
 
+DIGITS = 1e5  # steps of a probability by which photographs are ranked
+
 
 class Limit(NamedTuple):
     """From which score on a name is given."""
 
     lowest: float
     share: float  # of valid's photographs that get a name, 0..1
-    promise: float
 
 
 def score(
@@ -48,7 +49,10 @@ def score(
         familiarity: see `Prediction` (N,).
         least: what is less familiar gets no name.
     """
-    return np.where(np.asarray(familiarity) >= least, certainty, -np.inf)
+    # Rounded down, as the last digits differ between valid and predictions, checkpoint and ONNX.
+    steps = np.floor(np.asarray(certainty, np.float64) * DIGITS)
+    rounded = np.minimum(steps, DIGITS - 1) / DIGITS
+    return np.where(np.asarray(familiarity) >= least, rounded, -np.inf)
 
 
 def p_value(wrong: int, count: int, rate: float) -> float:
@@ -89,24 +93,25 @@ def find_limit(
     # Those with the same score are named together.
     ranked = scores[order]
     ends = np.flatnonzero(np.append(ranked[:-1] > ranked[1:], True)) + 1
-    ends = ends[ends <= np.isfinite(scores).sum()]
+    possible = int(np.isfinite(scores).sum())
+    ends = ends[ends <= possible]
     found = 0
     # What cannot succeed leaves its part to the others.
     enough = [
         (share, part)
         for share, part in SEQUENCES
-        if share * len(scores) >= count_needed(promise, part * allowed)
+        if share * possible >= count_needed(promise, part * allowed)
     ] or SEQUENCES[:1]
     for share, part in enough:
         error = allowed * part / sum(part for _, part in enough)
-        first = max(math.ceil(share * len(scores)), count_needed(promise, error))
+        first = max(math.ceil(share * possible), count_needed(promise, error))
         for count in ends[ends >= first].tolist():
             if p_value(int(wrong[count - 1]), count, 1 - promise) > error:
                 break
             found = max(found, count)
     if not found:
         return None
-    return Limit(float(scores[order[found - 1]]), found / len(scores), promise)
+    return Limit(float(scores[order[found - 1]]), found / len(scores))
 
 
 def find_group_limit(
@@ -134,9 +139,9 @@ def find_group_limit(
     return lowest
 
 
-def best_promise(scores: np.ndarray, correct: np.ndarray) -> float | None:
-    """Find the highest promise of `LESSER` that can be kept."""
-    kept: Iterator[float] = (p for p in LESSER if find_limit(scores, correct, p))
+def best_promise(scores: np.ndarray, correct: np.ndarray, allowed: float) -> float | None:
+    """Find the highest promise of `LESSER` that can be kept; see `find_limit`."""
+    kept: Iterator[float] = (p for p in LESSER if find_limit(scores, correct, p, allowed))
     return next(kept, None)
 
 

@@ -32,13 +32,9 @@ class Record(NamedTuple):
 
     file: str
     guesses: list[Guess]  # the most probable first
-    answer: str  # a name, `UNKNOWN` or `REVIEW`
+    answer: str  # a name, the name of a group, `UNKNOWN` or `REVIEW`
     error: FlowersError | None
-
-    @property
-    def is_named(self) -> bool:
-        """Whether the answer is the name of the first guess."""
-        return bool(self.guesses) and self.answer == self.guesses[0].name
+    is_named: bool = False  # whether the answer is the name of the first guess
 
 
 def format_alone(record: Record) -> str:

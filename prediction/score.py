@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -30,10 +30,18 @@ class Score:
         self.predictions: list[int] = []
         self.ranks: list[int] = []
         self.others = 0  # photographs in folders that are no categories
-        self.named = self.wrong = 0  # photographs that got a name, and those whose name is wrong
+        self.answered = self.wrong = 0  # with an answer that counts, and a wrong one
 
-    def add(self, file: str, probabilities: np.ndarray, is_named: bool = True) -> None:
-        """Count a photograph by its probabilities (C,), and whether it got a name."""
+    def add(
+        self,
+        file: str,
+        probabilities: np.ndarray,
+        is_right: Callable[[int], bool | None] = lambda label: None,
+    ) -> None:
+        """Count a photograph by its probabilities (C,), and by what its answer says of its label.
+
+        None: there is no answer, or none that counts.
+        """
         label = self.index.get(os.path.basename(os.path.dirname(os.path.abspath(file))))
         if label is None:
             self.others += 1
@@ -43,8 +51,9 @@ class Score:
             self.probabilities.append(probabilities)
         self.labels.append(label)
         self.predictions.append(int(probabilities.argmax()))
-        self.named += is_named
-        self.wrong += is_named and self.predictions[-1] != label
+        right = is_right(label)
+        self.answered += right is not None
+        self.wrong += right is False
         self.ranks.append(int(rank_of(probabilities[None], np.array([label]))[0]))
 
     def lines(self, names: list[str], promise: float | None = None) -> Iterator[str]:
@@ -56,11 +65,11 @@ class Score:
             labels, predictions, ranks = map(np.array, (self.labels, self.predictions, self.ranks))
             summary = summarise(labels, predictions, ranks, self.categories, names)
             yield from summary_lines("accuracy", summary)
-        if promise is not None and self.named:
-            share = 1 - self.wrong / self.named
+        if promise is not None and self.answered:
+            share = 1 - self.wrong / self.answered
             held = "held" if share >= promise else "did not hold"
             yield (
-                f"{self.named} of {len(self.labels)} were named, {self.wrong} of them wrongly: "
+                f"{self.answered} of {len(self.labels)} were answered, {self.wrong} wrongly: "
                 f"{share:.2%} correct; the promise of {promise:.2%} {held}"
             )
 

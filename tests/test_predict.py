@@ -277,12 +277,14 @@ def test_a_promise_names_what_is_safe(run_script, drawn, checkpoint, tmp_path):
     named = [row for row in rows if row["answer"] != "review"]
     wrong = sum(row["category"] != row["file"].split("/")[-2] for row in named)
     assert 0 < len(named) <= 16
-    assert f"{len(named)} of 16 were named, {wrong} of them wrongly: " in run.err
+    assert f"{len(named)} of 16 were answered, {wrong} wrongly: " in run.err
     assert all(row["answer"] == row["label"] for row in named)
 
     run = run_script("predict", drawn / "test", checkpoint, "--promise", 0.99)
     assert (run.code, run.out) == (2, "")
-    assert "it takes 299 photographs in valid without a mistake, which had 16; --promise" in run.err
+    assert (
+        "it takes 299 familiar photographs of valid without a mistake; this file knows " in run.err
+    )
 
 
 def test_some_categories_alone_can_be_the_answer(run_script, drawn, checkpoint, tmp_path):
@@ -292,6 +294,7 @@ def test_some_categories_alone_can_be_the_answer(run_script, drawn, checkpoint, 
     records = [json.loads(line) for line in run.out.splitlines()]
     assert {record["category"] for record in records} <= {"2", "4"}
     assert all(sum(g["probability"] for g in r["top"]) == pytest.approx(1) for r in records)
+    assert all(len(r["top"]) == 2 for r in records)
     garden.write_text("2\noak\n")
     run = run_script("predict", drawn / "test", checkpoint, "--only", garden)
     assert (run.code, run.out) == (2, "")
@@ -303,6 +306,9 @@ def test_flags_of_promises_go_together(run_script, photo, checkpoint):
         run = run_script("predict", photo, checkpoint, *flags)
         assert run.code == 2
         assert "--sets and --group go with --promise" in run.err
+        run = run_script("predict", photo, checkpoint, "--promise", 0.9, "--reject", "--sets")
+        assert run.code == 2
+        assert "--sets goes neither with --group nor with --reject" in run.err
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """What is answered: names, unknown and review, sets, and some categories alone."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from conftest import small_info
@@ -52,12 +54,31 @@ def test_unknown_comes_before_review():
     assert answer(rules, predict(0.4, 0.35, 0.25, familiarity=0.01), wrong=40) == "unknown"
 
 
+def test_a_promise_is_about_what_is_not_unknown():
+    """The most familiar part may be worse than all together; then it gets its own limit."""
+    info = info_of(wrong=40)
+    valid = info.calibration.valid
+    familiarity = np.where(valid.labels == 1, 0.9, np.linspace(0, 0.8, 400))
+    calibration = info.calibration._replace(valid=valid._replace(familiarity=familiarity))
+    info = dataclasses.replace(info, calibration=calibration)
+    assert Answers(info, NAMES, Rules(promise=0.8)).limit.lowest < 0.5
+    assert Answers(info, NAMES, Rules(promise=0.8, keep=0.3)).limit.lowest > 0.9
+
+
 @pytest.mark.parametrize(
     ("rules", "info", "words"),
     [
-        (Rules(promise=0.99), {"count": 80}, "takes 299 .* had 80; --promise 0.95 can be kept"),
+        (
+            Rules(promise=0.99),
+            {"count": 80},
+            "takes 299 .* knows 80; --promise 0.95 can",
+        ),
         (Rules(promise=0.99), {"wrong": 400}, "too often wrong on valid; no promise can be kept"),
-        (Rules(promise=0.99, sets=True), {"count": 80}, "takes 99 photographs in valid"),
+        (
+            Rules(promise=0.99, sets=True),
+            {"count": 80},
+            "takes 99 photographs .* knows 80",
+        ),
     ],
 )
 def test_a_promise_that_cannot_be_kept_is_one_sentence(rules, info, words):
@@ -79,6 +100,10 @@ def test_sets_are_as_large_as_they_have_to_be():
     assert record.answer == "review"
     record = answers.record("a.jpg", predict(0.9, 0.05, 0.05))
     assert ([guess.name for guess in record.guesses], record.answer) == (["orchid"], "orchid")
+    # The right name is counted in whatever set it is; a set without any name is for review.
+    assert (answers.is_right(record, 0), answers.is_right(record, 1)) == (True, False)
+    record = answers.record("a.jpg", predict(0.34, 0.33, 0.33))
+    assert (len(record.guesses), record.answer) == (1, "review")
 
 
 def test_some_categories_alone_share_the_probability():
@@ -86,7 +111,13 @@ def test_some_categories_alone_share_the_probability():
     record = answers.record("a.jpg", answers.restrict(predict(0.5, 0.1, 0.4)))
     assert record.answer == "rose"
     assert record.guesses[0].probability == pytest.approx(0.8)
+    assert len(record.guesses) == 2
     assert answers.restrict(ImageError("gone")).args == ("gone",)
+    assert answers.is_right(record, 0) is None  # not among these
+    # Also where the others have all of the probability.
+    record = answers.record("a.jpg", answers.restrict(predict(1, 0, 0)))
+    assert [guess.probability for guess in record.guesses] == [0.5, 0.5]
+    assert record.answer == "tulip"
 
 
 def test_a_batch_that_looks_otherwise_is_warned_of():
@@ -139,8 +170,13 @@ def test_where_no_name_is_safe_a_group_may_be():
     assert answers.record("a.jpg", predict(0.99, 0.005, 0.005)).answer == "orchid"
     record = answers.record("a.jpg", predict(0.5, 0.49, 0.01))
     assert (record.answer, record.is_named) == ("bulbs", False)
+    assert (answers.is_right(record, 1), answers.is_right(record, 2)) == (True, False)
     assert answers.record("a.jpg", predict(0.4, 0.2, 0.4)).answer == "review"
     plain = Answers(info, NAMES, Rules(promise=0.99))
     assert plain.record("a.jpg", predict(0.5, 0.49, 0.01)).answer == "review"
     with pytest.raises(InputError, match="--group: oak: no category or name"):
         match_groups({"oak": "trees"}, CATEGORIES, NAMES)
+    with pytest.raises(InputError, match="rose cannot be a group"):
+        match_groups({"2": "rose", "10": "rose"}, CATEGORIES, NAMES)
+    with pytest.raises(InputError, match="has no group"):
+        match_groups({}, CATEGORIES, NAMES)
