@@ -69,11 +69,10 @@ def try_draws(known: Known, scores: np.ndarray, wanted: float, size: int) -> str
         named = scores[second] >= limit.lowest
         shares.append(named.mean())
         broken += known.correct[second][named].mean() < wanted
-    share = f"{np.mean(shares):.2%} named" if shares else "nothing named"
-    return (
-        f"broken {broken}, refused {refused} times of {DRAWS}; {share} on average "
-        f"({np.std(shares):.2%})"
-    )
+    said = f"broken {broken}, refused {refused} times of {DRAWS}"
+    if not shares:
+        return said
+    return f"{said}; {np.mean(shares):.2%} named on average ({np.std(shares):.2%})"
 
 
 def try_foreign(own: Known, known: Known, foreign: Known) -> None:
