@@ -138,17 +138,15 @@ class Answers:
         ]
         self.count += 1
         self.unfamiliar += familiarity < self.info.calibration.least_familiar(KEEP)
-        answer = guesses[0].name
         if familiarity < self.lowest:
-            answer = UNKNOWN
-        elif self.set_limit is not None:
-            answer = answer if number == 1 else REVIEW
-        elif self.limit and score(probabilities[best[0]], familiarity, self.least) < (
-            self.limit.lowest
-        ):
-            group = self._group(result)
-            return Record(file, guesses, group or REVIEW, None)
-        return Record(file, guesses, answer, None, answer not in (UNKNOWN, REVIEW))
+            return Record(file, guesses, UNKNOWN, None)
+        if self.set_limit is not None and number != 1:
+            return Record(file, guesses, REVIEW, None)
+        if self.limit:
+            safe = score(probabilities[best[0]], familiarity, self.least)
+            if safe < self.limit.lowest:
+                return Record(file, guesses, self._group(result) or REVIEW, None)
+        return Record(file, guesses, guesses[0].name, None, is_named=True)
 
     def _group(self, result: Prediction) -> str | None:
         """Find the group to answer with, where that is safe; one of one category is not."""

@@ -41,6 +41,14 @@ def test_without_rules_the_best_name_is_the_answer():
     assert answer(Rules(), predict(0.2, 0.5, 0.3, familiarity=-1)) == "tulip"
 
 
+def test_a_category_may_be_called_unknown():
+    names = ["unknown", "review", "rose"]
+    answers = Answers(info_of(), names, Rules())
+    record = answers.record("a.jpg", predict(0.9, 0.1, 0))
+    assert (record.answer, record.is_named) == ("unknown", True)
+    assert answers.is_right(record, 0)
+
+
 def test_with_a_promise_what_is_not_safe_is_for_review():
     rules = Rules(promise=0.99)
     assert answer(rules, predict(0.1, 0.9, 0.0), wrong=40) == "review"
