@@ -23,6 +23,7 @@ def flag_table(parser: argparse.ArgumentParser) -> str:
         if not flags or "--help" in flags:
             continue
         value = str(action.metavar or "|".join(action.choices or ()))
+        value = f"[{value}]" if action.nargs == "?" else value
         value = value.replace("|", r"\|")  # which would end the table's cell
         spelled = ", ".join(f"`{flag} {value}".rstrip() + "`" for flag in flags)
         text = (action.help or "") % vars(action)

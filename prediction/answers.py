@@ -188,7 +188,7 @@ class Answers:
 
 
 def describe_promises(info: NetworkInfo) -> Iterator[str]:
-    """Say from which score on a network's names are safe, for applications."""
+    """Say from which probability on a network's names are safe, for applications."""
     if info.calibration.valid is None:
         return
     known, least = Known.of(info.calibration.valid), info.calibration.least_familiar(FAMILIAR)
