@@ -6,7 +6,6 @@ Every network here is a `Classifier`: uint8 pixels in, logits out.
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,6 +30,7 @@ from prediction.info import NetworkInfo, Prediction
 from running.console import Progress, no_progress
 from running.errors import FlowersError, InputError, is_out_of_memory
 from running.files import write_alone
+from running.threads import PAUSE, is_pause
 
 __all__ = [
     "Classifier",
@@ -182,21 +182,34 @@ def predict_each(
     """Put predictions in the place of photographs (crop, crop, 3), one after the other.
 
     Each comes with something that tells whose it is; an error in the place of a photograph
-    stays. The order is kept, and no more than some batches are in memory. `model` is from
-    `load_checkpoint`.
+    stays. The order is kept, and no more than some batches are in memory. Where a `PAUSE` of
+    running/threads.py stands among them, no batch is waited for. `model` is from `load_checkpoint`.
     """
-    items = iter(items)
     chunks: deque[list[tuple[K, FlowersError | None]]] = deque()
 
+    def batch(chunk: list[tuple[K, np.ndarray | FlowersError]]) -> np.ndarray:
+        images = [image for _, image in chunk if isinstance(image, np.ndarray)]
+        chunks.append(
+            [(key, None if isinstance(image, np.ndarray) else image) for key, image in chunk]
+        )
+        return np.stack(images) if images else np.empty((0, 1, 1, 3), np.uint8)
+
     def batches() -> Iterator[np.ndarray]:
-        while chunk := [*islice(items, batch_size)]:
-            images = [image for _, image in chunk if isinstance(image, np.ndarray)]
-            chunks.append(
-                [(key, None if isinstance(image, np.ndarray) else image) for key, image in chunk]
-            )
-            yield np.stack(images) if images else np.empty((0, 1, 1, 3), np.uint8)
+        chunk = []
+        for item in items:
+            if not is_pause(item):
+                chunk.append(item)
+            if chunk and (is_pause(item) or len(chunk) == batch_size):
+                yield batch(chunk)
+                chunk = []
+            if is_pause(item):
+                yield PAUSE
+        if chunk:
+            yield batch(chunk)
 
     for logits in infer(model, model, batches()):
+        if is_pause(logits):
+            continue
         logits = logits.cpu()
         familiar = familiarity(logits, model.prototypes).tolist()
         predictions = map(Prediction, logits.softmax(1).numpy(), familiar)

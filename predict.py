@@ -17,66 +17,50 @@ if __name__ == "__main__":
 
     require_packages()
 
+import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import islice
-from typing import NamedTuple, TypeAlias
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from photographs.batches import ACCELERATOR_BATCH, EVALUATION_BATCH
-from photographs.folders import is_image_name
 from photographs.images import load_image, open_image
 from prediction import onnx_runtime
-from prediction.answers import Answers, Rules, describe_promises, match_groups, read_only
+from prediction.answers import (
+    Answers,
+    Rules,
+    describe_promises,
+    match_groups,
+    match_only,
+    read_list,
+)
+from prediction.command_line import parse_args
 from prediction.info import KEEP, NetworkInfo, Prediction
 from prediction.inputs import (
     STDIN,
     check_checkpoint_file,
+    choose,
     expand,
     is_one_photograph,
     name_inputs,
     open_stdin,
     read_each,
-    refuse_target,
 )
-from prediction.onnx_runtime import is_exported, is_onnx_name
-from prediction.records import (
-    CSV_HEADER,
-    RECORD_FORMATS,
-    Record,
-    csv_row,
-    format_alone,
-    open_output,
-)
-from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
-from running.environment import require, spell_command, versions
+from prediction.onnx_runtime import is_exported
+from prediction.output import Output, open_output
+from prediction.records import RECORD_FORMATS, Record, format_alone
+from prediction.sorting import Sorter, refuse_folder
+from running.console import Console, ExitNotes, prepare_streams, require_stdout
+from running.environment import require, versions
 from running.errors import FlowersError, InputError
 from running.files import find_target, write_alone
-from running.flags import SHARE, WORKERS, Number, add_flag, file_name, shard
 from running.signals import delay_signals
-from running.threads import default_workers, let_waiting_threads_sleep, map_ahead
+from running.threads import let_waiting_threads_sleep, map_ahead
 
 # torch and what imports it come where a checkpoint is loaded, and what scores and draws where
 # that is asked for, as names are read: one photograph need not wait for them.
-
-USAGE = """\
-%(prog)s INPUT [INPUT ...] CHECKPOINT [flags]
-       %(prog)s --info CHECKPOINT
-       %(prog)s --export FILE CHECKPOINT"""
-
-EPILOG = """\
-exit codes:
-  0    every input was named
-  1    some were not, or there is too little memory or disk
-  2    the command line, the checkpoint or the names file cannot be used
-  130  stopped by Ctrl-C
-  143  stopped by SIGTERM
-"""
-
-STDOUT = "-"  # as the file of --output
-PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 
 # A path with its pixels, then with their prediction; or with what is wrong with it.
 Read: TypeAlias = tuple[str, np.ndarray | FlowersError]
@@ -90,126 +74,12 @@ class Network(NamedTuple):
     info: NetworkInfo
 
 
-# --- The command line -----------------------------------------------------------------
+class Wishes(NamedTuple):
+    """What the user's files say, before it is known whether the network has such categories."""
 
-
-def build_parser(console: Console) -> Parser:
-    """Describe the command line; what goes together is for `parse_args` to see."""
-    description = "Name the flowers on photographs."
-    parser = Parser(console, description=description, usage=USAGE, epilog=EPILOG)
-    parser.add_argument(
-        "paths",
-        nargs="*",
-        type=file_name,
-        metavar="INPUT ... CHECKPOINT",
-        help="photographs, folders of them, or - for paths on standard input, one a line; and the "
-        "checkpoint.pth that train.py wrote, or a file of --export",
-    )
-    add, default = partial(add_flag, parser), "(default: %(default)s)"
-    text = f"how many names to print, the most probable first {default}"
-    add("top_k", type=Number(int, 1, 10**6), default=5, metavar="K", help=text)
-    text = 'JSON file of names, as in {"21": "fire lily"} (default: the checkpoint\'s)'
-    add("category_names", type=file_name, metavar="FILE", help=text)
-    text = f"how a record is written {default}"
-    add("format", choices=RECORD_FORMATS, default="text", help=text)
-    text = (
-        "write the records into a file, which appears when it is whole (default: -, which is "
-        "standard output)"
-    )
-    add("output", type=file_name, metavar="FILE", help=text)
-    text = "the paths on standard input end with NUL, as those of find -print0"
-    add("null", action="store_true", help=text)
-    text = "name every Nth input, from the Ith on; N such jobs share a list"
-    add("shard", type=shard, default="1/1", metavar="I/N", help=text)
-    text = "answer unknown where a photograph looks like nothing that the network learned"
-    add("reject", action="store_true", help=text)
-    text = "with --reject: the share of the photographs of its categories that keep their names "
-    add("keep", type=SHARE, metavar="SHARE", help=text + f"(default: {KEEP})")
-    text = "name only so many that, with 95%% confidence, this share of the names is correct; the "
-    text += "other answers are review"
-    add("promise", type=Number(float, 0.5, 0.9999), metavar="SHARE", help=text)
-    text = "with --promise: give the smallest set of names that holds the correct one with that "
-    add("sets", action="store_true", help=text + "probability")
-    text = "the answer is one of these categories: a file with a category or name on each line"
-    add("only", type=file_name, metavar="FILE", help=text)
-    text = (
-        'with --promise: the answer may be a group, a JSON file as in {"21": "lilies"}, where no '
-    )
-    add("group", type=file_name, metavar="FILE", help=text + "name is safe")
-    text = "the folder that a photograph is in tells its category: say on standard error how many "
-    add("score", action="store_true", help=text + "names are correct")
-    text = "with --score: write all figures, and the photographs that were named wrongly, into a "
-    text += "page, report.html, and the figures into report.json beside it"
-    add("report", type=file_name, metavar="FILE", help=text)
-    text = "draw the one photograph, where its best name is seen and its most probable names: a "
-    text += ".png, .jpg, .pdf or .svg"
-    add("plot", type=file_name, metavar="FILE", help=text)
-    add("info", action="store_true", help="say what a checkpoint knows, and stop")
-    text = (
-        "write the checkpoint's network into an ONNX file for applications, flowers.onnx, and stop"
-    )
-    add("export", type=file_name, metavar="FILE", help=text)
-    text = f"photographs that are computed at once (default: {EVALUATION_BATCH}, with --gpu "
-    text += f"{ACCELERATOR_BATCH})"
-    add("batch_size", type=Number(int, 1, 10_000), metavar="N", help=text)
-    text = "threads that decode photographs (default: as many as processors)"
-    add("workers", type=WORKERS, default=default_workers(), metavar="N", help=text)
-    add("gpu", action="store_true", help="use an accelerator where there is one")
-    return parser
-
-
-def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
-    """Read the command line; exits with 2 where it makes no sense."""
-    parser = build_parser(console)
-    argv = sys.argv[1:] if argv is None else argv
-    end = argv.index("--") if "--" in argv else len(argv)  # behind it are paths, like -x.jpg
-    args = parser.parse_intermixed_args(argv[:end])
-    args.paths += argv[end + 1 :]
-
-    if args.batch_size is None:
-        args.batch_size = ACCELERATOR_BATCH if args.gpu else EVALUATION_BATCH
-    if args.paths and is_image_name(args.paths[-1]):
-        parser.error(f"{args.paths[-1]} is an image; the checkpoint comes last")
-    alone = "--info" if args.info else "--export FILE" if args.export else None
-    if not args.paths or (len(args.paths) == 1 and not alone):
-        parser.error(
-            f"{alone} takes a checkpoint"
-            if alone
-            else "an image and a checkpoint are needed, in this order"
-        )
-    *args.inputs, args.checkpoint = args.paths
-    more = [args.output, args.plot, args.category_names, args.null, args.reject, args.score]
-    more += [args.report, args.promise, args.only]
-    if alone and (args.inputs or any(more) or args.format != "text"):
-        parser.error(f"{alone} takes a checkpoint and nothing else")
-    if args.export and (args.info or is_exported(args.checkpoint) or not is_onnx_name(args.export)):
-        parser.error(
-            "--export turns a checkpoint into a file named .onnx, as in --export flowers.onnx "
-            "checkpoint.pth"
-        )
-    if args.inputs.count(STDIN) > 1:
-        parser.error(f"{STDIN} can be read only once")
-    if args.plot and not is_one_photograph(args.inputs):
-        parser.error("--plot takes one photograph")
-    if args.plot and os.path.splitext(args.plot)[1].lower() not in PICTURES:
-        parser.error(f"--plot {args.plot} ends in none of {', '.join(PICTURES)}")
-    if args.report and not args.score:
-        parser.error("--report goes with --score")
-    if args.report and os.path.splitext(args.report)[1].lower() != ".html":
-        parser.error(f"--report {args.report} does not end in .html")
-    if args.null and STDIN not in args.inputs:
-        parser.error(f"--null goes with {STDIN} among the inputs")
-    if args.keep is not None and not args.reject:
-        parser.error("--keep goes with --reject")
-    if (args.sets or args.group) and args.promise is None:
-        parser.error("--sets and --group go with --promise")
-    if args.sets and (args.group or args.reject):
-        parser.error("--sets goes neither with --group nor with --reject")
-    if args.output == STDOUT:
-        args.output = None
-    args.figures = f"{os.path.splitext(args.report)[0]}.json" if args.report else None
-    args.command = spell_command("predict.py", *argv)
-    return args
+    names: dict[str, str] | None  # of categories
+    only: set[str] | None  # categories or names
+    groups: dict[str, str] | None  # of categories or names
 
 
 # --- The story ------------------------------------------------------------------------
@@ -223,20 +93,16 @@ def main(argv: list[str] | None = None) -> int:
     let_waiting_threads_sleep()
     # Pillow warns of odd files with lines of its own source; unreadable ones raise anyway.
     warnings.filterwarnings("ignore", module="PIL")
-    notes = ExitNotes(console.program, memory_advice="a lower --batch_size takes less")
-    return console.run_guarded(lambda: run(args, console), notes)
+    notes = ExitNotes(args.command, "a lower --batch_size takes less", "--continue")
+    return console.run_guarded(lambda: run(args, console, notes), notes)
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
     """Do what is asked for: name photographs, describe a network or export it."""
     # What can be wrong is found before torch is imported.
     check_checkpoint_file(args.checkpoint)
     check_targets(args)
-    new_names = None
-    if args.category_names:
-        from data_utils import load_names
-
-        new_names = load_names(args.category_names)
+    wishes = read_wishes(args)
     if args.format == "text" and is_one_photograph(args.inputs):
         open_image(args.inputs[0]).close()
     if args.plot:
@@ -248,16 +114,24 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.info:
         console.print_result(*describe(network.info))
         return 0
-    names, categories = network.info.names, network.info.categories
-    if new_names is not None:
-        names = [new_names.get(category, category) for category in categories]
-        known = len(new_names.keys() & set(categories))
-        if known < len(categories):
-            console.print_message(
-                f"warning: {args.category_names} names {known} of the {len(categories)} categories "
-                f"of {args.checkpoint}"
-            )
-    return name_photographs(args, network, names, console)
+    return name_photographs(args, network, wishes, console, notes)
+
+
+def read_wishes(args: argparse.Namespace) -> Wishes:
+    """Read the files of names, categories and groups.
+
+    Raises:
+        InputError: one cannot be read, or is another kind of file.
+    """
+    names = only = groups = None
+    if args.category_names or args.group:
+        from data_utils import load_names
+
+        names = load_names(args.category_names) if args.category_names else None
+        groups = load_names(args.group) if args.group else None
+    if args.only:
+        only = read_list(args.only)
+    return Wishes(names, only, groups)
 
 
 def check_targets(args: argparse.Namespace) -> None:
@@ -275,56 +149,53 @@ def check_targets(args: argparse.Namespace) -> None:
     targets = [find_target(path, reads) for path in writes if path]
     if len({*map(os.path.realpath, targets)}) < len(targets):
         raise InputError("two of --output, --plot and --report name the same file")
+    if args.sort_into:
+        refuse_folder(args.sort_into, args.inputs)
     if not args.output and not args.export:
         require_stdout()
 
 
 def name_photographs(
-    args: argparse.Namespace, network: Network, names: list[str], console: Console
+    args: argparse.Namespace, network: Network, wishes: Wishes, console: Console, notes: ExitNotes
 ) -> int:
     """Go from paths to records, one after the other; return the exit code."""
     info = network.info
-    first, step = args.shard
-    found = expand(args.inputs, b"\0" if args.null else b"\n")
-    for target in (args.output, args.report, args.figures):
-        found = refuse_target(target, found)
-    paths: Iterable[tuple[str, FlowersError | None]] = islice(found, first - 1, None, step)
-    total = None
-    if STDIN not in args.inputs:  # standard input may go on for ever
-        paths = [*paths]
-        total = len(paths)
-    read = partial(read_each, preprocessing=info.preprocessing)
-    photographs = map_ahead(read, paths, args.workers, 3 * args.batch_size)
-    named = network.predict_each(photographs)
-    if args.output or not sys.stdout.isatty():  # where records would not run into it
-        named = console.count(named, total, "naming")
-
-    answers = Answers(info, names, find_rules(args, info.categories, names))
-    score = None
+    names = find_names(args, info, wishes.names, console)
+    rules = find_rules(args, info.categories, names, wishes)
+    answers = Answers(info, names, rules)
+    alone = is_one_photograph(args.inputs)
+    format_record = format_alone if alone and args.format == "text" else RECORD_FORMATS[args.format]
+    score = sorter = None
     if args.score:
         from prediction.score import Score
 
         score = Score(info.categories, keeps=bool(args.report))
-    alone = is_one_photograph(args.inputs)
-    format_record = format_alone if alone and args.format == "text" else RECORD_FORMATS[args.format]
-    count = failed = 0
-    with open_output(args.output, args.format) as write:
-        if args.format == "csv":
-            write(csv_row(CSV_HEADER))
-        for file, result in named:
+    if args.sort_into:
+        sorter = Sorter(args.sort_into, args.copy)
+    job = describe_job(args, names, wishes) if args.output else None
+    with open_output(args.output, args.format, job, args.goes_on) as output:
+        notes.resume_file = output.part
+        if output.place.records:
+            console.print_note(f"goes on behind {output.place.records} records of {output.part}")
+        answers.go_on(output.place.records - output.place.failed, output.place.unfamiliar)
+        for file, result in read_and_ask(args, network, output, console):
             result = answers.restrict(result)
             record = answers.record(file, result)
             if score and isinstance(result, Prediction):
                 score.add(file, result.probabilities, partial(answers.is_right, record))
-            count += 1
-            failed += bool(record.error)
-            write(format_record(record))
+            if sorter:
+                sorter.sort(record)
+            output.write(format_record(record), file, bool(record.error), answers.unfamiliar)
+    notes.resume_file = None
+    count, failed = output.place.records, output.place.failed
     if not count:
         console.print_message("warning: there was nothing to name")
     console.print_message(*answers.remarks())
     if args.output:
         number = "1 record" if count == 1 else f"{count} records"
         console.print_note(f"wrote {args.output}: {number}")
+    if sorter:
+        console.print_note(sorter.summary())
     if score:
         console.print_message(*score.lines(names, args.promise))
     if score and args.report:
@@ -340,21 +211,69 @@ def name_photographs(
     return 1 if failed else 0
 
 
-def find_rules(args: argparse.Namespace, categories: list[str], names: list[str]) -> Rules:
-    """Read how photographs are to be answered.
+def read_and_ask(
+    args: argparse.Namespace, network: Network, output: Output, console: Console
+) -> Iterator[Named]:
+    """Read the photographs that have no record yet, and ask the network about each."""
+    found = expand(args.inputs, b"\0" if args.null else b"\n")
+    paths = choose(found, args.shard, (args.output, args.report, args.figures))
+    total = None
+    if STDIN not in args.inputs:  # standard input may go on for ever
+        every = [*paths]
+        total, paths = len(every) - output.place.records, iter(every)
+    read = partial(read_each, preprocessing=network.info.preprocessing)
+    photographs = map_ahead(read, output.skip(paths), args.workers, 3 * args.batch_size)
+    named = network.predict_each(photographs)
+    if args.output or not sys.stdout.isatty():  # where records would not run into it
+        named = console.count(named, total, "naming")
+    return named
+
+
+def find_names(
+    args: argparse.Namespace, info: NetworkInfo, wanted: dict[str, str] | None, console: Console
+) -> list[str]:
+    """Name each category; warn where the user's names are not of all."""
+    if wanted is None:
+        return info.names
+    known = len(wanted.keys() & set(info.categories))
+    if known < len(info.categories):
+        console.print_message(
+            f"warning: {args.category_names} names {known} of the {len(info.categories)} "
+            f"categories of {args.checkpoint}"
+        )
+    return [wanted.get(category, category) for category in info.categories]
+
+
+def find_rules(
+    args: argparse.Namespace, categories: list[str], names: list[str], wishes: Wishes
+) -> Rules:
+    """Find how photographs are to be answered.
 
     Raises:
-        InputError: a file cannot be used.
+        InputError: a file names what is no category.
     """
-    keep = KEEP if args.keep is None else args.keep
     only = groups = None
-    if args.only:
-        only = read_only(args.only, categories, names)
-    if args.group:
-        from data_utils import load_names
-
-        groups = match_groups(load_names(args.group), categories, names)
+    if wishes.only is not None:
+        only = match_only(wishes.only, categories, names)
+    if wishes.groups is not None:
+        groups = match_groups(wishes.groups, categories, names)
+    keep = KEEP if args.keep is None else args.keep
     return Rules(args.top_k, keep if args.reject else None, args.promise, args.sets, only, groups)
+
+
+def describe_job(args: argparse.Namespace, names: list[str], wishes: Wishes) -> dict[str, Any]:
+    """Say what records depend on beside the photographs; see `open_output`."""
+    return {
+        "checkpoint": hashlib.sha256(Path(args.checkpoint).read_bytes()).hexdigest(),
+        "--format": args.format,
+        "--top_k": args.top_k,
+        "--category_names": names,
+        "--reject": [args.reject, args.keep],
+        "--promise": [args.promise, args.sets],
+        "--only": None if wishes.only is None else sorted(wishes.only),
+        "--group": wishes.groups,
+        "--shard": args.shard,
+    }
 
 
 # --- Output ---------------------------------------------------------------------------

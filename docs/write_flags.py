@@ -10,9 +10,11 @@ from pathlib import Path
 REFERENCE = Path(__file__).with_name("reference.md")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import predict  # noqa: E402
 import train  # noqa: E402
+from prediction import command_line  # noqa: E402
 from running.console import Console  # noqa: E402
+
+PARSERS = {"train.py": train.build_parser, "predict.py": command_line.build_parser}
 
 
 def flag_table(parser: argparse.ArgumentParser) -> str:
@@ -33,12 +35,11 @@ def flag_table(parser: argparse.ArgumentParser) -> str:
 
 def with_tables(text: str) -> str:
     """Put the tables between their marks."""
-    for script in (train, predict):
-        name = f"{script.__name__}.py"
+    for name, build_parser in PARSERS.items():
         begin, end = (f"<!-- flags of {name}: {mark} -->\n" for mark in ("begin", "end"))
         before, rest = text.split(begin)
         after = rest.split(end)[1]
-        text = before + begin + flag_table(script.build_parser(Console(name))) + end + after
+        text = before + begin + flag_table(build_parser(Console(name))) + end + after
     return text
 
 

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,7 +67,11 @@ class Answers:
         self.group_limit = math.inf
         if rules.promise is not None:
             self._promise(rules.promise)
-        self.count = self.unfamiliar = 0
+        self.go_on(0, 0)
+
+    def go_on(self, count: int, unfamiliar: int) -> None:
+        """Count on behind what a stopped job has answered, of which some were unfamiliar."""
+        self.count, self.unfamiliar = count, unfamiliar
 
     def _promise(self, promise: float) -> None:
         """Find the limit of a promise, or say why there is none."""
@@ -220,13 +224,22 @@ def match_groups(
     return [group or name for name, group in zip(names, found)]
 
 
-def read_only(
-    path: str | os.PathLike[str], categories: Sequence[str], names: Sequence[str]
-) -> np.ndarray:
-    """Read which categories can be: bool (C,), of a file with a category or name on each line.
+def match_only(wanted: Set[str], categories: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """Find which categories can be: bool (C,), of categories or names.
 
     Raises:
-        InputError: the file cannot be read, or a line is neither.
+        InputError: something is neither.
+    """
+    if unknown := sorted(wanted - {*categories, *names}):
+        raise InputError(f"--only: {', '.join(unknown[:10])}: no category or name of this network")
+    return np.array([c in wanted or n in wanted for c, n in zip(categories, names)])
+
+
+def read_list(path: str | os.PathLike[str]) -> set[str]:
+    """Read a file with a category or name on each line.
+
+    Raises:
+        InputError: the file cannot be read, or has none.
     """
     try:
         if is_special(path) or os.path.getsize(path) > LARGEST_LIST:
@@ -237,10 +250,6 @@ def read_only(
     except UnicodeDecodeError:
         raise InputError(f"{path} is not text in UTF-8") from None
     wanted = {line.strip() for line in lines} - {""}
-    known = {*categories, *names}
-    if unknown := sorted(wanted - known):
-        raise InputError(f"{path}: {', '.join(unknown[:10])}: no category or name of this network")
-    only = np.array([c in wanted or n in wanted for c, n in zip(categories, names)])
-    if not only.any():
+    if not wanted:
         raise InputError(f"{path} names no category")
-    return only
+    return wanted

@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import select
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from prediction.foreign import explain
 from prediction.onnx_runtime import is_exported
 from running.errors import FlowersError, ImageError, InputError
 from running.files import is_same_file, is_special
+from running.threads import PAUSE, is_pause
 
 PIECE = 2**16  # bytes of standard input that are read at once
 
@@ -37,6 +39,8 @@ def name_inputs(inputs: list[str]) -> str:
 def expand(inputs: Iterable[str], separator: bytes) -> Iterator[tuple[str, FlowersError | None]]:
     """Yield the path of every photograph; with an error, where there is none to read.
 
+    Where a list on standard input is idle, a `PAUSE` is yielded.
+
     Args:
         inputs: files, folders and `STDIN`, whose paths may be folders, too.
         separator: what ends a path on standard input.
@@ -49,6 +53,8 @@ def expand(inputs: Iterable[str], separator: bytes) -> Iterator[tuple[str, Flowe
             # A file that is called - has to be there as another path, or this would not end.
             paths = read_paths(open_stdin(), separator)
             yield from expand((f"./{p}" if p == STDIN else p for p in paths), separator)
+        elif is_pause(path):
+            yield PAUSE
         elif not os.path.isdir(path):
             yield path, None
         else:
@@ -60,19 +66,35 @@ def expand(inputs: Iterable[str], separator: bytes) -> Iterator[tuple[str, Flowe
             yield from ((file, None) for file in found)
 
 
-def refuse_target(
-    target: str | None, paths: Iterable[tuple[str, FlowersError | None]]
+def choose(
+    paths: Iterable[tuple[str, FlowersError | None]],
+    shard: tuple[int, int],
+    targets: Iterable[str | None],
 ) -> Iterator[tuple[str, FlowersError | None]]:
-    """Pass paths on, none of which may be the file that is to be written.
+    """Pass on what one of several jobs names; no input may be a file that is to be written.
+
+    Args:
+        paths: see `expand`.
+        shard: the first input of the job, counted from 1, and how many further each next one is.
+        targets: the files that are to be written.
 
     Raises:
-        InputError: one is.
+        InputError: one is among the photographs.
     """
-    existing = target if target and os.path.exists(target) else None
-    for path, error in paths:
-        if existing and is_same_file(path, existing):
-            raise InputError(f"{target} is among the photographs; give another name to write to")
-        yield path, error
+    (first, step), number = shard, 0
+    existing = [target for target in targets if target and os.path.exists(target)]
+    for item in paths:
+        if is_pause(item):
+            yield item
+            continue
+        number += 1
+        for target in existing:
+            if is_same_file(item[0], target):
+                raise InputError(
+                    f"{target} is among the photographs; give another name to write to"
+                )
+        if number % step == first % step:
+            yield item
 
 
 def open_stdin() -> BufferedIOBase:
@@ -90,13 +112,19 @@ def read_paths(stream: BufferedIOBase, separator: bytes) -> Iterator[str]:
     """Read the paths of a list, each as soon as it is there; skip empty ones.
 
     A carriage return at the end of a line and the byte order mark of a list that was made on
-    Windows are left out, unless a file is called so.
+    Windows are left out, unless a file is called so. Before the next path has to be waited for, a
+    `PAUSE` is yielded.
 
     Raises:
         InputError: it is no list of paths that end with the separator.
     """
     rest, count = b"", 0
-    while part := stream.read1(PIECE):
+    while True:
+        if _is_idle(stream):
+            yield PAUSE
+        part = stream.read1(PIECE)
+        if not part:
+            break
         if separator == b"\n" and b"\0" in part:
             raise InputError(
                 "the list on standard input is in UTF-16; save it as UTF-8"
@@ -112,6 +140,14 @@ def read_paths(stream: BufferedIOBase, separator: bytes) -> Iterator[str]:
         raise InputError("the paths on standard input stand on lines, without NUL: drop --null")
     if path := _clean(rest, separator, first=not count):
         yield path
+
+
+def _is_idle(stream: BufferedIOBase) -> bool:
+    """Tell whether a stream whose buffer is empty has nothing to read yet."""
+    try:
+        return not select.select([stream], [], [], 0)[0]
+    except (OSError, ValueError):  # no file of the system, or a pipe of Windows: nobody can tell
+        return False
 
 
 def _clean(line: bytes, separator: bytes, first: bool) -> str:

@@ -22,7 +22,7 @@ from running.environment import require
 from running.errors import FlowersError, InputError
 from running.files import is_special
 from running.signals import delay_signals
-from running.threads import default_workers, map_ahead
+from running.threads import default_workers, is_pause, map_ahead
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -150,7 +150,7 @@ def predict_each(
 
     Args:
         predict: see `ExportedNetwork`.
-        items: photographs, uint8 (crop, crop, 3), each behind a key.
+        items: photographs, uint8 (crop, crop, 3), each behind a key; `PAUSE` may stand among them.
 
     Raises:
         InputError: the network's file turns out to be damaged.
@@ -161,7 +161,8 @@ def predict_each(
         return key, predict(image) if isinstance(image, np.ndarray) else image
 
     threads = count_threads()
-    return map_ahead(replace, items, threads, 2 * threads + 1)
+    results = map_ahead(replace, items, threads, 2 * threads + 1)
+    return (result for result in results if not is_pause(result))
 
 
 def count_threads() -> int:

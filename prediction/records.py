@@ -3,14 +3,11 @@
 import csv
 import io
 import json
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from running.console import printable
-from running.errors import FlowersError, RunError
-from running.files import write_alone
+from running.errors import FlowersError
 
 # Answers that are no name: where nothing that was learned is to be seen, and where a name would not
 # be safe enough for a promise.
@@ -102,29 +99,3 @@ RECORD_FORMATS: dict[str, Callable[[Record], str]] = {
     "csv": format_csv,
     "jsonl": format_jsonl,
 }
-
-
-@contextmanager
-def open_output(path: str | None, format_name: str) -> Iterator[Callable[[str], None]]:
-    """Open the file or standard output; yield a function that writes and flushes a record.
-
-    Raises:
-        InputError: the file cannot be written there, or another process is writing it.
-        RunError: the disk is full; the function raises it, too.
-    """
-    # Records carry file names as they are, whatever bytes those are of.
-    encoding, errors = "utf-8", "surrogateescape"
-    if not path and format_name == "text":  # names that the terminal cannot show
-        encoding, errors = sys.stdout.encoding or encoding, "backslashreplace"
-    with write_alone(path) if path else nullcontext(sys.stdout.buffer) as file:
-
-        def write(text: str) -> None:
-            try:
-                file.write(text.encode(encoding, errors))
-                file.flush()
-            except OSError as error:
-                raise RunError(
-                    f"{path or 'standard output'} cannot be written: {error.strerror}"
-                ) from error
-
-        yield write

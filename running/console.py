@@ -84,8 +84,8 @@ def require_stdout() -> None:
 class ExitNotes:
     """What a run that ends early tells its user: what is safe, and how to go on."""
 
-    def __init__(self, command: str, memory_advice: str):
-        self.command = command
+    def __init__(self, command: str, memory_advice: str, flag: str = "--resume"):
+        self.command, self.flag = command, flag  # the flag goes on where the command stopped
         self.memory_advice = memory_advice  # what takes less memory
         self.best: str | None = None  # a sentence about the best network so far
         self.resume_file: Path | None = None  # what the run could go on from, once it is there
@@ -95,7 +95,7 @@ class ExitNotes:
         if self.best:
             yield self.best
         if self.resume_file and self.resume_file.exists():
-            more = "" if "--resume" in shlex.split(self.command) else " --resume"
+            more = "" if self.flag in shlex.split(self.command) else f" {self.flag}"
             yield f"go on with: {self.command}{more}"
 
 

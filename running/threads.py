@@ -4,10 +4,19 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+# Stands among items where the next one is not there yet, and whoever wrote the last one may wait
+# for what comes of it: nobody holds anything back for a fuller batch.
+PAUSE: Any = object()
+
+
+def is_pause(item: object) -> bool:
+    """Tell a `PAUSE` from items."""
+    return item is PAUSE
 
 
 def map_ahead(
@@ -16,15 +25,19 @@ def map_ahead(
     """Apply a function to items in threads; yield the results in the order of the items.
 
     At most `ahead` items are taken before their turn: memory stays flat. Threads suffice
-    for photographs, as Pillow's decoders release Python's lock.
+    for photographs, as Pillow's decoders release Python's lock. A `PAUSE` is passed on behind
+    the results of all items before it.
     """
     pool = ThreadPoolExecutor(workers)
     pending: deque[Future[U]] = deque()
     try:
         for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) >= ahead:
+            if not is_pause(item):
+                pending.append(pool.submit(function, item))
+            while pending and (is_pause(item) or len(pending) >= ahead):
                 yield pending.popleft().result()
+            if is_pause(item):
+                yield PAUSE
         while pending:
             yield pending.popleft().result()
     finally:

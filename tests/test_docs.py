@@ -11,9 +11,9 @@ import pytest
 from conftest import CNN, ROOT, save_small
 from PIL import Image
 
-import predict
 import train
 from photographs.drawing import draw_data
+from prediction import command_line
 from running.console import Console
 
 PAGES = [
@@ -142,7 +142,7 @@ def test_the_tables_of_flags_are_up_to_date(write_flags):
     assert write_flags.with_tables(text) == text
 
 
-@pytest.mark.parametrize("script", [train, predict], ids=["train", "predict"])
+@pytest.mark.parametrize("script", [train, command_line], ids=["train", "predict"])
 def test_the_tables_are_the_same_on_every_machine(write_flags, monkeypatch, script):
     tables = []
     for processors in (2, 64):
@@ -151,7 +151,7 @@ def test_the_tables_are_the_same_on_every_machine(write_flags, monkeypatch, scri
     assert tables[0] == tables[1]
 
 
-@pytest.mark.parametrize("script", [train, predict], ids=["train", "predict"])
+@pytest.mark.parametrize("script", [train, command_line], ids=["train", "predict"])
 def test_every_flag_is_in_a_table_with_its_help(write_flags, script):
     table = write_flags.flag_table(script.build_parser(Console("a.py")))
     rows = re.findall(r"^\| `(--\w+).*?` \| (.+) \|$", table, re.M)
@@ -185,7 +185,7 @@ def commands_of(text: str) -> list[list[str]]:
 @pages
 def test_the_scripts_know_the_flags_of_every_command(page):
     for name, *words in commands_of(page.read_text(encoding="utf-8")):
-        parser = {"train": train, "predict": predict}[name].build_parser(Console(name))
+        parser = {"train": train, "predict": command_line}[name].build_parser(Console(name))
         known = set(parser._option_string_actions)
         flags = {word.split("=")[0] for word in words if word.startswith("--")}
         assert flags <= known, f"{name}.py {' '.join(words)}"

@@ -17,8 +17,8 @@ from conftest import ROOT, history_of
 from PIL import Image
 
 import model_utils
-import predict
 from photographs.images import ORIENTATION, load_image
+from prediction import command_line
 from running.console import Console
 
 
@@ -210,7 +210,7 @@ def test_what_does_not_go_together(run_script, arguments, message):
 
 
 def test_every_flag_has_both_spellings_and_a_help():
-    actions = predict.build_parser(Console("predict.py"))._actions
+    actions = command_line.build_parser(Console("predict.py"))._actions
     spellings = {spelling for action in actions for spelling in action.option_strings}
     assert {each.replace("_", "-") for each in spellings} <= spellings
     assert all(action.help for action in actions)

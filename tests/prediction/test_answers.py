@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import small_info
 
-from prediction.answers import Answers, Rules, match_groups, read_only
+from prediction.answers import Answers, Rules, match_groups, match_only, read_list
 from prediction.info import QUANTILES, Calibration, Prediction, Valid
 from running.errors import ImageError, InputError
 
@@ -149,15 +149,15 @@ def test_a_batch_that_looks_otherwise_is_warned_of():
 def test_categories_and_names_are_read(tmp_path):
     file = tmp_path / "garden.txt"
     file.write_text("\ufefftulip\r\n\r\n 2 \n")
-    assert read_only(file, CATEGORIES, NAMES).tolist() == [True, True, False]
-    file.write_text("tulip\nfoxglove\n7\n")
-    with pytest.raises(InputError, match="garden.txt: 7, foxglove: no category or name"):
-        read_only(file, CATEGORIES, NAMES)
+    assert read_list(file) == {"tulip", "2"}
+    assert match_only({"tulip", "2"}, CATEGORIES, NAMES).tolist() == [True, True, False]
+    with pytest.raises(InputError, match="--only: 7, foxglove: no category or name"):
+        match_only({"tulip", "foxglove", "7"}, CATEGORIES, NAMES)
     file.write_text("\n")
     with pytest.raises(InputError, match="names no category"):
-        read_only(file, CATEGORIES, NAMES)
+        read_list(file)
     with pytest.raises(InputError, match="cannot be read: No such file"):
-        read_only(tmp_path / "nowhere", CATEGORIES, NAMES)
+        read_list(tmp_path / "nowhere")
 
 
 def test_where_no_name_is_safe_a_group_may_be():

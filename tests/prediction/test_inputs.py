@@ -11,14 +11,15 @@ from PIL import Image
 from photographs.images import Preprocessing
 from prediction.inputs import (
     check_checkpoint_file,
+    choose,
     expand,
     is_one_photograph,
     name_inputs,
     read_each,
     read_paths,
-    refuse_target,
 )
 from running.errors import ImageError, InputError
+from running.threads import PAUSE
 
 PREPROCESSING = Preprocessing(32, 32, (0.0,) * 3, (1.0,) * 3)
 
@@ -132,10 +133,36 @@ def test_what_is_written_must_not_be_read(tmp_path):
     (tmp_path / "a.jpg").touch()
     (tmp_path / "link.jpg").symlink_to("a.jpg")
     paths = [("missing.jpg", None), (str(tmp_path / "a.jpg"), None)]
-    assert [*refuse_target(str(tmp_path / "names.csv"), paths)] == paths
-    assert [*refuse_target(None, paths)] == paths
-    with pytest.raises(InputError, match="link.jpg is among the photographs"):
-        [*refuse_target(str(tmp_path / "link.jpg"), paths)]
+    assert [*choose(paths, (1, 1), [str(tmp_path / "names.csv"), None])] == paths
+    for shard in (1, 2), (2, 2):  # another job reads it
+        with pytest.raises(InputError, match="link.jpg is among the photographs"):
+            [*choose(paths, shard, [None, str(tmp_path / "link.jpg")])]
+
+
+def test_jobs_share_inputs_and_pauses_are_for_all():
+    paths = [("a", None), PAUSE, ("b", None), ("c", None), ("d", None), PAUSE, ("e", None)]
+    shards = [[*choose(paths, (i, 3), [])] for i in (1, 2, 3)]
+    assert shards == [
+        [("a", None), PAUSE, ("d", None), PAUSE],
+        [PAUSE, ("b", None), PAUSE, ("e", None)],
+        [PAUSE, ("c", None), PAUSE],
+    ]
+
+
+def test_a_list_that_is_not_there_yet_is_a_pause(monkeypatch):
+    reader, writer = os.pipe()
+    with open(reader, "rb") as stream, open(writer, "wb", 0) as list_:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
+        paths = expand(["-"], b"\n")
+        assert next(paths) is PAUSE
+        list_.write(b"a.jpg\nb.j")
+        assert next(paths) == ("a.jpg", None)
+        assert next(paths) is PAUSE
+        list_.write(b"pg\nc.jpg\n")
+        assert [next(paths), next(paths)] == [("b.jpg", None), ("c.jpg", None)]
+        assert next(paths) is PAUSE
+        list_.close()
+        assert [*paths] == []
 
 
 def test_long_lists_are_read_piece_by_piece():

@@ -1,4 +1,4 @@
-"""Records, byte for byte, and where they go."""
+"""Records, byte for byte."""
 
 import csv
 import io
@@ -16,9 +16,8 @@ from prediction.records import (
     RECORD_FORMATS,
     csv_row,
     format_alone,
-    open_output,
 )
-from running.errors import ImageError, InputError, RunError
+from running.errors import ImageError
 
 CATEGORIES, NAMES = ["1", "2", "21"], ["daisy", "common poppy", 'fire "lily"']
 PREDICTION = Prediction(np.array([0.25, 0.7, 0.05], np.float32), 0.5)
@@ -102,74 +101,3 @@ def test_odd_names_come_back(name):
     rows = [*csv.DictReader(io.StringIO(text, newline=""))]
     assert [os.fsencode(row["file"]) for row in rows] == [name] * 3
     assert rows[2]["label"] == 'fire "lily"'
-
-
-# --- Where they go --------------------------------------------------------------------
-
-
-def test_a_file_appears_whole(tmp_path):
-    path = tmp_path / "new" / "names.csv"
-    with open_output(str(path), "csv") as write:
-        write("Blüte \udcff\n")
-        assert not path.exists()
-    assert path.read_bytes() == "Blüte ".encode() + b"\xff\n"
-
-
-def test_a_file_stays_as_it_was_where_something_fails(tmp_path):
-    path = tmp_path / "names.csv"
-    path.write_text("before")
-
-    def stop() -> None:
-        with open_output(str(path), "csv") as write:
-            write("half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        stop()
-    assert path.read_text() == "before"
-    assert os.listdir(tmp_path) == ["names.csv"]
-
-
-def test_a_folder_is_no_output(tmp_path):
-    with pytest.raises(InputError, match="is a folder"), open_output(str(tmp_path), "csv"):
-        pass
-
-
-def test_two_do_not_write_one_file(tmp_path):
-    path = tmp_path / "names.csv"
-    (tmp_path / ".names.csv.123.tmp").touch()  # of one that was killed
-    (tmp_path / "link.csv").symlink_to("names.csv")
-    with open_output(str(path), "csv") as write:
-        write("first")
-        assert not (tmp_path / ".names.csv.123.tmp").exists()
-        with (
-            pytest.raises(InputError, match="another predict.py is writing .*link.csv"),
-            open_output(str(tmp_path / "link.csv"), "csv"),
-        ):
-            pass
-    assert path.read_text() == "first"
-    assert sorted(os.listdir(tmp_path)) == ["link.csv", "names.csv"]
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"), [("text", rb"Bl\xfcte "), ("csv", "Blüte ".encode())]
-)
-def test_a_terminal_gets_what_it_can_show(monkeypatch, name, expected):
-    raw = io.BytesIO()
-    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
-    with open_output(None, name) as write:
-        write("Blüte ")
-    assert raw.getvalue() == expected
-
-
-def test_a_full_disk_is_a_sentence(monkeypatch):
-    class Full(io.BytesIO):
-        def flush(self):
-            raise OSError(28, "No space left on device")
-
-    class Stdout:
-        encoding, buffer = "utf-8", Full()
-
-    monkeypatch.setattr("sys.stdout", Stdout)
-    with open_output(None, "csv") as write, pytest.raises(RunError, match="No space left"):
-        write("half")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from running.threads import default_workers, let_waiting_threads_sleep, map_ahead
+from running.threads import PAUSE, default_workers, let_waiting_threads_sleep, map_ahead
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -94,3 +94,17 @@ def test_waiting_threads_sleep_unless_the_user_decided(monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     let_waiting_threads_sleep()
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+def test_behind_a_pause_nothing_is_held_back():
+    taken = []
+
+    def items():
+        for item in (1, 2, PAUSE, 3, PAUSE, PAUSE, 4):
+            taken.append(item)
+            yield item
+
+    results = map_ahead(str, items(), 2, 5)
+    assert [next(results), next(results), next(results)] == ["1", "2", PAUSE]
+    assert taken == [1, 2, PAUSE]
+    assert [*results] == ["3", PAUSE, PAUSE, "4"]

@@ -1,0 +1,213 @@
+"""Where records go, and how a stopped job goes on."""
+
+import io
+import os
+
+import pytest
+
+from prediction.output import open_output
+from running.errors import InputError, RunError
+from running.threads import PAUSE
+
+JOB = {"--top_k": 5, "--format": "text"}
+PATHS = [(f"{i}.jpg", None) for i in range(5)]
+
+
+def write(path, paths, stop=None, goes_on=False, job=JOB, name="text"):
+    """Write a record for each path, raising an error before the one of the number `stop`."""
+    with open_output(str(path), name, job, goes_on) as output:
+        left = [item for item in output.skip(paths) if item is not PAUSE]
+        for i, (file, _) in enumerate(left, output.place.records):
+            if i == stop:
+                raise KeyboardInterrupt
+            output.write(f"record of {file}\n", file, file == "1.jpg", i)
+    return output
+
+
+def stop(path, paths, number, **options):
+    with pytest.raises(KeyboardInterrupt):
+        write(path, paths, number, **options)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "names.txt"
+
+
+@pytest.fixture
+def part(path):
+    """What a job leaves that is stopped behind three records."""
+    stop(path, PATHS, 3)
+    part = path.with_name("names.txt.part")
+    assert part.read_text() == "record of 0.jpg\nrecord of 1.jpg\nrecord of 2.jpg\n"
+    return part
+
+
+WHOLE = "".join(f"record of {i}.jpg\n" for i in range(5))
+
+
+# --- A file ---------------------------------------------------------------------------
+
+
+def test_a_file_appears_whole(tmp_path):
+    path = tmp_path / "new" / "names.csv"
+    with open_output(str(path), "csv") as output:
+        output.write("Blüte \udcff\n", "a.jpg")
+        assert not path.exists()
+    header = b"file,answer,rank,label,category,probability,error\n"
+    assert path.read_bytes() == header + "Blüte ".encode() + b"\xff\n"
+    assert os.listdir(path.parent) == ["names.csv"]
+
+
+def test_a_job_without_a_record_leaves_nothing(path):
+    path.write_text("before")
+    stop(path, PATHS, 0)
+    assert path.read_text() == "before"
+    assert os.listdir(path.parent) == ["names.txt"]
+
+
+def test_a_folder_is_no_output(tmp_path):
+    with pytest.raises(InputError, match="is a folder"), open_output(str(tmp_path), "csv"):
+        pass
+
+
+def test_two_do_not_write_one_file(tmp_path):
+    path = tmp_path / "names.csv"
+    (tmp_path / ".names.csv.123.tmp").touch()  # of an earlier version that was killed
+    (tmp_path / "link.csv").symlink_to("names.csv")
+    with open_output(str(path), "text") as output:
+        output.write("first", "a.jpg")
+        assert not (tmp_path / ".names.csv.123.tmp").exists()
+        with (
+            pytest.raises(InputError, match="another predict.py is writing .*link.csv"),
+            open_output(str(tmp_path / "link.csv"), "text"),
+        ):
+            pass
+    assert path.read_text() == "first"
+    assert sorted(os.listdir(tmp_path)) == ["link.csv", "names.csv"]
+
+
+def test_what_is_called_so_already_is_kept(path):
+    part = path.with_name("names.txt.part")
+    part.write_text("of a download")
+    with pytest.raises(InputError, match="names.txt.part is there, but is not of predict.py"):
+        write(path, PATHS)
+    assert part.read_text() == "of a download"
+
+
+# --- A job that goes on ---------------------------------------------------------------
+
+
+def test_a_stopped_job_goes_on(path, part):
+    output = write(path, [PATHS[0], PAUSE, *PATHS[1:]], goes_on=True)
+    assert path.read_text() == WHOLE
+    assert os.listdir(path.parent) == ["names.txt"]
+    assert (output.place.records, output.place.failed, output.place.unfamiliar) == (5, 1, 4)
+
+
+def test_it_may_be_stopped_again(path, part):
+    stop(path, PATHS, 3, goes_on=True)
+    stop(path, PATHS, 4, goes_on=True)
+    assert part.read_text() == WHOLE[: 4 * 16]
+    write(path, PATHS, goes_on=True)
+    assert path.read_text() == WHOLE
+
+
+def test_without_the_flag_it_is_begun_again(path, part):
+    write(path, PATHS[3:])
+    assert path.read_text() == WHOLE[3 * 16 :]
+    assert os.listdir(path.parent) == ["names.txt"]
+
+
+def test_where_nothing_was_begun_it_begins(path):
+    write(path, PATHS, goes_on=True)
+    assert path.read_text() == WHOLE
+
+
+def test_a_list_that_has_grown_is_fine(path, part):
+    write(path, [*PATHS, ("5.jpg", None)], goes_on=True)
+    assert path.read_text() == WHOLE + "record of 5.jpg\n"
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        PATHS[1:],
+        PATHS[:2],
+        [],
+        [PATHS[1], PATHS[0], *PATHS[2:]],
+        [("0.jpg1.jpg", None), *PATHS[2:]],
+    ],
+)
+def test_other_photographs_are_refused(path, part, paths):
+    before = part.read_bytes()
+    with pytest.raises(InputError, match="is of other photographs, or of these in another order"):
+        write(path, paths, goes_on=True)
+    assert part.read_bytes() == before
+    write(path, PATHS, goes_on=True)
+    assert path.read_text() == WHOLE
+
+
+def test_another_job_is_refused(path, part):
+    for job, words in (
+        ({**JOB, "--top_k": 3}, "another --top_k; give the same"),
+        ({"--top_k": 3, "--format": "csv"}, "another --top_k, --format; give the same"),
+    ):
+        with pytest.raises(InputError, match=words) as info:
+            write(path, PATHS, goes_on=True, job=job)
+        assert not info.value.can_go_on
+    write(path, PATHS, goes_on=True)
+    assert path.read_text() == WHOLE
+
+
+@pytest.mark.parametrize("damage", range(60))
+def test_what_a_kill_or_a_power_cut_leaves_is_mended(path, part, damage):
+    """Half records, half lines of the log, zeros, and files of two different moments."""
+    log = path.with_name("names.txt.part.log")
+    for file in (part, log)[damage % 2 :] if damage < 50 else ():
+        content = file.read_bytes()
+        cut = len(content) - damage % 25
+        file.write_bytes(content[:cut] + b"\0" * (damage % 3))
+    if damage >= 50:
+        part.write_bytes(part.read_bytes().replace(b"1.jpg", b"\0" * (damage - 49)))
+    try:
+        write(path, PATHS, goes_on=True)
+    except InputError as error:  # the log's first line has gone
+        assert "another" in str(error)
+        assert not log.read_bytes().startswith(b"{")
+    else:
+        assert path.read_text() == WHOLE
+
+
+def test_a_log_of_another_version_is_one_sentence(path, part):
+    for content in (b"", b"[1]\n", b"\xff\n", b"null\n"):
+        path.with_name("names.txt.part.log").write_bytes(content)
+        with pytest.raises(InputError, match="was written with another --top_k, --format"):
+            write(path, PATHS, goes_on=True)
+
+
+# --- Standard output ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("text", rb"Bl\xfcte "), ("jsonl", "Blüte ".encode())]
+)
+def test_a_terminal_gets_what_it_can_show(monkeypatch, name, expected):
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    with open_output(None, name) as output:
+        output.write("Blüte ", "a.jpg")
+    assert raw.getvalue() == expected
+
+
+def test_a_full_disk_is_a_sentence(monkeypatch):
+    class Full(io.BytesIO):
+        def flush(self):
+            raise OSError(28, "No space left on device")
+
+    class Stdout:
+        encoding, buffer = "utf-8", Full()
+
+    monkeypatch.setattr("sys.stdout", Stdout)
+    with open_output(None, "text") as output, pytest.raises(RunError, match="No space left"):
+        output.write("half", "a.jpg")

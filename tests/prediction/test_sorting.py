@@ -1,0 +1,118 @@
+"""Photographs in a folder for each answer."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from prediction.records import REVIEW, UNKNOWN, Guess, Record
+from prediction.sorting import Sorter, folder_name, refuse_folder
+from running.errors import ImageError, InputError, RunError
+
+ROSE = [Guess("rose", "1", 0.9)]
+
+
+def record(path, answer="rose", error=None):
+    return Record(str(path), [] if error else ROSE, answer, error, answer == "rose")
+
+
+def found(folder):
+    """Every file of a folder by its place, with its content."""
+    return {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*.jpg")}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three photographs of one name, and one that cannot be read."""
+    for i in range(3):
+        (tmp_path / f"{i}").mkdir()
+        (tmp_path / f"{i}" / "a.jpg").write_text(f"photograph {i}")
+    (tmp_path / "bad.jpg").write_text("bad")
+    return tmp_path
+
+
+def sort(photos, copies=False, order=(0, 1, 2)):
+    sorter = Sorter(str(photos / "sorted"), copies)
+    for i in order:
+        sorter.sort(record(photos / f"{i}" / "a.jpg"))
+    sorter.sort(record(photos / "bad.jpg", "", ImageError("bad")))
+    sorter.sort(record(photos / "missing.jpg", "", ImageError("missing")))
+    return sorter.summary().removeprefix(str(photos))
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_every_answer_has_its_folder_and_a_second_run_goes_on(photos, copies):
+    word = "copied" if copies else "linked"
+    assert sort(photos, copies) == f"/sorted: 4 {word}, 1 missing"
+    everything = {
+        "rose/a.jpg": "photograph 0",
+        "rose/a_1.jpg": "photograph 1",
+        "rose/a_2.jpg": "photograph 2",
+        "unreadable/bad.jpg": "bad",
+    }
+    assert found(photos / "sorted") == everything
+    assert (photos / "sorted/rose/a.jpg").is_symlink() != copies
+    assert sort(photos, copies, order=(2, 0, 1)) == "/sorted: 4 there already, 1 missing"
+    assert found(photos / "sorted") == everything
+    assert (photos / "0" / "a.jpg").read_text() == "photograph 0"
+
+
+def test_answers_that_are_no_names(photos):
+    sorter = Sorter(str(photos / "sorted"), False)
+    for i, answer in enumerate((UNKNOWN, REVIEW, "rose/red")):
+        sorter.sort(record(photos / f"{i}" / "a.jpg", answer))
+    assert set(found(photos / "sorted")) == {"unknown/a.jpg", "review/a.jpg", "rose_red/a.jpg"}
+
+
+def test_links_survive_the_working_folder(photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    sorter = Sorter("sorted", False)
+    sorter.sort(record("0/a.jpg"))
+    monkeypatch.chdir("/")
+    assert (photos / "sorted/rose/a.jpg").read_text() == "photograph 0"
+
+
+def test_where_there_are_no_links_photographs_are_copied(photos, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    monkeypatch.setattr(os, "link", refuse)
+    assert sort(photos) == "/sorted: 4 copied, 1 missing"
+    assert len(found(photos / "sorted")) == 4
+
+
+def test_a_full_disk_leaves_no_half_copy(photos, monkeypatch):
+    def fail(source, target):
+        Path(target).write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copy2", fail)
+    sorter = Sorter(str(photos / "sorted"), True)
+    with pytest.raises(RunError, match="sorted/rose cannot be written: No space left"):
+        sorter.sort(record(photos / "0" / "a.jpg"))
+    assert os.listdir(photos / "sorted" / "rose") == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [
+        ("fire lily", "fire lily"),
+        ("../../etc", "_.._.._etc"),
+        ("..", "_"),
+        ("", "_"),
+        (".hidden", "_.hidden"),
+        ("a\\b:c?", "a_b_c_"),
+        ("ends in a dot.", "ends in a dot"),
+        ("ü" * 150, "ü" * 100),
+    ],
+)
+def test_a_name_makes_one_folder(answer, name):
+    assert folder_name(answer) == name
+
+
+def test_a_folder_that_is_read_takes_no_links(photos):
+    refuse_folder(str(photos / "sorted"), [str(photos / "0"), "-"])
+    for folder in (photos, photos / "0" / "sorted"):
+        with pytest.raises(InputError, match="which is read; sort into another folder"):
+            refuse_folder(str(folder), [str(photos), "-"])
