@@ -21,7 +21,7 @@ import model_utils
 from network.familiarity import familiarity
 from prediction import promise
 from prediction.info import Valid
-from prediction.promise import Known, find_limit, score
+from prediction.promise import Known, find_limit, find_set_limit, score
 from running.threads import default_workers
 
 DRAWS = 500
@@ -75,6 +75,18 @@ def try_draws(known: Known, scores: np.ndarray, wanted: float, size: int) -> str
     return f"{said}; {np.mean(shares):.2%} named on average ({np.std(shares):.2%})"
 
 
+def try_sets(known: Known, wanted: float, size: int) -> str:
+    """Promise sets by so many of the photographs, and count those of the others that hold."""
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(DRAWS):
+        first, second = np.split(rng.permutation(len(known.own)), [size])
+        limit = find_set_limit(known.own[first], wanted)
+        assert limit is not None
+        held.append((known.own[second] >= limit).mean())
+    return f"hold the right name for {np.mean(held):.2%} on average ({np.std(held):.2%})"
+
+
 def try_foreign(own: Known, known: Known, foreign: Known) -> None:
     """Mix foreign photographs in, and count them as wrong where they are named.
 
@@ -117,6 +129,8 @@ def main() -> None:
                 for size in (LIKE_VALID, len(known.correct) // 2):
                     said = try_draws(known, scores, wanted, size)
                     print(f"  {name}, promise {wanted} by {size}: {said}", flush=True)
+        for wanted in PROMISES:
+            print(f"  sets, promise {wanted} by {LIKE_VALID}: {try_sets(known, wanted, LIKE_VALID)}")
     if args.foreign:
         checkpoint, folder, others = args.foreign
         _, info = model_utils.load_checkpoint(checkpoint)
