@@ -130,7 +130,9 @@ def main() -> None:
                     said = try_draws(known, scores, wanted, size)
                     print(f"  {name}, promise {wanted} by {size}: {said}", flush=True)
         for wanted in PROMISES:
-            print(f"  sets, promise {wanted} by {LIKE_VALID}: {try_sets(known, wanted, LIKE_VALID)}")
+            print(
+                f"  sets, promise {wanted} by {LIKE_VALID}: {try_sets(known, wanted, LIKE_VALID)}"
+            )
     if args.foreign:
         checkpoint, folder, others = args.foreign
         _, info = model_utils.load_checkpoint(checkpoint)
