@@ -51,7 +51,7 @@ from prediction.inputs import (
 from prediction.onnx_runtime import is_exported
 from prediction.output import Output, open_output
 from prediction.records import RECORD_FORMATS, Record, format_alone
-from prediction.sorting import Sorter, refuse_folder
+from prediction.sorting import Sorter, check_folder
 from running.console import Console, ExitNotes, prepare_streams, require_stdout
 from running.environment import require, versions
 from running.errors import FlowersError, InputError
@@ -150,7 +150,7 @@ def check_targets(args: argparse.Namespace) -> None:
     if len({*map(os.path.realpath, targets)}) < len(targets):
         raise InputError("two of --output, --plot and --report name the same file")
     if args.sort_into:
-        refuse_folder(args.sort_into, args.inputs)
+        check_folder(args.sort_into, args.inputs)
     if not args.output and not args.export:
         require_stdout()
 

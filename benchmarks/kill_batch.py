@@ -4,8 +4,8 @@
 
 Each job names photographs into a file and is sent SIGKILL at a random moment, one in three jobs
 once more, and is then started again with --continue, until it ends. The file must then be, byte for
-byte, that of a job in peace. Folders, lists and shards, CSV and JSON lines; one input in fifty cannot
-be read.
+byte, that of a job in peace. Folders, lists and shards, CSV and JSON lines; one input in fifty is
+damaged.
 """
 
 import os

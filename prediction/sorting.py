@@ -25,15 +25,11 @@ class Sorter:
     Originals are not touched.
 
     Args:
-        folder: with the folders of the answers; made where it is missing.
+        folder: of the folders of the answers, see `check_folder`.
         copies: whether photographs are copied.
-
-    Raises:
-        InputError: the folder cannot be written to.
     """
 
     def __init__(self, folder: str, copies: bool):
-        prepare_folder(folder, [])
         self.folder, self.copies = Path(folder), copies
         self.done = Counter[str]()
 
@@ -49,7 +45,7 @@ class Sorter:
             return
         place = self.folder / folder_name(UNREADABLE if record.error else record.answer)
         try:
-            place.mkdir(exist_ok=True)
+            place.mkdir(parents=True, exist_ok=True)
             self.done[self._put(source, place / Path(record.file).name)] += 1
         except OSError as error:
             raise RunError(f"{place} cannot be written: {error.strerror or error}") from error
@@ -96,15 +92,18 @@ class Sorter:
         return f"{self.folder}: {said or 'no photographs'}"
 
 
-def refuse_folder(folder: str, inputs: list[str]) -> None:
-    """See that a folder for links lies in none that is read: they would be read the next time.
+def check_folder(folder: str, inputs: list[str]) -> None:
+    """See that photographs can be sorted into a folder, and make it.
+
+    In a folder that is read they would be read the next time.
 
     Raises:
-        InputError: it does.
+        InputError: they cannot.
     """
     for path in inputs:
         if os.path.isdir(path) and Path(folder).resolve().is_relative_to(Path(path).resolve()):
             raise InputError(f"{folder} is in {path}, which is read; sort into another folder")
+    prepare_folder(folder, [])
 
 
 def folder_name(answer: str) -> str:

@@ -160,6 +160,14 @@ def checkpoint(trained) -> Path:
 
 
 @pytest.fixture(scope="session")
+def cnn(drawn, tmp_path_factory) -> Path:
+    """The folder of a run of the basic CNN, whose checkpoint loads in no time."""
+    folder = tmp_path_factory.mktemp("cnn")
+    assert train.main([str(drawn), *CNN, "--epochs", "4", "--save_dir", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
 def photo(drawn) -> Path:
     return next((drawn / "valid" / "2").iterdir())
 

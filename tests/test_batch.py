@@ -10,11 +10,10 @@ import subprocess
 import sys
 
 import pytest
-from conftest import CNN, ROOT, history_of
+from conftest import ROOT, history_of
 from pages import Page
 from PIL import Image
 
-import train
 from photographs.images import Preprocessing, load_image
 from prediction.records import RECORD_FORMATS
 
@@ -33,16 +32,8 @@ ODD_NAMES = [
 
 
 @pytest.fixture(scope="module")
-def trained(drawn, tmp_path_factory):
-    """The folder of a run of the basic CNN, which loads in no time."""
-    folder = tmp_path_factory.mktemp("cnn")
-    assert train.main([str(drawn), *CNN, "--epochs", "4", "--save_dir", str(folder)]) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def checkpoint(trained):
-    return trained / "checkpoint.pth"
+def checkpoint(cnn):
+    return cnn / "checkpoint.pth"
 
 
 @pytest.fixture
@@ -325,9 +316,9 @@ def test_keep_says_what_share_stays(run_script, drawn, checkpoint):
 # --- Score, info, plot ----------------------------------------------------------------
 
 
-def test_a_labelled_folder_scores_itself(run_script, drawn, trained, checkpoint):
+def test_a_labelled_folder_scores_itself(run_script, drawn, cnn, checkpoint):
     run = run_script("predict", drawn / "valid", checkpoint, "--format", "csv", "--score")
-    best = [row for row in history_of(trained) if row["saved"] == "1"][-1]
+    best = [row for row in history_of(cnn) if row["saved"] == "1"][-1]
     correct = sum(
         row["rank"] == "1" and row["category"] == row["file"].split(os.sep)[-2]
         for row in read_csv(run.out)
@@ -335,7 +326,7 @@ def test_a_labelled_folder_scores_itself(run_script, drawn, trained, checkpoint)
     assert correct / 16 == float(best["valid_accuracy"])
     assert f"predict.py: accuracy: {correct / 16:.2%} ({correct} of 16)" in run.err
     test = run_script("predict", drawn / "test", checkpoint, "--score").err
-    report = json.loads((trained / "report.json").read_text())["top1"]
+    report = json.loads((cnn / "report.json").read_text())["top1"]
     assert f"accuracy: {report['share']:.2%} ({report['right']} of 16)" in test
 
 
@@ -346,14 +337,14 @@ def test_folders_that_are_no_categories_do_not_count(run_script, photo, checkpoi
     assert "(1 of 1)" in run.err
 
 
-def test_a_labelled_folder_gets_a_report(run_script, drawn, trained, checkpoint, tmp_path):
+def test_a_labelled_folder_gets_a_report(run_script, drawn, cnn, checkpoint, tmp_path):
     folder, page = drawn / "test", tmp_path / "new" / "the page.html"
     run = run_script("predict", folder, checkpoint, "--score", "--report", page)
     assert run.code == 0
     figures = page.with_suffix(".json")
     assert run.err.endswith(f"wrote {page} and {figures}\n")
     assert sorted(page.parent.iterdir()) == [page, figures]
-    report, of_run = (json.loads(p.read_text()) for p in (figures, trained / "report.json"))
+    report, of_run = (json.loads(p.read_text()) for p in (figures, cnn / "report.json"))
     for key in ("photographs", "top1", "top5", "hardest", "confused", "categories", "network"):
         assert report[key] == of_run[key], key
     for row, other in zip(report["misnamed"], of_run["misnamed"], strict=True):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from prediction.records import REVIEW, UNKNOWN, Guess, Record
-from prediction.sorting import Sorter, folder_name, refuse_folder
+from prediction.sorting import Sorter, check_folder, folder_name
 from running.errors import ImageError, InputError, RunError
 
 ROSE = [Guess("rose", "1", 0.9)]
@@ -112,7 +112,8 @@ def test_a_name_makes_one_folder(answer, name):
 
 
 def test_a_folder_that_is_read_takes_no_links(photos):
-    refuse_folder(str(photos / "sorted"), [str(photos / "0"), "-"])
+    check_folder(str(photos / "sorted"), [str(photos / "0"), "-"])
+    assert (photos / "sorted").is_dir()
     for folder in (photos, photos / "0" / "sorted"):
         with pytest.raises(InputError, match="which is read; sort into another folder"):
-            refuse_folder(str(folder), [str(photos), "-"])
+            check_folder(str(folder), [str(photos), "-"])
