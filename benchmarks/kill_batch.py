@@ -111,9 +111,11 @@ def main() -> None:
             for run in range(args.runs // len(cases)):
                 output = Path(scratch, f"{number} {run}")
                 planned = 1 + (rng.random() < 1 / 3)
-                while planned and kill(
-                    start(JOBS[job], network, folder, output), rng.uniform(0, seconds)
-                ):
+                while planned:
+                    process = start(JOBS[job], network, folder, output)
+                    if not kill(process, rng.uniform(0, seconds)):  # it had come to its end
+                        output.unlink()
+                        continue
                     planned, kills = planned - 1, kills + 1
                     log = Path(f"{output}.part.log")
                     behind.append(max(0, log.read_bytes().count(b"\n") - 1) if log.exists() else 0)

@@ -10,14 +10,19 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 from common import ROOT, machine, make_parser, run
 
 import data_utils
-import model_utils
-from network.devices import keep_freed_memory
+import predict
+from photographs.batches import EVALUATION_BATCH
+from prediction.inputs import read_each
+from running.console import Console
 from running.environment import require
-from running.threads import default_workers
+from running.threads import default_workers, map_ahead
 
 PHASES = """
 import sys, time
@@ -100,28 +105,40 @@ def crowded(image: str, checkpoint: str) -> None:
         print(f"predict.py, {count} at once: {seconds:.2f} s")
 
 
-def many(paths: list[str], checkpoint: str, count: int) -> None:
-    """Compare a list of photographs with the network alone and with the usual loop."""
-    keep_freed_memory()
-    model, info = model_utils.load_checkpoint(checkpoint)
-    inputs = [paths[i % len(paths)] for i in range(count)]
-    batches = data_utils.load_batches(inputs, info.preprocessing, default_workers())
-    pixels = next(batches)
-    model_utils.predict(model, [pixels] * 3)
-
-    started = time.perf_counter()
-    model_utils.predict(model, batches)
-    ours = (count - len(pixels)) / (time.perf_counter() - started)
-    started = time.perf_counter()
-    model_utils.predict(model, [pixels] * (count // len(pixels)))
-    network = count // len(pixels) * len(pixels) / (time.perf_counter() - started)
-
-    some = inputs[: count // 10]
-    loop = float(run("-c", LOOP, *some).out)
+def many(paths: list[str], file: str, count: int, rounds: int) -> float:
+    """Compare a list of photographs with the network alone, in turns; return the first's rate."""
+    network = predict.load_network(file, False, EVALUATION_BATCH, Console(""))
+    inputs = [(paths[i % len(paths)], None) for i in range(count)]
+    read = partial(read_each, preprocessing=network.info.preprocessing)
+    some = [*map(read, inputs[:100])]
+    sources: list[Callable[[], Iterable[Any]]] = [
+        lambda: map_ahead(read, inputs, default_workers(), 3 * EVALUATION_BATCH),
+        lambda: (some[i % len(some)] for i in range(count)),  # nothing is decoded
+    ]
+    rates: list[list[float]] = [[], []]
+    for _ in range(rounds + 1):
+        for source, seen in zip(sources, rates):
+            started = time.perf_counter()
+            for _ in network.predict_each(source()):
+                pass
+            seen.append(count / (time.perf_counter() - started))
+    shares = [ours / alone for ours, alone in zip(*(seen[1:] for seen in rates))]
+    ours, alone = (statistics.median(seen[1:]) for seen in rates)
     print(
-        f"many: {ours:.0f} photographs a second (n = {count}), {ours / network:.0%} of the "
-        f"network alone ({network:.0f}), {ours / loop:.1f} times the one-at-a-time loop with "
-        f"torchvision ({loop:.0f}, n = {len(some)})"
+        f"many, {os.path.basename(file)}: {ours:.0f} photographs a second (n = {count}), "
+        f"{statistics.median(shares):.0%} of the network alone ({alone:.0f}); medians of "
+        f"{rounds}, {min(shares):.0%} to {max(shares):.0%}",
+        flush=True,
+    )
+    return ours
+
+
+def usual_loop(paths: list[str], ours: float) -> None:
+    """Compare with what is usual."""
+    loop = float(run("-c", LOOP, *paths).out)
+    print(
+        f"that is {ours / loop:.1f} times the one-at-a-time loop with torchvision ({loop:.0f} a "
+        f"second, n = {len(paths)})"
     )
 
 
@@ -139,7 +156,10 @@ def main() -> None:
     if args.exported:
         exported(paths[0], args.checkpoint, args.exported, args.rounds)
     crowded(paths[0], args.checkpoint)
-    many(paths, args.checkpoint, args.count)
+    ours = many(paths, args.checkpoint, args.count, 5)
+    if args.exported:
+        many(paths, args.exported, args.count, 5)
+    usual_loop(paths[: args.count // 10], ours)
 
 
 if __name__ == "__main__":
