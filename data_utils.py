@@ -11,12 +11,14 @@ import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from photographs.batches import digest_each, load_batches
 from photographs.categories import explain_lack
+from photographs.changes import Seen
 from photographs.folders import find_photographs, natural_key
 from photographs.images import Preprocessing, load_image
 from photographs.splits import find_splits
@@ -89,7 +91,11 @@ class DataSet(NamedTuple):
         return {"folder": os.fspath(self.folder), "photographs": sizes}
 
 
-def find_data(data_dir: str | os.PathLike[str], leave_out: Collection[str] = ()) -> DataSet:
+def find_data(
+    data_dir: str | os.PathLike[str],
+    leave_out: Collection[str] = (),
+    stays: Mapping[str, str] = MappingProxyType({}),
+) -> DataSet:
     """Find the photographs of `data_dir/{train,valid,test}/<category>/` and of folders within.
 
     The categories are the folders of train that hold a photograph, in natural order
@@ -97,7 +103,8 @@ def find_data(data_dir: str | os.PathLike[str], leave_out: Collection[str] = ())
     folders are ignored, and so is what a run drew. Splits that are missing are split off from
     what is there (see `photographs.splits.split_off`): a tenth of train for valid, or, where
     there are only folders of categories, a tenth each for valid and test. Nothing is copied or
-    moved. The paths in `leave_out` count as not there.
+    moved. The paths in `leave_out` count as not there; `stays` has the splits of photographs
+    that were split off before.
 
     Raises:
         InputError: there is nothing to train on or to validate with.
@@ -106,7 +113,7 @@ def find_data(data_dir: str | os.PathLike[str], leave_out: Collection[str] = ())
     if not os.path.isdir(data_dir):
         what = "is not a folder" if os.path.exists(data_dir) else "does not exist"
         raise InputError(f"the data folder {data_dir} {what}")
-    found, remarks = find_splits(data_dir, leave_out)
+    found, remarks = find_splits(data_dir, leave_out, stays)
     if "train" not in found:
         raise InputError(f"{data_dir} has no folder train; expected {layout}")
     categories = sorted((c for c, paths in found["train"].items() if paths), key=natural_key)
@@ -247,26 +254,33 @@ class Inspected(NamedTuple):
     lost: list[str]  # categories without a readable photograph in train
     problems: dict[str, list[str]]  # see `find_problems`
     fingerprint: str
+    digests: dict[str, bytes]  # by path
 
 
 def inspect(
     data: DataSet,
     names_file: str | os.PathLike[str] | None,
     results: Sequence[bytes | ImageError],
+    seen: Seen | None = None,
 ) -> Inspected:
     """Look at what `digest_each` has found out about `data.paths`.
 
-    Splits that were split off are split off again without what is unreadable.
+    Splits that were split off are split off again without what is unreadable; photographs that
+    an earlier run has seen stay in its splits.
     """
     by_path = dict(zip(data.paths, results, strict=True))
     errors = {path: found for path, found in by_path.items() if isinstance(found, ImageError)}
     digests = {path: found for path, found in by_path.items() if isinstance(found, bytes)}
-    readable = find_data(data.folder, errors) if errors else data
+    before = seen.splits_by_digest() if seen else {}
+    stays = {path: before[found] for path, found in digests.items() if found in before}
+    divided = {path: name for name, split in data.splits.items() for path in split.paths}
+    differ = any(divided[path] != split for path, split in stays.items())
+    readable = find_data(data.folder, errors, stays) if errors or differ else data
     lost = [category for category in data.categories if category not in readable.categories]
     names, source, unnamed = find_names(readable.categories, data.folder, names_file)
     problems = find_problems(readable, errors.values(), digests, unnamed)
     identity = fingerprint(readable, digests)
-    return Inspected(readable, names, source, lost, problems, identity)
+    return Inspected(readable, names, source, lost, problems, identity, digests)
 
 
 def check_lines(inspected: Inspected) -> Iterator[str]:

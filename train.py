@@ -3,6 +3,7 @@
 python train.py flowers --gpu
 python train.py flowers --download flowers
 python train.py flowers --resume
+python train.py flowers --update
 python train.py --demo
 torchrun --nproc_per_node=2 train.py flowers
 """
@@ -21,12 +22,12 @@ if __name__ == "__main__":
 
 import warnings
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import data_utils
 from data_utils import DataSet, Inspected
 from photographs.batches import digest_each, typical_side
+from photographs.changes import Seen
 from photographs.download import describe_download, download
 from photographs.drawing import draw_data
 from photographs.findings import read_accepted
@@ -35,17 +36,18 @@ from photographs.mending import mend
 from photographs.splits import has_train
 from reporting.report import HEADER, Judged, draw_run, epoch_line, report_lines, write_history
 from reporting.run_page import write_page
+from running import command_line
 from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
 from running.environment import Clock, peak_memory, require, spell_command, versions
 from running.errors import InputError
-from running.flags import SHARE, WORKERS, add_flag, file_name, fill_in
 from running.launch import Launch
 from running.run_folder import DEMO_FOLDER, RunFolder
 from running.settings import Settings
 from running.signals import delay_signals
-from running.threads import default_workers, let_waiting_threads_sleep
+from running.threads import let_waiting_threads_sleep
 
 if TYPE_CHECKING:
+    from learning.activations import Activations
     from learning.planning import Timetable
     from learning.processes import Processes
     from learning.resources import Resources
@@ -53,85 +55,24 @@ if TYPE_CHECKING:
 
 # torch and what imports it come in functions, so that --help and most mistakes need not wait.
 
-CHECKS = ("pictures", "files")  # for --check_data
 LESS_MEMORY = "--image_size or --hidden_units"  # what needs less of it
-
-EPILOG = """\
-exit codes:
-  0    done
-  1    a photograph went missing during the run, the run failed (disk, numbers, memory), or
-       --check_data found something wrong with the files
-  2    the command line, data folder, names file, weights or --save_dir cannot be used
-  3    the network is less accurate than --min_accuracy wants
-  130  stopped by Ctrl-C
-  143  stopped by SIGTERM
-"""
 
 
 def build_parser(console: Console) -> Parser:
-    """Make the parser of the command line; see `Settings` for what decides the result."""
-    parser = Parser(
-        console,
-        epilog=EPILOG,
-        description="Train a network to name flowers from a folder of photographs.",
-    )
-    add = partial(add_flag, parser)
-    switch = partial(add, action="store_true")
-    text = "photographs as DATA_DIR/{train,valid,test}/<category>/*.jpg; missing valid or test "
-    text += "photographs are split off from the others"
-    parser.add_argument("data_dir", nargs="?", type=file_name, metavar="DATA_DIR", help=text)
-    switch("demo", help=f"draw a small data set into SAVE_DIR/{DEMO_FOLDER} and train on it")
-    text = "put this data set into DATA_DIR first, where that has no train yet: Oxford 102 Flowers "
-    add("download", choices=tuple(KNOWN_DATA_SETS), help=text + "(345 MB) or CIFAR-10 (170 MB)")
-    text = "continue from SAVE_DIR/last.pth, with the settings of that run; a higher --epochs "
-    switch("resume", help=text + "extends it")
-    text = "say what is wrong with the photographs, and stop: wrong labels, near duplicates and "
-    text += "outliers, too, which takes a minute or two; or what is wrong with their files alone"
-    add("check_data", nargs="?", choices=CHECKS, help=text)
-    text = "make the new data folder --to with what is accepted in a data_report.csv, and stop"
-    add("apply", type=file_name, metavar="FILE", help=text)
-    add("to", type=file_name, metavar="DIR", help="with --apply: the new folder, made of links")
-    Settings.add_flags(parser)
-    text = "folder for checkpoint.pth and the run's other files (default: this folder)"
-    add("save_dir", type=file_name, default=".", metavar="DIR", help=text)
-    text = 'JSON file of names, as in {"21": "fire lily"} (default: cat_to_name.json of DATA_DIR; '
-    text += "for Oxford's 102 categories this project's own; else the folders' names)"
-    add("category_names", type=file_name, metavar="FILE", help=text)
-    text = "end with exit code 3 if the accuracy on test (without test: on valid) is lower, as in "
-    add("min_accuracy", type=SHARE, metavar="SHARE", help=text + "0.95")
-    switch("plot", help="draw curves.png, confusion.png and mistakes.png (needs matplotlib)")
-    switch("gpu", help="use an accelerator where there is one")
-    text = "threads that decode photographs (default: as many as processors)"
-    workers = default_workers(console.launch.local_size)
-    add("workers", type=WORKERS, default=workers, metavar="N", help=text)
-    return parser
+    """Make the parser of the command line."""
+    return command_line.build_parser(console, tuple(KNOWN_DATA_SETS))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Train as the command line says and return the exit code."""
     prepare_streams()
     console = Console("train.py", Launch.from_environment())
-    parser = build_parser(console)
     argv = sys.argv[1:] if argv is None else argv
-    args = parser.parse_args(fill_in(argv, "check_data", CHECKS))
-    if bool(args.apply) != bool(args.to):
-        parser.error("--apply FILE and --to DIR go together")
-    if args.arch != "help":
-        if args.demo == (args.data_dir is not None):
-            parser.error(
-                "--demo draws its own photographs: leave DATA_DIR out"
-                if args.demo
-                else "DATA_DIR is missing: the folder of photographs (or try --demo)"
-            )
-        if args.demo and args.download:
-            parser.error("--demo draws its own photographs: leave --download out")
+    args = command_line.parse_args(build_parser(console), argv)
     let_waiting_threads_sleep()
     # Pillow warns of odd files with lines of its own source; unreadable ones raise anyway.
     warnings.filterwarnings("ignore", module="PIL")
-    notes = ExitNotes(
-        spell_command("train.py", *argv),
-        f"try a lower {LESS_MEMORY}",
-    )
+    notes = ExitNotes(spell_command("train.py", *argv), f"try a lower {LESS_MEMORY}")
     return console.run_guarded(lambda: run(args, console, notes), notes)
 
 
@@ -153,9 +94,11 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
             "under torchrun the photographs have to be there already; --demo and --download are "
             "for one process"
         )
+    if console.launch.is_shared and args.update:
+        raise InputError("--update is for one process, and torchrun has started several")
     folder = RunFolder(args.save_dir, writes=console.launch.is_primary)
-    if args.resume and not folder.resume_file.exists():
-        raise InputError(f"--resume continues from {folder.resume_file}, which does not exist")
+    if args.resume or args.update:
+        folder.require_run("--resume" if args.resume else "--update")
     data_dir = args.data_dir
     if args.demo:
         data_dir = str(folder.path / DEMO_FOLDER)
@@ -201,7 +144,7 @@ def train(
         from learning.resume import save_training
         from model_utils import for_inference, save_checkpoint
 
-    start, timetable, resources, inspected = set_up(args, data, folder, console, notes, clock)
+    start, inspected, timetable, resources = set_up(args, data, folder, console, notes, clock)
     record, splits = start.record, inspected.data.splits
     labels, valid_labels = splits["train"].labels, splits["valid"].labels
     train_set, valid_set = open_activations(start, splits, resources)
@@ -213,7 +156,8 @@ def train(
         folder.write(write_history, folder.history, record.history)
 
     # A pretrained network's head is fitted first, as epoch 0, on features that are computed once.
-    head = fit_head(start.model, train_set, labels, record) if start.fits_head else None
+    known = start.features
+    head = fit_head(start.model, train_set, labels, record, known) if start.fits_head else None
     learner = Learner(start, train_set, labels)
 
     # Every epoch is evaluated on valid; the checkpoint holds the best one so far.
@@ -224,10 +168,11 @@ def train(
             break
         train_loss, logit_sums = learned
         seconds = clock.lap("epochs" if epoch else "head")
-        result = evaluate(for_inference(learner.network), valid_set, valid_labels)
+        network = for_inference(learner.network)
+        result = evaluate(network, valid_set, valid_labels, None if epoch else known)
         require_finite(epoch, train_loss, result.loss)
         if is_best := record.best is None or result.is_better(record.best):
-            if record.best is None and (kept := folder.keep_earlier()):
+            if record.best is None and not start.is_aside and (kept := folder.keep_earlier()):
                 console.print_result(f"kept the earlier run as {kept} and so on")
             prototypes = logit_sums.prototypes()
             calibration = calibrate(result.logits, valid_labels, prototypes)
@@ -247,7 +192,7 @@ def train(
         console.print_result(epoch_line(**record.history[-1]), *change)
     resources.processes.wait()
 
-    report, judged = judge_run(start, inspected, folder, resources, clock, notes.command)
+    report, judged = judge_run(start, inspected, folder, valid_set, clock, notes.command)
     if args.plot:
         folder.write(draw_run, folder.path, record.history, judged, start.preprocessing)
     train_set.discard()
@@ -262,7 +207,7 @@ def set_up(
     console: Console,
     notes: ExitNotes,
     clock: Clock,
-) -> tuple["Start", "Timetable", "Resources", Inspected]:
+) -> tuple["Start", Inspected, "Timetable", "Resources"]:
     """Build the network or load it, and read every photograph once, before hours are spent.
 
     Raises:
@@ -271,23 +216,19 @@ def set_up(
     from learning.planning import Timetable, plan_run
     from learning.processes import join_processes
     from learning.resources import Resources
-    from learning.start import resume_run, start_new
-    from model_utils import load_checkpoint, rename_categories
+    from learning.start import start_new
     from network.devices import describe_device, find_device, keep_freed_memory
 
     keep_freed_memory()
     device = find_device(args.gpu, console.launch)
     processes = join_processes(device, console.launch)
     resources = Resources(args.workers, args.save_dir, processes, console.progress)
-    typed = Settings.typed(args)
-    if args.resume:
-        _, info = load_checkpoint(folder.checkpoint)
-        start = resume_run(folder, info, typed, len(data.categories), device)
-        notes.best = start.record.describe_best(folder.checkpoint)
-        notes.resume_file = folder.resume_file
+    typed, num_classes = Settings.typed(args), len(data.categories)
+    side = None if args.resume or args.update else typical_side(data.splits["train"].paths)
+    if args.resume or args.update:
+        start = go_on(args, folder, num_classes, device, notes)
     else:
-        side = typical_side(data.splits["train"].paths)
-        start = start_new(Settings(**typed), len(data.categories), side, device, resources)
+        start = start_new(Settings(**typed), num_classes, side, device, resources)
     batch_size = start.record.settings.recipe.batch_size
     processes.require_share_of(batch_size)
     if batch_size > 1:
@@ -297,48 +238,116 @@ def set_up(
     network = [] if planned else [start.record.describe(start.preprocessing.crop)]
     console.print_result(*data_utils.describe_data(data), *network, place)
     console.print_note(*hints)
+    keeps = not args.no_cache and processes.size == 1
+    if args.no_cache:
+        folder.write(folder.features.unlink, missing_ok=True)
+    start = start.with_features(folder.features, keeps)
     clock.lap("start")
-    inspected = read_photographs(data, args, console, processes)
+    inspected = read_photographs(data, args, console, start, processes)
     console.print_note(*data_utils.problem_lines(inspected.problems, 10))
     data_utils.require_usable(inspected, processes.size)
     timetable = Timetable()
     clock.lap("reading every photograph once")
     if planned:
         typed, timetable, plan = plan_run(start, inspected.data.splits, typed, resources, clock)
-        start = start_new(Settings(**typed), len(data.categories), side, device, resources)
+        start = start_new(Settings(**typed), num_classes, side, device, resources)
+        start = start.with_features(folder.features, keeps)
         console.print_result(start.record.describe(start.preprocessing.crop), plan)
         clock.lap("planning")
-    num_valid = len(inspected.data.splits["valid"].paths)
-    if not start.record.take_photographs(inspected.fingerprint, num_valid):
+    console.print_note(*start.features.take(inspected.digests, resources))
+    return *settle(start, inspected, args, folder, console), timetable, resources
+
+
+def go_on(
+    args: argparse.Namespace,
+    folder: RunFolder,
+    num_classes: int,
+    device: Any,
+    notes: ExitNotes,
+) -> "Start":
+    """Load the run that --resume or --update goes on from.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    from learning.start import resume_run, update_run
+    from model_utils import load_checkpoint
+
+    if args.update:
+        start = update_run(folder, load_checkpoint, args.epochs or 0, num_classes, device)
+        assert start.earlier is not None
+        notes.best = start.earlier.record.describe_best(start.earlier.checkpoint)
+        notes.flag = "--update"
+    else:
+        _, info = load_checkpoint(folder.checkpoint)
+        start = resume_run(folder, info, Settings.typed(args), num_classes, device)
+        notes.best = start.record.describe_best(folder.checkpoint)
+    notes.resume_file = folder.resume_file
+    return start
+
+
+def settle(
+    start: "Start",
+    inspected: Inspected,
+    args: argparse.Namespace,
+    folder: RunFolder,
+    console: Console,
+) -> tuple["Start", Inspected]:
+    """Let a run take its photographs and the names of their categories; say what has changed.
+
+    Raises:
+        InputError: a resumed run has learned from others.
+    """
+    from learning.update import describe_start, keep_names
+    from model_utils import rename_categories
+
+    data, names = inspected.data, inspected.names
+    seen = Seen.of(data.categories, data.splits, inspected.digests)
+    if start.earlier:
+        console.print_result(*describe_start(start.earlier, seen, start.features.count_missing()))
+        if args.epochs is None and start.has_seen(inspected.fingerprint):
+            start = start.back_to_earlier(folder)
+            console.print_result("the network stays as it is")
+    if not start.record.take_photographs(
+        inspected.fingerprint, len(data.splits["valid"].paths), seen
+    ):
         raise InputError(
             f"the photographs in {data.folder} are not those of the run in {folder.resume_file}; "
             "without --resume a new run starts",
             can_go_on=False,
         )
-    if args.resume and not args.category_names:
-        inspected = inspected._replace(names=info.names, names_source=str(folder.checkpoint))
-    elif args.resume and inspected.names != info.names:
-        folder.write(rename_categories, folder.checkpoint, inspected.names)
+    known, resumed = start.info, start.state is not None
+    if known and not args.category_names:
+        names = known.names if resumed else keep_names(known, data.categories, names)
+        inspected = inspected._replace(names=names, names_source=f"{folder.checkpoint}")
+    elif known and resumed and names != known.names:
+        folder.write(rename_categories, folder.checkpoint, names)
     console.print_result(f"names: {inspected.names_source}")
-    return start, timetable, resources, inspected
+    return start, inspected
 
 
 def read_photographs(
-    data: DataSet, args: argparse.Namespace, console: Console, processes: "Processes | None" = None
+    data: DataSet,
+    args: argparse.Namespace,
+    console: Console,
+    start: "Start | None" = None,
+    processes: "Processes | None" = None,
 ) -> Inspected:
     """Read every photograph once; several processes share them out."""
     mine = processes.share_of(data.paths) if processes else data.paths
-    results = [*console.count(digest_each(mine, args.workers), len(mine), "reading")]
+    known = start.features.known if start else ()
+    results = [*console.count(digest_each(mine, args.workers, known), len(mine), "reading")]
     if processes:
         results = processes.collect_objects(results)
-    return data_utils.inspect(data, args.category_names, results)
+    seen = start.earlier.record.seen if start and start.earlier else None
+    return data_utils.inspect(data, args.category_names, results, seen)
 
 
 def judge_run(
     start: "Start",
     inspected: Inspected,
     folder: RunFolder,
-    resources: "Resources",
+    valid_set: "Activations",
     clock: Clock,
     command: str,
 ) -> tuple[dict[str, Any], Judged]:
@@ -347,12 +356,17 @@ def judge_run(
     Returns what report.json says, and what was judged.
     """
     from learning.evaluation import judge
+    from learning.update import judge_update
     from model_utils import load_checkpoint
 
     best, train = start.record.best, inspected.data.splits["train"]
     assert best is not None
     model, info = load_checkpoint(folder.checkpoint, start.model.mean.device)
-    report, judged = judge(model, info, best, inspected.data.splits, resources)
+    splits, features = inspected.data.splits, None if info.metrics.epoch else start.features
+    report, judged = judge(model, info, best, splits, valid_set.resources, features)
+    if start.earlier:
+        seen = start.features.of(valid_set, "the earlier network")
+        report["update"] = judge_update(start.earlier, start.record, seen, splits, judged)
     clock.lap("final evaluation")
     report |= {
         "seconds": clock.seconds,

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from learning.activations import Activations
+from learning.features import Features
 from learning.resources import Resources
 from learning.views import PhotographViews
 from network.classifier import Classifier
@@ -25,6 +26,8 @@ from prediction.info import (
 )
 from reporting.calibration import calibration_report, cross_fit, fit_temperature
 from reporting.report import Judged
+
+ROWS = 1024  # that a head sees at once
 
 
 class Evaluation(NamedTuple):
@@ -47,11 +50,22 @@ class Evaluation(NamedTuple):
         return ValidMetrics(epoch, self.loss, self.accuracy, len(self.logits), str(precision))
 
 
-def evaluate(model: Classifier, activations: Activations, labels: np.ndarray) -> Evaluation:
-    """Judge a network from `for_inference` or a checkpoint on a whole split."""
+def evaluate(
+    model: Classifier,
+    activations: Activations,
+    labels: np.ndarray,
+    features: Features | None = None,
+) -> Evaluation:
+    """Judge a network from `for_inference` or a checkpoint on a whole split.
+
+    Where it is a head on a body that has not learned, `features` has what the head sees.
+    """
     resources, count = activations.resources, len(activations.paths)
-    batches = resources.progress(activations.in_order(), count, "evaluating")
-    logits = compute_logits(model, batches, activations.cut)
+    if features:
+        logits = head_logits(model, features.of(activations, "evaluating"))
+    else:
+        batches = resources.progress(activations.in_order(), count, "evaluating")
+        logits = compute_logits(model, batches, activations.cut)
     logits = resources.processes.collect(logits, len(labels))
     targets = torch.from_numpy(labels)
     loss = calibrated_loss = F.cross_entropy(logits, targets).item()
@@ -60,6 +74,14 @@ def evaluate(model: Classifier, activations: Activations, labels: np.ndarray) ->
         calibrated_loss = F.cross_entropy(logits / temperature, targets).item()
     accuracy = (logits.argmax(1) == targets).double().mean().item()
     return Evaluation(loss, calibrated_loss, accuracy, logits.numpy())
+
+
+def head_logits(model: Classifier, features: torch.Tensor) -> torch.Tensor:
+    """Compute the logits of photographs from what the head sees of them: (N, F) to (N, C)."""
+    device = model.mean.device
+    with torch.no_grad():
+        parts = [model.head(part.to(device)).cpu() for part in features.split(ROWS)]
+    return torch.cat(parts) / model.temperature
 
 
 def calibrate(logits: np.ndarray, labels: np.ndarray, prototypes: torch.Tensor) -> Calibration:
@@ -78,6 +100,7 @@ def judge(
     best: Evaluation,
     splits: Mapping[str, tuple[Sequence[str], np.ndarray]],
     resources: Resources,
+    features: Features | None = None,
 ) -> tuple[dict[str, Any], Judged]:
     """Judge a network from `load_checkpoint` once, on test where there is one, else on valid.
 
@@ -87,6 +110,7 @@ def judge(
         best: how it did on valid, before it was saved.
         splits: paths and labels of each.
         resources: threads, processes and progress.
+        features: of the body, where it has not learned.
 
     Returns:
         Its part of report.json (docs/reference.md explains each entry), and what was judged, with
@@ -100,7 +124,7 @@ def judge(
     if "test" in splits:
         split, (paths, labels) = "test", splits["test"]
         photographs = PhotographViews(paths, info.preprocessing, resources=resources)
-        logits = evaluate(model, Activations(model, 0, photographs), labels).logits
+        logits = evaluate(model, Activations(model, 0, photographs), labels, features).logits
         reports["test"] = calibration_report(logits, labels)
         familiar = familiarity(torch.from_numpy(logits), model.prototypes)
         enough = familiar >= info.calibration.least_familiar()

@@ -11,13 +11,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from learning.activations import Activations
+from learning.features import Features
 from learning.resume import RunRecord
 from network.classifier import Classifier
 from network.devices import move_if_it_fits
 from network.familiarity import LogitSums
-from network.inference import extract_features
 from running.console import Progress, no_progress
-from running.errors import RunError
 
 # The certainty that networks learn to leave to the other categories (Szegedy et
 # al., "Rethinking the Inception architecture", CVPR 2016).
@@ -45,7 +44,11 @@ def count_gradients(head: nn.Module, count: int) -> int:
 
 
 def fit_head(
-    model: Classifier, activations: Activations, labels: np.ndarray, record: RunRecord
+    model: Classifier,
+    activations: Activations,
+    labels: np.ndarray,
+    record: RunRecord,
+    known: Features | None = None,
 ) -> tuple[float, LogitSums]:
     """Fit a pretrained network's head; return the mean loss, and the sums of the logits.
 
@@ -57,18 +60,14 @@ def fit_head(
         activations: of the training photographs.
         labels: of all of them (N,), int64.
         record: of the run.
+        known: features that need not be computed again.
 
     Raises:
         RunError: the features are not finite.
     """
-    resources, count = activations.resources, len(activations.paths)
+    resources = activations.resources
     processes = resources.processes
-    batches = resources.progress(activations.in_order(), count, "features")
-    features = extract_features(
-        activations.model, batches, count, activations.cut, resources.allocate
-    )
-    if not features.isfinite().all():
-        raise RunError("the network's features are not finite numbers; its weights are damaged")
+    features = (known or Features()).of(activations)
     features = processes.collect(
         features, len(labels), everywhere=False, allocate=resources.allocate
     )

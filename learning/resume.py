@@ -19,6 +19,7 @@ from network.build import (
     rebuild,
 )
 from network.classifier import Classifier
+from photographs.changes import DIGEST, Seen
 from photographs.images import Preprocessing
 from prediction.info import NetworkInfo, check_types, preprocessing_entries
 from running.environment import versions
@@ -65,6 +66,17 @@ class RunRecord:
     best: Evaluation | None = None  # of the epoch that the checkpoint holds
     # Of train: photographs whose label is most suspicious, and the category that each looks like.
     suspects: list[tuple[int, int]] = field(default_factory=list)
+    seen: Seen | None = None  # its photographs; files of earlier versions do not know them
+    is_update: bool = False  # of an earlier run, whose layers it has taken
+    # The history of the run that tuned these layers, as long as updates have left them alone.
+    tuned: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its last epoch is over."""
+        # With --minutes the last epoch may have been broken off.
+        last = self.history[-1]["epoch"]
+        return last >= self.settings.recipe.epochs or self.settings.minutes is not None
 
     def epochs_from(self, first: int) -> Iterator[int]:
         """Count the epochs; their number may change meanwhile."""
@@ -91,6 +103,8 @@ class RunRecord:
         """Say what learns on squares of so many pixels a side, and for how long."""
         settings = self.settings
         start = f"starting from {self.source}" if self.source else "starting from scratch"
+        if self.is_update:
+            start = "with the layers of the earlier run"
         epochs = count_epochs(settings.epochs or 0)
         if settings.tune == "tail" and settings.epochs:
             epochs += " of the last third of its layers"
@@ -119,16 +133,17 @@ class RunRecord:
             if i < len(paths)
         ]
 
-    def take_photographs(self, found: str, num_valid: int) -> bool:
+    def take_photographs(self, found: str, num_valid: int, seen: Seen | None = None) -> bool:
         """Note which photographs a run learns from; tell whether a resumed one has done so before.
 
         Args:
             found: see `data_utils.fingerprint`.
             num_valid: how many of them are in valid.
+            seen: where each of them stands.
         """
         if self.best and (self.photographs != found or len(self.best.logits) != num_valid):
             return False
-        self.photographs = found
+        self.photographs, self.seen = found, seen
         return True
 
     def entries(self) -> dict[str, Any]:
@@ -142,6 +157,9 @@ class RunRecord:
             "history": self.history,
             "best": best,
             "suspects": self.suspects,
+            "seen": _seen_entries(self.seen),
+            "is_update": self.is_update,
+            "tuned": self.tuned,
         }
 
     @classmethod
@@ -152,9 +170,7 @@ class RunRecord:
             AttributeError, KeyError, TypeError, ValueError: it is impossible.
         """
         check_types(entries, {"source": (str, type(None)), "photographs": str, "history": list})
-        history = [{column: row.get(column) for column in HISTORY} for row in entries["history"]]
-        for row in history:
-            check_types(row, HISTORY)
+        history = _read_history(entries["history"])
         best = entries["best"]
         check_types(best, dict.fromkeys(("loss", "calibrated_loss", "accuracy"), float))
         logits = best["logits"]
@@ -168,7 +184,59 @@ class RunRecord:
             history,
             Evaluation(**{**best, "logits": logits}),
             _read_suspects(entries.get("suspects", []), num_classes),
+            _read_seen(entries.get("seen"), num_classes),
+            entries.get("is_update") is True,
+            _read_history(entries.get("tuned", [])),
         )
+
+
+def _read_history(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Read the rows of a history; those of version 1 lack a column.
+
+    Raises:
+        AttributeError, TypeError, ValueError: they are impossible.
+    """
+    history = [{column: row.get(column) for column in HISTORY} for row in rows]
+    for row in history:
+        check_types(row, HISTORY)
+    return history
+
+
+def _seen_entries(seen: Seen | None) -> dict[str, Any] | None:
+    """Turn the photographs of a run into plain data and tensors."""
+    if seen is None:
+        return None
+    splits = {
+        name: {"digests": torch.tensor(digests), "labels": torch.tensor(labels)}
+        for name, (digests, labels) in seen.splits.items()
+    }
+    return {"categories": seen.categories, "splits": splits}
+
+
+def _read_seen(entries: dict[str, Any] | None, num_classes: int) -> Seen | None:
+    """Read what `_seen_entries` wrote.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: it is impossible.
+    """
+    if entries is None:
+        return None
+    categories, splits = entries["categories"], {}
+    if len(categories) != num_classes or not all(type(each) is str for each in categories):
+        raise ValueError("impossible categories")
+    for name, split in entries["splits"].items():
+        digests, labels = split["digests"], split["labels"]
+        if (
+            type(name) is not str
+            or digests.shape != (len(labels), DIGEST)
+            or labels.shape != (len(labels),)
+            or digests.dtype != torch.uint8
+            or labels.dtype != torch.int64
+            or not ((labels >= 0) & (labels < num_classes)).all()
+        ):
+            raise ValueError("impossible photographs")
+        splits[name] = digests.numpy(), labels.numpy()
+    return Seen(categories, splits)
 
 
 def _read_suspects(entries: list[tuple[int, int]], num_classes: int) -> list[tuple[int, int]]:

@@ -1,12 +1,15 @@
 """Where a run starts: at a new network, or where an earlier run stood."""
 
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from learning.features import Features, open_features
 from learning.resources import Resources
 from learning.resume import RunRecord, TrainingState, is_of_run, load_training
+from learning.update import Earlier, Load, find_earlier, with_new_head
 from network.build import new_model
 from network.classifier import Classifier
 from photographs.images import Preprocessing
@@ -24,6 +27,9 @@ class Start(NamedTuple):
     preprocessing: Preprocessing
     record: RunRecord  # its settings are resolved
     state: TrainingState | None  # where an earlier run stood, whose model this is
+    info: NetworkInfo | None = None  # what the checkpoint knows that the run goes on from
+    earlier: Earlier | None = None  # what an update goes on from
+    features: Features = Features()  # that need not be computed again
 
     def describe(
         self,
@@ -51,6 +57,34 @@ class Start(NamedTuple):
     def fits_head(self) -> bool:
         """Whether the head has to be fitted first: of a pretrained network in a new run."""
         return self.record.source is not None and self.state is None
+
+    @property
+    def is_aside(self) -> bool:
+        """Whether the earlier run's files have been set aside already."""
+        return self.earlier is not None and self.earlier.is_aside
+
+    def with_features(self, path: Path, keeps: bool) -> "Start":
+        """Open the file of features, where a later update will find them.
+
+        `keeps`: whether they may be kept; they are where the body does not learn.
+        """
+        recipe = self.record.settings.recipe
+        serves = self.record.source is not None and (self.record.is_update or not recipe.epochs)
+        features = open_features(path, self.model, self.preprocessing, keeps and serves)
+        return self._replace(features=features)
+
+    def has_seen(self, photographs: str) -> bool:
+        """Whether an update finds nothing to do: see `data_utils.fingerprint`."""
+        earlier = self.earlier
+        return (
+            earlier is not None and not self.is_aside and earlier.record.photographs == photographs
+        )
+
+    def back_to_earlier(self, folder: RunFolder) -> "Start":
+        """Start where the earlier run of the folder has ended."""
+        assert self.info is not None
+        start = resume_run(folder, self.info, {}, len(self.info.categories), self.model.mean.device)
+        return start._replace(features=self.features)
 
     @property
     def first_epoch(self) -> int:
@@ -130,4 +164,24 @@ def resume_run(
         )
     record.settings = resume_settings(typed, record.settings)
     state.averaged.to(device)
-    return Start(state.model.to(device), preprocessing, record, state)
+    return Start(state.model.to(device), preprocessing, record, state, info)
+
+
+def update_run(
+    folder: RunFolder, load: Load, epochs: int, num_classes: int, device: torch.device
+) -> Start:
+    """Put a new head on the network of the run in a folder, whose photographs have changed.
+
+    Args:
+        folder: of the run.
+        load: loads a checkpoint.
+        epochs: that the new run has behind the head.
+        num_classes: C, the number of categories there are now.
+        device: for the network.
+
+    Raises:
+        InputError: there is no finished run, or a file is damaged.
+    """
+    earlier = find_earlier(folder, load)
+    model, preprocessing, record = with_new_head(earlier, num_classes, epochs)
+    return Start(model.to(device), preprocessing, record, None, earlier.info, earlier)

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 
 from photographs.categories import Remarks, images_by_category
 from photographs.folders import scan
@@ -17,7 +18,9 @@ SPLIT_FOLDERS = {"train": ["train"], "valid": ["valid", "val", "validation"], "t
 
 
 def find_splits(
-    data_dir: str | os.PathLike[str], leave_out: Collection[str]
+    data_dir: str | os.PathLike[str],
+    leave_out: Collection[str],
+    stays: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[dict[str, dict[str, list[str]]], Remarks]:
     """List the photographs of each split by category, and say what else there is.
 
@@ -28,6 +31,7 @@ def find_splits(
     Args:
         data_dir: it exists.
         leave_out: paths of photographs that count as not there.
+        stays: paths of photographs that were divided before, and the split of each.
 
     Returns:
         The paths by split and category, and what there is to say of the folder.
@@ -57,7 +61,7 @@ def find_splits(
             for split, by_category in found.items()
         }
     if remarks.split_off:
-        found |= split_off(found["train"], remarks.split_off)
+        found |= split_off(found["train"], remarks.split_off, stays)
         remarks.notes.append(f"{lacks}: {describe_split_off(found, remarks.split_off)}")
     if not any(found.get("test", {}).values()):
         found.pop("test", None)
@@ -104,13 +108,16 @@ def describe_split_off(found: Mapping[str, Mapping[str, list[str]]], names: Sequ
 
 
 def split_off(
-    by_category: dict[str, list[str]], names: Sequence[str]
+    by_category: dict[str, list[str]],
+    names: Sequence[str],
+    stays: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, dict[str, list[str]]]:
     """Divide photographs into train and the named splits, a tenth for each of these.
 
-    `split_hash` decides, so that a photograph stays in its split when others are added. Two
-    exceptions keep small sets usable: a category has at least one photograph in train, and
-    valid, which is among the names, at least one, where train or test can spare it.
+    `split_hash` decides, so that a photograph stays in its split when others are added; `stays`
+    decides for those that have another name or category since. Two exceptions keep small sets
+    usable: a category has at least one photograph in train, and valid, which is among the names,
+    at least one, where train or test can spare it.
     """
     splits: dict[str, dict[str, list[str]]] = {
         split: {category: [] for category in by_category} for split in ("train", *names)
@@ -120,7 +127,12 @@ def split_off(
         kept = max(paths, key=tenths.__getitem__, default=None)
         for path, tenth in tenths.items():
             leaves = tenth < len(names) and path != kept
-            splits[names[int(tenth)] if leaves else "train"][category].append(path)
+            split = stays.get(path) or (names[int(tenth)] if leaves else "train")
+            splits[split if split in splits else "train"][category].append(path)
+        if kept and not splits["train"][category]:  # all of them have come from other splits
+            for name in names:
+                splits[name][category] = [path for path in splits[name][category] if path != kept]
+            splits["train"][category].append(kept)
     valid = splits["valid"]
     if not any(valid.values()):
         spare = {c: paths for c, paths in splits["train"].items() if len(paths) > 1}

@@ -11,6 +11,7 @@ import numpy as np
 
 from photographs.images import Preprocessing, load_image
 from reporting.calibration import softmax
+from reporting.comparison import comparison_lines
 from reporting.metrics import rank_of, summarise
 from reporting.plots import plot_confusion, plot_curves, plot_photographs, save_figure
 from running.files import atomic_write
@@ -133,6 +134,8 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
     if report["split"] != "test":
         first += ", the figure by which the checkpoint was chosen"
     yield from (first, *others)
+    if "update" in report:
+        yield from comparison_lines(report["update"])
     misnamed = report["misnamed"]
     for row in misnamed[:MISNAMED_LINES]:
         yield (

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
-from running.errors import RunError
+from running.errors import InputError, RunError
 from running.files import atomic_write, lock_folder, prepare_folder
 
 P = ParamSpec("P")
@@ -17,6 +17,11 @@ DEMO_FOLDER = "drawn_flowers"  # where --demo draws its data set
 
 # What --plot draws into the folder.
 PICTURES = ("curves.png", "confusion.png", "mistakes.png")
+
+
+def previous(path: Path) -> Path:
+    """Say where the file of an earlier run is when a later one has set it aside."""
+    return path.with_stem(f"{path.stem}.previous")
 
 
 class RunFolder:
@@ -30,9 +35,21 @@ class RunFolder:
         self.page = self.path / "report.html"
         self.resume_file = self.path / "last.pth"
         self.files = [self.checkpoint, self.history, self.report, self.page, self.resume_file]
+        self.features = self.path / "features.bin"  # what an update need not compute again
         self.data_report = self.path / "data_report.csv"
         self.data_page = self.path / "data_report.html"
         self.pictures = [self.path / name for name in PICTURES]
+
+    def require_run(self, flag: str) -> None:
+        """See that there is a run that a flag can go on from.
+
+        Raises:
+            InputError: there is none.
+        """
+        aside = previous(self.resume_file)  # what an update leaves that is broken off
+        if not self.resume_file.exists() and not (flag == "--update" and aside.exists()):
+            continues = "continues" if flag == "--resume" else "goes on"
+            raise InputError(f"{flag} {continues} from {self.resume_file}, which does not exist")
 
     def prepare(self) -> None:
         """Make the folder where there is none, and see that the files can be written.
@@ -55,7 +72,7 @@ class RunFolder:
 
     @property
     def _names(self) -> list[str]:
-        files = (*self.files, *self.pictures, self.data_report, self.data_page)
+        files = (*self.files, *self.pictures, self.data_report, self.data_page, self.features)
         return [file.name for file in files]
 
     def write(self, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -79,12 +96,12 @@ class RunFolder:
         Raises:
             RunError: the folder cannot be written to.
         """
-        previous = self.data_report.with_stem(f"{self.data_report.stem}.previous")
+        aside = previous(self.data_report)
         try:
             if self.data_report.exists():
-                os.replace(self.data_report, previous)
+                os.replace(self.data_report, aside)
         except OSError as error:
-            raise RunError(f"{previous} cannot be written: {error.strerror or error}") from error
+            raise RunError(f"{aside} cannot be written: {error.strerror or error}") from error
 
     def keep_earlier(self) -> Path | None:
         """Set the files of an earlier run aside before this one replaces them: x.previous.pth.
@@ -101,18 +118,18 @@ class RunFolder:
         there = [path for path in (*self.files, *self.pictures) if path.exists()]
         try:
             for path in (*self.files, *self.pictures):
-                previous = path.with_stem(f"{path.stem}.previous")
+                aside = previous(path)
                 if path in there and path == self.checkpoint:
                     # Copied, so that there is one at any time.
-                    with atomic_write(previous) as file, open(path, "rb") as original:
+                    with atomic_write(aside) as file, open(path, "rb") as original:
                         shutil.copyfileobj(original, file)
                 elif path in there:
-                    os.replace(path, previous)
+                    os.replace(path, aside)
                 elif whole:
-                    previous.unlink(missing_ok=True)
+                    aside.unlink(missing_ok=True)
         except OSError as error:
-            raise RunError(f"{previous} cannot be written: {error.strerror or error}") from error
-        return there[0].with_stem(f"{there[0].stem}.previous") if there else None
+            raise RunError(f"{aside} cannot be written: {error.strerror or error}") from error
+        return previous(there[0]) if there else None
 
     def write_checkpoint(
         self, function: Callable[Concatenate[Path, P], None], *args: P.args, **kwargs: P.kwargs

@@ -196,6 +196,17 @@ def resolve_settings(
     )
 
 
+def clash_with_update(args: argparse.Namespace) -> str | None:
+    """Say which flag does not go with --update, if one does not."""
+    for name in ("resume", "demo", "download", "check_data", "apply"):
+        if getattr(args, name):
+            return f"--update and --{name} do not go together"
+    for name in Settings.typed(args):
+        if name != "epochs":
+            return f"--update takes the settings of the run: leave --{name} out"
+    return None
+
+
 def resume_settings(typed: dict[str, Any], settings: Settings) -> Settings:
     """Take the settings of the run that is resumed; only more epochs may be asked for.
 

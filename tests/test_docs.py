@@ -11,6 +11,7 @@ import pytest
 from conftest import CNN, ROOT, save_small
 from PIL import Image
 
+import running.command_line
 import train
 from photographs.drawing import draw_data
 from prediction import command_line
@@ -146,7 +147,8 @@ def test_the_tables_of_flags_are_up_to_date(write_flags):
 def test_the_tables_are_the_same_on_every_machine(write_flags, monkeypatch, script):
     tables = []
     for processors in (2, 64):
-        monkeypatch.setattr(script, "default_workers", lambda *_, count=processors: count)
+        for module in (command_line, running.command_line):
+            monkeypatch.setattr(module, "default_workers", lambda *_, count=processors: count)
         tables.append(write_flags.flag_table(script.build_parser(Console("a.py"))))
     assert tables[0] == tables[1]
 

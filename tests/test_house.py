@@ -201,7 +201,8 @@ assert predict.main([sys.argv[1], sys.argv[2], *flags]) == 0
 # --- Each thing in its place ------------------------------------------------------------
 
 SPEAKS = {"train.py", "predict.py", "running/console.py", "running/packages.py"}
-PARSES = SPEAKS | {"prediction/command_line.py", "running/flags.py", "running/settings.py"}
+PARSES = SPEAKS | {"running/flags.py", "running/settings.py"}
+PARSES |= {f"{folder}/command_line.py" for folder in ("running", "prediction")}
 
 
 @pytest.mark.parametrize("path", ids(HOUSE))

@@ -164,9 +164,9 @@ def test_test_is_judged_once_and_by_the_reloaded_file(run_script, drawn, tmp_pat
     judged = []
     evaluate = learning.evaluation.evaluate
 
-    def spy(model, activations, labels):
+    def spy(model, activations, labels, features):
         judged.append((activations.paths[0].split(os.sep)[-3], model))
-        return evaluate(model, activations, labels)
+        return evaluate(model, activations, labels, features)
 
     monkeypatch.setattr("learning.evaluation.evaluate", spy)
     assert run_script("train", drawn, *CNN, "--epochs", 2, "--save_dir", tmp_path).code == 0

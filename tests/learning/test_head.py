@@ -17,6 +17,7 @@ from learning.resources import Resources
 from learning.resume import RunRecord
 from learning.views import PhotographViews
 from network.build import build_classifier
+from network.classifier import Classifier
 from network.inference import for_inference
 from network.layers import basic_cnn
 from photographs.images import Preprocessing
@@ -274,9 +275,7 @@ def test_the_record_notes_what_looks_like_another_category(bright_and_dark):
 
 def test_features_that_are_no_numbers_are_one_sentence(bright_and_dark, monkeypatch):
     model, activations, labels = bright_and_dark()
-    monkeypatch.setattr(
-        learning.head, "extract_features", lambda *_: torch.full((12, 3), torch.nan)
-    )
+    monkeypatch.setattr(Classifier, "features", lambda *_: torch.full((8, 3), torch.nan))
     with pytest.raises(RunError, match="features are not finite numbers; its weights are damaged"):
         fit_head(model, activations, labels, a_record())
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 import photographs.batches
 from photographs.batches import digest_each, load_batches, load_images, typical_side
-from photographs.images import Preprocessing
+from photographs.images import Preprocessing, load_image
 from running.errors import ImageError
 
 SMALL = Preprocessing(50, 40, (127.0,) * 3, (128.0,) * 3)
@@ -109,3 +109,22 @@ def test_neither_photographs_nor_running_need_torch():
         "assert not {'torch', 'torchvision'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
+
+
+def test_a_photograph_that_is_known_is_not_decoded_again(tmp_path, drawn, monkeypatch):
+    paths = [str(path) for path in sorted((drawn / "train" / "1").iterdir())]
+    (tmp_path / "x.jpg").write_bytes(b"no photograph")
+    digests = [*digest_each(paths, 2)]
+    decoded = []
+
+    def load(path, preprocessing):
+        decoded.append(path)
+        return load_image(path, preprocessing)
+
+    monkeypatch.setattr(photographs.batches, "load_image", load)
+    odd = [str(tmp_path / "x.jpg"), str(tmp_path / "nowhere.jpg"), str(tmp_path)]
+    *found, wrong, nowhere, folder = digest_each([*paths, *odd], 1, {*digests[1:]})
+    assert found == digests
+    assert decoded == [paths[0], *odd]
+    for error, text in ((wrong, "not an image"), (nowhere, "no such file"), (folder, "is a fold")):
+        assert text in str(error)

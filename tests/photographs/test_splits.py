@@ -210,3 +210,23 @@ def test_ranks_depend_on_names_alone():
     ]
     few = assign_splits({"1": files[:4]}, ["valid", "test"], "train")
     assert few == {file: f"train/1/{file}" for file in files[:4]}
+
+
+def test_photographs_stay_in_their_splits_under_other_names():
+    by_category = {"a": [f"{i}.jpg" for i in range(40)], "b": ["1.jpg", "2.jpg"]}
+    before = split_off(by_category, ["valid", "test"])
+    assert split_off(by_category, ["valid", "test"], {}) == before
+    valid = before["valid"]["a"][0]
+    stays = {"0.jpg": "test", "1.jpg": "train", valid: "train", "2.jpg": "elsewhere"}
+    after = split_off({"a": by_category["a"]}, ["valid", "test"], stays)
+    assert "0.jpg" in after["test"]["a"]
+    assert {"1.jpg", valid} <= {*after["train"]["a"]}
+    others = {*by_category["a"]} - {*stays}
+    for split in ("train", "valid", "test"):
+        assert others & {*after[split]["a"]} == others & {*before[split]["a"]}
+
+
+def test_a_category_whose_photographs_come_from_valid_keeps_one_to_learn_from():
+    stays = {"1.jpg": "valid", "2.jpg": "valid"}
+    splits = split_off({"a": ["1.jpg", "2.jpg"]}, ["valid"], stays)
+    assert [len(splits[name]["a"]) for name in ("train", "valid")] == [1, 1]

@@ -1,0 +1,217 @@
+"""Going on from a finished run when its photographs have changed: what is kept, what is said."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from learning.evaluation import head_logits
+from learning.resume import RunRecord, is_of_run, load_training
+from network.build import build_classifier, describe_head, read_entries, rebuild
+from network.classifier import Classifier
+from photographs.changes import Changes, Seen, compare
+from photographs.images import Preprocessing
+from prediction.info import NetworkInfo
+from reporting.comparison import compare_networks
+from reporting.report import Judged
+from running.errors import InputError
+from running.run_folder import RunFolder, previous
+
+Load = Callable[[Path], tuple[Classifier, NetworkInfo]]
+
+
+class Earlier(NamedTuple):
+    """The run that an update goes on from."""
+
+    checkpoint: Path
+    network: Classifier  # of the checkpoint, for inference
+    info: NetworkInfo
+    record: RunRecord
+    is_aside: bool  # its files are x.previous.pth: a later run has broken off
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether the layers before the head have learned from its photographs."""
+        return bool(self.tuned)
+
+    @property
+    def tuned(self) -> list[dict[str, Any]]:
+        """The history of the run that tuned the layers."""
+        return self.record.history if self.info.metrics.epoch else self.record.tuned
+
+    def seconds(self, features: int, epochs: int) -> tuple[float | None, float]:
+        """Guess how long so many photographs' features take, and epochs of so many.
+
+        The earlier run tells: its head, for which every feature was computed, and its epochs.
+        """
+        seen = self.record.seen
+        if seen is None or not self.tuned:
+            return None, sum(row["seconds"] for row in self.tuned if row["epoch"])
+        count = seen.count()
+        each = [row["seconds"] / count for row in self.tuned if row["epoch"] == 0]
+        learning = sum(row["seconds"] for row in self.tuned if row["epoch"]) / count
+        return (each[0] * features if each else None), learning * epochs
+
+
+def find_earlier(folder: RunFolder, load: Load) -> Earlier:
+    """Find the finished run of a folder.
+
+    An update that was broken off has set the files of the run before it aside; that one counts.
+
+    Args:
+        folder: of the run.
+        load: loads a checkpoint.
+
+    Raises:
+        InputError: there is none, it is not finished, or a file is damaged.
+    """
+    aside = previous(folder.checkpoint), previous(folder.resume_file)
+    if folder.resume_file.exists():
+        earlier = _read(folder.checkpoint, folder.resume_file, load)
+        if earlier.record.is_finished:
+            return earlier
+        if not (earlier.record.is_update and aside[1].exists()):
+            raise InputError(
+                f"the run in {folder.path} has not come to its end: --resume goes on with it, "
+                "and --update can follow"
+            )
+    return _read(*aside, load)._replace(is_aside=True)
+
+
+def _read(checkpoint: Path, resume_file: Path, load: Load) -> Earlier:
+    network, info = load(checkpoint)
+    state, _, record = load_training(resume_file, len(info.categories))
+    if not is_of_run(info, state, record):
+        raise InputError(f"{checkpoint} is not the best network of the run in {resume_file}")
+    return Earlier(checkpoint, network, info, record, is_aside=False)
+
+
+def with_new_head(
+    earlier: Earlier, num_classes: int, epochs: int
+) -> tuple[Classifier, Preprocessing, RunRecord]:
+    """Put a new head for C categories on the layers of an earlier run; take its settings.
+
+    Raises:
+        InputError: its checkpoint is damaged.
+    """
+    path = earlier.checkpoint
+    entries = read_entries(path, "calibration")
+    try:
+        model, preprocessing = rebuild(entries, len(earlier.info.categories), entries["state_dict"])
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path} is damaged: its parts do not fit together") from error
+    settings = dataclasses.replace(earlier.record.settings, epochs=epochs, minutes=None)
+    torch.manual_seed(settings.seed)
+    head = describe_head(model)
+    model = build_classifier(
+        model.body,
+        model.depths,
+        head["in_features"],
+        settings.hidden_units,
+        num_classes,
+        preprocessing,
+    )
+    source = earlier.record.source or "an earlier run"  # which has learned: its head is solved
+    record = RunRecord(settings, source, is_update=True, tuned=earlier.tuned)
+    return model, preprocessing, record
+
+
+def keep_names(earlier: NetworkInfo, categories: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Keep the names that a checkpoint has for its categories, other than the categories' own."""
+    known = dict(zip(earlier.categories, earlier.names))
+    return [
+        known[category] if known.get(category, category) != category else name
+        for category, name in zip(categories, names, strict=True)
+    ]
+
+
+def describe_changes(earlier: Earlier, seen: Seen) -> tuple[str, Changes | None]:
+    """Say what has changed since a run."""
+    where = f"since the run in {earlier.checkpoint}"
+    if earlier.is_aside:
+        where += ", as a later one was broken off"
+    if earlier.record.seen is None:
+        return f"what has changed {where} is not known: an earlier version made it", None
+    changes = compare(earlier.record.seen, seen)
+    return f"{where}: {changes.describe()}", changes
+
+
+def describe_start(earlier: Earlier, seen: Seen, missing: int) -> list[str]:
+    """Say what has changed since a run, and how much has to be computed."""
+    changes, _ = describe_changes(earlier, seen)
+    total = sum(map(seen.count, seen.splits))
+    text = f"features: {missing} of {total} photographs have to be computed"
+    seconds, _ = earlier.seconds(missing, 0)
+    if seconds is not None and missing:
+        text += f", in about {max(1, round(seconds))} s"
+    return [changes, text]
+
+
+def describe_tuning(earlier: Earlier, changes: Changes | None, train: int) -> list[str]:
+    """Say what an update leaves as it is where the earlier run's epochs have tuned layers.
+
+    Args:
+        earlier: the run.
+        changes: since then, if they are known.
+        train: how many photographs there are in train now.
+    """
+    if not earlier.is_tuned:
+        return []
+    rows = earlier.tuned
+    epochs = rows[-1]["epoch"]
+    _, seconds = earlier.seconds(0, train)
+    text = (
+        f"the layers before the head are those of the earlier run, whose {epochs} epochs were not "
+        f"run again: they would take about {max(1, round(seconds))} s"
+    )
+    best = max(row["valid_accuracy"] for row in rows if row["saved"])
+    if rows[0]["epoch"] == 0:
+        text += f", and had raised the accuracy on valid from {rows[0]['valid_accuracy']:.2%} to "
+        text += f"{best:.2%}"
+    lines = [f"{text}; --update --epochs {epochs} runs them"]
+    if changes and (changes.gone or changes.removed):
+        what = f"category {', '.join(changes.gone)}" if changes.gone else "what was removed"
+        lines.append(
+            f"the head has forgotten {what} exactly; the layers before it learned from those "
+            "photographs, and may remember them"
+        )
+    return lines
+
+
+def judge_update(
+    earlier: Earlier,
+    record: RunRecord,
+    features: torch.Tensor,
+    splits: Mapping[str, tuple[Sequence[str], np.ndarray]],
+    judged: Judged,
+) -> dict[str, Any]:
+    """Compare the network of an update with the earlier one, on valid.
+
+    Args:
+        earlier: the run that it went on from.
+        record: of the update.
+        features: what the heads see of valid (V, F).
+        splits: paths and labels of each.
+        judged: by the new network; its categories and names.
+
+    Returns:
+        A part of report.json; docs/reference.md explains each entry.
+    """
+    assert record.best is not None and record.seen is not None
+    logits = {
+        "before": head_logits(earlier.network, features).numpy(),
+        "after": record.best.logits,
+    }
+    known, labels = earlier.info.categories, splits["valid"][1]
+    _, changes = describe_changes(earlier, record.seen)
+    notes = []
+    if not record.settings.recipe.epochs:
+        notes = describe_tuning(earlier, changes, len(splits["train"][1]))
+    return {
+        "changes": changes and changes._asdict(),
+        **compare_networks(known, logits, labels, judged.categories, judged.names),
+        "notes": notes,
+    }

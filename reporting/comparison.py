@@ -1,0 +1,81 @@
+"""An earlier network and a new one on the same photographs: what became better, what worse."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+SHOWN = 5  # categories that became better or worse, in a line; report.json has all
+
+
+def compare_networks(
+    known: Sequence[str],
+    logits: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    categories: Sequence[str],
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """Compare an earlier network with a new one on the same photographs of valid.
+
+    What is of a category that the earlier one does not know counts as named wrongly by it.
+
+    Args:
+        known: the categories of the earlier network.
+        logits: of the networks "before" and "after", on valid (V, C before), (V, C).
+        labels: of the photographs (V,).
+        categories: of the new network.
+        names: parallel to the categories.
+
+    Returns:
+        A part of report.json; docs/reference.md explains each entry.
+    """
+    index = {category: i for i, category in enumerate(categories)}
+    own = np.array([index.get(category, -1) for category in known])
+    right = {
+        "before": own[logits["before"].argmax(1)] == labels,
+        "after": logits["after"].argmax(1) == labels,
+    }
+    change = right["after"].astype(int) - right["before"]
+    by_category = np.zeros(len(categories), int)
+    np.add.at(by_category, labels, change)
+    order = np.argsort(-np.abs(by_category), kind="stable").tolist()
+    return {
+        **{key: {"right": int(r.sum()), "share": float(r.mean())} for key, r in right.items()},
+        "photographs": len(labels),
+        "of_new_categories": int((~np.isin(labels, own)).sum()),
+        "categories": [
+            {
+                "category": categories[i],
+                "name": names[i],
+                "more_right": int(by_category[i]),
+                "photographs": int((labels == i).sum()),
+            }
+            for i in order
+            if by_category[i]
+        ],
+    }
+
+
+def comparison_lines(compared: Mapping[str, Any]) -> Iterator[str]:
+    """Say how a new network compares with the earlier one; see `compare_networks`."""
+    before, after = compared["before"], compared["after"]
+    total, new = compared["photographs"], compared["of_new_categories"]
+    line = (
+        f"valid, the same photographs: {before['share']:.2%} ({before['right']} of {total}) with "
+        f"the earlier network, {after['share']:.2%} ({after['right']}) with this one"
+    )
+    if new:
+        line += f"; {new} of them are of categories that the earlier one did not know"
+    yield line
+    for word, sign in (("better", 1), ("worse", -1)):
+        rows = [row for row in compared["categories"] if sign * row["more_right"] > 0]
+        if rows:
+            yield (
+                f"{word}: "
+                + ", ".join(
+                    f"{row['name']} ({row['more_right']:+} of {row['photographs']})"
+                    for row in rows[:SHOWN]
+                )
+                + (f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else "")
+            )
+    yield from compared["notes"]

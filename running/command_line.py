@@ -1,0 +1,93 @@
+"""The command line of train.py: its flags, and what goes together."""
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+
+from running.console import Console, Parser
+from running.flags import SHARE, WORKERS, add_flag, file_name, fill_in
+from running.run_folder import DEMO_FOLDER
+from running.settings import Settings, clash_with_update
+from running.threads import default_workers
+
+CHECKS = ("pictures", "files")  # for --check_data
+
+EPILOG = """\
+exit codes:
+  0    done
+  1    a photograph went missing during the run, the run failed (disk, numbers, memory), or
+       --check_data found something wrong with the files
+  2    the command line, data folder, names file, weights or --save_dir cannot be used
+  3    the network is less accurate than --min_accuracy wants
+  130  stopped by Ctrl-C
+  143  stopped by SIGTERM
+"""
+
+
+def build_parser(console: Console, data_sets: Sequence[str]) -> Parser:
+    """Make the parser of train.py; see `Settings` for what decides the result.
+
+    Args:
+        console: to speak with.
+        data_sets: what --download knows.
+    """
+    parser = Parser(
+        console,
+        epilog=EPILOG,
+        description="Train a network to name flowers from a folder of photographs.",
+    )
+    add = partial(add_flag, parser)
+    switch = partial(add, action="store_true")
+    text = "photographs as DATA_DIR/{train,valid,test}/<category>/*.jpg; missing valid or test "
+    text += "photographs are split off from the others"
+    parser.add_argument("data_dir", nargs="?", type=file_name, metavar="DATA_DIR", help=text)
+    switch("demo", help=f"draw a small data set into SAVE_DIR/{DEMO_FOLDER} and train on it")
+    text = "put this data set into DATA_DIR first, where that has no train yet: Oxford 102 Flowers "
+    add("download", choices=data_sets, help=text + "(345 MB) or CIFAR-10 (170 MB)")
+    text = "continue from SAVE_DIR/last.pth, with the settings of that run; a higher --epochs "
+    switch("resume", help=text + "extends it")
+    text = (
+        "go on from the finished run in SAVE_DIR, whose photographs have changed: solve its head "
+    )
+    switch("update", help=text + "again; only --epochs lets the layers before it learn again")
+    text = "say what is wrong with the photographs, and stop: wrong labels, near duplicates and "
+    text += "outliers, too, which takes a minute or two; or what is wrong with their files alone"
+    add("check_data", nargs="?", choices=CHECKS, help=text)
+    text = "make the new data folder --to with what is accepted in a data_report.csv, and stop"
+    add("apply", type=file_name, metavar="FILE", help=text)
+    add("to", type=file_name, metavar="DIR", help="with --apply: the new folder, made of links")
+    Settings.add_flags(parser)
+    text = "folder for checkpoint.pth and the run's other files (default: this folder)"
+    add("save_dir", type=file_name, default=".", metavar="DIR", help=text)
+    text = 'JSON file of names, as in {"21": "fire lily"} (default: cat_to_name.json of DATA_DIR; '
+    text += "for Oxford's 102 categories this project's own; else the folders' names)"
+    add("category_names", type=file_name, metavar="FILE", help=text)
+    text = "end with exit code 3 if the accuracy on test (without test: on valid) is lower, as in "
+    add("min_accuracy", type=SHARE, metavar="SHARE", help=text + "0.95")
+    switch("plot", help="draw curves.png, confusion.png and mistakes.png (needs matplotlib)")
+    text = "do not keep what the head sees of photographs in SAVE_DIR/features.bin, where --update "
+    switch("no_cache", help=text + "finds it, and remove what is there")
+    switch("gpu", help="use an accelerator where there is one")
+    text = "threads that decode photographs (default: as many as processors)"
+    workers = default_workers(console.launch.local_size)
+    add("workers", type=WORKERS, default=workers, metavar="N", help=text)
+    return parser
+
+
+def parse_args(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; what does not go together ends with exit code 2."""
+    args = parser.parse_args(fill_in(argv, "check_data", CHECKS))
+    if bool(args.apply) != bool(args.to):
+        parser.error("--apply FILE and --to DIR go together")
+    if args.update and (clash := clash_with_update(args)):
+        parser.error(clash)
+    if args.arch != "help":
+        if args.demo == (args.data_dir is not None):
+            parser.error(
+                "--demo draws its own photographs: leave DATA_DIR out"
+                if args.demo
+                else "DATA_DIR is missing: the folder of photographs (or try --demo)"
+            )
+        if args.demo and args.download:
+            parser.error("--demo draws its own photographs: leave --download out")
+    return args

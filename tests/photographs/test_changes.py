@@ -1,0 +1,77 @@
+"""What has changed in a data folder: told by the content of its files."""
+
+import numpy as np
+import pytest
+
+from photographs.changes import Seen, compare
+
+PLACES = {
+    "train": [("a", "lily"), ("b", "lily"), ("c", "rose"), ("d", "rose")],
+    "valid": [("e", "lily"), ("f", "rose")],
+}
+
+
+def seen(places) -> Seen:
+    categories = sorted({category for split in places.values() for _, category in split})
+    splits = {
+        name: (
+            [f"{name}/{category}/{number}" for number, (_, category) in enumerate(split)],
+            np.array([categories.index(category) for _, category in split]),
+        )
+        for name, split in places.items()
+    }
+    digests = {
+        path: letter.encode() * 16
+        for name, (paths, _) in splits.items()
+        for path, (letter, _) in zip(paths, places[name])
+    }
+    return Seen.of(categories, splits, digests)
+
+
+def changed(train, valid=PLACES["valid"]):
+    return compare(seen(PLACES), seen({"train": train, "valid": valid}))
+
+
+def test_the_places_of_photographs_come_back():
+    assert sorted(seen(PLACES).places()) == sorted(
+        (letter.encode() * 16, category, split)
+        for split, rows in PLACES.items()
+        for letter, category in rows
+    )
+    assert (seen(PLACES).count(), seen(PLACES).count("valid")) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("train", "text"),
+    [
+        (PLACES["train"], "no photograph"),
+        (PLACES["train"][::-1], "no photograph"),  # other file names
+        ([*PLACES["train"], ("x", "lily"), ("y", "rose")], "2 added"),
+        ([*PLACES["train"], ("a", "lily")], "no photograph"),  # a copy
+        (PLACES["train"][1:], "1 removed"),
+        ([("a", "rose"), *PLACES["train"][1:]], "1 moved"),
+        (
+            [("a", "iris"), *PLACES["train"][1:3], ("x", "tulip")],
+            "1 added, 1 removed, 1 moved, 2 new categories (iris, tulip)",
+        ),
+    ],
+)
+def test_changes_are_counted_by_content(train, text):
+    assert changed(train).describe() == text
+
+
+def test_categories_come_and_go_and_photographs_change_splits():
+    after = {"train": [("a", "lily"), ("e", "lily")], "valid": [("b", "lily")]}
+    changes = compare(seen(PLACES), seen(after))
+    assert changes.gone == ["rose"]
+    assert changes.describe() == "3 removed, 2 in another split, 1 removed category (rose)"
+    back = compare(seen(after), seen(PLACES))
+    assert back.describe() == "3 added, 2 in another split, 1 new category (rose)"
+
+
+def test_a_photograph_that_was_in_two_splits_belongs_to_neither():
+    twice = seen({**PLACES, "valid": [*PLACES["valid"], ("a", "lily")]})
+    splits = twice.splits_by_digest()
+    assert b"a" * 16 not in splits
+    assert splits[b"b" * 16] == "train"
+    assert splits[b"e" * 16] == "valid"
