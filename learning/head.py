@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from learning.activations import Activations
 from learning.features import Features
-from learning.resume import RunRecord
+from learning.resume import Penalty, RunRecord
 from network.classifier import Classifier
 from network.devices import move_if_it_fits
 from network.familiarity import LogitSums
@@ -76,7 +76,13 @@ def fit_head(
         features = move_if_it_fits(features, model.mean.device)
         targets = torch.from_numpy(labels).to(features.device)
         if isinstance(model.head, nn.Linear):
-            logits = solve_head(model.head, features, targets, SMOOTHING, resources.progress)
+            size = len(labels), len(sums.sums)
+            penalty = record.penalty.value_for(*size) if record.penalty else None
+            logits, found = solve_head(
+                model.head, features, targets, SMOOTHING, resources.progress, penalty
+            )
+            if penalty is None:
+                record.penalty = Penalty(found, *size)
         else:
             logits = learn_head(model.head, features, targets, SMOOTHING, resources.progress)
         loss = F.cross_entropy(logits, targets, label_smoothing=SMOOTHING)
@@ -108,19 +114,19 @@ def _project(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     At the optimum each category's weights are a weighted sum of the photographs' features: the
     penalty leaves nothing else. So the N directions of the photographs are enough. Their axes
     are orthonormal, so that the squared weights are the same along them, and principal, so
-    that whitening is a division for each. Returns the coordinates, what they were divided by
-    (N,), and the axes (F, N).
+    that whitening is a division for each. Returns the coordinates, what whitening divides them
+    by (N,), and the axes (F, N).
     """
     axes, triangle = torch.linalg.qr(x.T)
     _, rotation = torch.linalg.eigh(triangle @ triangle.T)
     coordinates = triangle.T @ rotation
     # With 1 the search takes a tenth fewer steps than with the 0.1 of `_whiten`.
     scale = (coordinates.square().mean(0) + 1).sqrt()
-    return coordinates / scale, scale, axes @ rotation
+    return coordinates, scale, axes @ rotation
 
 
 def _whiten(x: torch.Tensor) -> torch.Tensor | None:
-    """Turn standardised features (N, F), in place, so that the search for a head is short.
+    """Find what whitens standardised features (N, F), so that the search for a head is short.
 
     At the start of the search the loss curves like the features' covariance. With x L^-T in
     the place of x, where L L^T is about the covariance, it is round, and a search takes a
@@ -131,14 +137,15 @@ def _whiten(x: torch.Tensor) -> torch.Tensor | None:
         return None
     covariance = x.T @ x / count
     covariance.diagonal().add_(0.1)
-    factor = torch.linalg.cholesky(covariance)
-    for rows in x.split(1024):
-        rows.copy_(torch.linalg.solve_triangular(factor, rows.T, upper=False).T)
-    return factor
+    return torch.linalg.cholesky(covariance)
 
 
 class _Regression(NamedTuple):
-    """Multinomial logistic regression on whitened features, with label smoothing."""
+    """Multinomial logistic regression on standardised features, with label smoothing.
+
+    What is searched are weights u for whitened features; these need not be computed, as u turns
+    into weights for the standardised ones.
+    """
 
     smoothing: float
     factor: torch.Tensor | None  # of `_whiten`, or (F,), its diagonal, of `_project`
@@ -146,7 +153,7 @@ class _Regression(NamedTuple):
     def loss(
         self, solution: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor, labels: torch.Tensor
     ) -> torch.Tensor:
-        """Sum up the cross-entropy of a solution (weights (C, F), biases (C,))."""
+        """Sum up the cross-entropy of unwhitened weights (C, F) and biases (C,)."""
         return F.cross_entropy(
             F.linear(x, *solution), labels, reduction="sum", label_smoothing=self.smoothing
         )
@@ -183,8 +190,10 @@ class _Regression(NamedTuple):
 
         def closure() -> torch.Tensor:
             optimizer.zero_grad()
-            loss = cast(torch.Tensor, sum(self.loss((u, bias), *part) for part in parts)) / count
-            loss = loss + penalty / 2 * self.unwhiten(u).square().sum()
+            weight = self.unwhiten(u)
+            losses = [self.loss((weight, bias), *part) for part in parts]
+            loss = cast(torch.Tensor, sum(losses)) / count
+            loss = loss + penalty / 2 * weight.square().sum()
             loss.backward()
             return loss
 
@@ -197,11 +206,10 @@ class _Regression(NamedTuple):
         labels: torch.Tensor,
         start: tuple[torch.Tensor, torch.Tensor],
         folds: int,
-    ) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
-        """Yield each solution when it is found, as a batch of one; the last is of all photographs.
+    ) -> Iterator[list[float]]:
+        """Look for the penalty: yield the best one so far after each fit, as a batch of one.
 
-        Those before it look for the penalty: folds that are left out of them judge it, by
-        their loss.
+        Folds that are left out of the fits judge it, by their loss.
         """
         # Photographs stand sorted by category, so that every fold has its share of each.
         parts = [(x[i::FOLDS], labels[i::FOLDS]) for i in range(FOLDS)]
@@ -210,14 +218,17 @@ class _Regression(NamedTuple):
         for penalty in PENALTIES:
             for i, solution in enumerate(solutions):
                 solutions[i] = self.solve(parts[:i] + parts[i + 1 :], penalty, solution, 1e-4)
-                yield [solutions[i]]
+                if i + 1 < folds:
+                    yield [best]
             loss = sum(
-                self.loss(solution, *part).item() for solution, part in zip(solutions, parts)
+                self.loss((self.unwhiten(u), bias), *part).item()
+                for (u, bias), part in zip(solutions, parts)
             )
-            if loss >= lowest:
+            if loss < lowest:
+                lowest, best = loss, penalty
+            yield [best]
+            if best != penalty:
                 break  # weaker ones will be no better
-            lowest, best, start = loss, penalty, solutions[0]
-        yield [self.solve([(x, labels)], best, start, 1e-5)]
 
 
 def solve_head(
@@ -226,12 +237,25 @@ def solve_head(
     labels: torch.Tensor,
     smoothing: float = 0.0,
     progress: Progress = no_progress,
-) -> torch.Tensor:
-    """Set a linear head to the optimum of logistic regression; return its logits (N, C).
+    penalty: float | None = None,
+) -> tuple[torch.Tensor, float]:
+    """Set a linear head to the optimum of logistic regression; return its logits and penalty.
 
     The features (N, F) are overwritten. They are standardised, which is folded into the
-    weights, and whitened for the search; fewer photographs than features are searched along
-    their own directions alone. The problem is convex: the start does not matter.
+    weights; fewer photographs than features are searched along their own directions alone. The
+    problem is convex, but a search ends before the very optimum: it starts at zero, so that it
+    ends at the same head whether the penalty had to be looked for or was known.
+
+    Args:
+        head: to be set.
+        features: of the photographs.
+        labels: the index of each one's category (N,).
+        smoothing: of the labels.
+        progress: shows how far it is.
+        penalty: on squared weights, where it is known.
+
+    Returns:
+        The logits of the photographs (N, C), and the penalty.
     """
     mean, std = standardise(features)
     few = len(features) < min(head.in_features, LARGEST)
@@ -239,16 +263,27 @@ def solve_head(
     regression = _Regression(smoothing, factor)
     zero = x.new_zeros(head.out_features, x.shape[1]), x.new_zeros(head.out_features)
     folds = min(FOLDS, math.ceil(ENOUGH * FOLDS / len(labels)))
-    fits = regression.search(x, labels, zero, folds)
-    most = len(PENALTIES) * folds + 1  # the search for the penalty may end early
-    last = deque(progress(fits, most, "solving the head", " fits"), maxlen=1)
-    [(u, bias)] = last.pop()
+    solution = zero
+
+    def fits() -> Iterator[list[float]]:
+        nonlocal solution
+        best = [penalty or 0.0]
+        if not penalty:
+            for best in regression.search(x, labels, zero, folds):
+                yield best
+        solution = regression.solve([(x, labels)], best[0], zero, 1e-5)
+        yield best
+
+    most = 1 if penalty else len(PENALTIES) * folds + 1  # the search may end early
+    [found] = deque(progress(fits(), most, "solving the head", " fits"), maxlen=1).pop()
     with torch.no_grad():
+        u, bias = solution
         weight = regression.unwhiten(u)
+        logits = F.linear(x, weight, bias)
         weight = (weight if axes is None else weight @ axes.T) / std
         head.weight.copy_(weight)
         head.bias.copy_(bias - weight @ mean)
-    return F.linear(x, u, bias)
+    return logits, found
 
 
 def out_of_fold(
@@ -284,8 +319,8 @@ def out_of_fold(
                 own = folds == fold
                 others = ~own & learned_from
                 part = x[others], labels[others]
-                solution = regression.solve([part], PENALTY, zero, 1e-4)
-                logits[own] += F.linear(x[own], *solution) / 2
+                u, bias = regression.solve([part], PENALTY, zero, 1e-4)
+                logits[own] += F.linear(x[own], regression.unwhiten(u), bias) / 2
                 yield [fold]
             agreed = logits.argmax(1) == labels
             shares = torch.bincount(labels, agreed.float()) / torch.bincount(labels)

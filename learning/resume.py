@@ -55,6 +55,22 @@ def count_epochs(number: float) -> str:
     return "1 epoch" if number == 1 else f"{number:g} epochs"
 
 
+class Penalty(NamedTuple):
+    """The penalty that was found for a head."""
+
+    value: float
+    photographs: int  # of train, when it was looked for
+    categories: int
+
+    def value_for(self, photographs: int, categories: int) -> float | None:
+        """Say what it is for other photographs; None, where it has to be looked for again.
+
+        Penalties are a factor of ten apart, so that a tenth of the photographs changes little.
+        """
+        near = abs(photographs - self.photographs) <= self.photographs / 10
+        return self.value if near and abs(categories - self.categories) <= categories / 10 else None
+
+
 @dataclass
 class RunRecord:
     """What a run knows of itself, beside the network; the resume file keeps it."""
@@ -70,6 +86,7 @@ class RunRecord:
     is_update: bool = False  # of an earlier run, whose layers it has taken
     # The history of the run that tuned these layers, as long as updates have left them alone.
     tuned: list[dict[str, Any]] = field(default_factory=list)
+    penalty: Penalty | None = None  # of the head, if it has been solved
 
     @property
     def is_finished(self) -> bool:
@@ -160,6 +177,7 @@ class RunRecord:
             "seen": _seen_entries(self.seen),
             "is_update": self.is_update,
             "tuned": self.tuned,
+            "penalty": self.penalty and [*self.penalty],
         }
 
     @classmethod
@@ -187,6 +205,7 @@ class RunRecord:
             _read_seen(entries.get("seen"), num_classes),
             entries.get("is_update") is True,
             _read_history(entries.get("tuned", [])),
+            _read_penalty(entries.get("penalty")),
         )
 
 
@@ -200,6 +219,21 @@ def _read_history(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in history:
         check_types(row, HISTORY)
     return history
+
+
+def _read_penalty(entries: list[Any] | None) -> Penalty | None:
+    """Read a penalty.
+
+    Raises:
+        TypeError, ValueError: it is impossible.
+    """
+    if entries is None:
+        return None
+    penalty = Penalty(*entries)
+    check_types(penalty._asdict(), Penalty.__annotations__)
+    if not 0 < penalty.value < 1:
+        raise ValueError("impossible penalty")
+    return penalty
 
 
 def _seen_entries(seen: Seen | None) -> dict[str, Any] | None:

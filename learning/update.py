@@ -116,6 +116,8 @@ def with_new_head(
     )
     source = earlier.record.source or "an earlier run"  # which has learned: its head is solved
     record = RunRecord(settings, source, is_update=True, tuned=earlier.tuned)
+    if not earlier.info.metrics.epoch:  # found with what the head sees now
+        record.penalty = earlier.record.penalty
     return model, preprocessing, record
 
 
@@ -147,7 +149,8 @@ def describe_start(earlier: Earlier, seen: Seen, missing: int) -> list[str]:
     seconds, _ = earlier.seconds(missing, 0)
     if seconds is not None and missing:
         text += f", in about {max(1, round(seconds))} s"
-    return [changes, text]
+    counts = ", ".join(f"{seen.count(name)} in {name}" for name in seen.splits)
+    return [changes, f"{text}; {counts.replace(' in', ' are in', 1)}"]
 
 
 def describe_tuning(earlier: Earlier, changes: Changes | None, train: int) -> list[str]:

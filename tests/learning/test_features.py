@@ -1,0 +1,200 @@
+"""What the head sees of photographs, and the file that keeps it."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import file_size_limit
+
+import learning.features
+from data_utils import find_data
+from learning.activations import Activations
+from learning.features import HEADER, FeatureFile, Features, identify, open_features
+from learning.resources import Resources
+from learning.views import PhotographViews
+from network.build import new_model
+from network.classifier import Classifier
+from network.inference import for_inference
+from photographs.batches import digest_each
+from running.errors import RunError
+
+ONE, OTHER = "01" * 32, "02" * 32
+WIDTH = 6
+
+
+def digests(*numbers):
+    return [bytes([number]) * 16 for number in numbers]
+
+
+def rows(*numbers):
+    return np.array(numbers, np.float16)[:, None] + np.arange(WIDTH, dtype=np.float16) / 8
+
+
+def read(file, *numbers):
+    """The features that a file has of some photographs; None where it has none."""
+    into = torch.zeros(len(numbers), WIDTH)
+    found = file.read(digests(*numbers), into)
+    return [row.tolist() if is_there else None for row, is_there in zip(into, found, strict=True)]
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A file of three photographs."""
+    file = FeatureFile(tmp_path / "features.bin", ONE, WIDTH)
+    file.append(digests(1, 2), rows(1, 2))
+    file.append(digests(3), rows(3))
+    return tmp_path / "features.bin"
+
+
+def test_rows_come_back_in_any_order(path, monkeypatch):
+    monkeypatch.setattr(learning.features, "BLOCK", 2)
+    file = FeatureFile(path, ONE, WIDTH)
+    expected = {number: row.tolist() for number, row in zip((1, 2, 3), rows(1, 2, 3))}
+    assert read(file, 3, 9, 1) == [expected[3], None, expected[1]]
+    assert read(file, 2, 3, 2, 1) == [expected[number] for number in (2, 3, 2, 1)]
+    assert read(file, 9) == [None]
+    assert read(FeatureFile(path.with_name("none"), ONE, WIDTH), 1) == [None]
+
+
+@pytest.mark.parametrize("cut", [1, 5, 37, 38])
+def test_half_a_row_at_the_end_counts_as_not_there(path, cut):
+    content = path.read_bytes()
+    path.write_bytes(content[:-cut] if cut < 32 else content + bytes(cut - 36))
+    file = FeatureFile(path, ONE, WIDTH)
+    assert [each is not None for each in read(file, 1, 2, 3)] == [True, True, cut > 32]
+    file.append(digests(4), rows(4))
+    again = FeatureFile(path, ONE, WIDTH)
+    assert read(again, 1, 4) == [rows(1)[0].tolist(), rows(4)[0].tolist()]
+    assert (path.stat().st_size - HEADER) % again.row == 0
+
+
+@pytest.mark.parametrize("place", [0, 17, -1])
+def test_a_row_that_is_damaged_counts_as_not_there(path, place):
+    content = bytearray(path.read_bytes())
+    row = FeatureFile(path, ONE, WIDTH).row
+    content[HEADER + row + place % row] ^= 1
+    path.write_bytes(content)
+    file = FeatureFile(path, ONE, WIDTH)
+    assert [each is not None for each in read(file, 1, 2, 3)] == [True, False, True]
+
+
+@pytest.mark.parametrize(("identity", "width"), [(OTHER, WIDTH), (ONE, WIDTH + 1)])
+def test_the_features_of_another_network_are_replaced(path, identity, width):
+    file = FeatureFile(path, identity, width)
+    assert not file.places
+    file.append(digests(1), np.zeros((1, width), np.float16))
+    assert path.stat().st_size == HEADER + file.row
+    assert not FeatureFile(path, ONE, WIDTH).places
+
+
+@pytest.mark.parametrize("content", [b"", b"?", b"?" * 1000])
+def test_a_file_of_something_else_is_replaced(tmp_path, content):
+    path = tmp_path / "features.bin"
+    path.write_bytes(content)
+    file = FeatureFile(path, ONE, WIDTH)
+    file.append(digests(1), rows(1))
+    assert read(FeatureFile(path, ONE, WIDTH), 1) == [rows(1)[0].tolist()]
+
+
+def test_what_is_stale_goes_when_it_is_most_of_the_file(path):
+    file = FeatureFile(path, ONE, WIDTH)
+    file.drop_stale(digests(1, 3))
+    assert len(FeatureFile(path, ONE, WIDTH).places) == 3
+    file.drop_stale(digests(3, 7))
+    for each in (file, FeatureFile(path, ONE, WIDTH)):
+        assert {*each.places} == {*digests(3)}
+        assert read(each, 3, 1) == [rows(3)[0].tolist(), None]
+    file.append(digests(5), rows(5))
+    assert read(FeatureFile(path, ONE, WIDTH), 5, 3) == [rows(5)[0].tolist(), rows(3)[0].tolist()]
+
+
+# --- Of photographs -------------------------------------------------------------------
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    model, preprocessing, _ = new_model("cnn", 4, 32)
+    return model.eval(), preprocessing
+
+
+@pytest.fixture
+def activations(network, drawn):
+    paths = find_data(drawn).splits["valid"].paths
+    model, preprocessing = network
+    return Activations(for_inference(model), 0, PhotographViews(paths, preprocessing))
+
+
+@pytest.fixture
+def known(activations):
+    return dict(zip(activations.paths, digest_each(activations.paths, 1), strict=True))
+
+
+def test_features_are_those_of_the_network_in_half_precision(activations):
+    features = Features().of(activations)
+    batches = activations.batches(np.arange(8), np.zeros(8, int))
+    [whole] = [activations.model.features(x) for x in batches]
+    assert features[:8].equal(whole.half().float())
+    assert len(features) == 16
+
+
+def test_what_is_known_is_not_computed_again(network, activations, known, tmp_path, monkeypatch):
+    path = tmp_path / "features.bin"
+
+    def opened(digests=known):
+        features = open_features(path, *network, True)
+        assert [*features.take(digests, Resources())] == []
+        return features
+
+    first = opened()
+    assert first.count_missing() == 16
+    expected = first.of(activations)
+    monkeypatch.setattr(activations, "_compute", lambda *_: 1 / 0)
+    second = opened()
+    assert second.count_missing() == 0
+    assert {*second.known} == {*known.values()}
+    assert second.of(activations).equal(expected)
+    monkeypatch.undo()
+    # Ten of them: they are less than half of what is needed with 20 others.
+    changed = {path: bytes(16) if i < 6 else found for i, (path, found) in enumerate(known.items())}
+    third = opened(changed)
+    assert third.count_missing() == 1
+    assert third.of(activations).equal(expected)
+
+
+def test_a_full_disk_leaves_the_result_as_it_is(network, activations, known, tmp_path):
+    path = tmp_path / "features.bin"
+    features = open_features(path, *network, True)
+    assert [*features.take(known, Resources())] == []
+    with file_size_limit(HEADER + 3 * features.file.row):
+        found = features.of(activations)
+    assert found.equal(Features().of(activations))
+    assert features.file is None
+
+
+def test_too_much_is_not_kept(network, known, tmp_path, monkeypatch):
+    monkeypatch.setattr(learning.features, "LARGEST_FILE", 10_000)
+    features = open_features(tmp_path / "features.bin", *network, True)
+    [line] = features.take(known, Resources())
+    assert line.startswith("features are not kept for an --update: 0.0 GB, more than the file may")
+    assert features.file is None
+
+
+def test_features_that_are_no_numbers_are_not_kept(
+    network, activations, known, tmp_path, monkeypatch
+):
+    features = open_features(tmp_path / "features.bin", *network, True)
+    assert [*features.take(known, Resources())] == []
+    monkeypatch.setattr(Classifier, "features", lambda *_: torch.full((8, 3), torch.inf))
+    with pytest.raises(RunError, match="not finite numbers; its weights are damaged"):
+        features.of(activations)
+    assert not (tmp_path / "features.bin").exists()
+
+
+def test_an_identity_knows_weights_and_preprocessing(network):
+    model, preprocessing = network
+    one = identify(for_inference(model), preprocessing)
+    assert identify(for_inference(model), preprocessing) == one
+    assert identify(for_inference(model), preprocessing._replace(resize=40)) != one
+    with torch.no_grad():
+        next(model.body.parameters())[0] += 0.1
+    assert identify(for_inference(model), preprocessing) != one

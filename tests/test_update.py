@@ -1,0 +1,299 @@
+"""Runs whose photographs have changed: `train.py --update`."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT, history_of
+
+from network.archive import read_archive
+
+
+class Killed(BaseException):
+    """The machine is gone."""
+
+
+def die(*_, **__):
+    raise Killed
+
+
+@pytest.fixture
+def head_alone(cnn) -> list:
+    """The flags of a run whose head alone learns, on a body that comes from a checkpoint."""
+    options = ["--arch", "cnn", "--image_size", 32, "--epochs", 0]
+    return [*options, "--weights", cnn / "checkpoint.pth"]
+
+
+@pytest.fixture
+def data(drawn, tmp_path):
+    """A folder of three categories; the fourth one comes later."""
+    folder = shutil.copytree(drawn, tmp_path / "data")
+    for split in ("train", "valid", "test"):
+        shutil.move(folder / split / "4", tmp_path / f"4 {split}")
+    return folder
+
+
+def bring(data, tmp_path):
+    """Put the fourth category into the folder."""
+    for split in ("train", "valid", "test"):
+        shutil.copytree(tmp_path / f"4 {split}", data / split / "4")
+
+
+@pytest.fixture
+def ran(run_script, data, head_alone, tmp_path):
+    """The folder of a run on three categories."""
+    assert run_script("train", data, *head_alone, "--save_dir", tmp_path / "run").code == 0
+    return tmp_path / "run"
+
+
+def weights_of(folder):
+    return read_archive(folder / "checkpoint.pth")["state_dict"]
+
+
+def same(ours, theirs):
+    return ours.keys() == theirs.keys() and all(ours[key].equal(theirs[key]) for key in ours)
+
+
+def report_of(folder):
+    return json.loads((folder / "report.json").read_text())
+
+
+# --- The result -----------------------------------------------------------------------
+
+
+def test_an_update_is_the_run_from_nothing(run_script, data, ran, head_alone, tmp_path):
+    first = weights_of(ran)
+    shutil.copytree(ran, tmp_path / "before")
+    bring(data, tmp_path)
+    nothing = run_script("train", data, *head_alone, "--save_dir", tmp_path / "nothing")
+    update = run_script("train", data, "--update", "--save_dir", ran)
+    assert update.code == nothing.code == 0
+    assert f"since the run in {ran}/checkpoint.pth: 20 added, 1 new category (4)" in update.out
+    assert "features: 20 of 80 photographs have to be computed; " in update.out
+    assert same(weights_of(ran), weights_of(tmp_path / "nothing"))
+    report, other = report_of(ran), report_of(tmp_path / "nothing")
+    for key in ("top1", "temperature", "calibration", "accepted_share", "suspects"):
+        assert report[key] == other[key]
+    for name in ("checkpoint", "last"):
+        kept = (ran / f"{name}.previous.pth").read_bytes()
+        assert kept == (tmp_path / "before" / f"{name}.pth").read_bytes()
+
+    compared = report["update"]
+    assert compared["changes"]["added"] == 20
+    assert compared["changes"]["new"] == ["4"]
+    assert compared["of_new_categories"] == 4
+    assert compared["after"]["right"] - compared["before"]["right"] == sum(
+        row["more_right"] for row in compared["categories"]
+    )
+    assert f"({compared['before']['right']} of 16) with the earlier network" in update.out
+    assert "better: drawn cornflower (+" in update.out
+
+    for split in ("train", "valid", "test"):
+        shutil.rmtree(data / split / "4")
+    back = run_script("train", data, "--update", "--save_dir", ran)
+    assert ": 20 removed, 1 removed category (4)" in back.out
+    assert same(weights_of(ran), first)
+
+
+def test_a_label_that_is_mended(run_script, data, ran, head_alone, tmp_path):
+    photograph = next((data / "train" / "2").iterdir())
+    photograph.rename(data / "train" / "3" / "other.jpg")
+    update = run_script("train", data, "--update", "--save_dir", ran, "--min_accuracy", 1)
+    assert update.code in (0, 3)
+    assert ": 1 moved\n" in update.out
+    assert "features: 0 of 60" in update.out
+    assert run_script("train", data, *head_alone, "--save_dir", tmp_path / "nothing").code == 0
+    assert same(weights_of(ran), weights_of(tmp_path / "nothing"))
+
+
+def test_where_nothing_has_changed_the_network_stays(run_script, data, ran):
+    before = (ran / "checkpoint.pth").read_bytes()
+    update = run_script("train", data, "--update", "--save_dir", ran)
+    assert update.code == 0
+    assert ": no photograph\n" in update.out
+    assert "the network stays as it is\n" in update.out
+    assert (ran / "checkpoint.pth").read_bytes() == before
+    assert not (ran / "checkpoint.previous.pth").exists()
+
+
+def test_an_update_learns_no_epochs_unless_they_are_typed(run_script, drawn, cnn, tmp_path):
+    """The basic CNN has learned all its layers: its head is solved on them."""
+    folder = shutil.copytree(cnn, tmp_path / "run")
+    data = shutil.copytree(drawn, tmp_path / "data")
+    for split in ("train", "valid", "test"):
+        shutil.rmtree(data / split / "4")
+    update = run_script("train", data, "--update", "--save_dir", folder)
+    assert update.code == 0
+    assert ": 20 removed, 1 removed category (4)" in update.out
+    assert re.search("whose 4 epochs were not run again: they would take about .+ s;", update.out)
+    assert "--update --epochs 4 runs them\n" in update.out
+    assert "the head has forgotten category 4 exactly;" in update.out
+    assert [row["epoch"] for row in history_of(folder)] == ["0"]
+    body = weights_of(cnn)
+    after = weights_of(folder)
+    assert all(after[key].equal(body[key]) for key in body if key.startswith("body."))
+
+    more = run_script("train", data, "--update", "--epochs", 1, "--save_dir", folder)
+    assert more.code == 0
+    assert "were not run again" not in more.out
+    assert [row["epoch"] for row in history_of(folder)] == ["0", "1"]
+
+
+def test_photographs_stay_in_the_splits_that_were_split_off(
+    run_script, drawn, head_alone, tmp_path
+):
+    data = shutil.copytree(drawn / "train", tmp_path / "data")
+    folder = tmp_path / "run"
+    assert run_script("train", data, *head_alone, "--save_dir", folder).code == 0
+    before = learning_splits(folder)
+    for path in [*data.glob("*/*.jpg")]:
+        path.rename(path.with_name(f"renamed {path.name}"))
+    moved = next((data / "1").iterdir())
+    moved.rename(data / "2" / "moved.jpg")
+    update = run_script("train", data, "--update", "--save_dir", folder)
+    assert update.code == 0
+    assert ": 1 moved\n" in update.out
+    after = learning_splits(folder)
+    assert after == before
+    assert f"; {len(after['train'])} are in train, {len(after['valid'])} in valid" in update.out
+
+
+def learning_splits(folder) -> dict[str, set[bytes]]:
+    splits = read_archive(folder / "last.pth")["run"]["seen"]["splits"]
+    return {
+        name: {row.numpy().tobytes() for row in split["digests"]} for name, split in splits.items()
+    }
+
+
+def test_names_of_a_checkpoint_stay(run_script, data, ran, tmp_path):
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({"1": "one", "2": "two", "3": "three"}))
+    run_script("train", data, "--resume", "--category_names", names, "--save_dir", ran)
+    bring(data, tmp_path)
+    assert run_script("train", data, "--update", "--save_dir", ran).code == 0
+    after = read_archive(ran / "checkpoint.pth")["names"]
+    assert after == ["one", "two", "three", "drawn cornflower"]
+
+
+def test_a_run_of_an_earlier_version_does_not_know_its_photographs(run_script, data, ran, tmp_path):
+    entries = read_archive(ran / "last.pth")
+    for key in ("seen", "is_update", "tuned", "penalty"):
+        del entries["run"][key]
+    torch.save(entries, ran / "last.pth")
+    bring(data, tmp_path)
+    update = run_script("train", data, "--update", "--save_dir", ran)
+    assert update.code == 0
+    assert "is not known: an earlier version made it" in update.out
+
+
+# --- Features that are kept -----------------------------------------------------------
+
+
+def test_without_a_file_the_result_is_the_same(run_script, data, ran, tmp_path):
+    assert (ran / "features.bin").exists()
+    bring(data, tmp_path)
+    other = shutil.copytree(ran, tmp_path / "other")
+    assert run_script("train", data, "--update", "--no_cache", "--save_dir", other).code == 0
+    assert not (other / "features.bin").exists()
+    assert run_script("train", data, "--update", "--save_dir", ran).code == 0
+    assert same(weights_of(ran), weights_of(other))
+
+
+def test_epochs_keep_no_features(cnn):
+    assert not (cnn / "features.bin").exists()
+
+
+# --- What is refused ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--resume"], "--update and --resume do not go together"),
+        (["--download", "flowers"], "--update and --download do not go together"),
+        (["--check_data"], "--update and --check_data do not go together"),
+        (["--lr", "0.1"], "--update takes the settings of the run: leave --lr out"),
+        (["--minutes", "3"], "--update takes the settings of the run: leave --minutes out"),
+    ],
+)
+def test_flags_that_do_not_go_with_it(run_script, drawn, tmp_path, flags, message):
+    run = run_script("train", drawn, "--update", *flags, "--save_dir", tmp_path)
+    assert run.code == 2
+    assert message in run.err
+
+
+def test_there_has_to_be_a_finished_run(run_script, drawn, cnn, tmp_path):
+    run = run_script("train", drawn, "--update", "--save_dir", tmp_path)
+    assert run.code == 2
+    assert f"--update goes on from {tmp_path}/last.pth, which does not exist" in run.err
+
+    folder = shutil.copytree(cnn, tmp_path / "run")
+    entries = read_archive(folder / "last.pth")
+    entries["run"]["settings"]["epochs"] = 9
+    torch.save(entries, folder / "last.pth")
+    run = run_script("train", drawn, "--update", "--save_dir", folder)
+    assert run.code == 2
+    assert "has not come to its end: --resume goes on with it, and --update can follow" in run.err
+
+
+# --- Killed ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("learning.evaluation.evaluate", marks=pytest.mark.slow),
+        "model_utils.save_checkpoint",
+        pytest.param("learning.fit.train", marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_update_can_be_given_again(run_script, data, ran, tmp_path, monkeypatch, moment):
+    """Before its first file, between its two files, and, twice, in an epoch."""
+    bring(data, tmp_path)
+    command = ["train", data, "--update", "--save_dir", ran]
+    if moment == "learning.fit.train":
+        command += ["--epochs", 1]
+    peace = shutil.copytree(ran, tmp_path / "peace")
+    assert run_script(*[peace if part == ran else part for part in command]).code == 0
+    before = (ran / "checkpoint.pth").read_bytes()
+    with monkeypatch.context() as patch:
+        if moment == "model_utils.save_checkpoint":
+            patch.setattr("learning.resume.save_training", die)
+        else:
+            patch.setattr(moment.replace("fit.train", "fit.train_one_epoch"), die)
+        for _ in range(2):
+            with pytest.raises(Killed):
+                run_script(*command)
+    kept = ran / "checkpoint.previous.pth"
+    assert (kept if kept.exists() else ran / "checkpoint.pth").read_bytes() == before
+    assert run_script(*command).code == 0
+    assert same(weights_of(ran), weights_of(peace))
+
+
+@pytest.mark.slow
+def test_an_update_that_is_sent_sigkill_can_be_given_again(run_script, data, ran, tmp_path):
+    bring(data, tmp_path)
+    peace = shutil.copytree(ran, tmp_path / "peace")
+    started = time.perf_counter()
+    command = [sys.executable, ROOT / "train.py", data, "--update", "--save_dir"]
+    subprocess.run([*command, peace], check=True, capture_output=True)
+    seconds = time.perf_counter() - started
+    rng = random.Random(0)
+    for i in range(6):
+        folder = shutil.copytree(ran, tmp_path / f"killed {i}")
+        process = subprocess.Popen([*command, folder], stdout=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0.3, 1) * seconds)
+        process.send_signal(signal.SIGKILL)
+        process.wait(60)
+        read_archive(folder / "checkpoint.pth")
+        assert run_script("train", data, "--update", "--save_dir", folder).code == 0
+        assert same(weights_of(folder), weights_of(peace))
+        assert not [name for name in os.listdir(folder) if name.endswith(".tmp")]
