@@ -61,6 +61,7 @@ class Program(NamedTuple):
     """What a program took, and what it said."""
 
     seconds: float
+    cpu: float  # seconds of all processors together
     peak: float  # resident memory, MiB
     out: str
     err: str
@@ -77,7 +78,8 @@ def run(*arguments: object) -> Program:
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         err.seek(0)
-        program = Program(seconds, usage.ru_maxrss / 1024, out.read(), err.read())
+        cpu = usage.ru_utime + usage.ru_stime
+        program = Program(seconds, cpu, usage.ru_maxrss / 1024, out.read(), err.read())
     if process.returncode:
         sys.exit(f"{arguments} ended with exit code {process.returncode}: {program.err}")
     return program

@@ -81,7 +81,7 @@ class Changes(NamedTuple):
                 kind = "category" if len(names) == 1 else "categories"
                 more = f" and {len(names) - 5} more" if len(names) > 5 else ""
                 said.append(f"{len(names)} {word} {kind} ({', '.join(names[:5])}{more})")
-        return ", ".join(said) or "no photograph"
+        return ", ".join(said) or "nothing but names of files"
 
 
 def compare(before: Seen, after: Seen) -> Changes:

@@ -9,6 +9,7 @@ import numpy as np
 
 from reporting.calibration import reliability
 from reporting.charts import bar_chart, line_chart
+from reporting.comparison import comparison_lines
 from reporting.page import (
     Block,
     Charts,
@@ -67,6 +68,9 @@ def _blocks(
         f"photographs of {report['split']}."
     )
     yield _headline(report)
+    if "update" in report:
+        yield Heading("Since the earlier run")
+        yield from map(Text, comparison_lines(report["update"]))
     if history:
         yield from (Heading("While it learned"), _curves(history))
     yield Heading("How far its probabilities can be believed")

@@ -95,6 +95,7 @@ def test_an_update_is_the_run_from_nothing(run_script, data, ran, head_alone, tm
     )
     assert f"({compared['before']['right']} of 16) with the earlier network" in update.out
     assert "better: drawn cornflower (+" in update.out
+    assert "better: drawn cornflower (+" in (ran / "report.html").read_text()
 
     for split in ("train", "valid", "test"):
         shutil.rmtree(data / split / "4")
@@ -118,8 +119,7 @@ def test_where_nothing_has_changed_the_network_stays(run_script, data, ran):
     before = (ran / "checkpoint.pth").read_bytes()
     update = run_script("train", data, "--update", "--save_dir", ran)
     assert update.code == 0
-    assert ": no photograph\n" in update.out
-    assert "the network stays as it is\n" in update.out
+    assert "nothing has changed: the network stays as it is\n" in update.out
     assert (ran / "checkpoint.pth").read_bytes() == before
     assert not (ran / "checkpoint.previous.pth").exists()
 

@@ -44,10 +44,10 @@ def test_the_places_of_photographs_come_back():
 @pytest.mark.parametrize(
     ("train", "text"),
     [
-        (PLACES["train"], "no photograph"),
-        (PLACES["train"][::-1], "no photograph"),  # other file names
+        (PLACES["train"], "nothing but names of files"),
+        (PLACES["train"][::-1], "nothing but names of files"),  # other file names
         ([*PLACES["train"], ("x", "lily"), ("y", "rose")], "2 added"),
-        ([*PLACES["train"], ("a", "lily")], "no photograph"),  # a copy
+        ([*PLACES["train"], ("a", "lily")], "nothing but names of files"),  # a copy
         (PLACES["train"][1:], "1 removed"),
         ([("a", "rose"), *PLACES["train"][1:]], "1 moved"),
         (
