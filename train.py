@@ -303,13 +303,12 @@ def settle(
 
     data, names = inspected.data, inspected.names
     seen = Seen.of(data.categories, data.splits, inspected.digests)
-    if start.earlier:
-        if args.epochs is None and start.has_seen(inspected.fingerprint):
-            console.print_result("nothing has changed: the network stays as it is")
-            start = start.back_to_earlier(folder)
-        else:
-            missing = start.features.count_missing()
-            console.print_result(*describe_start(start.earlier, seen, missing))
+    if args.epochs is None and start.has_seen(inspected.fingerprint):
+        console.print_result("nothing has changed: the network stays as it is")
+        start = start.back_to_earlier(folder)
+    elif start.earlier:
+        missing = start.features.count_missing()
+        console.print_result(*describe_start(start.earlier, seen, missing))
     if not start.record.take_photographs(
         inspected.fingerprint, len(data.splits["valid"].paths), seen
     ):
