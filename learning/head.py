@@ -31,6 +31,7 @@ ENOUGH = 2000  # photographs to judge a penalty by; a large set's folds need not
 BATCH = 128  # photographs in a step of a head with hidden layers
 SUSPECTS = 5  # photographs that a run's report names
 LARGEST = 10_000  # rows of a square matrix that is not yet huge
+ROWS = 512  # of it that are computed at once
 
 
 def count_gradients(head: nn.Module, count: int) -> int:
@@ -135,7 +136,10 @@ def _whiten(x: torch.Tensor) -> torch.Tensor | None:
     count, width = x.shape
     if width > LARGEST:
         return None
-    covariance = x.T @ x / count
+    covariance = x.new_zeros(width, width)
+    for start in range(0, width, ROWS):  # the lower half is enough for Cholesky's method
+        end = min(start + ROWS, width)
+        covariance[start:end, :end] = x[:, start:end].T @ x[:, :end] / count
     covariance.diagonal().add_(0.1)
     return torch.linalg.cholesky(covariance)
 
