@@ -438,7 +438,7 @@ def export_network(path: str, checkpoint: str, console: Console) -> None:
         require(package, "--export", "onnx onnxscript")
     with delay_signals():
         from model_utils import export
-    export(path, checkpoint, console.progress)
+    export(path, checkpoint, progress=console.progress)
     console.print_note(f"wrote {path}")
 
 
