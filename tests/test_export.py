@@ -133,6 +133,18 @@ def test_plot(run_script, photo, exported, tmp_path):
         assert image.width > 3 * image.height  # photograph, evidence and bars
 
 
+def test_halved_weights_hardly_change_an_answer(drawn, exported, tmp_path):
+    halved = network.export.as_file(network.export.halve_weights(onnx.load(exported)))
+    assert len(halved) < 0.55 * exported.stat().st_size
+    (tmp_path / "half.onnx").write_bytes(halved)
+    one, other = (onnx_runtime.load(path) for path in (exported, tmp_path / "half.onnx"))
+    for path in sorted(drawn.glob("valid/*/*.jpg"))[::5]:
+        image = load_image(path, one.info.preprocessing)
+        first, second = one.predict(image), other.predict(image)
+        assert second.probabilities == pytest.approx(first.probabilities, abs=0.01)
+        assert second.familiarity == pytest.approx(first.familiarity, abs=0.01)
+
+
 @pytest.mark.slow
 def test_a_photograph_has_the_same_record_in_any_company(run_script, drawn, exported, monkeypatch):
     def records(*inputs, **flags):
