@@ -18,6 +18,8 @@ import predict
 from photographs.batches import load_batches
 from photographs.images import ORIENTATION, load_image
 from prediction import onnx_runtime
+from prediction.answers import promise_entries
+from prediction.info import Valid
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -257,22 +259,75 @@ def test_an_export_that_fails_leaves_no_file(run_script, checkpoint, tmp_path, m
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.pth", "folder.onnx"]
 
 
-@pytest.mark.parametrize("size", [(250, 300), (2400, 1777), (700, 1900)])
-def test_the_lines_for_applications_compute_what_predict_py_does(
-    run_script, photo, exported, tmp_path, monkeypatch, capsys, size
-):
+# --- The lines for applications --------------------------------------------------------
+
+
+def promising(exported, path):
+    """The same network, of which valid shows that names from a probability on are safe."""
+    info = onnx_runtime.load(exported).info
+    classes, count = len(info.categories), 400
+    # A limit that float32 rounds down: a comparison in float32 would be wrong at the edge.
+    for best in np.linspace(0.5, 0.6, 50):
+        shares = np.full((count, classes), (1 - best) / (classes - 1))
+        shares[:, 0] = best
+        valid = Valid(np.log(shares).astype(np.float16), np.zeros(count, int), np.ones(count))
+        calibration = info.calibration._replace(valid=valid)
+        promises = promise_entries(dataclasses.replace(info, calibration=calibration))
+        limit = promises["0.99"]["probability"]
+        if np.float32(limit) < limit:
+            break
+    changed = onnx.load(exported)
+    network.export.add_metadata(changed, dataclasses.replace(info, calibration=calibration))
+    path.write_bytes(network.export.as_file(changed))
+    return promises["0.99"]
+
+
+@pytest.fixture
+def answers(run_script, tmp_path, monkeypatch, capsys):
+    """Answer image.jpg by the lines and by predict.py; return both: answer and probability."""
     page = (ROOT / "docs" / "export.md").read_text()
     code = page.split("## In an application\n")[1].split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "flowers.onnx").write_bytes(exported.read_bytes())
+
+    def answers():
+        exec(code, {})
+        *ours, probability, _ = capsys.readouterr().out.split()
+        flags = ["--promise", "0.99", "--format", "jsonl"]
+        theirs = json.loads(run_script("predict", "image.jpg", "flowers.onnx", *flags).out)
+        return (" ".join(ours), float(probability)), (theirs["label"], theirs["probability"])
+
+    return answers
+
+
+@pytest.mark.parametrize("size", [(250, 300), (2400, 1777), (700, 1900)])
+def test_the_lines_for_applications_compute_what_predict_py_does(
+    photo, exported, tmp_path, answers, size
+):
+    promising(exported, tmp_path / "flowers.onnx")
     turned = Image.Exif()
     turned[ORIENTATION] = 6
     Image.open(photo).resize(size).save(tmp_path / "image.jpg", exif=turned)
-    exec(code, {})
-    ours = capsys.readouterr().out.split()
-    theirs = json.loads(run_script("predict", "image.jpg", exported, "--format", "jsonl").out)
-    assert " ".join(ours[:-2]) == theirs["label"]
-    assert float(ours[-2]) == pytest.approx(theirs["probability"], abs=2e-6)
+    ours, theirs = answers()
+    assert ours[0] == theirs[0]
+    assert ours[1] == pytest.approx(theirs[1], abs=2e-6)
+
+
+def test_the_lines_keep_a_promise_to_the_very_edge(small, photo, tmp_path, monkeypatch, answers):
+    limits = promising(small, tmp_path / "flowers.onnx")
+    (tmp_path / "image.jpg").symlink_to(photo)
+    edges = [
+        [np.nextafter(limit, np.float32(0)), limit, np.nextafter(limit, np.float32(1))]
+        for limit in (np.float32(limits[key]) for key in ("probability", "familiarity"))
+    ]
+    said = set()
+    for p, f in (*((p, 1) for p in edges[0]), *((0.9, f) for f in edges[1])):
+        row = np.array([[p, (1 - p) / 2, (1 - p) / 2]], np.float32)
+        result = [row, np.array([f], np.float32)]
+        monkeypatch.setattr(onnxruntime.InferenceSession, "run", lambda *_, r=result: r)
+        ours, theirs = answers()
+        assert ours[0] == theirs[0]
+        said.add(ours[0])
+    assert said == {"daisy", "review"}
 
 
 # --- Files that were changed since -----------------------------------------------------
