@@ -64,7 +64,7 @@ from running.threads import default_workers, let_waiting_threads_sleep, map_ahea
 USAGE = """\
 %(prog)s INPUT [INPUT ...] CHECKPOINT [flags]
        %(prog)s --info CHECKPOINT
-       %(prog)s --export FILE CHECKPOINT"""
+       %(prog)s --export FILE [INPUT ...] CHECKPOINT"""
 
 EPILOG = """\
 exit codes:
@@ -145,9 +145,8 @@ def build_parser(console: Console) -> Parser:
     text += ".png, .jpg, .pdf or .svg"
     add("plot", type=file_name, metavar="FILE", help=text)
     add("info", action="store_true", help="say what a checkpoint knows, and stop")
-    text = (
-        "write the checkpoint's network into an ONNX file for applications, flowers.onnx, and stop"
-    )
+    text = "write the checkpoint's network into an ONNX file for applications, flowers.onnx, and "
+    text += "stop; it is half as large where that changes no name of the photographs"
     add("export", type=file_name, metavar="FILE", help=text)
     text = f"photographs that are computed at once (default: {EVALUATION_BATCH}, with --gpu "
     text += f"{ACCELERATOR_BATCH})"
@@ -180,8 +179,9 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
     *args.inputs, args.checkpoint = args.paths
     more = [args.output, args.plot, args.category_names, args.null, args.reject, args.score]
     more += [args.report, args.promise, args.only]
-    if alone and (args.inputs or any(more) or args.format != "text"):
-        parser.error(f"{alone} takes a checkpoint and nothing else")
+    if alone and ((args.inputs and args.info) or any(more) or args.format != "text"):
+        what = "a checkpoint" if args.info else "photographs, a checkpoint"
+        parser.error(f"{alone} takes {what} and nothing else")
     if args.export and (args.info or is_exported(args.checkpoint) or not is_onnx_name(args.export)):
         parser.error(
             "--export turns a checkpoint into a file named .onnx, as in --export flowers.onnx "
@@ -232,6 +232,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     # What can be wrong is found before torch is imported.
     check_checkpoint_file(args.checkpoint)
     check_targets(args)
+    if args.export:
+        export_network(args.export, args.inputs, args.checkpoint, console)
+        return 0
     new_names = None
     if args.category_names:
         from data_utils import load_names
@@ -241,9 +244,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
         open_image(args.inputs[0]).close()
     if args.plot:
         require("matplotlib", "--plot")
-    if args.export:
-        export_network(args.export, args.checkpoint, console)
-        return 0
     network = load_network(args.checkpoint, args.gpu, args.batch_size, console)
     if args.info:
         console.print_result(*describe(network.info))
@@ -428,18 +428,20 @@ def load_network(path: str, gpu: bool, batch_size: int, console: Console) -> Net
     return Network(partial(predict_each, model, batch_size=batch_size), info)
 
 
-def export_network(path: str, checkpoint: str, console: Console) -> None:
-    """Write a checkpoint's network into an ONNX file.
+def export_network(path: str, inputs: list[str], checkpoint: str, console: Console) -> None:
+    """Write a checkpoint's network into an ONNX file, half as large if no name of inputs changes.
 
     Raises:
         FlowersError: the checkpoint cannot be used, a package is missing, or the disk is full.
     """
     for package in ("onnx", "onnxscript"):
         require(package, "--export", "onnx onnxscript")
+    if inputs:
+        require("onnxruntime", "--export with photographs")
     with delay_signals():
         from model_utils import export
-    export(path, checkpoint, progress=console.progress)
-    console.print_note(f"wrote {path}")
+    note = export(path, checkpoint, inputs, console.progress)
+    console.print_note(f"wrote {path}; {note}")
 
 
 if __name__ == "__main__":

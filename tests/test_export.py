@@ -227,6 +227,12 @@ def test_a_package_that_is_missing_is_named(
     run = run_script("predict", "--export", tmp_path / "a.onnx", checkpoint)
     assert run.code == 2
     assert run.err.endswith("--export needs onnx: pip install onnx onnxscript\n")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name != "onnxruntime" or None)
+    run = run_script("predict", "--export", tmp_path / "a.onnx", photo, checkpoint)
+    assert run.code == 2
+    assert run.err.endswith(
+        "--export with photographs needs onnxruntime: pip install onnxruntime\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -235,13 +241,41 @@ def test_a_package_that_is_missing_is_named(
         ["--export", "checkpoint.pth", "flowers.onnx"],
         ["--export", "flowers.onnx"],
         ["--export", "flowers.onnx", "--info", "checkpoint.pth"],
-        ["--export", "flowers.onnx", "a.png", "checkpoint.pth"],
+        ["--export", "flowers.onnx", "--score", "a.png", "checkpoint.pth"],
     ],
 )
 def test_export_takes_a_checkpoint_and_a_name(run_script, arguments):
     run = run_script("predict", *arguments)
     assert run.code == 2
     assert "--export" in run.err.splitlines()[-1]
+
+
+def test_photographs_are_for_the_comparison(run_script, checkpoint, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(model_utils, "export", lambda *each: asked.append(each[:3]) or "as it is")
+    target, inputs = str(tmp_path / "a.onnx"), ["valid", "a.png"]
+    for photographs in (inputs, []):
+        run = run_script("predict", "--export", target, *photographs, checkpoint)
+        assert (run.code, run.out + run.err) == (0, f"wrote {target}; as it is\n")
+    assert asked == [(target, str(checkpoint), inputs), (target, str(checkpoint), [])]
+
+
+@pytest.mark.slow
+def test_an_export_says_how_its_weights_are_stored(run_script, drawn, small, tmp_path):
+    target, source = tmp_path / "a.onnx", small.with_suffix(".pth")
+    (tmp_path / "none.jpg").touch()
+    run = run_script("predict", "--export", target, drawn / "valid", tmp_path / "none.jpg", source)
+    assert run.code == 0
+    assert (
+        "; half-precision weights: no name of 16 photographs changes (1 more" in run.out + run.err
+    )
+    assert onnx_runtime.load(target).sealed
+    assert target.stat().st_size < small.stat().st_size
+    run = run_script("predict", "--export", target, tmp_path / "none.jpg", source)
+    assert (run.code, run.out) == (2, "")
+    assert run.err.endswith(": none of the photographs to compare names on can be read\n")
+    run = run_script("predict", "--export", target, source)
+    assert "; float32 weights; with photographs, such as" in run.out + run.err
 
 
 def test_an_export_that_fails_leaves_no_file(run_script, checkpoint, tmp_path, monkeypatch):
