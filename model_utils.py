@@ -26,7 +26,7 @@ from network.classifier import Classifier
 from network.export import as_file, halve_weights, to_onnx
 from network.familiarity import familiarity
 from network.inference import compute_logits, for_inference, infer
-from prediction.halves import choose
+from prediction.halves import choose_weights
 from prediction.info import NetworkInfo, Prediction
 from running.console import Progress, no_progress
 from running.environment import require
@@ -187,7 +187,7 @@ def export_bytes(
     for (step,) in progress(((step,) for step in steps), len(steps), "exporting", " steps"):
         result = step(result)
     exact, halved = result
-    return choose(exact, halved, photographs, progress)
+    return choose_weights(exact, halved, photographs, progress)
 
 
 # --- Ask ------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def compare(
     return Comparison(len(same) - unreadable, same.count(False), unreadable)
 
 
-def choose(
+def choose_weights(
     exact: bytes, halved: bytes, photographs: Sequence[str], progress: Progress = no_progress
 ) -> tuple[bytes, str]:
     """Choose how the weights of an exported network are stored.

@@ -7,7 +7,7 @@ from PIL import Image
 
 from network.export import add_metadata, as_file
 from photographs.images import Preprocessing
-from prediction.halves import choose, compare
+from prediction.halves import choose_weights, compare
 from running.errors import InputError
 
 onnx = pytest.importorskip("onnx")
@@ -50,21 +50,23 @@ def photographs(tmp_path):
 
 def test_halves_are_taken_where_no_name_changes(photographs):
     halved = answering(0)
-    kept, note = choose(ONE, halved, [str(photographs)])
+    kept, note = choose_weights(ONE, halved, [str(photographs)])
     assert kept is halved
     assert note == "half-precision weights: no name of 3 photographs changes"
 
 
 def test_halves_are_left_where_a_name_changes(photographs):
-    kept, note = choose(ONE, OTHER, [str(photographs)])
+    kept, note = choose_weights(ONE, OTHER, [str(photographs)])
     assert kept is ONE
     assert note == "float32 weights: half precision changes 3 names of 3 photographs"
-    assert choose(ONE, OTHER, [str(photographs / "0.png")])[1].endswith("1 name of 1 photograph")
+    assert choose_weights(ONE, OTHER, [str(photographs / "0.png")])[1].endswith(
+        "1 name of 1 photograph"
+    )
 
 
 def test_without_photographs_nothing_is_known(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    kept, note = choose(ONE, OTHER, [])
+    kept, note = choose_weights(ONE, OTHER, [])
     assert kept is ONE
     assert note.startswith("float32 weights; with photographs")
 
@@ -73,13 +75,13 @@ def test_what_cannot_be_read_is_counted(photographs):
     (photographs / "3.jpg").write_bytes(b"none")
     paths = [str(photographs), "missing.jpg"]
     assert compare(ONE, ONE, paths) == (3, 0, 2)
-    assert choose(ONE, ONE, paths)[1].endswith(" (2 more cannot be read)")
+    assert choose_weights(ONE, ONE, paths)[1].endswith(" (2 more cannot be read)")
     for none in (["missing.jpg"], [str(photographs / "3.jpg")]):
         with pytest.raises(InputError, match="none of the photographs to compare names on"):
-            choose(ONE, ONE, none)
+            choose_weights(ONE, ONE, none)
 
 
 def test_a_package_that_is_missing_is_named(photographs, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="needs onnxruntime: pip install onnxruntime"):
-        choose(ONE, ONE, [str(photographs)])
+        choose_weights(ONE, ONE, [str(photographs)])
