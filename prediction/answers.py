@@ -29,6 +29,8 @@ from running.files import is_special
 
 LARGEST_LIST = 20_000_000  # bytes of the file of --only
 
+SUGGESTED = (0.99, 0.98, 0.95)  # promises, for applications
+
 # A mix is unlike that of valid where so much more than this share is as unfamiliar as the least
 # familiar part of valid, and that is no chance.
 UNFAMILIAR, MANY_TIMES, BY_CHANCE = 1 - KEEP, 2, 1e-3
@@ -193,7 +195,7 @@ def describe_promises(info: NetworkInfo) -> Iterator[str]:
         return
     known, least = Known.of(info.calibration.valid), info.calibration.least_familiar(FAMILIAR)
     scores = score(known.certainty, known.familiarity, least)
-    for promise in (0.99, 0.98, 0.95):
+    for promise in SUGGESTED:
         if limit := find_limit(scores, known.correct, promise):
             yield (
                 f"promise {promise}: names from the probability {limit.lowest:.5f} and the "
