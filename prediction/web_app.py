@@ -25,7 +25,8 @@ from running.files import hold_lock, prepare_folder, take_turns
 FORMAT, FORMAT_VERSION = "name-that-flower app", 1  # what flowers.json begins with
 
 SOURCES = Path(__file__).parent / "web"
-NETWORK, KNOWN, SERVICE_WORKER = "flowers.onnx", "flowers.json", "sw.js"
+NETWORK, KNOWN = "flowers.onnx", "flowers.json"
+PAGE, SERVICE_WORKER = "index.html", "sw.js"
 
 # ONNX Runtime Web (MIT licence), as npm has it: https://www.npmjs.com/package/onnxruntime-web.
 REGISTRY, REGISTRY_VARIABLE = "https://registry.npmjs.org", "npm_config_registry"
@@ -102,14 +103,17 @@ def find_app(folder: str | os.PathLike[str]) -> Path:
         InputError: it cannot.
     """
     target = Path(os.path.realpath(folder))
-    if target.exists():
-        if not target.is_dir():
-            raise InputError(f"{folder} is a file, where a folder would be written")
-        if any(target.iterdir()) and not _is_app(target):
-            raise InputError(
-                f"{folder} holds something that is no app of predict.py; give a new folder, an "
-                "empty one, or an earlier app, which is replaced"
-            )
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{folder} is a file, where a folder would be written")
+    try:
+        is_taken = target.exists() and any(target.iterdir()) and not _is_app(target)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}") from None
+    if is_taken:
+        raise InputError(
+            f"{folder} holds something that is no app of predict.py; give a new folder, an empty "
+            "one, or an earlier app, which is replaced"
+        )
     prepare_folder(target.parent, [])
     return target
 
@@ -149,16 +153,15 @@ def _describe(answers: Answers) -> dict[str, Any]:
 
 
 def _list_files(files: Mapping[str, bytes]) -> bytes:
-    """Write the first lines of the service worker: the app's files, and a digest of them all.
+    """Write the first lines of the service worker: the digests of the app's files, and of all.
 
-    Browsers look whether this file has changed. With a new digest it keeps new files.
+    Browsers look whether this file has changed. If it has, it loads what it lists.
     """
-    digest = hashlib.sha256()
-    for name, content in sorted(files.items()):
-        for part in (name.encode(), content):
-            digest.update(hashlib.sha256(part).digest())
-    kept = ["./", *sorted({*files} - {SERVICE_WORKER})]
-    return f'const DIGEST = "{digest.hexdigest()}";\nconst FILES = {json.dumps(kept)};\n\n'.encode()
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    whole = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+    kept = {"./": digests[PAGE], **digests}
+    del kept[SERVICE_WORKER]
+    return f'const DIGEST = "{whole}";\nconst FILES = {json.dumps(kept, indent=1)};\n\n'.encode()
 
 
 def _fill(new: Path, files: Mapping[str, bytes]) -> None:

@@ -5,6 +5,7 @@ Chromium reads and writes the protocol's messages, each ended by a zero byte, on
 """
 
 import base64
+import contextlib
 import fcntl
 import functools
 import json
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,10 @@ PATIENCE = 240  # seconds that a browser may think
 def find_browser() -> str | None:
     """Say where there is a browser, if there is one."""
     return next(filter(None, map(shutil.which, PROGRAMS)), None)
+
+
+class ProtocolError(Exception):
+    """The browser cannot do what it is told, as where a page goes away meanwhile."""
 
 
 class Browser:
@@ -67,7 +73,8 @@ class Browser:
         while True:
             answer = self._read()
             if answer.get("id") == self.number:
-                assert "error" not in answer, answer["error"]
+                if "error" in answer:
+                    raise ProtocolError(answer["error"])
                 return answer["result"]
             self.events.append(answer)
 
@@ -122,9 +129,9 @@ class Page:
 
     def go(self, url: str) -> None:
         """Load a page, and wait until it is complete."""
+        self.run("globalThis.isOld = true")
         self.call("Page.navigate", url=url)
-        loaded = "document.readyState === 'complete' && location.href !== 'about:blank'"
-        self.wait(loaded)
+        self.wait("!globalThis.isOld && document.readyState === 'complete'")
 
     def run(self, code: str) -> Any:
         """Run lines of JavaScript, which may await, and return what they return."""
@@ -140,12 +147,14 @@ class Page:
 
     def wait(self, condition: str, seconds: float = 60) -> None:
         """Wait until a condition is true, however often the page is loaded anew meanwhile."""
-        tries = int(seconds / 0.05)
-        for _ in range(tries):
-            result = self.call("Runtime.evaluate", expression=condition, returnByValue=True)
-            if result.get("result", {}).get("value"):
-                return
-            threading.Event().wait(0.05)
+        end = time.monotonic() + seconds
+        flags = {"returnByValue": True, "awaitPromise": True}
+        while time.monotonic() < end:
+            with contextlib.suppress(ProtocolError):
+                result = self.call("Runtime.evaluate", expression=condition, **flags)
+                if result["result"].get("value") and "exceptionDetails" not in result:
+                    return
+            time.sleep(0.05)
         raise AssertionError(f"{condition} never came true")
 
     def shoot(self, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import { explain, hasCamera, startCamera } from "./camera.js";
 import { startNetwork } from "./network.js";
-import { addCard, fillCard, showAnswer, spoilCard, spoken } from "./show.js";
+import { addCard, fillCard, headline, showAnswer, spoilCard, spoken } from "./show.js";
 import { keepOffline } from "./offline.js";
 
 const STABLE = 1000; // milliseconds that the camera's answer stays before it is said aloud
@@ -100,11 +100,11 @@ function watcher() {
     const { answer } = await network.ask(frame);
     if (at("live").hidden) return;
     showAnswer(at("live-answer"), answer);
-    const words = spoken(answer);
-    if (words !== shown) [shown, since] = [words, performance.now()];
+    const what = headline(answer);
+    if (what !== shown) [shown, since] = [what, performance.now()];
     if (shown !== said && performance.now() - since >= STABLE) {
       said = shown;
-      announce(said);
+      announce(spoken(answer));
     }
   };
 }

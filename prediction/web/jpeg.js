@@ -11,7 +11,15 @@ const START = 0xffd8;
 // What begins a frame is 0xffc0 to 0xffcf, but for these, which are other things
 // (ITU-T T.81, table B.1).
 const OTHERS = [0xffc4, 0xffc8, 0xffcc];
-const HALVED = "0x22 0x11 0x11"; // of brightness and both colours, how many there are a block
+const HALVED = "22 11 11"; // of brightness and both colours, how many there are across and down
+
+// The orientations by which the picture's left was right, or its top was at the bottom.
+const EXIF = 0xffe1;
+const ORIENTATION = 0x0112;
+const FLIPPED = [
+  [2, 3, 6, 7],
+  [3, 4, 7, 8],
+];
 
 // What each makes of the brightness (JFIF 1.02).
 const [RED, GREEN, BLUE] = [0.299, 0.587, 0.114];
@@ -23,29 +31,54 @@ export function draftFactor(width, height, resize) {
 }
 
 /**
- * Look at a file's first bytes.
+ * Look at a file's first parts.
  *
  * @param {Blob} file
- * @returns {Promise<{halved: boolean} | null>} whether its colours are at half the size; null: the
- *   file is no JPEG
+ * @returns {Promise<{halved: boolean, flips: boolean[]} | null>} whether its colours are at half
+ *   the size, and which sides are turned round when it is turned upright; null: it is no JPEG
  */
 export async function lookAtJpeg(file) {
-  let view = await read(file, 0);
-  if (view.byteLength < 2 || view.getUint16(0) !== START) return null;
-  for (let at = 2; ; at += 2 + view.getUint16(2)) {
-    view = await read(file, at);
-    if (view.byteLength < 20) return { halved: false };
-    const marker = view.getUint16(0);
-    if (marker >= 0xffc0 && marker <= 0xffcf && !OTHERS.includes(marker)) {
-      const parts = view.getUint8(9) === 3 ? [11, 14, 17] : [];
-      const sizes = parts.map((i) => `0x${view.getUint8(i).toString(16)}`);
-      return { halved: sizes.join(" ") === HALVED };
+  let part = await read(file, 0, 20);
+  if (part.byteLength < 2 || part.getUint16(0) !== START) return null;
+  let orientation = 1;
+  for (let at = 2; ; at += 2 + part.getUint16(2)) {
+    part = await read(file, at, 20);
+    if (part.byteLength < 20) break;
+    const marker = part.getUint16(0);
+    if (marker === EXIF) {
+      orientation = readOrientation(await read(file, at + 4, part.getUint16(2)));
     }
+    if (marker >= 0xffc0 && marker <= 0xffcf && !OTHERS.includes(marker)) break;
   }
+  return {
+    halved: part.byteLength === 20 && haveHalf(part),
+    flips: FLIPPED.map((orientations) => orientations.includes(orientation)),
+  };
 }
 
-async function read(file, at) {
-  return new DataView(await file.slice(at, at + 20).arrayBuffer());
+async function read(file, at, length) {
+  return new DataView(await file.slice(at, at + length).arrayBuffer());
+}
+
+/** Tell whether a frame's header says that both colours are at half the size. */
+function haveHalf(header) {
+  const parts = header.getUint8(9) === 3 ? [11, 14, 17] : [];
+  return parts.map((i) => header.getUint8(i).toString(16)).join(" ") === HALVED;
+}
+
+/** Find how the camera was held (EXIF 2.32, sections 4.6.2 and 4.6.4); 1 is upright. */
+function readOrientation(exif) {
+  try {
+    const isLittle = exif.getUint16(6) === 0x4949;
+    const directory = 6 + exif.getUint32(10, isLittle);
+    const count = exif.getUint16(directory, isLittle);
+    for (let at = directory + 2; at < directory + 2 + 12 * count; at += 12) {
+      if (exif.getUint16(at, isLittle) === ORIENTATION) return exif.getUint16(at + 8, isLittle);
+    }
+  } catch {
+    // It ends too early: the browser makes nothing of it, either.
+  }
+  return 1;
 }
 
 /**

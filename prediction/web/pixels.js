@@ -25,14 +25,14 @@ const PIXELS_AT_ONCE = 1_000_000;
 function cubic(signed) {
   const x = Math.abs(signed);
   if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
-  return x < 2 ? ((-0.5 * x + 2.5) * x - 4) * x + 2 : 0;
+  return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
 }
 
 /**
  * Decode a photograph's file: upright, in the values that are in the file.
  *
  * @param {Blob} file
- * @returns {Promise<{bitmap: ImageBitmap, jpeg: {halved: boolean} | null}>} see `lookAtJpeg`
+ * @returns {Promise<{bitmap: ImageBitmap, jpeg: object | null}>} see `lookAtJpeg`
  */
 export async function decode(file) {
   const [jpeg, bitmap] = await Promise.all([
@@ -47,24 +47,26 @@ export async function decode(file) {
  *
  * @param {ImageBitmap} bitmap - transparent parts become white
  * @param {{resize: number, crop: number, interpolation: string}} preprocessing
- * @param {{halved: boolean} | null} jpeg - a large JPEG is first shrunk as Pillow's decoder does
+ * @param {object | null} jpeg - see `lookAtJpeg`: a large one is first shrunk as Pillow's decoder
+ *   shrinks it
  * @returns {Uint8Array} red, green, blue, in rows: crop x crop x 3
  */
 export function toPixels(bitmap, { resize, crop, interpolation }, jpeg) {
   const { reach, weight } = FILTERS[interpolation];
   const draft = jpeg ? draftFactor(bitmap.width, bitmap.height, resize) : 1;
-  const sides = [bitmap.width, bitmap.height].map((side) => Math.ceil(side / draft));
+  const lengths = [bitmap.width, bitmap.height];
+  const sides = lengths.map((length) => Math.ceil(length / draft));
   const scale = Math.min(...sides) / resize;
-  const axes = sides.map((side) => planAxis(side, scale, crop, reach));
+  const axes = sides.map((side, i) => {
+    // The last block of a JPEG is cut off, which may have become the first.
+    const missing = jpeg?.flips[i] ? side * draft - lengths[i] : 0;
+    return { missing, length: lengths[i], ...planAxis(side, scale, crop, reach) };
+  });
   const small = shrink(bitmap, draft, axes);
   if (draft > 1 && jpeg.halved) restoreColours(small, draft);
-  const [across, down] = axes.map(({ start, end, first, factor }, i) =>
-    weigh((start - first) / factor, (end - first) / factor, [small.width, small.height][i], {
-      size: crop,
-      reach,
-      weight,
-    }),
-  );
+  const filter = { size: crop, reach, weight };
+  const across = weigh(axes[0], small.width, filter);
+  const down = weigh(axes[1], small.height, filter);
   return resample(small, across, down);
 }
 
@@ -100,85 +102,92 @@ function roundHalfEven(x) {
  * Read the part of a picture that counts, each pixel the mean of a block.
  *
  * @param {number} draft - what both sides are shrunk by, before the axes' own factors
- * @returns {{width: number, height: number, data: Uint8ClampedArray}} red, green,
- *   blue, in rows
+ * @returns {{width: number, height: number, data: Uint8ClampedArray}} red, green, blue, in rows
  */
-function shrink(bitmap, draft, [across, down]) {
-  const [blockWidth, blockHeight] = [across, down].map(({ factor }) => factor * draft);
-  const left = across.first * draft;
-  const right = Math.min(across.last * draft, bitmap.width);
-  const bottom = Math.min(down.last * draft, bitmap.height);
-  const width = Math.ceil((right - left) / blockWidth);
-  const height = Math.ceil((bottom - down.first * draft) / blockHeight);
+function shrink(bitmap, draft, axes) {
+  const [across, down] = axes.map((axis) => cutIntoBlocks(axis, draft));
+  const [left, right] = [across[0].from, across.at(-1).to];
+  const [width, height] = [across.length, down.length];
   const data = new Uint8ClampedArray(width * height * 3);
 
-  const blocks = Math.max(1, Math.floor(PIXELS_AT_ONCE / (right - left) / blockHeight));
-  const canvas = new OffscreenCanvas(right - left, Math.min(height, blocks) * blockHeight);
+  const size = draft * axes[1].factor;
+  const rows = Math.max(1, Math.floor(PIXELS_AT_ONCE / (right - left) / size));
+  const canvas = new OffscreenCanvas(right - left, Math.min(height, rows) * size);
   const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
-  for (let row = 0; row < height; row += blocks) {
-    const top = down.first * draft + row * blockHeight;
-    const lines = Math.min(blocks * blockHeight, bottom - top);
+  for (let row = 0; row < height; row += rows) {
+    const blocks = down.slice(row, row + rows);
+    const [top, lines] = [blocks[0].from, blocks.at(-1).to - blocks[0].from];
     context.fillStyle = "white";
-    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.fillRect(0, 0, canvas.width, lines);
     context.drawImage(bitmap, left, top, canvas.width, lines, 0, 0, canvas.width, lines);
     const strip = context.getImageData(0, 0, canvas.width, lines);
-    const result = data.subarray(row * width * 3);
-    average(strip, blockWidth, blockHeight, width, result);
+    blocks.forEach(({ from, to }, i) => {
+      const line = data.subarray((row + i) * width * 3);
+      average(strip, across, left, from - top, to - top, line);
+    });
   }
   return { width, height, data };
 }
 
-/** Put the mean of each block of a strip into `result`; blocks at the edges may be smaller. */
-function average(strip, blockWidth, blockHeight, width, result) {
-  const { data } = strip;
-  let at = 0;
-  for (let top = 0; top < strip.height; top += blockHeight) {
-    const bottom = Math.min(top + blockHeight, strip.height);
-    for (let column = 0; column < width; column++) {
-      const left = column * blockWidth;
-      const right = Math.min(left + blockWidth, strip.width);
-      const count = (right - left) * (bottom - top);
-      let red = 0;
-      let green = 0;
-      let blue = 0;
-      for (let y = top; y < bottom; y++) {
-        const end = (y * strip.width + right) * 4; // behind blue there is opacity
-        for (let i = (y * strip.width + left) * 4; i < end; i += 4) {
-          red += data[i];
-          green += data[i + 1];
-          blue += data[i + 2];
-        }
+/** Say from where to where each block of an axis goes, in the picture's own pixels. */
+function cutIntoBlocks({ first, last, factor, missing, length }, draft) {
+  const inside = (at) => Math.min(Math.max(at * draft - missing, 0), length);
+  return Array.from({ length: Math.ceil((last - first) / factor) }, (_, i) => ({
+    from: inside(first + i * factor),
+    to: inside(Math.min(first + (i + 1) * factor, last)),
+  }));
+}
+
+/** Put the means of a row of blocks, from line `top` to `bottom` of a strip, into `line`. */
+function average({ width, data }, across, start, top, bottom, line) {
+  let out = 0;
+  for (const { from, to } of across) {
+    let red = 0;
+    let green = 0;
+    let blue = 0;
+    for (let y = top; y < bottom; y++) {
+      const end = (y * width + to - start) * 4;
+      for (let i = (y * width + from - start) * 4; i < end; i += 4) {
+        red += data[i];
+        green += data[i + 1];
+        blue += data[i + 2];
       }
-      const half = count >> 1; // so that halves are rounded up, as Pillow does
-      result[at++] = Math.floor((red + half) / count);
-      result[at++] = Math.floor((green + half) / count);
-      result[at++] = Math.floor((blue + half) / count);
     }
+    const count = (to - from) * (bottom - top);
+    // As Pillow divides: what is all but a half is rounded down, as well.
+    const half = count >> 1;
+    const share = Math.floor(2 ** 24 / count) / 2 ** 24;
+    line[out++] = Math.floor((red + half) * share);
+    line[out++] = Math.floor((green + half) * share);
+    line[out++] = Math.floor((blue + half) * share);
   }
 }
 
 /**
  * Compute which pixels of a side make up each pixel of the result, and by which weights.
  *
- * @param {number} start - of what is resized, in pixels of the side, perhaps between two
- * @param {number} end
- * @param {number} side
- * @param {{size: number, reach: number, weight: Function}} wanted - pixels, and the filter
+ * @param {object} axis - what was read of the side, see `planAxis`
+ * @param {number} count - the pixels that it was shrunk to
+ * @param {{size: number, reach: number, weight: Function}} filter - and the pixels wanted
  * @returns {{first: number, weights: Int32Array}[]}
  */
-function weigh(start, end, side, { size, reach, weight }) {
-  const scale = (end - start) / size;
+function weigh({ start, end, first: origin, factor }, count, { size, reach, weight }) {
+  // Pillow counts from the side's own beginning, unless it was shrunk; and in float32.
+  const offset = factor === 1 ? origin : 0;
+  const place = (at) => Math.fround(factor === 1 ? at : (at - origin) / factor);
+  const from = place(start);
+  const scale = Math.fround(place(end) - from) / size;
   const wide = Math.max(scale, 1); // a filter that shrinks takes all pixels in
   return Array.from({ length: size }, (_, i) => {
-    const centre = start + (i + 0.5) * scale;
-    const first = Math.max(Math.trunc(centre - reach * wide + 0.5), 0);
-    const last = Math.min(Math.trunc(centre + reach * wide + 0.5), side);
+    const centre = from + (i + 0.5) * scale;
+    const first = Math.max(Math.trunc(centre - reach * wide + 0.5), offset);
+    const last = Math.min(Math.trunc(centre + reach * wide + 0.5), offset + count);
     const parts = Array.from({ length: last - first }, (_, j) =>
-      weight((j + first - centre + 0.5) / wide),
+      weight((j + first - centre + 0.5) * (1 / wide)),
     );
     const sum = parts.reduce((total, part) => total + part, 0);
     const whole = (part) => Math.trunc(part * 2 ** PRECISION + 0.5 * Math.sign(part));
-    return { first, weights: Int32Array.from(parts, (part) => whole(part / sum)) };
+    return { first: first - offset, weights: Int32Array.from(parts, (part) => whole(part / sum)) };
   });
 }
 

@@ -11,7 +11,7 @@ function make(template) {
 export function showAnswer(element, { kind, guesses }) {
   if (!element.querySelector("h2")) element.append(make("answer-template"));
   element.className = `answer ${kind}`;
-  element.querySelector("h2").textContent = headline(kind, guesses);
+  element.querySelector("h2").textContent = headline({ kind, guesses });
   element.querySelector(".why").textContent = why(kind, guesses);
   const list = element.querySelector("ol");
   while (list.children.length < guesses.length) list.append(make("guess-template"));
@@ -23,7 +23,8 @@ export function showAnswer(element, { kind, guesses }) {
   });
 }
 
-function headline(kind, guesses) {
+/** Say an answer in a word or two. */
+export function headline({ kind, guesses }) {
   return kind === "name" ? guesses[0].name : kind;
 }
 
@@ -36,7 +37,7 @@ function why(kind, guesses) {
 
 /** Say an answer in a few words, for those who hear the page. */
 export function spoken({ kind, guesses }) {
-  return kind === "name" ? guesses[0].name : `${kind}. ${why(kind, guesses)}`;
+  return `${headline({ kind, guesses })}. ${why(kind, guesses)}`.trim();
 }
 
 function percent(probability) {

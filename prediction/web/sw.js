@@ -1,7 +1,7 @@
 /**
  * Keeps the app's files, all of one version, and answers with them.
  *
- * `DIGEST`, of all files, and `FILES` are written above when the app is exported.
+ * `FILES`, each with its SHA-256, and `DIGEST`, of them all, are written above at the export.
  */
 
 const OURS = `flowers ${registration.scope} `; // another app may be on the same server
@@ -9,10 +9,24 @@ const CACHE = OURS + DIGEST;
 
 addEventListener("install", (event) => event.waitUntil(keep()));
 
-/** Load all files; what the page has just loaded itself is asked for again only if it is new. */
 async function keep() {
   const cache = await caches.open(CACHE);
-  await cache.addAll(FILES.map((file) => new Request(file, { cache: "no-cache" })));
+  const files = Object.entries(FILES);
+  await Promise.all(files.map(async ([file, sha256]) => cache.put(file, await load(file, sha256))));
+}
+
+/** Load a file anew, if the one that the page has just loaded is of another version. */
+async function load(file, sha256) {
+  for (const cache of ["no-cache", "reload"]) {
+    const response = await fetch(file, { cache });
+    if (response.ok && (await digest(response.clone())) === sha256) return response;
+  }
+  throw new Error(`${file} is of another version`);
+}
+
+async function digest(response) {
+  const bytes = await crypto.subtle.digest("SHA-256", await response.arrayBuffer());
+  return Array.from(new Uint8Array(bytes), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 addEventListener("activate", (event) => event.waitUntil(take()));

@@ -127,8 +127,12 @@ def test_whatever_changes_is_new_to_phones_that_have_the_app(app, tmp_path, monk
 
 
 def test_everything_is_kept_for_the_time_without_a_connection(app):
-    files = json.loads(re.search(r"^const FILES = (.*);$", (app / "sw.js").read_text(), re.M)[1])
+    text = re.search(r"^const FILES = (\{.*?\n\});$", (app / "sw.js").read_text(), re.M | re.S)
+    files = json.loads(text[1])
     assert set(files) == {"./"} | {path.name for path in app.iterdir()} - {"sw.js"}
+    for name, digest in files.items():
+        path = app / ("index.html" if name == "./" else name)
+        assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_the_page_asks_nobody_else():
@@ -195,6 +199,17 @@ def test_a_file_is_no_folder(server, tmp_path):
         write_app(tmp_path / "file", b"network", answers_of())
 
 
+def test_a_folder_that_cannot_be_read_is_refused(server, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+
+    def fail(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", fail)
+    with pytest.raises(InputError, match="mine cannot be read: Permission denied"):
+        write_app(tmp_path / "mine", b"network", answers_of())
+
+
 def test_a_full_disk_leaves_the_earlier_app(app, tmp_path):
     with file_size_limit(100_000), pytest.raises(RunError, match="app cannot be written: File too"):
         write_app(app, bytes(200_000), answers_of())
@@ -258,6 +273,7 @@ def test_without_a_network_one_sentence_says_what_to_do(server, tmp_path):
     assert "\n" not in message
 
 
+@pytest.mark.slow
 def test_the_package_is_the_one_that_npm_has():
     path = web_app.package_path()
     if not path.exists():
