@@ -26,9 +26,9 @@ function announce(text) {
 
 function showLoading(loaded, total) {
   const mega = (bytes) => (bytes / 1e6).toFixed(0);
-  const parts = total ? `${mega(loaded)} of ${mega(total)} MB` : `${mega(loaded)} MB`;
-  at("loading").value = total ? loaded / total : 0;
-  at("loading").title = parts;
+  const [bar, text] = at("loading").children;
+  bar.value = total ? Math.min(loaded / total, 1) : 0;
+  text.textContent = total ? `${mega(loaded)} of ${mega(total)} MB` : `${mega(loaded)} MB`;
 }
 
 async function showReady() {
@@ -48,8 +48,8 @@ async function showReady() {
 
 /** Name photographs, one card each, the first one on top. */
 async function nameFiles(files) {
-  const cards = [...files].reverse().map((file) => [file, addCard(file.name)]);
-  cards.reverse();
+  const upwards = [...files].reverse().map((file) => [file, addCard(file.name)]);
+  const cards = upwards.reverse();
   cards[0]?.[1].scrollIntoView({ block: "nearest" });
   for (const [file, card] of cards) {
     try {

@@ -21,6 +21,8 @@ export async function keepOffline(isIdle) {
     registration.addEventListener("updatefound", () => {
       registration.installing.addEventListener("statechange", () => offer(registration, isIdle));
     });
+    await workers.ready; // from now on everything is kept
+    document.getElementById("offline").hidden = false;
   } catch {
     // A private window may refuse: the app works there as long as there is a connection.
   }

@@ -358,6 +358,7 @@ def test_it_works_without_a_connection_and_asks_nobody_else(
         page = browser.open(app.url)
         page.wait(LOADED)
         page.wait(KEPT)
+        page.wait("!document.getElementById('offline').hidden")
     page.go(app.url + "index.html")
     page.wait(LOADED)
     choose(page, flower)

@@ -178,6 +178,8 @@ class Page:
 class Handler(SimpleHTTPRequestHandler):
     """Serves a folder as `python -m http.server` does, and notes what it was asked for."""
 
+    server: "FolderServer"
+
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
