@@ -386,7 +386,7 @@ def export_network(args: argparse.Namespace, wishes: Wishes, console: Console) -
 def read_network(args: argparse.Namespace, progress: Progress) -> tuple[bytes, str]:
     """Read an exported network, or export a checkpoint's; and say how its weights are stored."""
     if is_exported(args.checkpoint):
-        return Path(args.checkpoint).read_bytes(), f"the network of {args.checkpoint}"
+        return Path(args.checkpoint).read_bytes(), f"weights as in {args.checkpoint}"
     with delay_signals():
         from model_utils import export_bytes
     return export_bytes(args.checkpoint, args.inputs, progress)
