@@ -252,12 +252,18 @@ def test_export_takes_a_checkpoint_and_a_name(run_script, arguments):
 
 def test_photographs_are_for_the_comparison(run_script, checkpoint, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(model_utils, "export", lambda *each: asked.append(each[:3]) or "as it is")
-    target, inputs = str(tmp_path / "a.onnx"), ["valid", "a.png"]
+
+    def export_bytes(*arguments):
+        asked.append(arguments[:2])
+        return b"content", "as it is"
+
+    monkeypatch.setattr(model_utils, "export_bytes", export_bytes)
+    target, inputs = tmp_path / "a.onnx", ["valid", "a.png"]
     for photographs in (inputs, []):
         run = run_script("predict", "--export", target, *photographs, checkpoint)
         assert (run.code, run.out + run.err) == (0, f"wrote {target}; as it is\n")
-    assert asked == [(target, str(checkpoint), inputs), (target, str(checkpoint), [])]
+        assert target.read_bytes() == b"content"
+    assert asked == [(str(checkpoint), inputs), (str(checkpoint), [])]
 
 
 @pytest.mark.slow
