@@ -327,14 +327,18 @@ def test_nothing_is_wider_than_the_window(small_app, browser, flower, width):
     assert page.run("return document.documentElement.scrollWidth") <= width
 
 
-def test_where_there_is_no_camera_a_photograph_is_taken(small_app, browser):
-    page = browser.open("data:text/html,nothing")
-    hide = "Object.defineProperty(navigator, 'mediaDevices', { value: undefined })"
-    page.call("Page.addScriptToEvaluateOnNewDocument", source=hide)
-    page.go(small_app.url)
-    page.wait(LOADED)
-    assert page.run("return document.getElementById('camera-button').hidden")
-    assert not page.run("return document.getElementById('take').hidden")
+def test_without_https_a_photograph_is_taken(small_app, flower):
+    rule = "--host-resolver-rules=MAP flowers.test 127.0.0.1"
+    with Browser(find_browser(), rule) as browser:
+        page = browser.open(small_app.url.replace("127.0.0.1", "flowers.test"))
+        page.wait(LOADED)
+        assert not page.run("return isSecureContext")
+        assert page.run("return document.getElementById('camera-button').hidden")
+        assert not page.run("return document.getElementById('take').hidden")
+        choose(page, flower)
+        assert len(headlines(page)) == 1
+        assert page.run("return document.getElementById('offline').hidden")
+        assert not page.complaints()
 
 
 def write_video(path: Path, picture: Path) -> None:
