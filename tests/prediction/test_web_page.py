@@ -427,8 +427,10 @@ def test_a_new_version_reaches_who_has_the_old_one(tmp_path_factory, checkpoint,
         page.wait(LOADED)
         page.wait(KEPT)
         app.export(Rules())
+        before = len(app.server.asked)
         page.go(app.url)  # is the old one, which finds the new one, which takes its place
         wait_for_it()
+        assert {*app.server.asked[before:]} == {"/app/sw.js", "/app/flowers.json"}
         choose(page, flower)
         headlines(page)
         app.export(default_rules(app.info))
