@@ -37,7 +37,8 @@ async function showReady() {
     const count = `${names.length} ${names.length === 1 ? "kind" : "kinds"} of flowers`;
     say(`Ready. It knows ${count}.`);
     at("video").style.setProperty("--closer", preprocessing.resize / preprocessing.crop);
-    at("about").textContent = `It knows: ${names.join(", ")}.`;
+    at("about").hidden = false;
+    at("about").lastElementChild.textContent = [...names].sort().join(", ");
   } catch (error) {
     say(`The network cannot be loaded: ${error.message}.`, true);
   }

@@ -77,7 +77,6 @@ export function fillCard(card, { answer, thumbnail }) {
 
 /** Say in a card what went wrong. */
 export function spoilCard(card, message) {
-  const element = card.querySelector(".answer");
-  element.className = "answer review";
-  element.firstElementChild.textContent = message;
+  card.querySelector(".view").hidden = true;
+  card.querySelector(".answer").firstElementChild.textContent = message;
 }

@@ -15,11 +15,16 @@ async function keep() {
   await Promise.all(files.map(async ([file, sha256]) => cache.put(file, await load(file, sha256))));
 }
 
-/** Load a file anew, if the one that the page has just loaded is of another version. */
+/** Find a file: in an earlier version, as the page has just loaded it, or on the server. */
 async function load(file, sha256) {
-  for (const cache of ["no-cache", "reload"]) {
-    const response = await fetch(file, { cache });
-    if (response.ok && (await digest(response.clone())) === sha256) return response;
+  const places = [
+    () => caches.match(file),
+    () => fetch(file, { cache: "no-cache" }),
+    () => fetch(file, { cache: "reload" }),
+  ];
+  for (const place of places) {
+    const response = await place();
+    if (response?.ok && (await digest(response.clone())) === sha256) return response;
   }
   throw new Error(`${file} is of another version`);
 }
