@@ -18,6 +18,7 @@ if __name__ == "__main__":
     require_packages()
 
 import hashlib
+import shlex
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -48,11 +49,11 @@ from prediction.inputs import (
     open_stdin,
     read_each,
 )
-from prediction.onnx_runtime import is_exported
+from prediction.onnx_runtime import is_exported, is_onnx_name
 from prediction.output import Output, open_output
 from prediction.records import RECORD_FORMATS, Record, format_alone
 from prediction.sorting import Sorter, check_folder
-from running.console import Console, ExitNotes, prepare_streams, require_stdout
+from running.console import Console, ExitNotes, Progress, prepare_streams, require_stdout
 from running.environment import require, versions
 from running.errors import FlowersError, InputError
 from running.files import find_target, write_alone
@@ -103,13 +104,13 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
     check_checkpoint_file(args.checkpoint)
     check_targets(args)
     wishes = read_wishes(args)
+    if args.export:
+        console.print_note(export_network(args, wishes, console))
+        return 0
     if args.format == "text" and is_one_photograph(args.inputs):
         open_image(args.inputs[0]).close()
     if args.plot:
         require("matplotlib", "--plot")
-    if args.export:
-        export_network(args.export, args.checkpoint, console)
-        return 0
     network = load_network(args.checkpoint, args.gpu, args.batch_size, console)
     if args.info:
         console.print_result(*describe(network.info))
@@ -145,7 +146,13 @@ def check_targets(args: argparse.Namespace) -> None:
     if STDIN in args.inputs:
         open_stdin()
         reads.append("/dev/stdin")  # a list, where a file is redirected
-    writes = (args.output, args.plot, args.export, args.report, args.figures)
+    writes = [args.output, args.plot, args.report, args.figures]
+    if args.export and is_onnx_name(args.export):
+        writes.append(args.export)
+    elif args.export:
+        from prediction.web_app import find_app
+
+        find_app(args.export)
     targets = [find_target(path, reads) for path in writes if path]
     if len({*map(os.path.realpath, targets)}) < len(targets):
         raise InputError("two of --output, --plot and --report name the same file")
@@ -347,18 +354,42 @@ def load_network(path: str, gpu: bool, batch_size: int, console: Console) -> Net
     return Network(partial(predict_each, model, batch_size=batch_size), info)
 
 
-def export_network(path: str, checkpoint: str, console: Console) -> None:
-    """Write a checkpoint's network into an ONNX file.
+def export_network(args: argparse.Namespace, wishes: Wishes, console: Console) -> str:
+    """Write a network into an ONNX file or, with a page, into a folder; say what was written.
 
     Raises:
         FlowersError: the checkpoint cannot be used, a package is missing, or the disk is full.
     """
-    for package in ("onnx", "onnxscript"):
-        require(package, "--export", "onnx onnxscript")
+    if not is_exported(args.checkpoint):
+        for package in ("onnx", "onnxscript"):
+            require(package, "--export", "onnx onnxscript")
+    as_app = not is_onnx_name(args.export)
+    if args.inputs or as_app:
+        require("onnxruntime", "--export APP" if as_app else "--export with photographs")
+    network, note = read_network(args, console.progress)
+    if not as_app:
+        with write_alone(args.export) as file:
+            file.write(network)
+        return f"wrote {args.export}; {note}"
+    from prediction.web_app import default_rules, write_app
+
+    info = onnx_runtime.load_content(network, args.checkpoint).info
+    names = find_names(args, info, wishes.names, console)
+    asked = args.reject or args.promise is not None
+    rules = find_rules(args, info.categories, names, wishes) if asked else default_rules(info)
+    write_app(args.export, network, Answers(info, names, rules), console.progress)
+    return f"wrote {args.export}; {note}; see it at http://localhost:8000 with: " + shlex.join(
+        ["python", "-m", "http.server", "--directory", args.export]
+    )
+
+
+def read_network(args: argparse.Namespace, progress: Progress) -> tuple[bytes, str]:
+    """Read an exported network, or export a checkpoint's; and say how its weights are stored."""
+    if is_exported(args.checkpoint):
+        return Path(args.checkpoint).read_bytes(), f"weights as in {args.checkpoint}"
     with delay_signals():
-        from model_utils import export
-    export(path, checkpoint, console.progress)
-    console.print_note(f"wrote {path}")
+        from model_utils import export_bytes
+    return export_bytes(args.checkpoint, args.inputs, progress)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 import json
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 
 from network.classifier import Classifier
 from network.familiarity import centre
+from prediction.answers import promise_entries
 from prediction.info import NetworkInfo
 from prediction.onnx_runtime import (
     ENTRIES,
@@ -20,8 +22,14 @@ from prediction.onnx_runtime import (
 )
 from running.errors import InputError
 
+if TYPE_CHECKING:
+    import onnx
+
 # Bytes of weights: protobuf takes no more than 2 GiB, and layers and names need some.
 LARGEST_EXPORT = 2 * 2**30 - 2**25
+
+# Numbers of a weight; halving fewer saves nothing worth a layer.
+FEWEST_HALVED = 1024
 
 
 class _Exported(nn.Module):
@@ -42,27 +50,66 @@ class _Exported(nn.Module):
         return logits.softmax(1), (centre(logits) @ self.prototypes.T).amax(1)
 
 
-def to_onnx(model: Classifier, info: NetworkInfo) -> bytes:
-    """Turn a checkpoint's network, loaded in float32, into the content of an ONNX file.
+def to_onnx(model: Classifier, info: NetworkInfo) -> "onnx.ModelProto":
+    """Turn a checkpoint's network, loaded in float32, into ONNX; see `add_metadata`, `as_file`.
 
     Raises:
         InputError: the network cannot be exported.
     """
-    import onnx
-
     try:
         network = _translate(_Exported(model), info.preprocessing.crop)
+        add_metadata(network, info)
     except (torch.onnx.errors.OnnxExporterError, ValueError) as error:
         raise InputError(
             f"the network cannot be exported: {info.arch} does not fit into an ONNX file"
         ) from error
+    return network
+
+
+def add_metadata(network: "onnx.ModelProto", info: NetworkInfo) -> None:
+    """Write what a network's file knows beside its weights into it, in the place of what was."""
+    import onnx
+
     entries = {**info.entries(), "format_version": FORMAT_VERSION}
-    onnx.helper.set_model_props(network, {key: json.dumps(entries[key]) for key in ENTRIES})
+    texts = {key: json.dumps(entries[key]) for key in ENTRIES}
+    # For applications alone: here it is computed from the entry "calibration".
+    texts["promises"] = json.dumps(promise_entries(info))
+    onnx.helper.set_model_props(network, texts)
+
+
+def halve_weights(network: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Copy a network with its large weights stored in half precision, float16.
+
+    A layer computes in float32 as before: what it takes is the output of a Cast, which ONNX
+    Runtime computes once, when it loads the file. Vectors, such as biases, stay as they are.
+    """
+    import onnx
+
+    halved = onnx.ModelProto()
+    halved.CopyFrom(network)
+    casts = []
+    for weight in halved.graph.initializer:
+        values = onnx.numpy_helper.to_array(weight)
+        if values.dtype != np.float32 or values.ndim < 2 or values.size < FEWEST_HALVED:
+            continue
+        if abs(values).max() > np.finfo(np.float16).max:
+            continue
+        name, stored = weight.name, f"{weight.name}.half"
+        weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), stored))
+        casts.append(onnx.helper.make_node("Cast", [stored], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *halved.graph.node]  # what is used comes before its use
+    halved.graph.ClearField("node")
+    halved.graph.node.extend(nodes)
+    return halved
+
+
+def as_file(network: "onnx.ModelProto") -> bytes:
+    """Turn a network into the content of its file, with the checksum."""
     return seal(network.SerializeToString())
 
 
-def _translate(exported: _Exported, crop: int) -> Any:
-    """Turn a network into an onnx.ModelProto of the form that prediction/onnx_runtime.py reads.
+def _translate(exported: _Exported, crop: int) -> "onnx.ModelProto":
+    """Turn a network into one of the form that prediction/onnx_runtime.py reads.
 
     Raises:
         torch.onnx.errors.OnnxExporterError: ONNX has no such layers.

@@ -29,6 +29,8 @@ from running.files import is_special
 
 LARGEST_LIST = 20_000_000  # bytes of the file of --only
 
+PROMISES = 0.99, 0.98, 0.95  # of which a network's file is described
+
 # A mix is unlike that of valid where so much more than this share is as unfamiliar as the least
 # familiar part of valid, and that is no chance.
 UNFAMILIAR, MANY_TIMES, BY_CHANCE = 1 - KEEP, 2, 1e-3
@@ -43,6 +45,14 @@ class Rules(NamedTuple):
     sets: bool = False
     only: np.ndarray | None = None  # the categories that can be (C,), bool
     groups: Sequence[str] | None = None  # the name of each category's group
+
+
+class Safe(NamedTuple):
+    """What a photograph needs to get a name, for a promise."""
+
+    probability: float  # of its best name, at least; a multiple of 1e-5
+    familiarity: float  # at least
+    share: float  # of valid's photographs that have both, 0..1
 
 
 class Answers:
@@ -191,18 +201,35 @@ class Answers:
         )
 
 
-def describe_promises(info: NetworkInfo) -> Iterator[str]:
-    """Say from which probability on a network's names are safe, for applications."""
+def find_promises(info: NetworkInfo) -> dict[float, Safe]:
+    """Find what of a network's names is safe, for each of some promises that can be kept."""
     if info.calibration.valid is None:
-        return
+        return {}
     known, least = Known.of(info.calibration.valid), info.calibration.least_familiar(FAMILIAR)
     scores = score(known.certainty, known.familiarity, least)
-    for promise in (0.99, 0.98, 0.95):
-        if limit := find_limit(scores, known.correct, promise):
-            yield (
-                f"promise {promise}: names from the probability {limit.lowest:.5f} and the "
-                f"familiarity {least:.4f} on ({limit.share:.1%} of valid)"
-            )
+    limits = {promise: find_limit(scores, known.correct, promise) for promise in PROMISES}
+    return {
+        promise: Safe(limit.lowest, least, limit.share)
+        for promise, limit in limits.items()
+        if limit
+    }
+
+
+def describe_promises(info: NetworkInfo) -> Iterator[str]:
+    """Say from which probability on a network's names are safe, for applications."""
+    for promise, safe in find_promises(info).items():
+        yield (
+            f"promise {promise}: names from the probability {safe.probability:.5f} and the "
+            f"familiarity {safe.familiarity:.4f} on ({safe.share:.1%} of valid)"
+        )
+
+
+def promise_entries(info: NetworkInfo) -> dict[str, dict[str, float]]:
+    """Say the same in plain data, for an exported file."""
+    return {
+        str(promise): {"probability": safe.probability, "familiarity": safe.familiarity}
+        for promise, safe in find_promises(info).items()
+    }
 
 
 def match_groups(

@@ -19,7 +19,7 @@ from running.threads import default_workers
 USAGE = """\
 %(prog)s INPUT [INPUT ...] CHECKPOINT [flags]
        %(prog)s --info CHECKPOINT
-       %(prog)s --export FILE CHECKPOINT"""
+       %(prog)s --export FILE|DIR [INPUT ...] CHECKPOINT"""
 
 EPILOG = """\
 exit codes:
@@ -108,9 +108,11 @@ def _add_more(parser: Parser) -> None:
     add("plot", type=file_name, metavar="FILE", help=text)
     add("info", action="store_true", help="say what a checkpoint knows, and stop")
     text = (
-        "write the checkpoint's network into an ONNX file for applications, flowers.onnx, and stop"
+        "write the checkpoint's network into an ONNX file for applications, flowers.onnx, or with "
     )
-    add("export", type=file_name, metavar="FILE", help=text)
+    text += "a web page that names flowers on a phone into a folder, app, and stop; it is half as "
+    text += "large where that changes no name of the photographs"
+    add("export", type=file_name, metavar="FILE|DIR", help=text)
     text = f"photographs that are computed at once (default: {EVALUATION_BATCH}, with --gpu "
     text += f"{ACCELERATOR_BATCH})"
     add("batch_size", type=Number(int, 1, 10_000), metavar="N", help=text)
@@ -131,7 +133,7 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
         args.batch_size = ACCELERATOR_BATCH if args.gpu else EVALUATION_BATCH
     if args.paths and is_image_name(args.paths[-1]):
         parser.error(f"{args.paths[-1]} is an image; the checkpoint comes last")
-    alone = "--info" if args.info else "--export FILE" if args.export else None
+    alone = "--info" if args.info else "--export" if args.export else None
     if not args.paths or (len(args.paths) == 1 and not alone):
         parser.error(
             f"{alone} takes a checkpoint"
@@ -150,15 +152,20 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
 
 def _find_problem(args: argparse.Namespace, alone: str | None) -> str | None:
     """Say what does not go together; `alone` is a flag that goes with nothing else."""
-    more = [args.output, args.plot, args.category_names, args.null, args.reject, args.score]
-    more += [args.report, args.promise, args.only, args.sort_into]
-    exports_none = args.info or is_exported(args.checkpoint) or not is_onnx_name(args.export or "")
+    more = [args.output, args.plot, args.null, args.score, args.report, args.only, args.sort_into]
+    as_file = is_onnx_name(args.export or "")
+    if args.info or as_file:  # an app takes these
+        more += [args.category_names, args.reject, args.promise]
+    as_app = args.export and not os.path.splitext(args.export)[1] and not args.sets
+    can_export = as_app or (as_file and not is_exported(args.checkpoint))
+    what = "a checkpoint" if args.info else "photographs, a checkpoint"
     plot_type = os.path.splitext(args.plot or "")[1].lower()
     problems = {
-        f"{alone} takes a checkpoint and nothing else": alone
-        and (args.inputs or any(more) or args.format != "text"),
-        "--export turns a checkpoint into a file named .onnx, as in --export flowers.onnx "
-        "checkpoint.pth": args.export and exports_none,
+        f"{alone} takes {what} and nothing else": alone
+        and ((args.inputs and args.info) or any(more) or args.format != "text"),
+        "--export turns a checkpoint into a file named .onnx or an app's folder, as in --export "
+        "flowers.onnx checkpoint.pth or --export app checkpoint.pth": args.export
+        and (args.info or not can_export),
         f"{STDIN} can be read only once": args.inputs.count(STDIN) > 1,
         "--plot takes one photograph": args.plot and not is_one_photograph(args.inputs),
         f"--plot {args.plot} ends in none of {', '.join(PICTURES)}": args.plot

@@ -112,7 +112,25 @@ def load(path: str | os.PathLike) -> ExportedNetwork:
         InputError: the file is missing, damaged or another one, or onnxruntime is missing.
     """
     require("onnxruntime", os.fspath(path))
-    content, texts = _read_file(path)
+    return _load(*_read_file(path), os.fspath(path))
+
+
+def load_content(content: bytes, name: str) -> ExportedNetwork:
+    """Load what `load` would find in a file of this content; errors call it by the name.
+
+    Raises:
+        InputError: it is damaged or another file, or onnxruntime is missing.
+    """
+    require("onnxruntime", name)
+    try:
+        texts = _read_metadata(io.BytesIO(content), len(content))
+    except ValueError as error:
+        raise InputError(f"{name} is no network that predict.py exported") from error
+    return _load(content, texts, name)
+
+
+def _load(content: bytes, texts: dict[str, str], name: str) -> ExportedNetwork:
+    """Make a network of a file's content and metadata; see `load_content`."""
     try:
         entries = {key: json.loads(texts[key]) for key in ENTRIES}
         version = entries["format_version"]
@@ -120,7 +138,7 @@ def load(path: str | os.PathLike) -> ExportedNetwork:
             raise ValueError("no version")
         if version != FORMAT_VERSION:
             raise InputError(
-                f"{path} was written by another version of this project (format {version}, here "
+                f"{name} was written by another version of this project (format {version}, here "
                 f"{FORMAT_VERSION}); export it again"
             )
         info = NetworkInfo.from_entries(entries)
@@ -129,14 +147,14 @@ def load(path: str | os.PathLike) -> ExportedNetwork:
     except (InputError, MemoryError):
         raise
     except Exception as error:  # ONNX Runtime and hostile metadata raise almost anything
-        raise InputError(f"{path} is damaged: its parts do not fit together") from error
+        raise InputError(f"{name} is damaged: its parts do not fit together") from error
 
     def predict(image: np.ndarray) -> Prediction:
         try:
             return _run(session, image, len(info.categories))
         except Exception as error:  # of ONNX Runtime's own kinds
             raise InputError(
-                f"{path} is damaged, or takes more than {LARGEST_MEMORY / 2**30:.0f} GiB to compute"
+                f"{name} is damaged, or takes more than {LARGEST_MEMORY / 2**30:.0f} GiB to compute"
             ) from error
 
     return ExportedNetwork(predict, info, _is_sealed(content))

@@ -205,7 +205,7 @@ class Console:
         except ModuleNotFoundError as error:
             if error.name not in PACKAGES:
                 raise
-            self.print_message(f"{error.name} is not installed: {install_command()}")
+            self.print_message(f"{error.name} is not installed: {install_command(error.name)}")
             code = 2
         except FlowersError as error:
             if not error.can_go_on:

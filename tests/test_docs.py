@@ -199,14 +199,15 @@ INSTALL = "python3 -m venv .venv && . .venv/bin/activate && pip install -r requi
 TESTS = INSTALL.replace("-r ", "-r tests/") + " && python -m pytest tests"
 
 NOT_RUN = {
-    INSTALL: "it installs packages from PyPI; .ci/run does so with the tests' packages",
+    INSTALL.replace("requirements", "requirements-predict"): "it installs packages from PyPI; "
+    ".ci/run does so",
     TESTS: "it would run this test; .ci/run does it",
 }
 
 # In their order, in one folder, and what each prints; the flags that make training short.
 PERCENT = r" *\d+\.\d\d%  "
 RUN = {
-    "python predict.py image.jpg assets/flowers102.pth --top_k 3": (
+    "python predict.py image.jpg assets/flowers102.onnx --top_k 3": (
         [],
         rf"({PERCENT}\S.*  \d+ *\n){{3}}$",
     ),

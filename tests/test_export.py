@@ -18,6 +18,8 @@ import predict
 from photographs.batches import load_batches
 from photographs.images import ORIENTATION, load_image
 from prediction import onnx_runtime
+from prediction.answers import promise_entries
+from prediction.info import Valid
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -133,6 +135,18 @@ def test_plot(run_script, photo, exported, tmp_path):
         assert image.width > 3 * image.height  # photograph, evidence and bars
 
 
+def test_halved_weights_hardly_change_an_answer(drawn, exported, tmp_path):
+    halved = network.export.as_file(network.export.halve_weights(onnx.load(exported)))
+    assert len(halved) < 0.55 * exported.stat().st_size
+    (tmp_path / "half.onnx").write_bytes(halved)
+    one, other = (onnx_runtime.load(path) for path in (exported, tmp_path / "half.onnx"))
+    for path in sorted(drawn.glob("valid/*/*.jpg"))[::5]:
+        image = load_image(path, one.info.preprocessing)
+        first, second = one.predict(image), other.predict(image)
+        assert second.probabilities == pytest.approx(first.probabilities, abs=0.01)
+        assert second.familiarity == pytest.approx(first.familiarity, abs=0.01)
+
+
 @pytest.mark.slow
 def test_a_photograph_has_the_same_record_in_any_company(run_script, drawn, exported, monkeypatch):
     def records(*inputs, **flags):
@@ -213,6 +227,12 @@ def test_a_package_that_is_missing_is_named(
     run = run_script("predict", "--export", tmp_path / "a.onnx", checkpoint)
     assert run.code == 2
     assert run.err.endswith("--export needs onnx: pip install onnx onnxscript\n")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name != "onnxruntime" or None)
+    run = run_script("predict", "--export", tmp_path / "a.onnx", photo, checkpoint)
+    assert run.code == 2
+    assert run.err.endswith(
+        "--export with photographs needs onnxruntime: pip install onnxruntime\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -221,13 +241,47 @@ def test_a_package_that_is_missing_is_named(
         ["--export", "checkpoint.pth", "flowers.onnx"],
         ["--export", "flowers.onnx"],
         ["--export", "flowers.onnx", "--info", "checkpoint.pth"],
-        ["--export", "flowers.onnx", "a.png", "checkpoint.pth"],
+        ["--export", "flowers.onnx", "--score", "a.png", "checkpoint.pth"],
     ],
 )
 def test_export_takes_a_checkpoint_and_a_name(run_script, arguments):
     run = run_script("predict", *arguments)
     assert run.code == 2
     assert "--export" in run.err.splitlines()[-1]
+
+
+def test_photographs_are_for_the_comparison(run_script, checkpoint, tmp_path, monkeypatch):
+    asked = []
+
+    def export_bytes(*arguments):
+        asked.append(arguments[:2])
+        return b"content", "as it is"
+
+    monkeypatch.setattr(model_utils, "export_bytes", export_bytes)
+    target, inputs = tmp_path / "a.onnx", ["valid", "a.png"]
+    for photographs in (inputs, []):
+        run = run_script("predict", "--export", target, *photographs, checkpoint)
+        assert (run.code, run.out + run.err) == (0, f"wrote {target}; as it is\n")
+        assert target.read_bytes() == b"content"
+    assert asked == [(str(checkpoint), inputs), (str(checkpoint), [])]
+
+
+@pytest.mark.slow
+def test_an_export_says_how_its_weights_are_stored(run_script, drawn, small, tmp_path):
+    target, source = tmp_path / "a.onnx", small.with_suffix(".pth")
+    (tmp_path / "none.jpg").touch()
+    run = run_script("predict", "--export", target, drawn / "valid", tmp_path / "none.jpg", source)
+    assert run.code == 0
+    assert (
+        "; half-precision weights: no name of 16 photographs changes (1 more" in run.out + run.err
+    )
+    assert onnx_runtime.load(target).sealed
+    assert target.stat().st_size < small.stat().st_size
+    run = run_script("predict", "--export", target, tmp_path / "none.jpg", source)
+    assert (run.code, run.out) == (2, "")
+    assert run.err.endswith(": none of the photographs to compare names on can be read\n")
+    run = run_script("predict", "--export", target, source)
+    assert "; float32 weights; with photographs, such as" in run.out + run.err
 
 
 def test_an_export_that_fails_leaves_no_file(run_script, checkpoint, tmp_path, monkeypatch):
@@ -245,22 +299,75 @@ def test_an_export_that_fails_leaves_no_file(run_script, checkpoint, tmp_path, m
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.pth", "folder.onnx"]
 
 
-@pytest.mark.parametrize("size", [(250, 300), (2400, 1777), (700, 1900)])
-def test_the_lines_for_applications_compute_what_predict_py_does(
-    run_script, photo, exported, tmp_path, monkeypatch, capsys, size
-):
+# --- The lines for applications --------------------------------------------------------
+
+
+def promising(exported, path):
+    """The same network, of which valid shows that names from a probability on are safe."""
+    info = onnx_runtime.load(exported).info
+    classes, count = len(info.categories), 400
+    # A limit that float32 rounds down: a comparison in float32 would be wrong at the edge.
+    for best in np.linspace(0.5, 0.6, 50):
+        shares = np.full((count, classes), (1 - best) / (classes - 1))
+        shares[:, 0] = best
+        valid = Valid(np.log(shares).astype(np.float16), np.zeros(count, int), np.ones(count))
+        calibration = info.calibration._replace(valid=valid)
+        promises = promise_entries(dataclasses.replace(info, calibration=calibration))
+        limit = promises["0.99"]["probability"]
+        if np.float32(limit) < limit:
+            break
+    changed = onnx.load(exported)
+    network.export.add_metadata(changed, dataclasses.replace(info, calibration=calibration))
+    path.write_bytes(network.export.as_file(changed))
+    return promises["0.99"]
+
+
+@pytest.fixture
+def answers(run_script, tmp_path, monkeypatch, capsys):
+    """Answer image.jpg by the lines and by predict.py; return both: answer and probability."""
     page = (ROOT / "docs" / "export.md").read_text()
     code = page.split("## In an application\n")[1].split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "flowers.onnx").write_bytes(exported.read_bytes())
+
+    def answers():
+        exec(code, {})
+        *ours, probability, _ = capsys.readouterr().out.split()
+        flags = ["--promise", "0.99", "--format", "jsonl"]
+        theirs = json.loads(run_script("predict", "image.jpg", "flowers.onnx", *flags).out)
+        return (" ".join(ours), float(probability)), (theirs["label"], theirs["probability"])
+
+    return answers
+
+
+@pytest.mark.parametrize("size", [(250, 300), (2400, 1777), (700, 1900)])
+def test_the_lines_for_applications_compute_what_predict_py_does(
+    photo, exported, tmp_path, answers, size
+):
+    promising(exported, tmp_path / "flowers.onnx")
     turned = Image.Exif()
     turned[ORIENTATION] = 6
     Image.open(photo).resize(size).save(tmp_path / "image.jpg", exif=turned)
-    exec(code, {})
-    ours = capsys.readouterr().out.split()
-    theirs = json.loads(run_script("predict", "image.jpg", exported, "--format", "jsonl").out)
-    assert " ".join(ours[:-2]) == theirs["label"]
-    assert float(ours[-2]) == pytest.approx(theirs["probability"], abs=2e-6)
+    ours, theirs = answers()
+    assert ours[0] == theirs[0]
+    assert ours[1] == pytest.approx(theirs[1], abs=2e-6)
+
+
+def test_the_lines_keep_a_promise_to_the_very_edge(small, photo, tmp_path, monkeypatch, answers):
+    limits = promising(small, tmp_path / "flowers.onnx")
+    (tmp_path / "image.jpg").symlink_to(photo)
+    edges = [
+        [np.nextafter(limit, np.float32(0)), limit, np.nextafter(limit, np.float32(1))]
+        for limit in (np.float32(limits[key]) for key in ("probability", "familiarity"))
+    ]
+    said = set()
+    for p, f in (*((p, 1) for p in edges[0]), *((0.9, f) for f in edges[1])):
+        row = np.array([[p, (1 - p) / 2, (1 - p) / 2]], np.float32)
+        result = [row, np.array([f], np.float32)]
+        monkeypatch.setattr(onnxruntime.InferenceSession, "run", lambda *_, r=result: r)
+        ours, theirs = answers()
+        assert ours[0] == theirs[0]
+        said.add(ours[0])
+    assert said == {"daisy", "review"}
 
 
 # --- Files that were changed since -----------------------------------------------------

@@ -12,6 +12,7 @@ import data_utils
 import model_utils
 
 NETWORK = ROOT / "assets" / "flowers102.pth"
+EXPORTED = ROOT / "assets" / "flowers102.onnx"
 
 
 @pytest.mark.slow
@@ -41,8 +42,9 @@ def test_the_solved_head_names_real_flowers(run_script, real_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_network_that_comes_along_names_real_flowers(run_script, real_data):
-    run = run_script("predict", real_data / "valid", NETWORK, "--score", "--format", "csv")
+@pytest.mark.parametrize("network", [NETWORK, EXPORTED], ids=["checkpoint", "exported"])
+def test_the_network_that_comes_along_names_real_flowers(run_script, real_data, network):
+    run = run_script("predict", real_data / "valid", network, "--score", "--format", "csv")
     correct, count = map(int, re.search(r"\((\d+) of (\d+)\)", run.err).groups())
     assert correct / count >= 0.985
 
@@ -53,3 +55,6 @@ def test_the_network_that_comes_along_is_small_and_loads(run_script):
     assert run.code == 0
     assert "categories: 102" in run.out
     assert "valid accuracy: 99.02%" in run.out
+    assert EXPORTED.stat().st_size <= 8_000_000
+    exported = run_script("predict", "--info", EXPORTED)
+    assert exported == run  # its form, its metadata and its checksum are right

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from conftest import small_info
 
-from prediction.answers import Answers, Rules, match_groups, match_only, read_list
+from prediction.answers import (
+    Answers,
+    Rules,
+    describe_promises,
+    match_groups,
+    match_only,
+    promise_entries,
+    read_list,
+)
 from prediction.info import QUANTILES, Calibration, Prediction, Valid
 from running.errors import ImageError, InputError
 
@@ -98,6 +106,18 @@ def test_a_file_of_an_earlier_version_makes_no_promises():
     info = small_info(None, calibration=Calibration(1.0, QUANTILE))
     with pytest.raises(InputError, match="earlier version"):
         Answers(info, NAMES, Rules(promise=0.99))
+
+
+def test_what_is_safe_is_what_a_promise_goes_by():
+    info = info_of(count=200)
+    entries = promise_entries(info)
+    assert [*entries] == ["0.98", "0.95"]  # 200 photographs are too few for 0.99
+    for promise, safe in entries.items():
+        answers = Answers(info, NAMES, Rules(promise=float(promise)))
+        assert safe == {"probability": answers.limit.lowest, "familiarity": answers.least}
+    lines = [*describe_promises(info)]
+    assert [line.split(":")[0] for line in lines] == ["promise 0.98", "promise 0.95"]
+    assert promise_entries(small_info(None)) == {}
 
 
 def test_sets_are_as_large_as_they_have_to_be():

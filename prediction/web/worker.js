@@ -1,0 +1,114 @@
+/**
+ * The network, beside the page, so that the page stays quick while it computes.
+ *
+ * It is sent {id, picture}, a file or an ImageBitmap, and answers {id, answer} or {id, error}.
+ * Before that it says how far it is: {loaded, total} bytes, and then {ready} or {broken}.
+ */
+
+import * as ort from "./onnxruntime.js";
+
+import { decide } from "./answers.js";
+import { decode, toPixels } from "./pixels.js";
+
+const RUNTIME = "onnxruntime.wasm";
+const NETWORK = "flowers.onnx";
+
+const MOST_THREADS = 4;
+const THUMBNAIL = 320; // pixels of the short side
+
+const loading = load();
+loading.then(
+  ({ known }) => postMessage({ ready: true, known }),
+  (error) => postMessage({ broken: String(error.message ?? error) }),
+);
+
+// One after the other: a message waits here until the one before it is answered.
+let last = loading;
+onmessage = ({ data: { id, picture } }) => {
+  const answer = last.then(() => loading).then((network) => name(picture, network));
+  last = answer.catch(() => {});
+  answer.then(
+    ({ answer, thumbnail }) => postMessage({ id, answer, thumbnail }, thumbnail ? [thumbnail] : []),
+    (error) => postMessage({ id, error: String(error.message ?? error) }),
+  );
+};
+
+/** Load everything there is to load, and compute once, as the first time takes longer. */
+async function load() {
+  const known = await (await get("flowers.json")).json();
+  const [runtime, network] = await read([RUNTIME, NETWORK]);
+  ort.env.wasm.wasmBinary = runtime;
+  // Threads take memory that is shared, which browsers allow where a server's headers ask for it.
+  const threads = Math.min(MOST_THREADS, navigator.hardwareConcurrency ?? 1);
+  ort.env.wasm.numThreads = self.crossOriginIsolated ? threads : 1;
+  const session = await ort.InferenceSession.create(network, { executionProviders: ["wasm"] });
+  const { crop } = known.preprocessing;
+  await compute(session, new Uint8Array(crop * crop * 3), crop);
+  return { session, known };
+}
+
+async function get(file) {
+  const response = await fetch(file);
+  if (!response.ok) throw new Error(`${file} cannot be loaded (${response.status})`);
+  return response;
+}
+
+/** Read files at once, and say how many of their bytes have come. */
+async function read(files) {
+  const responses = await Promise.all(files.map(get));
+  const lengths = responses.map(({ headers }) => Number(headers.get("Content-Length")));
+  const total = lengths.every(Boolean) ? lengths.reduce((sum, length) => sum + length, 0) : 0;
+  let loaded = 0;
+  return Promise.all(
+    responses.map(async (response) => {
+      const chunks = [];
+      for (const reader = response.body.getReader(); ; ) {
+        const { done, value } = await reader.read();
+        if (done) return new Uint8Array(await new Blob(chunks).arrayBuffer());
+        chunks.push(value);
+        loaded += value.length;
+        postMessage({ loaded, total });
+      }
+    }),
+  );
+}
+
+/** Name a photograph: a file, which also gets a thumbnail, or a frame of the camera. */
+async function name(picture, { session, known }) {
+  const isFile = picture instanceof Blob;
+  const { bitmap, jpeg } = isFile
+    ? await open(picture)
+    : { bitmap: picture, jpeg: null };
+  try {
+    const pixels = toPixels(bitmap, known.preprocessing, jpeg);
+    const { probabilities, familiarity } = await compute(session, pixels, known.preprocessing.crop);
+    const answer = decide(probabilities, familiarity, known);
+    return { answer, thumbnail: isFile ? await shrink(bitmap) : undefined };
+  } finally {
+    bitmap.close();
+  }
+}
+
+async function open(file) {
+  try {
+    return await decode(file);
+  } catch {
+    throw new Error("this is no picture that your browser can open");
+  }
+}
+
+/** Ask the network for one picture, crop x crop x 3. */
+async function compute(session, pixels, crop) {
+  const images = new ort.Tensor("uint8", pixels, [1, crop, crop, 3]);
+  const { probabilities, familiarity } = await session.run({ images });
+  return { probabilities: probabilities.data, familiarity: familiarity.data[0] };
+}
+
+function shrink(bitmap) {
+  const scale = Math.min(THUMBNAIL / Math.min(bitmap.width, bitmap.height), 1);
+  return createImageBitmap(bitmap, {
+    resizeWidth: Math.max(Math.round(bitmap.width * scale), 1),
+    resizeHeight: Math.max(Math.round(bitmap.height * scale), 1),
+    resizeQuality: "medium",
+  });
+}

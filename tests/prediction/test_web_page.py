@@ -1,0 +1,440 @@
+"""The page of an app, in a browser: what it names, shows, says and keeps.
+
+Nothing here needs a connection: the runtime's package has to be in the user's cache, where an
+export put it.
+"""
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import Browser, FolderServer, Page, find_browser
+from conftest import ROOT
+from PIL import Image
+
+import model_utils
+from photographs.drawing import FLOWERS, draw_flower
+from photographs.images import load_image
+from prediction import onnx_runtime
+from prediction.answers import REVIEW, UNKNOWN, Answers, Rules
+from prediction.info import Prediction
+from prediction.web_app import default_rules, package_path, write_app
+
+pytestmark = pytest.mark.slow
+
+COUNT = 200  # photographs that are named here and there
+MOST_DIFFERENT = 1  # names of these, where two are as probable
+CLOSE, MOST_FAR = 0.02, 0.02  # probabilities of the others, but for a share of them
+
+LOADED = "document.getElementById('loading').hidden"
+STATUS = "return document.getElementById('status').textContent"
+
+
+class App:
+    """An exported network, and its app below a path of a web server."""
+
+    def __init__(self, folder: Path, checkpoint: Path):
+        self.folder = folder / "app"
+        self.photographs = folder / "photographs"
+        self.photographs.mkdir(parents=True)
+        self.onnx = folder / "flowers.onnx"
+        model_utils.export(self.onnx, checkpoint)
+        self.network = onnx_runtime.load(self.onnx)
+        self.info = self.network.info
+        self.export(default_rules(self.info))
+        self.server = FolderServer(folder)
+        self.url = self.server.url("app/")
+
+    def export(self, rules: Rules) -> None:
+        self.answers = Answers(self.info, self.info.names, rules)
+        write_app(self.folder, self.onnx.read_bytes(), self.answers)
+        # A page beside the app's own, for its modules.
+        (self.folder / "blank.html").write_text("<!doctype html><title>blank</title>")
+
+
+def make_app(tmp_path_factory, checkpoint: Path) -> App:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    if not find_browser():
+        pytest.skip("there is no Chromium")
+    if not package_path().exists():
+        pytest.skip(f"{package_path()} is not there")
+    return App(tmp_path_factory.mktemp("served"), checkpoint)
+
+
+@pytest.fixture(scope="module")
+def small_app(tmp_path_factory, checkpoint):
+    """The app of a network that knows drawn flowers."""
+    app = make_app(tmp_path_factory, checkpoint)
+    with app.server:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def shipped_app(tmp_path_factory):
+    """The app of the network that comes along."""
+    app = make_app(tmp_path_factory, ROOT / "assets" / "flowers102.pth")
+    with app.server:
+        yield app
+
+
+@pytest.fixture
+def browser():
+    with Browser(find_browser()) as browser:
+        yield browser
+
+
+@pytest.fixture
+def flower(tmp_path) -> Path:
+    path = tmp_path / "a flower.jpg"
+    draw_flower(FLOWERS[0], np.random.default_rng(0)).save(path)
+    return path
+
+
+def choose(page: Page, *paths: Path) -> None:
+    """Choose photographs as a user does."""
+    root = page.call("DOM.getDocument")["root"]["nodeId"]
+    node = page.call("DOM.querySelector", nodeId=root, selector="#choose-input")["nodeId"]
+    page.call("DOM.setFileInputFiles", files=[str(path) for path in paths], nodeId=node)
+
+
+def headlines(page: Page, count: int = 1) -> list[str]:
+    """Wait for so many answers, and say what they are."""
+    page.wait(f"document.querySelectorAll('#cards h2').length === {count}")
+    return page.run("return [...document.querySelectorAll('#cards h2')].map((h) => h.textContent)")
+
+
+# --- What it names --------------------------------------------------------------------
+
+
+def draw_variants(folder: Path) -> list[Path]:
+    """Draw flowers as files of all kinds that cameras and tools write."""
+    rng = np.random.default_rng(1)
+    for i in range(COUNT):
+        image = draw_flower(FLOWERS[i % 4], rng)
+        scale = float(rng.choice([0.3, 0.9, 1, 2.3, 5, 9.1]))
+        image = image.resize([round(scale * side) for side in image.size])
+        exif = Image.Exif()
+        exif[0x0112] = int(rng.integers(0, 10))  # 0 and 9 are nothing
+        kind, path = i % 8, folder / str(i)
+        if kind < 3:
+            image.save(path, "JPEG", quality=90, subsampling=kind, exif=exif)
+        elif kind == 3:
+            image.convert("L").save(path, "JPEG", quality=80, progressive=True, exif=exif)
+        elif kind == 4:
+            alpha = image.convert("L").point(lambda value: 255 - value)
+            image.putalpha(alpha)
+            image.save(path, "PNG", compress_level=1)
+        elif kind == 5:
+            image.convert("LA" if i % 16 == 5 else "P").save(path, "PNG", compress_level=1)
+        elif kind == 6:
+            image.save(path, "PNG", compress_level=1, exif=exif)
+        else:
+            image.save(path, "WEBP", lossless=True, method=0)
+    return [folder / str(i) for i in range(COUNT)]
+
+
+ASK_ALL = """
+const { startNetwork } = await import("./network.js");
+const network = startNetwork();
+await network.ready;
+const found = [];
+for (let i = 0; i < count; i++) {
+  const file = await (await fetch(`../photographs/${i}`)).blob();
+  found.push((await network.ask(file)).answer);
+}
+return found;
+"""
+
+
+def compare(app: App, browser: Browser, paths: list[Path]) -> None:
+    """See that the page names photographs as predict.py names them."""
+    page = browser.open(app.url + "blank.html")
+    found = page.run(f"const count = {len(paths)};" + ASK_ALL)
+    different, far = [], []
+    for path, here in zip(paths, found, strict=True):
+        result = app.network.predict(load_image(path, app.info.preprocessing))
+        there = app.answers.record(str(path), result)
+        best = here["guesses"][0]
+        if best["category"] != there.guesses[0].category:
+            different.append(path)
+        elif abs(best["probability"] - there.guesses[0].probability) > CLOSE:
+            far.append((path, best["probability"], there.guesses[0].probability))
+    assert len(different) <= MOST_DIFFERENT, different
+    assert len(far) <= MOST_FAR * len(paths), far
+
+
+def test_drawn_photographs_of_all_kinds(small_app, browser):
+    compare(small_app, browser, draw_variants(small_app.photographs))
+
+
+def test_real_photographs(shipped_app, browser, real_data):
+    rng = np.random.default_rng(0)
+    valid = sorted((real_data / "valid").glob("*/*.jpg"))
+    chosen = [valid[i] for i in rng.choice(len(valid), COUNT, replace=False)]
+    originals = real_data.parent / "originals_valid"  # as they were before they were made smaller
+    for i, path in enumerate(chosen):
+        target = shipped_app.photographs / str(i)
+        larger = originals / path.relative_to(real_data / "valid")
+        target.write_bytes((larger if i % 2 and larger.exists() else path).read_bytes())
+        if i < 4:  # as a phone takes them
+            image = Image.open(target)
+            image.resize([8 * side for side in image.size]).save(target, "JPEG", quality=90)
+    compare(shipped_app, browser, [shipped_app.photographs / str(i) for i in range(COUNT)])
+
+
+PIXELS = """
+const { decode, toPixels } = await import("./pixels.js");
+const file = new Blob([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))]);
+const { bitmap, jpeg } = await decode(file);
+return [...toPixels(bitmap, preprocessing, jpeg)];
+"""
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize(
+    ("size", "resize", "crop"),
+    [
+        ((250, 300), 250, 224),  # nothing to scale
+        ((300, 251), 250, 225),  # a crop that begins between two pixels
+        ((40, 30), 64, 64),
+        ((1001, 700), 36, 32),  # shrunk by a whole factor first
+        ((333, 90), 50, 50),
+    ],
+)
+def test_pixels_are_those_of_pillow(
+    small_app, browser, tmp_path, size, resize, crop, interpolation
+):
+    rng = np.random.default_rng(0)
+    image = draw_flower(FLOWERS[1], rng).resize(size)
+    path = tmp_path / "picture.png"
+    image.save(path)
+    wanted = small_app.info.preprocessing._replace(
+        resize=resize, crop=crop, interpolation=interpolation
+    )
+    page = browser.open(small_app.url + "blank.html")
+    preprocessing = json.dumps({"resize": resize, "crop": crop, "interpolation": interpolation})
+    data = base64.b64encode(path.read_bytes()).decode()
+    code = f"const data = '{data}', preprocessing = {preprocessing};" + PIXELS
+    found = np.array(page.run(code)).reshape(crop, crop, 3)
+    assert np.array_equal(found, load_image(path, wanted))
+
+
+def test_answers_are_those_of_predict_py(small_app, browser):
+    rng = np.random.default_rng(0)
+    limits = [(-0.5, None), (0.4, None), (0.4, 0.6), (-np.inf, 0.6), (0.5, 0.99999)]
+    answers = Answers(small_app.info, small_app.info.names, Rules(promise=None))
+    page = browser.open(small_app.url + "blank.html")
+    for lowest, promise in limits:
+        answers.lowest, answers.least = lowest, max(lowest, 0.45)
+        answers.limit = None if promise is None else LimitLike(promise)
+        known = {
+            "names": answers.names,
+            "categories": small_app.info.categories,
+            "lowest": None if lowest == -np.inf else lowest,
+            "promise": promise and {"lowest": promise, "least": answers.least},
+        }
+        shares = rng.dirichlet(np.full(len(answers.names), 0.3), 100).astype(np.float32)
+        shares[:3] = [[0.25, 0.25, 0.25, 0.25], [0.6, 0.4, 0, 0], [0, 0, 0, 1]]
+        familiar = rng.uniform(0.3, 0.7, 100).astype(np.float32)
+        code = f"""
+            const {{ decide }} = await import("./answers.js");
+            const rows = {shares.tolist()}, familiar = {familiar.tolist()};
+            const known = {json.dumps(known)};
+            return rows.map((row, i) => decide(new Float32Array(row), familiar[i], known));
+        """
+        for row, value, found in zip(shares, familiar, page.run(code), strict=True):
+            record = answers.record("a.jpg", Prediction(row, float(value)))
+            kind = "name" if record.is_named else record.answer
+            assert kind in ("name", UNKNOWN, REVIEW)
+            assert found["kind"] == kind
+            assert [g["category"] for g in found["guesses"]] == [g.category for g in record.guesses]
+
+
+class LimitLike:
+    def __init__(self, lowest: float):
+        self.lowest = lowest
+
+
+# --- What it shows and says -----------------------------------------------------------
+
+
+def test_each_photograph_gets_a_card(small_app, browser, flower, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(flower.read_bytes()[:200])
+    page = browser.open(small_app.url)
+    page.wait(LOADED)
+    assert page.run(STATUS) == "Ready. It knows 4 kinds of flowers."
+    choose(page, flower, broken)
+    page.wait("document.getElementById('said').textContent.startsWith('broken.jpg')")
+    result = small_app.network.predict(load_image(flower, small_app.info.preprocessing))
+    record = small_app.answers.record("", result)
+    assert headlines(page) == [record.answer]
+    text = page.run("return document.getElementById('cards').innerText")
+    assert "broken.jpg: this is no picture that your browser can open." in text
+    for guess in record.guesses:
+        assert guess.name in text
+    assert not page.complaints()
+
+
+def test_photographs_are_dropped_and_pasted(small_app, browser):
+    page = browser.open(small_app.url)
+    for event, field in (("drop", "dataTransfer"), ("paste", "clipboardData")):
+        page.run(f"""
+            const canvas = new OffscreenCanvas(300, 300);
+            canvas.getContext("2d").fillRect(0, 0, 300, 300);
+            const data = new DataTransfer();
+            data.items.add(new File([await canvas.convertToBlob()], "black.png"));
+            const event = new Event("{event}", {{ cancelable: true }});
+            event.{field} = data;
+            dispatchEvent(event);
+        """)
+    assert len(headlines(page, 2)) == 2
+    assert not page.complaints()
+
+
+FOCUS = """
+const element = document.activeElement;
+const seen = element.matches("input") ? element.parentElement : element;
+return [element.id || element.textContent, getComputedStyle(seen).outlineStyle];
+"""
+
+
+def test_all_is_within_reach_of_the_keyboard(small_app, browser):
+    page = browser.open(small_app.url)
+    page.wait(LOADED)
+    reached = []
+    for _ in range(3):
+        for kind in ("keyDown", "keyUp"):
+            key = {"key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
+            page.call("Input.dispatchKeyEvent", type=kind, **key)
+        reached.append(page.run(FOCUS))
+    assert reached == [
+        ["camera-button", "solid"],
+        ["choose-input", "solid"],
+        ["What it knows", "solid"],
+    ]
+
+
+@pytest.mark.parametrize("width", [320, 360, 1200])
+def test_nothing_is_wider_than_the_window(small_app, browser, flower, width):
+    page = browser.open(small_app.url, width, 740)
+    choose(page, flower)
+    headlines(page)
+    assert page.run("return document.documentElement.scrollWidth") <= width
+
+
+def test_without_https_a_photograph_is_taken(small_app, flower):
+    rule = "--host-resolver-rules=MAP flowers.test 127.0.0.1"
+    with Browser(find_browser(), rule) as browser:
+        page = browser.open(small_app.url.replace("127.0.0.1", "flowers.test"))
+        page.wait(LOADED)
+        assert not page.run("return isSecureContext")
+        assert page.run("return document.getElementById('camera-button').hidden")
+        assert not page.run("return document.getElementById('take').hidden")
+        choose(page, flower)
+        assert len(headlines(page)) == 1
+        assert page.run("return document.getElementById('offline').hidden")
+        assert not page.complaints()
+
+
+def write_video(path: Path, picture: Path) -> None:
+    """Write what a camera sees that looks at a picture (https://wiki.multimedia.cx: YUV4MPEG2)."""
+    image = Image.open(picture).resize((640, 480)).convert("YCbCr")
+    brightness, *colours = (np.asarray(part) for part in image.split())
+    frame = brightness.tobytes() + b"".join(part[::2, ::2].tobytes() for part in colours)
+    path.write_bytes(b"YUV4MPEG2 W640 H480 F30:1 Ip A1:1 C420jpeg\n" + 2 * (b"FRAME\n" + frame))
+
+
+def test_the_camera_is_watched_until_it_is_stopped(small_app, flower, tmp_path):
+    write_video(tmp_path / "video.y4m", flower)
+    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    flags += [f"--use-file-for-fake-video-capture={tmp_path / 'video.y4m'}"]
+    with Browser(find_browser(), *flags) as browser:
+        page = browser.open(small_app.url)
+        page.run("document.getElementById('camera-button').click()")
+        page.wait("document.getElementById('said').textContent")
+        said, shown = page.run("""
+            const shown = document.querySelector("#live-answer h2").textContent;
+            return [document.getElementById("said").textContent, shown];
+        """)
+        assert said.startswith(f"{shown}.")
+        page.run("globalThis.stream = document.getElementById('video').srcObject")
+        assert page.run("return stream.active")
+        page.run("document.getElementById('camera-button').click()")
+        assert page.run("return document.getElementById('live').hidden")
+        assert not page.run("return stream.active")
+        assert not page.complaints()
+
+
+def test_a_camera_that_is_not_there_is_a_sentence(small_app, browser):
+    page = browser.open(small_app.url)
+    page.wait(LOADED)
+    page.run("document.getElementById('camera-button').click()")
+    page.wait("!document.getElementById('take').hidden")
+    assert page.run(STATUS) == "This device has no camera: choose a photograph instead."
+    assert page.run("return document.getElementById('live').hidden")
+
+
+# --- What it keeps --------------------------------------------------------------------
+
+KEPT = "navigator.serviceWorker?.controller?.state === 'activated'"
+
+
+def test_it_works_without_a_connection_and_asks_nobody_else(
+    tmp_path_factory, checkpoint, browser, flower
+):
+    app = make_app(tmp_path_factory, checkpoint)
+    with app.server:
+        page = browser.open(app.url)
+        page.wait(LOADED)
+        page.wait(KEPT)
+        page.wait("!document.getElementById('offline').hidden")
+    page.go(app.url + "index.html")
+    page.wait(LOADED)
+    choose(page, flower)
+    assert len(headlines(page)) == 1
+    asked = [
+        event["params"]["request"]["url"]
+        for event in browser.events
+        if event.get("method") == "Network.requestWillBeSent"
+    ]
+    assert asked and all(url.startswith(app.url) for url in asked)
+    assert not page.complaints()
+
+
+def test_a_new_version_reaches_who_has_the_old_one(tmp_path_factory, checkpoint, browser, flower):
+    app = make_app(tmp_path_factory, checkpoint)
+
+    def wait_for_it() -> None:
+        """Wait until the files that were exported last are those that are kept."""
+        text = (app.folder / "sw.js").read_text()
+        digest = re.search(r'DIGEST = "(\w+)"', text)[1]
+        page.wait(
+            f"caches.keys().then((keys) => keys.length === 1 && keys[0].endsWith('{digest}'))"
+        )
+        page.wait("performance.getEntriesByType('navigation')[0].type === 'reload'")
+        page.wait("!document.querySelector('#cards h2')")
+        page.wait(LOADED)
+        known = json.loads((app.folder / "flowers.json").read_text())
+        assert page.run("return await (await fetch('flowers.json')).json()") == known
+
+    with app.server:
+        page = browser.open(app.url)
+        page.wait(LOADED)
+        page.wait(KEPT)
+        app.export(Rules())
+        before = len(app.server.asked)
+        page.go(app.url)  # is the old one, which finds the new one, which takes its place
+        wait_for_it()
+        assert {*app.server.asked[before:]} == {"/app/sw.js", "/app/flowers.json"}
+        choose(page, flower)
+        headlines(page)
+        app.export(default_rules(app.info))
+        page.run("await (await navigator.serviceWorker.getRegistration()).update()")
+        page.wait("!document.getElementById('update').hidden")  # as there is something to lose
+        page.run("document.getElementById('update-button').click()")
+        wait_for_it()
