@@ -207,10 +207,8 @@ class Features:
     def take(self, digests: Mapping[str, bytes], resources: Resources) -> Iterator[str]:
         """Learn which photographs there are; say it where their features cannot be kept.
 
-        What the file knows of others goes, where that is most of it.
-
-        Raises:
-            RunError: the disk is full.
+        What the file knows of others goes, where that is most of it and there is room to write
+        the rest.
         """
         self.digests, needed = digests, {*digests.values()}
         if self.file:
@@ -221,7 +219,8 @@ class Features:
                 yield f"features are not kept for an --update: {size / 1e9:.1f} GB, {why}"
                 self.file = None
             else:
-                self.file.drop_stale(needed)
+                with suppress(RunError):
+                    self.file.drop_stale(needed)
 
 
 def _round(features: torch.Tensor) -> torch.Tensor:

@@ -183,6 +183,7 @@ def test_names_of_a_checkpoint_stay(run_script, data, ran, tmp_path):
     assert after == ["one", "two", "three", "drawn cornflower"]
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_does_not_know_its_photographs(run_script, data, ran, tmp_path):
     entries = read_archive(ran / "last.pth")
     for key in ("seen", "is_update", "tuned", "penalty"):
@@ -197,6 +198,7 @@ def test_a_run_of_an_earlier_version_does_not_know_its_photographs(run_script, d
 # --- Features that are kept -----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_a_file_the_result_is_the_same(run_script, data, ran, tmp_path):
     assert (ran / "features.bin").exists()
     bring(data, tmp_path)
