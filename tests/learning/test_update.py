@@ -1,0 +1,76 @@
+"""What an update says of the run before it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import METRICS, small_info
+
+from learning.resume import HISTORY, Penalty, RunRecord
+from learning.update import Earlier, describe_start, describe_tuning, keep_names
+from photographs.changes import Seen, compare
+from photographs.images import Preprocessing
+from running.settings import Settings
+
+
+def row(epoch, accuracy, seconds, saved=1):
+    return dict(zip(HISTORY, (epoch, 0.5, 0.5, 0.5, accuracy, seconds, saved), strict=True))
+
+
+def seen(train, categories=("2", "10", "rose")):
+    digests = np.arange(train, dtype=np.uint8)[:, None].repeat(16, 1)
+    labels = np.arange(train) % len(categories)
+    none = np.empty((0, 16), np.uint8), np.empty(0, np.int64)
+    return Seen([*categories], {"train": (digests, labels), "valid": none})
+
+
+@pytest.fixture
+def earlier():
+    """A run of a head and two epochs on a hundred photographs."""
+    info = small_info(Preprocessing(36, 32, (0.0,) * 3, (1.0,) * 3), metrics=METRICS)
+    history = [row(0, 0.9, 20.0), row(1, 0.95, 50.0), row(2, 0.94, 50.0, 0)]
+    record = RunRecord(Settings(), "weights", history=history, seen=seen(100))
+    return Earlier(Path("checkpoint.pth"), None, info, record, is_aside=False)
+
+
+def test_what_is_computed_comes_with_the_seconds_that_the_earlier_run_took(earlier):
+    changes, features = describe_start(earlier, seen(120), 60)
+    assert changes == "since the run in checkpoint.pth: 20 added"
+    assert features == (
+        "features: 60 of 120 photographs have to be computed, in about 12 s; 120 are in train, "
+        "0 in valid"
+    )
+
+
+def test_epochs_are_offered_with_their_cost_and_their_gain(earlier):
+    fewer = seen(60, ("2", "10"))
+    lines = describe_tuning(earlier, compare(earlier.record.seen, fewer), 60)
+    assert lines == [
+        "the layers before the head are those of the earlier run, whose 2 epochs were not run "
+        "again: they would take about 60 s, and had raised the accuracy on valid from 90.00% to "
+        "95.00%; --update --epochs 2 runs them",
+        "the head has forgotten category rose exactly; the layers before it learned from those "
+        "photographs, and may remember them",
+    ]
+
+
+def test_of_a_head_alone_there_is_nothing_to_say(earlier):
+    info = small_info(earlier.info.preprocessing, metrics=METRICS._replace(epoch=0))
+    assert describe_tuning(earlier._replace(info=info), None, 60) == []
+
+
+def test_names_that_say_more_than_a_folder_are_kept(earlier):
+    assert keep_names(earlier.info, ["2", "10", "iris"], ["tulip", "lily", "an iris"]) == [
+        "orchid",
+        "lily",
+        "an iris",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("photographs", "categories", "holds"),
+    [(100, 20, True), (110, 22, True), (89, 20, False), (111, 20, False), (100, 23, False)],
+)
+def test_a_penalty_holds_for_a_tenth_more_or_less(photographs, categories, holds):
+    found = Penalty(0.01, 100, 20).value_for(photographs, categories)
+    assert found == (0.01 if holds else None)

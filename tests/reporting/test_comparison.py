@@ -1,0 +1,26 @@
+"""An earlier network and a new one on the same photographs."""
+
+import numpy as np
+
+from reporting.comparison import compare_networks, comparison_lines
+
+
+def test_networks_are_compared_by_category():
+    labels = np.array([0, 0, 1, 1, 2])
+    before = np.eye(2)[[1, 1, 0, 1, 0]]  # of the categories b and a
+    after = np.eye(3)[[0, 0, 2, 2, 2]]
+    logits = {"before": before, "after": after}
+    compared = {
+        **compare_networks(["b", "a"], logits, labels, ["a", "b", "c"], ["A", "B", "C"]),
+        "notes": ["a note"],
+    }
+    assert compared["before"] == {"right": 3, "share": 0.6}
+    assert compared["after"] == {"right": 3, "share": 0.6}
+    assert compared["of_new_categories"] == 1
+    assert [*comparison_lines(compared)] == [
+        "valid, the same photographs: 60.00% (3 of 5) with the earlier network, 60.00% (3) with "
+        "this one; 1 of them are of categories that the earlier one did not know",
+        "better: C (+1 of 1)",
+        "worse: B (-1 of 2)",
+        "a note",
+    ]
