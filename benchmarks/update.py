@@ -31,7 +31,6 @@ from common import ROOT, Program, machine, make_parser, run, run_train
 import data_utils
 from network.archive import read_archive
 
-FIRST = 82  # categories
 IMPORTS = "import train, learning.fit, learning.head, learning.start, learning.resume, model_utils"
 
 
@@ -77,14 +76,14 @@ def describe(title: str, folder: Path, program: Program, start: Program) -> None
     )
 
 
-def grow(data: data_utils.DataSet, scratch: Path, start: Program) -> None:
+def grow(data: data_utils.DataSet, scratch: Path, start: Program, first: int) -> None:
     """Add categories one by one, compare with a run of all from nothing, and remove them again."""
     folder, ours, nothing = scratch / "data", scratch / "run", scratch / "nothing"
-    link_categories(data, folder, data.categories[:FIRST])
-    describe(f"{FIRST} categories", ours, run_train(folder, ours, "--epochs", 0), start)
+    link_categories(data, folder, data.categories[:first])
+    describe(f"{first} categories", ours, run_train(folder, ours, "--epochs", 0), start)
     shutil.copytree(ours, scratch / "first")
     steps = []
-    for count in range(FIRST + 1, len(data.categories) + 1):
+    for count in range(first + 1, len(data.categories) + 1):
         link_categories(data, folder, data.categories[:count])
         program = run_train(folder, ours, "--update")
         describe(f"{count} categories", ours, program, start)
@@ -93,7 +92,7 @@ def grow(data: data_utils.DataSet, scratch: Path, start: Program) -> None:
     program = run_train(folder, nothing, "--epochs", 0)
     describe("all from nothing", nothing, program, start)
     print(f"largest difference of logits: {difference(ours, nothing):.1g}")
-    link_categories(data, folder, data.categories[:FIRST])
+    link_categories(data, folder, data.categories[:first])
     describe("without the others again", ours, run_train(folder, ours, "--update"), start)
     print(f"largest difference from the first head: {difference(ours, scratch / 'first'):.1g}")
 
@@ -137,10 +136,15 @@ def kill(data: data_utils.DataSet, scratch: Path, times: int) -> None:
         command = [sys.executable, str(ROOT / "train.py"), str(folder), "--update"]
         command += ["--save_dir", str(ours)]
         for _ in range(1 + number % 2):
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-            time.sleep(rng.uniform(0.3, 1.05) * seconds)
-            process.send_signal(signal.SIGKILL)
-            killed += process.wait() != 0
+            while True:
+                process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+                time.sleep(rng.uniform(0.2, 1) * seconds)
+                process.send_signal(signal.SIGKILL)
+                if process.wait():
+                    break
+                shutil.rmtree(ours)  # it had come to its end before
+                shutil.copytree(first, ours)
+            killed += 1
         read_archive(ours / "checkpoint.pth")
         whole += 1
         run_train(folder, ours, "--update")
@@ -191,6 +195,7 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("what", choices=("grow", "mend", "kill", "large", "tuned"))
     parser.add_argument("data_dir", type=os.path.abspath)
+    parser.add_argument("--first", type=int, default=82, help="of grow: categories at the start")
     parser.add_argument("--photographs", type=int, default=50_000, help="of large")
     parser.add_argument("--image_size", type=int, default=64, help="of large")
     parser.add_argument("--run", type=Path, help="of tuned: the folder of a finished run")
@@ -203,7 +208,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         if args.what == "grow":
-            grow(data, scratch, start)
+            grow(data, scratch, start, args.first)
         elif args.what == "mend":
             mend(data, scratch, start)
         elif args.what == "kill":
