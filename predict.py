@@ -181,7 +181,10 @@ def name_photographs(
         sorter = Sorter(args.sort_into, args.copy)
     job = describe_job(args, names, wishes) if args.output else None
     with open_output(args.output, args.format, job, args.goes_on) as output:
-        notes.resume_file = output.part
+        if not (args.score or args.plot):  # which go with no --continue
+            notes.resume_file = output.part
+        if output.begun_again:
+            console.print_note(f"{output.part} of a stopped job is begun again, without --continue")
         if output.place.records:
             console.print_note(f"goes on behind {output.place.records} records of {output.part}")
         answers.go_on(output.place.records - output.place.failed, output.place.unfamiliar)
@@ -280,6 +283,8 @@ def describe_job(args: argparse.Namespace, names: list[str], wishes: Wishes) -> 
         "--only": None if wishes.only is None else sorted(wishes.only),
         "--group": wishes.groups,
         "--shard": args.shard,
+        "--sort_into": [args.sort_into and os.path.realpath(args.sort_into), args.copy],
+        "--gpu": args.gpu,
     }
 
 

@@ -152,7 +152,8 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
 
 def _find_problem(args: argparse.Namespace, alone: str | None) -> str | None:
     """Say what does not go together; `alone` is a flag that goes with nothing else."""
-    more = [args.output, args.plot, args.null, args.score, args.report, args.only, args.sort_into]
+    more = [args.output, args.plot, args.null, args.score, args.report, args.only, args.group]
+    more += [args.sort_into]
     as_file = is_onnx_name(args.export or "")
     if args.info or as_file:  # an app takes these
         more += [args.category_names, args.reject, args.promise]
@@ -178,6 +179,9 @@ def _find_problem(args: argparse.Namespace, alone: str | None) -> str | None:
         "--sets and --group go with --promise": (args.sets or args.group) and args.promise is None,
         "--sets goes neither with --group nor with --reject": args.sets
         and (args.group or args.reject),
+        f"--output {args.output} is what an unfinished file would be called; take another name": (
+            args.output and args.output.endswith((".part", ".part.log"))
+        ),
         "--continue goes with --output FILE": args.goes_on and not args.output,
         "--continue goes with none of --score and --plot: those are about all photographs": (
             args.goes_on and (args.score or args.plot)

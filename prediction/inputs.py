@@ -122,6 +122,7 @@ def read_paths(stream: BufferedIOBase, separator: bytes) -> Iterator[str]:
     while True:
         if _is_idle(stream):
             yield PAUSE
+            select.select([stream], [], [])  # as what does not block would seem to have ended
         part = stream.read1(PIECE)
         if not part:
             break

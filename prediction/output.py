@@ -68,6 +68,7 @@ class Output:
         self.place = Place()
         self.log: FileIO | None = None
         self.part: Path | None = None  # what the file is called until it is whole
+        self.begun_again = False  # whether records of a stopped job were there
 
     def write(self, text: str, file: str, failed: bool = False, unfamiliar: int = 0) -> None:
         """Write and flush the record of a photograph.
@@ -89,7 +90,7 @@ class Output:
             paths=_chain(self.place.paths, file),
         )
         if self.log:
-            self._put(self.log, self.place.line())
+            self.put(self.log, self.place.line())
 
     def write_header(self, text: str) -> None:
         """Write what stands before all records, unless a stopped job has done so."""
@@ -98,10 +99,15 @@ class Output:
 
     def _write(self, text: str) -> None:
         content = text.encode(*self.encoding)
-        self._put(self.file, content)
+        self.put(self.file, content)
         self.place = self.place.behind(content)
 
-    def _put(self, file: Stream, content: bytes) -> None:
+    def put(self, file: Stream, content: bytes) -> None:
+        """Write and flush bytes.
+
+        Raises:
+            RunError: the disk is full.
+        """
         rest = memoryview(content)
         try:
             while rest:
@@ -191,26 +197,29 @@ def _open_part(target: Path, name: str, job: str, goes_on: bool) -> Iterator[Out
         raise InputError(f"{part} is there, but is not of predict.py; move it away")
     place, start = _find_place(part, log, job) if goes_on and part.exists() else (Place(), 0)
     mode = "r+" if start else "w"
-    with ExitStack() as files:
-        try:
-            lines = files.enter_context(FileIO(log, mode))
+    begun_again = not goes_on and part.exists() and part.stat().st_size > 0
+    output = None
+    try:
+        with ExitStack() as files:
+            try:
+                lines = files.enter_context(FileIO(log, mode))
+                file = files.enter_context(FileIO(part, mode))
+                for each, end in ((lines, start), (file, place.end)):
+                    each.truncate(end)
+                    each.seek(end)
+            except OSError as error:
+                raise RunError(f"{part} cannot be written: {error.strerror}") from error
+            output = Output(name, file)
+            output.place, output.log, output.part = place, lines, part
+            output.begun_again = begun_again
             if not start:
-                start = lines.write(job.encode() + b"\n")
-            file = files.enter_context(FileIO(part, mode))
-            for each, end in ((lines, start), (file, place.end)):
-                each.truncate(end)
-                each.seek(end)
-        except OSError as error:
-            raise RunError(f"{part} cannot be written: {error.strerror}") from error
-        output = Output(name, file)
-        output.place, output.log, output.part = place, lines, part
-        try:
+                output.put(lines, job.encode() + b"\n")
             yield output
-        except BaseException:
-            if not output.place.records:
-                part.unlink(missing_ok=True)
-                log.unlink(missing_ok=True)
-            raise
+    except BaseException:
+        if output and not output.place.records:
+            part.unlink(missing_ok=True)
+            log.unlink(missing_ok=True)
+        raise
 
 
 def _find_place(part: Path, log: Path, job: str) -> tuple[Place, int]:
@@ -223,6 +232,8 @@ def _find_place(part: Path, log: Path, job: str) -> tuple[Place, int]:
     try:
         with open(part, "rb") as content, open(log, "rb") as lines:
             first = lines.readline()
+            if not first.endswith(b"\n"):  # a power cut has left less than a record
+                return place, 0
             _compare(part, first, job)
             end = len(first)
             for line in lines:

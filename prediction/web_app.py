@@ -82,18 +82,19 @@ def write_app(
     files = {path.name: path.read_bytes() for path in sorted(SOURCES.iterdir()) if path.is_file()}
     files |= find_runtime(progress)
     files[NETWORK] = network
-    files[KNOWN] = (json.dumps(_describe(answers), indent=1) + "\n").encode()
+    known = {**_describe(answers), "files": [*files, KNOWN]}
+    files[KNOWN] = (json.dumps(known, indent=1) + "\n").encode()
     files[SERVICE_WORKER] = _list_files(files) + files[SERVICE_WORKER]
     busy = f"another predict.py is writing {folder}; wait for its end, or give another name"
     new, old = (target.with_name(f".{target.name}.{what}.tmp") for what in ("new", "old"))
-    try:
-        with hold_lock(target.with_name(f".{target.name}.lock"), busy, [target]):
+    with hold_lock(target.with_name(f".{target.name}.lock"), busy, [target]):
+        try:
             _fill(new, files)
             _replace(target, new, old)
-    except OSError as error:
-        raise RunError(f"{folder} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+        except OSError as error:
+            raise RunError(f"{folder} cannot be written: {error.strerror or error}") from error
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
 
 
 def find_app(folder: str | os.PathLike[str]) -> Path:
@@ -106,25 +107,25 @@ def find_app(folder: str | os.PathLike[str]) -> Path:
     if target.exists() and not target.is_dir():
         raise InputError(f"{folder} is a file, where a folder would be written")
     try:
-        is_taken = target.exists() and any(target.iterdir()) and not _is_app(target)
+        foreign = sorted({*os.listdir(target)} - _files_of_app(target)) if target.exists() else []
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {error.strerror}") from None
-    if is_taken:
+    if foreign:
         raise InputError(
-            f"{folder} holds something that is no app of predict.py; give a new folder, an empty "
-            "one, or an earlier app, which is replaced"
+            f"{folder} holds {foreign[0]}, which is of no app of predict.py; give a new folder, an "
+            "empty one, or an earlier app, which is replaced"
         )
     prepare_folder(target.parent, [])
     return target
 
 
-def _is_app(folder: Path) -> bool:
-    """Recognise what `write_app` wrote, of any version."""
+def _files_of_app(folder: Path) -> set[str]:
+    """Name the files that `write_app` wrote into a folder, whichever version; none elsewhere."""
     try:
         known = json.loads((folder / KNOWN).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(known, dict) and known.get("format") == FORMAT
+        return set(known["files"]) if known["format"] == FORMAT else set()
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return set()
 
 
 def _describe(answers: Answers) -> dict[str, Any]:

@@ -93,7 +93,8 @@ def hold_lock(lock: Path, busy: str, files: Iterable[Path]) -> Iterator[None]:
                     shutil.rmtree(half) if half.is_dir() else half.unlink(missing_ok=True)
             yield
         finally:
-            lock.unlink(missing_ok=True)
+            with suppress(PermissionError):  # Windows keeps files that are open
+                lock.unlink(missing_ok=True)
 
 
 def lock_folder(

@@ -92,6 +92,8 @@ def test_what_stands_in_one_file_is_of_one_kind(
         ([*command, "--promise", "0.5"], "--promise"),
         ([*command, "--only", "only.txt"], "--only"),
         ([*command, "--shard", "1/2"], "--shard"),
+        ([*command, "--sort_into", "sorted"], "--sort_into"),
+        ([*command, "--gpu"], "--gpu"),
         ([command[0], drawn / "test", *command[2:]], None),
     ):
         run = run_script(*change, "--continue")
@@ -101,6 +103,11 @@ def test_what_stands_in_one_file_is_of_one_kind(
         assert "go on with" not in run.err
     stop_behind(None)
     assert run_script(*command, "--continue").code == 0
+    stop_behind(2)
+    assert "go on with" not in run_script(*command, "--score").err  # which cannot
+    stop_behind(None)
+    run = run_script(*command)
+    assert run.err.startswith("names.part of a stopped job is begun again, without --continue\n")
 
 
 @pytest.mark.slow

@@ -101,6 +101,12 @@ PREDICT = [
         2,
         "--continue goes with none of --score and --plot",
     ),
+    (["<photo>", "<checkpoint>", "--output", "a.part"], 2, "is what an unfinished file would be"),
+    (
+        ["<checkpoint>", "--export", "app", "--group", "a.json", "--promise", "0.9"],
+        2,
+        "nothing else",
+    ),
     (["<photo>", "<checkpoint>", "--copy"], 2, "--copy goes with --sort_into"),
     (["<photo>", "<checkpoint>", "--sort_into", "<photo>"], 2, "cannot be written to: it is not a"),
     (["<photo>", "<checkpoint>", "--keep", "0.5"], 2, "--keep goes with --reject"),

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -149,8 +150,10 @@ def test_jobs_share_inputs_and_pauses_are_for_all():
     ]
 
 
-def test_a_list_that_is_not_there_yet_is_a_pause(monkeypatch):
+@pytest.mark.parametrize("blocks", [True, False])
+def test_a_list_that_is_not_there_yet_is_a_pause(monkeypatch, blocks):
     reader, writer = os.pipe()
+    os.set_blocking(reader, blocks)
     with open(reader, "rb") as stream, open(writer, "wb", 0) as list_:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
         paths = expand(["-"], b"\n")
@@ -161,7 +164,7 @@ def test_a_list_that_is_not_there_yet_is_a_pause(monkeypatch):
         list_.write(b"pg\nc.jpg\n")
         assert [next(paths), next(paths)] == [("b.jpg", None), ("c.jpg", None)]
         assert next(paths) is PAUSE
-        list_.close()
+        threading.Timer(0.05, list_.close).start()  # meanwhile it is waited for
         assert [*paths] == []
 
 

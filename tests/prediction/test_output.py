@@ -114,7 +114,7 @@ def test_it_may_be_stopped_again(path, part):
 
 
 def test_without_the_flag_it_is_begun_again(path, part):
-    write(path, PATHS[3:])
+    assert write(path, PATHS[3:]).begun_again
     assert path.read_text() == WHOLE[3 * 16 :]
     assert os.listdir(path.parent) == ["names.txt"]
 
@@ -179,8 +179,15 @@ def test_what_a_kill_or_a_power_cut_leaves_is_mended(path, part, damage):
         assert path.read_text() == WHOLE
 
 
+def test_a_power_cut_at_the_very_start_is_no_other_job(path):
+    for end in (".part", ".part.log"):
+        path.with_name(path.name + end).touch()
+    write(path, PATHS, goes_on=True)
+    assert path.read_text() == WHOLE
+
+
 def test_a_log_of_another_version_is_one_sentence(path, part):
-    for content in (b"", b"[1]\n", b"\xff\n", b"null\n"):
+    for content in (b"[1]\n", b"\xff\n", b"null\n"):
         path.with_name("names.txt.part.log").write_bytes(content)
         with pytest.raises(InputError, match="was written with another --top_k, --format"):
             write(path, PATHS, goes_on=True)

@@ -82,12 +82,59 @@ def test_where_there_are_no_links_photographs_are_copied(photos, monkeypatch):
     assert len(found(photos / "sorted")) == 4
 
 
+def test_an_odd_photograph_stops_no_job(photos):
+    (photos / "loop.jpg").symlink_to("loop.jpg")
+    (photos / "shut").mkdir()
+    sorter = Sorter(str(photos / "sorted"), False)
+    for path in ("loop.jpg", "a" * 300, "a.jpg/b.jpg"):
+        sorter.sort(record(photos / path, "", ImageError("odd")))
+    long = "b" * 251 + ".jpg"
+    for i in range(3):
+        (photos / f"{i}" / long).write_text(f"long {i}")
+        sorter.sort(record(photos / f"{i}" / long))
+    assert sorter.summary().endswith(": 3 linked, 3 missing")
+    assert sorted(len(name) for name in os.listdir(photos / "sorted" / "rose")) == [255] * 3
+
+
+def test_a_photograph_that_cannot_be_read_is_not_copied(photos, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    sorter = Sorter(str(photos / "sorted"), True)
+    sorter.sort(record(photos / "bad.jpg", "", ImageError("bad")))
+    assert sorter.summary().endswith("sorted: 1 not readable")
+
+
+def test_two_jobs_may_sort_into_one_folder(photos, monkeypatch):
+    """Another one is a moment quicker, with the same photograph or with another one."""
+    link = Path.symlink_to
+    for i, quicker in enumerate((1, 0)):
+
+        def late(place, source, quicker=quicker):
+            monkeypatch.setattr(Path, "symlink_to", link)
+            place.symlink_to(photos / f"{quicker}" / "a.jpg")
+            raise FileExistsError
+
+        monkeypatch.setattr(Path, "symlink_to", late)
+        sorter = Sorter(str(photos / f"sorted{i}"), False)
+        sorter.sort(record(photos / "0" / "a.jpg"))
+        places = {"rose/a.jpg": f"photograph {quicker}", "rose/a_1.jpg": "photograph 0"}
+        assert found(photos / f"sorted{i}") == dict([*places.items()][: 2 - i])
+
+
+def test_what_lies_in_the_folder_is_not_sorted_into_it(photos):
+    sorter = Sorter(str(photos / "0"), False)
+    with pytest.raises(InputError, match="a.jpg is in .*0, into which it would be sorted"):
+        sorter.sort(record(photos / "0" / "a.jpg"))
+
+
 def test_a_full_disk_leaves_no_half_copy(photos, monkeypatch):
     def fail(source, target):
-        Path(target).write_text("half")
+        target.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("shutil.copy2", fail)
+    monkeypatch.setattr("shutil.copyfileobj", fail)
     sorter = Sorter(str(photos / "sorted"), True)
     with pytest.raises(RunError, match="sorted/rose cannot be written: No space left"):
         sorter.sort(record(photos / "0" / "a.jpg"))

@@ -160,11 +160,22 @@ def test_the_sources_are_short():
 
 
 def test_an_earlier_app_is_replaced(app, tmp_path):
+    known = json.loads((app / "flowers.json").read_text())
+    known["files"].append("of an earlier version.js")
+    (app / "flowers.json").write_text(json.dumps(known))
     (app / "of an earlier version.js").touch()
     write_app(app, b"another", answers_of())
     assert (app / "flowers.onnx").read_bytes() == b"another"
     assert not (app / "of an earlier version.js").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["app", "cache"]
+
+
+def test_what_a_user_has_put_beside_it_is_kept(app):
+    (app / ".git").mkdir()
+    with pytest.raises(InputError, match="app holds .git, which is of no app of predict.py"):
+        write_app(app, b"another", answers_of())
+    assert (app / ".git").is_dir()
+    assert (app / "flowers.onnx").read_bytes() != b"another"
 
 
 def test_an_empty_folder_and_a_link_will_do(server, tmp_path):
@@ -187,7 +198,7 @@ def test_an_empty_folder_and_a_link_will_do(server, tmp_path):
 def test_what_is_no_app_is_refused_before_anything_is_downloaded(server, tmp_path, name, content):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / name).write_text(content)
-    with pytest.raises(InputError, match="mine holds something that is no app of predict.py; "):
+    with pytest.raises(InputError, match=f"mine holds {name}, which is of no app of predict.py; "):
         write_app(tmp_path / "mine", b"network", answers_of())
     assert [path.name for path in (tmp_path / "mine").iterdir()] == [name]
     assert not server.requests
@@ -205,7 +216,7 @@ def test_a_folder_that_cannot_be_read_is_refused(server, tmp_path, monkeypatch):
     def fail(_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "iterdir", fail)
+    monkeypatch.setattr("os.listdir", fail)
     with pytest.raises(InputError, match="mine cannot be read: Permission denied"):
         write_app(tmp_path / "mine", b"network", answers_of())
 

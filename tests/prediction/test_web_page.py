@@ -50,6 +50,7 @@ class App:
 
     def export(self, rules: Rules) -> None:
         self.answers = Answers(self.info, self.info.names, rules)
+        (self.folder / "blank.html").unlink(missing_ok=True)
         write_app(self.folder, self.onnx.read_bytes(), self.answers)
         # A page beside the app's own, for its modules.
         (self.folder / "blank.html").write_text("<!doctype html><title>blank</title>")
