@@ -117,6 +117,7 @@ def test_a_tail_needs_a_pretrained_chain(run_script, drawn, tmp_path):
     assert "--tune tail: cnn as it is here has no tail" in run.err
 
 
+@pytest.mark.slow
 def test_the_basic_cnn_learns_from_scratch(run_script, drawn, tmp_path):
     run = run_script("train", drawn, *CNN, "--epochs", 8, "--batch_size", 8, "--save_dir", tmp_path)
     assert run.code == 0

@@ -155,6 +155,7 @@ def test_too_little_time_is_one_sentence(run_script, drawn, tmp_path):
     assert not (tmp_path / "checkpoint.pth").exists()
 
 
+@pytest.mark.slow
 def test_what_was_typed_is_kept_and_a_resumed_run_keeps_the_plan(run_script, drawn, tmp_path):
     run = run_script("train", drawn, *CNN, "--minutes", 1, "--epochs", 2, "--save_dir", tmp_path)
     assert run.code == 0
@@ -204,6 +205,7 @@ def test_the_head_alone_is_a_plan_too(run_script, drawn, tmp_path):
     assert [row["epoch"] for row in history_of(tmp_path)] == ["0"]
 
 
+@pytest.mark.slow
 def test_an_epoch_is_broken_off_when_the_time_is_up(run_script, drawn, tmp_path, monkeypatch):
     steps = []
 
