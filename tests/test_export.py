@@ -86,6 +86,7 @@ def test_predictions_are_the_checkpoints(drawn, loaded, exported):
     assert same
 
 
+@pytest.mark.slow
 def test_predictions_are_the_checkpoints_on_real_photographs(real_data, loaded, exported):
     photos = sorted((real_data / "valid").glob("*/*.jpg"))[::8]
     probabilities, familiarity, _ = differences(photos, loaded, exported)

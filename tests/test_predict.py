@@ -233,7 +233,8 @@ def test_a_signal_ends_it_in_order(photo, checkpoint, tmp_path, number):
         process.stdin.write(f"{photo}\n" * 100)
         process.stdin.flush()  # and it waits for more
         deadline = time.monotonic() + 120
-        while not list(tmp_path.glob(".names.csv.*.tmp")) and time.monotonic() < deadline:
+        part = tmp_path / "names.csv.part"
+        while not (part.exists() and part.read_text().count("\n")) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(number)
         assert process.wait(timeout=60) == 128 + number
@@ -243,7 +244,11 @@ def test_a_signal_ends_it_in_order(photo, checkpoint, tmp_path, number):
         process.stdin.close()
         process.stderr.close()
         process.wait(timeout=60)
-    assert [path.name for path in tmp_path.iterdir()] == ["names.csv"]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "names.csv",
+        "names.csv.part",
+        "names.csv.part.log",
+    }
     assert (tmp_path / "names.csv").read_text() == "before"
 
 

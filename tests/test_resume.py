@@ -108,15 +108,8 @@ def test_a_run_that_goes_on_is_the_run_left_in_peace(
     assert not [name for name in os.listdir(folder) if name.startswith(".activations.")]
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        pytest.param(
-            number, id=number.name, marks=[] if number == signal.SIGTERM else pytest.mark.slow
-        )
-        for number in EXIT_CODES
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", EXIT_CODES, ids=lambda number: number.name)
 def test_a_run_that_is_sent_a_signal_goes_on(run_script, drawn, finished, tmp_path, number):
     folder = tmp_path / "run"
     process = start(drawn, folder, CNN)
