@@ -117,12 +117,12 @@ def test_a_killed_process_goes_on(photo, checkpoint, tmp_path, number):
     output = tmp_path / "names.csv"
     command = [sys.executable, ROOT / "predict.py", "-", checkpoint, "--format", "csv"]
     command += ["--output", output, "--continue"]
-    part = tmp_path / "names.csv.part"
+    part, log = tmp_path / "names.csv.part", tmp_path / "names.csv.part.log"
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdin.write(f"{photo}\n".encode() * 7)
         process.stdin.flush()
         deadline = time.monotonic() + 60
-        while not part.exists() or part.read_bytes().count(b"\n") < 7 * 4 + 1:
+        while not log.exists() or log.read_bytes().count(b"\n") < 1 + 7:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(number)

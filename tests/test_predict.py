@@ -233,8 +233,9 @@ def test_a_signal_ends_it_in_order(photo, checkpoint, tmp_path, number):
         process.stdin.write(f"{photo}\n" * 100)
         process.stdin.flush()  # and it waits for more
         deadline = time.monotonic() + 120
-        part = tmp_path / "names.csv.part"
-        while not (part.exists() and part.read_text().count("\n")) and time.monotonic() < deadline:
+        log = tmp_path / "names.csv.part.log"  # a line of what it is, then one for each record
+        while not (log.exists() and log.read_text().count("\n") > 1):
+            assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(number)
         assert process.wait(timeout=60) == 128 + number
