@@ -23,8 +23,8 @@ USAGE = """\
 
 EPILOG = """\
 exit codes:
-  0    every input was named
-  1    some were not, or there is too little memory or disk
+  0    every input was answered
+  1    some could not be read, or there is too little memory or disk
   2    the command line, the checkpoint or the names file cannot be used
   130  stopped by Ctrl-C
   143  stopped by SIGTERM
