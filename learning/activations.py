@@ -11,10 +11,9 @@ from learning.augmentation import VERSION
 from learning.cache import ActivationCache, open_cache
 from learning.views import PhotographViews
 from network.classifier import Classifier, chain
-from network.devices import rows_at_once, to_device
+from network.devices import make_ahead, rows_at_once, to_device
 from network.inference import infer
 from running.environment import versions
-from running.threads import map_ahead
 
 
 class Activations:
@@ -131,7 +130,7 @@ class Activations:
         device = self.model.mean.device
         make = partial(self.photographs.make, device=device)
         # A CPU has enough to do with learning; a GPU should not have to wait.
-        return map_ahead(make, batches, 1, 2) if device.type == "cuda" else map(make, batches)
+        return make_ahead(make, batches, device) if device.type == "cuda" else map(make, batches)
 
     def _run_frozen(self, images: torch.Tensor) -> torch.Tensor:
         return self.model.run_frozen(images, self.cut)

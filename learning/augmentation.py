@@ -56,6 +56,10 @@ class Augmentation(NamedTuple):
             )
         )
 
+    def degraded(self) -> np.ndarray:
+        """List the images that get other light, blur or noise: (n,)."""
+        return np.flatnonzero((self.gains != 1).any(1) | (self.blurs > 0) | (self.noises > 0))
+
     @classmethod
     def none(cls, sizes: np.ndarray) -> "Augmentation":
         """Show images of some sizes (N, 2) as they are."""
@@ -171,8 +175,10 @@ def augment(
     if grid_factor > 1:
         views = F.avg_pool2d(views, grid_factor)
     views = views.permute(0, 2, 3, 1)
-    made = [_degrade(view, augmentation.of(np.array(i))) for i, view in enumerate(views)]
-    return torch.stack(made)
+    made = views.round().to(torch.uint8)
+    for i in augmentation.degraded():  # few of them: each costs a GPU a dozen launches
+        made[i] = _degrade(views[i], augmentation.of(i))
+    return _compress(made, augmentation.qualities)
 
 
 def _places(
@@ -203,7 +209,7 @@ def _places(
 
 
 def _degrade(view: torch.Tensor, how: Augmentation) -> torch.Tensor:
-    """Give a view (S, S, 3) other light, blur, noise and JPEG; uint8 of the same shape."""
+    """Give a view (S, S, 3) other light, blur and noise; uint8 of the same shape."""
     if (how.gains != 1).any():
         gains = to_device(how.gains.astype(np.float32), view.device)
         view = (view * gains).clamp(0, 255)
@@ -213,12 +219,22 @@ def _degrade(view: torch.Tensor, how: Augmentation) -> torch.Tensor:
         random = torch.Generator().manual_seed(int(how.seeds))
         noise = torch.randn(view.shape, generator=random) * float(how.noises)
         view = (view + to_device(noise, view.device)).clamp(0, 255)
-    made = view.round().to(torch.uint8)
-    if how.qualities:
+    return view.round().to(torch.uint8)
+
+
+def _compress(views: torch.Tensor, qualities: np.ndarray) -> torch.Tensor:
+    """Put views, uint8 (N, S, S, 3), through JPEGs of a quality (N,), those where it is above 0."""
+    chosen = np.flatnonzero(qualities)
+    if not len(chosen):
+        return views
+    rows = to_device(chosen, views.device)
+    made = views[rows].cpu().numpy()  # at once: each time, one waits for a GPU
+    for view, quality in zip(made, qualities[chosen]):
         with io.BytesIO() as file:
-            Image.fromarray(made.cpu().numpy()).save(file, "JPEG", quality=int(how.qualities))
-            made = to_device(np.array(Image.open(file)), view.device)
-    return made
+            Image.fromarray(view).save(file, "JPEG", quality=int(quality))
+            view[:] = np.array(Image.open(file))
+    views[rows] = to_device(made, views.device)
+    return views
 
 
 def _blur(view: torch.Tensor, sigma: float) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from network.classifier import Classifier, chain
 from photographs.batches import ACCELERATOR_BATCH, EVALUATION_BATCH
 from running.errors import InputError
 from running.launch import Launch
+from running.threads import map_ahead
+
+K = TypeVar("K")
 
 
 def keep_freed_memory() -> None:
@@ -96,6 +100,27 @@ def to_device(batch: np.ndarray | torch.Tensor, device: torch.device) -> torch.T
     if device.type == "cuda" and x.device.type == "cpu":
         return x.pin_memory().to(device, non_blocking=True)
     return x.to(device)
+
+
+def make_ahead(
+    make: Callable[[K], torch.Tensor], batches: Iterable[K], device: torch.device
+) -> Iterator[torch.Tensor]:
+    """Yield what `make` makes of batches on a GPU, in their order; a thread is two ahead.
+
+    It works on a stream of its own: on that of the learning, what it waits for would stand
+    behind everything that is queued there.
+    """
+    aside = torch.cuda.Stream(device)
+
+    def make_aside(batch: K) -> tuple[torch.Tensor, torch.cuda.Event]:
+        with torch.cuda.stream(aside):
+            return make(batch), aside.record_event()
+
+    for x, is_made in map_ahead(make_aside, batches, 1, 2):
+        current = torch.cuda.current_stream(device)
+        current.wait_event(is_made)
+        x.record_stream(current)  # its memory is not to be given away before it has been used
+        yield x
 
 
 def move_if_it_fits(x: torch.Tensor, device: torch.device) -> torch.Tensor:
