@@ -111,9 +111,10 @@ def load_checkpoint(
         prototypes = as_float(calibration["patterns"], (num_classes, num_classes))
         model, _ = rebuild(entries, num_classes, entries.pop("state_dict"))
         model.temperature = info.calibration.temperature
+        # On the CPU: for so few pictures a GPU's library would take seconds to make kernels.
+        check_forward(model, info.preprocessing.crop)
         model = for_inference(model.to(device), precision)
         model.prototypes = prototypes
-        check_forward(model, info.preprocessing.crop)
     except InputError as error:
         raise InputError(f"{path} holds a network that cannot be rebuilt: {error}") from error
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:

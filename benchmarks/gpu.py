@@ -1,4 +1,4 @@
-"""On a GPU: seconds to an accuracy, whether the CPU agrees, and what compiling would bring.
+"""On a GPU: seconds to an accuracy, and whether the CPU agrees.
 
     python benchmarks/gpu.py flowers
 
@@ -7,7 +7,6 @@ Without a GPU the CPU does all of it, which shows that the benchmark works and n
 
 import json
 import tempfile
-import time
 from pathlib import Path
 
 import torch
@@ -15,12 +14,8 @@ from common import machine, make_parser, read_history, run_train
 
 import data_utils
 import model_utils
-from learning.fit import Learner, open_activations, train_one_epoch
-from learning.resources import Resources
-from learning.start import start_new
 from network.devices import find_device
 from photographs.batches import ACCELERATOR_BATCH, load_batches
-from running.settings import Settings
 from running.threads import default_workers
 
 WANTED = 0.985
@@ -60,37 +55,10 @@ def compare_devices(checkpoint: Path, data: data_utils.DataSet, device: torch.de
     )
 
 
-def compare_compiled(
-    data: data_utils.DataSet, arch: str, device: torch.device, epochs: int, folder: str
-) -> None:
-    """Time epochs of all layers with the network as it is, and compiled."""
-    settings = Settings(arch=arch, tune="all", epochs=epochs)
-    resources = Resources(default_workers(), folder)
-    for kind in ("as it is", "compiled"):
-        start = start_new(settings, len(data.categories), None, device, resources)
-        size = start.record.settings.recipe.batch_size
-        paths, labels = data.splits["train"]
-        whole = len(labels) // size * size  # a smaller batch would be compiled again
-        paths, labels = paths[-whole:], labels[-whole:]  # where there is no whole one: all
-        splits = {**data.splits, "train": data_utils.Split(paths, labels)}
-        train_set, _ = open_activations(start, splits, resources)
-        learner = Learner(start, train_set, labels)
-        learner.average = None  # the network alone is timed
-        if kind == "compiled":
-            learner.model.compile()
-        seconds = []
-        for epoch in range(1, epochs + 1):
-            started = time.perf_counter()
-            train_one_epoch(learner, epoch)
-            seconds.append(f"{time.perf_counter() - started:.1f}")
-        print(f"epochs of the network {kind}, n = {len(paths)}: {', '.join(seconds)} s", flush=True)
-
-
 def main() -> None:
     parser = make_parser(__doc__, "data_dir")
     parser.add_argument("--arch", default="efficientnet_lite0")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=3, help="with and without compiling")
     args = parser.parse_args()
     data = data_utils.find_data(args.data_dir)
     print(f"{machine()}, n = {len(data.splits['valid'].paths)}")
@@ -100,7 +68,6 @@ def main() -> None:
             describe_run(Path(folder), seed)
         device = find_device(gpu=True)
         compare_devices(Path(folder, "checkpoint.pth"), data, device)
-        compare_compiled(data, args.arch, device, args.epochs, folder)
 
 
 if __name__ == "__main__":

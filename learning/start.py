@@ -132,7 +132,6 @@ def start_new(
         preprocessing.crop,
         pretrained=source is not None,
         has_tail=bool(model.depths),
-        on_cpu=device.type == "cpu",
     )
     return Start(model.to(device), preprocessing, RunRecord(settings, source), None)
 

@@ -66,7 +66,7 @@ class Settings:
         None,
         choices=("tail", "all"),
         help="which layers the epochs train: the last third, on cached activations of the frozen "
-        "ones before; or all (default: tail for pretrained networks on a CPU whose layers form a "
+        "ones before; or all (default: tail for pretrained networks whose layers form a "
         "chain, else all)",
     )
     epochs: int | None = _setting(
@@ -156,7 +156,7 @@ class Settings:
 
 
 def resolve_settings(
-    settings: Settings, image_size: int, pretrained: bool, has_tail: bool, on_cpu: bool
+    settings: Settings, image_size: int, pretrained: bool, has_tail: bool
 ) -> Settings:
     """Fill in what the settings leave to the network.
 
@@ -165,7 +165,6 @@ def resolve_settings(
         image_size: side of the network's input, in pixels.
         pretrained: whether it starts from weights.
         has_tail: whether its layers form a chain whose first ones can be frozen.
-        on_cpu: whether it trains on a CPU.
 
     Raises:
         InputError: they do not go together.
@@ -187,7 +186,7 @@ def resolve_settings(
         )
     missing = {
         **recipe._asdict(),
-        "tune": "tail" if has_tail and on_cpu else "all",
+        "tune": "tail" if has_tail else "all",
     }
     return dataclasses.replace(
         settings,

@@ -43,7 +43,7 @@ def begin(arch="cnn", side=32, source=None, state=None, **settings) -> Start:
     model, preprocessing, weights = new_model(arch, 4, side)
     source = source or weights
     resolved = resolve_settings(
-        Settings(arch=arch, **settings), side, source is not None, bool(model.depths), True
+        Settings(arch=arch, **settings), side, source is not None, bool(model.depths)
     )
     return Start(model, preprocessing, RunRecord(resolved, source), state)
 

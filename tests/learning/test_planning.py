@@ -34,7 +34,7 @@ COUNTS = {"train": 1000, "valid": 100, "test": 100}
 
 def record_at(epoch: int, epochs: int, seconds: float) -> RunRecord:
     """A run of so many epochs that has come to one which took so many seconds."""
-    settings = resolve_settings(Settings(epochs=epochs), 224, True, True, True)
+    settings = resolve_settings(Settings(epochs=epochs), 224, True, True)
     record = RunRecord(settings, "weights", "photographs")
     record.add_epoch(epoch, 1.0, Evaluation(1.0, 1.0, 0.5, np.zeros((1, 2))), seconds, True)
     return record

@@ -133,9 +133,7 @@ def stood(tmp_path):
     """The folder of a run that stood behind epoch 2, and what its checkpoint knows."""
     torch.manual_seed(0)
     model, preprocessing, _ = new_model("cnn", 3, 32)
-    settings = resolve_settings(
-        Settings("cnn", epochs=4, seed=7, batch_size=16), 32, False, False, True
-    )
+    settings = resolve_settings(Settings("cnn", epochs=4, seed=7, batch_size=16), 32, False, False)
     record = RunRecord(settings, None, "photographs")
     record.best = Evaluation(0.5, 0.5, 0.5, np.zeros((2, 3), np.float32))
     for epoch in (1, 2):

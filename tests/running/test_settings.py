@@ -17,7 +17,7 @@ from running.settings import (
 )
 
 NAMES = [field.name for field in dataclasses.fields(Settings)]
-RESOLVED = resolve_settings(Settings(), 224, True, True, True)
+RESOLVED = resolve_settings(Settings(), 224, True, True)
 
 # For each setting what may be typed, what it becomes, and what may not be typed.
 TYPED = {
@@ -87,7 +87,7 @@ def test_the_settings_of_two_runs_are_their_own():
 
 @pytest.mark.parametrize(("pretrained", "recipe"), [(True, FINE_TUNING), (False, FROM_SCRATCH)])
 def test_what_is_left_out_is_filled_in(pretrained, recipe):
-    settings = resolve_settings(Settings("cnn", seed=3), 96, pretrained, False, True)
+    settings = resolve_settings(Settings("cnn", seed=3), 96, pretrained, False)
     assert settings.recipe == recipe
     assert settings == Settings("cnn", None, [], "all", *recipe, 96, None, 3)
     left = {name for name in NAMES if getattr(settings, name) is None}
@@ -106,10 +106,10 @@ def test_what_is_left_out_is_filled_in(pretrained, recipe):
     ],
 )
 def test_the_learning_rate_goes_with_the_root_of_the_batch_size(typed, lr):
-    settings = resolve_settings(Settings(**typed), 32, True, False, True)
+    settings = resolve_settings(Settings(**typed), 32, True, False)
     assert settings.recipe.lr == pytest.approx(lr)
     assert settings.recipe.batch_size == typed.get("batch_size", 64)
-    scratch = resolve_settings(Settings(**typed), 32, False, False, True)
+    scratch = resolve_settings(Settings(**typed), 32, False, False)
     if "lr" not in typed:
         size = typed.get("batch_size", FROM_SCRATCH.batch_size)
         expected = FROM_SCRATCH.lr * math.sqrt(size / FROM_SCRATCH.batch_size)
@@ -118,26 +118,25 @@ def test_the_learning_rate_goes_with_the_root_of_the_batch_size(typed, lr):
 
 def test_what_is_typed_stays():
     typed = Settings("cnn", "a.pth", [7], "tail", 0, 0.5, 9, None, 5)
-    settings = resolve_settings(typed, 48, True, True, False)
+    settings = resolve_settings(typed, 48, True, True)
     assert settings == dataclasses.replace(typed, image_size=48)
     assert settings.recipe == Recipe(0, 0.5, 9)
 
 
 @pytest.mark.parametrize("has_tail", [True, False])
-@pytest.mark.parametrize("on_cpu", [True, False])
-def test_the_tail_is_for_chains_on_a_cpu(has_tail, on_cpu):
-    settings = resolve_settings(Settings(), 32, True, has_tail, on_cpu)
-    assert settings.tune == ("tail" if has_tail and on_cpu else "all")
+def test_the_tail_is_for_chains(has_tail):
+    settings = resolve_settings(Settings(), 32, True, has_tail)
+    assert settings.tune == ("tail" if has_tail else "all")
 
 
 def test_settings_that_do_not_go_together_are_one_sentence():
     words = "--epochs 0 would leave cnn untrained: it starts from scratch"
     with pytest.raises(InputError, match=words):
-        resolve_settings(Settings("cnn", epochs=0), 32, False, False, True)
-    assert resolve_settings(Settings("cnn", epochs=0), 32, True, False, True).epochs == 0
+        resolve_settings(Settings("cnn", epochs=0), 32, False, False)
+    assert resolve_settings(Settings("cnn", epochs=0), 32, True, False).epochs == 0
     words = "--tune tail: cnn as it is here has no tail; that needs a pretrained network"
     with pytest.raises(InputError, match=words):
-        resolve_settings(Settings("cnn", tune="tail"), 32, True, False, True)
+        resolve_settings(Settings("cnn", tune="tail"), 32, True, False)
 
 
 # --- Resumed ----------------------------------------------------------------------------
