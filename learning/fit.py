@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -80,9 +81,6 @@ class Learner:
             model.frozen_statistics = True
             for layer in chain(model.body)[: activations.cut]:
                 layer.requires_grad_(False)
-        optimizer_class = torch.optim.AdamW if pretrained else torch.optim.Adam
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = optimizer_class(parameters, lr=self.recipe.lr, fused=True)
         self.average: AveragedModel | None = None
         if pretrained:
             averaged = state.averaged if state and state.epoch else model
@@ -95,6 +93,13 @@ class Learner:
             if state.epoch:
                 restore_optimizer(self.optimizer, state.optimizer)
         processes.copy_primary(model)  # what all start from
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """What takes the steps; PyTorch imports for a second before it makes the first one."""
+        kind = torch.optim.Adam if self.average is None else torch.optim.AdamW
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        return kind(parameters, lr=self.recipe.lr, fused=True)
 
     @property
     def network(self) -> Classifier:
@@ -118,7 +123,7 @@ class Learner:
     def state(self, epoch: int) -> TrainingState:
         """Collect what a run needs to go on behind an epoch; 0 is the head."""
         averaged = self.network if epoch else self.model
-        optimizer = self.optimizer.state_dict()["state"]
+        optimizer = self.optimizer.state_dict()["state"] if epoch else {}
         return TrainingState(epoch, self.model, averaged, optimizer, torch.get_rng_state())
 
     def step(self, loss: torch.Tensor, scaler: torch.amp.GradScaler, number: int) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import learning.head
+import learning.regression
 import model_utils
 from learning.activations import Activations
 from learning.head import FOLDS, SMOOTHING, fit_head, learn_head, out_of_fold, solve_head
@@ -88,7 +89,7 @@ def test_the_plain_search_ends_at_the_same_optimum(width, monkeypatch):
     unseen = torch.randn(60, width)
     heads = nn.Linear(width, 3), nn.Linear(width, 3)
     solve_head(heads[0], features.clone(), labels)
-    monkeypatch.setattr(learning.head, "LARGEST", 0)
+    monkeypatch.setattr(learning.regression, "LARGEST", 0)
     solve_head(heads[1], features.clone(), labels)
     for seen in (features, unseen):
         torch.testing.assert_close(heads[0](seen), heads[1](seen), rtol=0, atol=0.05)

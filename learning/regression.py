@@ -1,0 +1,265 @@
+"""Multinomial logistic regression: the optimum of a linear head, found by L-BFGS.
+
+What a step costs are two passes over the features. Along a line, the logits change in a line, too,
+so that the best point on it costs none: a search takes as many pairs of passes as steps.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional as F
+
+LARGEST = 10_000  # rows of a square matrix that is not yet huge
+ROWS = 512  # of it that are computed at once
+
+MEMORY = 20  # steps that the search remembers
+MOST = 300  # steps of a search
+TRIALS = 20  # points on a line
+FIRST = 0.1  # of Newton's step at the start: where the features are many, that one is far too long
+FLATTENED = 0.1  # of a line's slope at its start, where its search ends
+SMALLEST_RIDGE = 0.01  # so that rounding leaves a covariance positive
+
+Part = tuple[torch.Tensor, torch.Tensor]  # features (n, F) and labels (n,)
+Solution = tuple[torch.Tensor, torch.Tensor]  # weights (C, F) and biases (C,)
+
+
+class Regression:
+    """Logistic regression on standardised features, with label smoothing; many fits share it.
+
+    Args:
+        features: of all photographs (N, F).
+        num_classes: C.
+        smoothing: the certainty that is left to the other categories.
+
+    Attributes:
+        x: what the fits see of the photographs: the features, or their coordinates (N, N).
+        axes: orthonormal ones (F, N) of these coordinates, or None.
+    """
+
+    def __init__(self, features: torch.Tensor, num_classes: int, smoothing: float):
+        self.num_classes, self.smoothing = num_classes, smoothing
+        self.x, self.axes = features, None
+        if len(features) < min(features.shape[1], LARGEST):
+            self.x, self.axes = _project(features)
+        self.covariance = _covariance(self.x) if self.x.shape[1] <= LARGEST else None
+        self._factor: tuple[float, torch.Tensor | None] = -1.0, None  # that of a penalty
+        self.zero: Solution = (
+            self.x.new_zeros(num_classes, self.x.shape[1]),
+            self.x.new_zeros(num_classes),
+        )
+
+    def loss(self, solution: Solution, x: torch.Tensor, labels: torch.Tensor) -> float:
+        """Sum up the cross-entropy of photographs' labels."""
+        logits = F.linear(x, *solution)
+        return F.cross_entropy(
+            logits, labels, reduction="sum", label_smoothing=self.smoothing
+        ).item()
+
+    def logits_of(
+        self, parts: Sequence[Part], weight: torch.Tensor, bias: torch.Tensor
+    ) -> torch.Tensor:
+        """Compute the logits of parts' photographs: (n, C)."""
+        return torch.cat([F.linear(x, weight, bias) for x, _ in parts])
+
+    def factor(self, penalty: float) -> torch.Tensor | None:
+        """Find what whitens weights, so that the search for them is short.
+
+        At its start the loss curves like the features' covariance, divided by C, and the penalty
+        adds itself. With u L^-1 in the place of the weights, where L L^T is about C times that,
+        it is round. Returns L, lower triangular, or None where it would be huge.
+        """
+        if self.covariance is None or self._factor[0] == penalty:
+            return self._factor[1]
+        self._factor = -1.0, None  # makes room
+        matrix = self.covariance.clone()
+        matrix.diagonal().add_(max(self.num_classes * penalty, SMALLEST_RIDGE))
+        self._factor = penalty, torch.linalg.cholesky(matrix)
+        return self._factor[1]
+
+    def solve(
+        self,
+        parts: Sequence[Part],
+        penalty: float,
+        start: Solution,
+        tolerance: float,
+    ) -> Solution:
+        """Minimise the mean loss plus `penalty` / 2 times the squared weights by L-BFGS.
+
+        It ends where a step changes that by less than the tolerance.
+
+        Args:
+            parts: what is learned from, rows of `x`.
+            penalty: on squared weights.
+            start: where the search starts.
+            tolerance: of the end.
+        """
+        factor = self.factor(penalty)
+        weight, bias = (value.clone() for value in start)
+        labels = torch.cat([labels for _, labels in parts])
+        logits = self.logits_of(parts, weight, bias)
+        shares, loss = logits.softmax(1), torch.inf
+        memory: deque[tuple[torch.Tensor, torch.Tensor]] = deque(maxlen=MEMORY)
+        step = before = None
+        for _ in range(MOST):
+            slopes = self._slopes(shares, labels)
+            by_weight = penalty * weight
+            for (x, _), each in zip(parts, slopes.split([len(x) for x, _ in parts])):
+                by_weight.addmm_(each.T, x)
+            gradient = torch.cat([_whiten(by_weight, factor).flatten(), slopes.sum(0)])
+            if gradient.abs().max() < 1e-6:
+                break
+            if step is not None and before is not None and step @ (gradient - before) > 0:
+                memory.append((step, gradient - before))
+            direction = find_direction(gradient, memory)
+            turn = _unwhiten(direction[: weight.numel()].view_as(weight), factor)
+            shift = direction[weight.numel() :]
+            line = _Line(
+                logits,
+                self.logits_of(parts, turn, shift),
+                labels,
+                self.smoothing,
+                [
+                    penalty * (a * b).sum().item()
+                    for a, b in ((weight, weight), (weight, turn), (turn, turn))
+                ],
+            )
+            first = 1.0 if memory else FIRST * self.num_classes
+            length, point = line.search((gradient @ direction).item(), first)
+            weight.add_(turn, alpha=length)
+            bias.add_(shift, alpha=length)
+            logits, shares = point.logits, point.shares
+            step, before = direction * length, gradient
+            if loss - point.loss < tolerance:
+                break
+            loss = point.loss
+        return weight, bias
+
+    def _slopes(self, shares: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Turn shares of the categories (n, C), in place, into the mean loss's slopes by logits."""
+        slopes = shares.sub_(self.smoothing / self.num_classes)
+        own = slopes.new_full((len(labels), 1), self.smoothing - 1)
+        return slopes.scatter_add_(1, labels[:, None], own).div_(len(labels))
+
+
+class _Point(NamedTuple):
+    """A point on a line."""
+
+    logits: torch.Tensor  # (n, C)
+    shares: torch.Tensor  # of the categories (n, C)
+    loss: float  # with the penalty
+    slope: float
+    curvature: float
+
+
+class _Line:
+    """The loss along a line, on which logits (n, C) change by `change` for each unit.
+
+    Args:
+        logits: at its start.
+        change: of the logits.
+        labels: (n,).
+        smoothing: of the labels.
+        squares: the penalty times the products of weights with weights, of weights with their
+            change, and of that with itself.
+    """
+
+    def __init__(
+        self,
+        logits: torch.Tensor,
+        change: torch.Tensor,
+        labels: torch.Tensor,
+        smoothing: float,
+        squares: Sequence[float],
+    ):
+        self.logits, self.change, self.squares = logits, change, squares
+        own = [each.gather(1, labels[:, None]).mean() for each in (logits, change)]
+        self.wanted = [
+            ((1 - smoothing) * a + smoothing * each.mean()).item()
+            for a, each in zip(own, (logits, change))
+        ]
+
+    def at(self, t: float) -> _Point:
+        """Look at a point."""
+        logits = torch.add(self.logits, self.change, alpha=t)
+        total = logits.logsumexp(1, keepdim=True)
+        shares = (logits - total).exp_()
+        weighted = shares * self.change
+        means = weighted.sum(1)
+        spread = (weighted.mul_(self.change).sum(1) - means.square()).mean().item()
+        fixed, mixed, squared = self.squares
+        loss = total.mean().item() - self.wanted[0] - t * self.wanted[1]
+        loss += (fixed + 2 * t * mixed + t * t * squared) / 2
+        slope = means.mean().item() - self.wanted[1] + mixed + t * squared
+        return _Point(logits, shares, loss, slope, spread + squared)
+
+    def search(self, slope: float, t: float) -> tuple[float, _Point]:
+        """Find where it is nearly level by Newton's method, from t on; `slope` is that at 0."""
+        low, high = 0.0, torch.inf
+        for _ in range(TRIALS):
+            point = self.at(t)
+            if abs(point.slope) <= FLATTENED * abs(slope):
+                break
+            low, high = (t, high) if point.slope < 0 else (low, t)
+            t_next = t - point.slope / max(point.curvature, 1e-12)
+            if not low < t_next < high:  # the loss is convex, so it lies between them
+                t_next = 2 * t if high == torch.inf else (low + high) / 2
+            t = t_next
+        return t, point
+
+
+def find_direction(
+    gradient: torch.Tensor, memory: Sequence[tuple[torch.Tensor, torch.Tensor]]
+) -> torch.Tensor:
+    """Find where to go, from a gradient, and steps with what they changed of it, oldest first.
+
+    The two loops of Nocedal, "Updating quasi-Newton matrices with limited storage" (Mathematics of
+    Computation 35, 1980).
+    """
+    direction = -gradient
+    factors = []
+    for step, change in reversed(memory):
+        factors.append((step @ direction) / (step @ change))
+        direction.sub_(factors[-1] * change)
+    if memory:
+        step, change = memory[-1]
+        direction.mul_((step @ change) / (change @ change))
+    for (step, change), factor in zip(memory, reversed(factors)):
+        direction.add_((factor - (change @ direction) / (step @ change)) * step)
+    return direction
+
+
+def _unwhiten(u: torch.Tensor, factor: torch.Tensor | None) -> torch.Tensor:
+    """Turn whitened weights (C, F) into weights; see `Regression.factor`."""
+    if factor is None:
+        return u
+    return torch.linalg.solve_triangular(factor, u, upper=False, left=False)
+
+
+def _whiten(gradient: torch.Tensor, factor: torch.Tensor | None) -> torch.Tensor:
+    """Turn a gradient by weights (C, F) into one by whitened weights."""
+    if factor is None:
+        return gradient
+    return torch.linalg.solve_triangular(factor.T, gradient, upper=True, left=False)
+
+
+def _project(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Turn standardised features (N, F), N < F, into coordinates (N, N); return their axes, too.
+
+    At the optimum each category's weights are a weighted sum of the photographs' features: the
+    penalty leaves nothing else. So the N directions of the photographs are enough. Their axes
+    (F, N) are orthonormal, so that the squared weights are the same along them.
+    """
+    axes, triangle = torch.linalg.qr(x.T)
+    return triangle.T.contiguous(), axes
+
+
+def _covariance(x: torch.Tensor) -> torch.Tensor:
+    """Compute the lower half, which is enough, of the covariance (F, F) of features (N, F)."""
+    count, width = x.shape
+    covariance = x.new_zeros(width, width)
+    for start in range(0, width, ROWS):
+        end = min(start + ROWS, width)
+        covariance[start:end, :end] = x[:, start:end].T @ x[:, :end] / count
+    return covariance
