@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 import threading
+from _thread import interrupt_main
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,14 +17,27 @@ class Stopped(KeyboardInterrupt):
 
     def __init__(self, number: int):
         super().__init__("stopped by " + ("Ctrl-C" if number == signal.SIGINT else "SIGTERM"))
+        self.number = number
         self.exit_code = 128 + number
+
+
+def _send(number: int) -> None:
+    """Send the main thread a signal, from another one."""
+    if hasattr(signal, "pthread_kill"):  # it wakes the thread, too
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, number)
+    else:
+        interrupt_main(signal.Signals(number))
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Let the first Ctrl-C or SIGTERM end the block in order, the second one at once.
 
-    Only the main thread hears signals; elsewhere nothing changes.
+    Only the main thread hears signals; elsewhere nothing changes. Python ignores an exception
+    that is raised while it clears away an object that nobody needs any more; then the signal
+    comes once more a moment later.
 
     Raises:
         Stopped: there was a signal.
@@ -36,13 +51,26 @@ def stoppable() -> Iterator[None]:
             signal.signal(each, leave)
         raise Stopped(number)
 
+    def notice(ignored: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(ignored.exc_value, Stopped):
+            hook(ignored)
+            return
+        for each in NUMBERS:
+            signal.signal(each, stop)
+        # Raised at once, it would be ignored here, too.
+        again = threading.Timer(0.05, _send, [ignored.exc_value.number])
+        again.daemon = True
+        again.start()
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = [signal.signal(number, stop) for number in NUMBERS]
+    hook, sys.unraisablehook = sys.unraisablehook, notice
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in zip(NUMBERS, before):
             signal.signal(number, handler)
 

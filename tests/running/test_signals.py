@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from conftest import ROOT
@@ -38,6 +39,39 @@ def test_the_first_signal_ends_the_block_in_order(number, words, code):
     assert str(caught.value) == words
     assert caught.value.exit_code == code
     assert isinstance(caught.value, KeyboardInterrupt)  # no `except Exception` keeps it
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_while_an_object_is_cleared_away_counts_too(number, capsys):
+    """Python ignores what is raised there."""
+
+    def batches():
+        try:
+            yield
+        finally:
+            signal.raise_signal(number)
+
+    abandoned = batches()
+    next(abandoned)
+    with pytest.raises(Stopped) as caught, stoppable():
+        del abandoned
+        time.sleep(30)
+    assert caught.value.number == number
+    assert capsys.readouterr().err == ""
+
+
+def test_other_ignored_exceptions_are_reported_as_ever(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+
+    class Broken:
+        def __del__(self):
+            raise ValueError
+
+    with stoppable():
+        Broken()
+    assert [type(each.exc_value) for each in seen] == [ValueError]
+    assert sys.unraisablehook == seen.append
 
 
 def test_without_a_signal_nothing_happens():
