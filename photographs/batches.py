@@ -90,10 +90,10 @@ def digest_each(
         try:
             # What is no photograph may be of any size, or a pipe, which never ends.
             small = known and os.path.isfile(path) and os.path.getsize(path) < LARGEST_KNOWN
-            if small and (found := digest(path)) in known:
-                return found
-            load_image(path, tiny)
-            return digest(path)
+            found = digest(path) if small else None
+            if found not in known:
+                load_image(path, tiny)
+            return found or digest(path)
         except ImageError as error:
             return error
         except OSError as error:  # gone since
