@@ -142,6 +142,7 @@ def train(
         from learning.fit import Learner, open_activations, require_finite, train_one_epoch
         from learning.head import fit_head
         from learning.resume import save_training
+        from learning.update import set_aside
         from model_utils import for_inference, save_checkpoint
 
     start, inspected, timetable, resources = set_up(args, data, folder, console, notes, clock)
@@ -172,7 +173,7 @@ def train(
         result = evaluate(network, valid_set, valid_labels, None if epoch else known)
         require_finite(epoch, train_loss, result.loss)
         if is_best := record.best is None or result.is_better(record.best):
-            if record.best is None and not start.is_aside and (kept := folder.keep_earlier()):
+            if record.best is None and (kept := set_aside(folder)):
                 console.print_result(f"kept the earlier run as {kept} and so on")
             prototypes = logit_sums.prototypes()
             calibration = calibrate(result.logits, valid_labels, prototypes)

@@ -58,11 +58,6 @@ class Start(NamedTuple):
         """Whether the head has to be fitted first: of a pretrained network in a new run."""
         return self.record.source is not None and self.state is None
 
-    @property
-    def is_aside(self) -> bool:
-        """Whether the earlier run's files have been set aside already."""
-        return self.earlier is not None and self.earlier.is_aside
-
     def with_features(self, path: Path, keeps: bool) -> "Start":
         """Open the file of features, where a later update will find them.
 
@@ -76,9 +71,9 @@ class Start(NamedTuple):
     def has_seen(self, photographs: str) -> bool:
         """Whether an update finds nothing to do: see `data_utils.fingerprint`."""
         earlier = self.earlier
-        return (
-            earlier is not None and not self.is_aside and earlier.record.photographs == photographs
-        )
+        if earlier is None or earlier.is_aside:
+            return False
+        return earlier.record.photographs == photographs
 
     def back_to_earlier(self, folder: RunFolder) -> "Start":
         """Start where the earlier run of the folder has ended."""

@@ -68,16 +68,47 @@ def find_earlier(folder: RunFolder, load: Load) -> Earlier:
     Raises:
         InputError: there is none, it is not finished, or a file is damaged.
     """
-    aside = previous(folder.checkpoint), previous(folder.resume_file)
-    if folder.resume_file.exists():
+    if folder.resume_file.exists() and not has_broken_off(folder):
         earlier = _read(folder.checkpoint, folder.resume_file, load)
-        if earlier.record.is_finished:
-            return earlier
-        if not (earlier.record.is_update and aside[1].exists()):
+        if not earlier.record.is_finished:
             raise InputError(
                 f"the run in {folder.path} has not come to its end: --resume goes on with it, "
                 "and --update can follow"
             )
+        return earlier
+    return _read_aside(folder, load)
+
+
+def find_compared(folder: RunFolder, load: Load) -> Earlier | None:
+    """Find the run that the update in a folder went on from, if its files are still aside."""
+    try:
+        earlier = _read_aside(folder, load)
+    except InputError:
+        return None
+    assert earlier.record.best is not None
+    is_same = earlier.info.metrics.valid_loss == earlier.record.best.loss
+    return earlier if is_same else None  # the files of two runs
+
+
+def has_broken_off(folder: RunFolder) -> bool:
+    """Tell whether last.pth is of an update with epochs to come, whose earlier run is aside."""
+    if not (previous(folder.checkpoint).exists() and previous(folder.resume_file).exists()):
+        return False
+    try:
+        entries = read_entries(folder.resume_file, "run")["run"]
+        record = RunRecord.from_entries(entries, entries["best"]["logits"].shape[1])
+    except (AttributeError, InputError, LookupError, TypeError, ValueError):
+        return False
+    return record.is_update and not record.is_finished
+
+
+def set_aside(folder: RunFolder) -> Path | None:
+    """Set the files of the run in a folder aside, but for those of an update that broke off."""
+    return folder.keep_earlier(has_broken_off(folder)) if folder.writes else None
+
+
+def _read_aside(folder: RunFolder, load: Load) -> Earlier:
+    aside = previous(folder.checkpoint), previous(folder.resume_file)
     return _read(*aside, load)._replace(is_aside=True)
 
 

@@ -280,6 +280,47 @@ def test_a_killed_update_can_be_given_again(run_script, data, ran, tmp_path, mon
     assert same(weights_of(ran), weights_of(peace))
 
 
+@pytest.fixture
+def broken_off(run_script, data, ran, tmp_path, monkeypatch):
+    """The folder of an update that was killed behind its head, with epochs to come."""
+    bring(data, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("learning.fit.train_one_epoch", die)
+        with pytest.raises(Killed):
+            run_script("train", data, "--update", "--epochs", 2, "--save_dir", ran)
+    return ran
+
+
+def networks_aside(folder) -> list[bytes]:
+    return [(folder / f"{name}.previous.pth").read_bytes() for name in ("checkpoint", "last")]
+
+
+def test_a_new_run_leaves_what_a_broken_update_has_set_aside(
+    run_script, data, broken_off, head_alone, monkeypatch
+):
+    aside = networks_aside(broken_off)
+    command = ["train", data, *head_alone, "--save_dir", broken_off]
+    with monkeypatch.context() as patch:
+        patch.setattr("learning.resume.save_training", die)
+        for _ in range(2):  # the second one finds a checkpoint without a last.pth
+            with pytest.raises(Killed):
+                run_script(*command)
+            assert networks_aside(broken_off) == aside
+    assert run_script(*command).code == 0
+    assert networks_aside(broken_off) == aside
+
+
+def test_a_network_whose_last_pth_is_gone_is_not_overwritten(run_script, data, ran, tmp_path):
+    bring(data, tmp_path)
+    assert run_script("train", data, "--update", "--save_dir", ran).code == 0
+    (ran / "last.pth").unlink()
+    network = (ran / "checkpoint.pth").read_bytes()
+    update = run_script("train", data, "--update", "--save_dir", ran)
+    assert update.code == 2
+    assert f"--update goes on from {ran}/last.pth, which does not exist" in update.err
+    assert (ran / "checkpoint.pth").read_bytes() == network
+
+
 @pytest.mark.slow
 def test_an_update_that_is_sent_sigkill_can_be_given_again(run_script, data, ran, tmp_path):
     bring(data, tmp_path)
