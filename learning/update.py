@@ -30,7 +30,8 @@ class Earlier(NamedTuple):
     network: Classifier  # of the checkpoint, for inference
     info: NetworkInfo
     record: RunRecord
-    is_aside: bool  # its files are x.previous.pth: a later run has broken off
+    is_aside: bool = False  # its files are x.previous.pth: a later run has broken off
+    later_has_state: bool = False  # and has a last.pth
 
     @property
     def is_tuned(self) -> bool:
@@ -102,14 +103,10 @@ def has_broken_off(folder: RunFolder) -> bool:
     return record.is_update and not record.is_finished
 
 
-def set_aside(folder: RunFolder) -> Path | None:
-    """Set the files of the run in a folder aside, but for those of an update that broke off."""
-    return folder.keep_earlier(has_broken_off(folder)) if folder.writes else None
-
-
 def _read_aside(folder: RunFolder, load: Load) -> Earlier:
     aside = previous(folder.checkpoint), previous(folder.resume_file)
-    return _read(*aside, load)._replace(is_aside=True)
+    has_state = folder.resume_file.exists()
+    return _read(*aside, load)._replace(is_aside=True, later_has_state=has_state)
 
 
 def _read(checkpoint: Path, resume_file: Path, load: Load) -> Earlier:
@@ -117,7 +114,7 @@ def _read(checkpoint: Path, resume_file: Path, load: Load) -> Earlier:
     state, _, record = load_training(resume_file, len(info.categories))
     if not is_of_run(info, state, record):
         raise InputError(f"{checkpoint} is not the best network of the run in {resume_file}")
-    return Earlier(checkpoint, network, info, record, is_aside=False)
+    return Earlier(checkpoint, network, info, record)
 
 
 def with_new_head(
@@ -166,6 +163,8 @@ def describe_changes(earlier: Earlier, seen: Seen) -> tuple[str, Changes | None]
     where = f"since the run in {earlier.checkpoint}"
     if earlier.is_aside:
         where += ", as a later one was broken off"
+    if earlier.later_has_state:
+        where += " (--resume goes on with that one)"
     if earlier.record.seen is None:
         return f"what has changed {where} is not known: an earlier version made it", None
     changes = compare(earlier.record.seen, seen)

@@ -70,6 +70,11 @@ class RunFolder:
             raise InputError(f"{flag} {continues} from {self.resume_file}, which does not exist")
 
     @property
+    def has_report(self) -> bool:
+        """Whether the run has ended; its user may have removed one of the two files."""
+        return self.report.exists() or self.page.exists()
+
+    @property
     def is_set_aside(self) -> bool:
         """Whether the earlier run is aside, and the later one broke off before its last.pth."""
         here, aside = self.checkpoint, previous(self.checkpoint)
@@ -77,7 +82,7 @@ class RunFolder:
             return False
         if not (here.exists() and aside.exists()):
             return aside.exists()
-        later = not any(path.exists() for path in (self.history, self.report, self.page))
+        later = not (self.history.exists() or self.has_report)
         return later or filecmp.cmp(here, aside, shallow=False)
 
     def prepare(self) -> None:

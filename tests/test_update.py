@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import torch
 from conftest import ROOT, history_of
 
 from network.archive import read_archive
+from running.errors import RunError
 
 
 class Killed(BaseException):
@@ -122,6 +124,38 @@ def test_where_nothing_has_changed_the_network_stays(run_script, data, ran):
     assert "nothing has changed: the network stays as it is\n" in update.out
     assert (ran / "checkpoint.pth").read_bytes() == before
     assert not (ran / "checkpoint.previous.pth").exists()
+
+
+def change_settings(folder, **settings):
+    entries = read_archive(folder / "last.pth")
+    entries["run"]["settings"].update(settings)
+    torch.save(entries, folder / "last.pth")
+
+
+def test_where_nothing_has_changed_a_run_of_minutes_learns_no_more(
+    run_script, drawn, cnn, tmp_path
+):
+    """Its last epoch was broken off."""
+    folder = shutil.copytree(cnn, tmp_path / "run")
+    change_settings(folder, minutes=1.0, epochs=5)
+    files = {name: (folder / name).read_bytes() for name in ("checkpoint.pth", "last.pth")}
+    update = run_script("train", drawn, "--update", "--save_dir", folder)
+    assert update.code == 0
+    assert "nothing has changed: the network stays as it is\n" in update.out
+    assert "the head alone" not in update.out
+    assert [row["epoch"] for row in history_of(folder)] == ["1", "2", "3", "4"]
+    assert {name: (folder / name).read_bytes() for name in files} == files
+
+
+@pytest.mark.slow
+def test_where_nothing_has_changed_nothing_is_said_to_be_cached(
+    run_script, drawn, trained, tmp_path
+):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    for flag in ("--update", "--resume"):
+        run = run_script("train", drawn, flag, "--save_dir", folder)
+        assert run.code == 0
+        assert "are cached" not in run.out
 
 
 def test_an_update_learns_no_epochs_unless_they_are_typed(run_script, drawn, cnn, tmp_path):
@@ -238,9 +272,7 @@ def test_there_has_to_be_a_finished_run(run_script, drawn, cnn, tmp_path):
     assert f"--update goes on from {tmp_path}/last.pth, which does not exist" in run.err
 
     folder = shutil.copytree(cnn, tmp_path / "run")
-    entries = read_archive(folder / "last.pth")
-    entries["run"]["settings"]["epochs"] = 9
-    torch.save(entries, folder / "last.pth")
+    change_settings(folder, epochs=9)
     run = run_script("train", drawn, "--update", "--save_dir", folder)
     assert run.code == 2
     assert "has not come to its end: --resume goes on with it, and --update can follow" in run.err
@@ -289,6 +321,47 @@ def broken_off(run_script, data, ran, tmp_path, monkeypatch):
         with pytest.raises(Killed):
             run_script("train", data, "--update", "--epochs", 2, "--save_dir", ran)
     return ran
+
+
+def test_an_update_that_broke_off_can_be_resumed(run_script, data, broken_off, tmp_path, ran):
+    """It is compared with the run before it, and keeps what the head saw with its layers."""
+    peace = shutil.copytree(broken_off, tmp_path / "peace")
+    again = run_script("train", data, "--update", "--epochs", 2, "--save_dir", peace)
+    assert again.code == 0
+    assert ", as a later one was broken off (--resume goes on with that one): 20 added" in again.out
+    features = (broken_off / "features.bin").read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train.judge_run", die)  # a second kill, behind the epochs
+        with pytest.raises(Killed):
+            run_script("train", data, "--resume", "--epochs", 2, "--save_dir", broken_off)
+    for flags in (["--resume"], ["--update", "--epochs", 2], ["--update"]):
+        folder = shutil.copytree(broken_off, tmp_path / "".join(map(str, flags)))
+        resumed = run_script("train", data, *flags, "--save_dir", folder)
+        assert resumed.code == 0
+        assert same(weights_of(folder), weights_of(peace))
+        assert networks_aside(folder) == networks_aside(peace)
+        assert report_of(folder)["update"] == report_of(peace)["update"]
+        assert (folder / "features.bin").read_bytes().startswith(features)
+
+
+def test_a_stopped_update_says_how_to_go_on(run_script, data, ran, tmp_path, monkeypatch):
+    bring(data, tmp_path)
+    command = ["train", data, "--update", "--epochs", 1, "--save_dir", ran]
+
+    def fill_the_disk(*_):
+        raise RunError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("model_utils.save_checkpoint", fill_the_disk)
+        full = run_script(*command)
+    assert full.code == 1
+    assert not (ran / "last.pth").exists()
+    words = shlex.split(full.err.splitlines()[-1])
+    assert words[2:] == ["with:", "python", *words[4:5], *map(str, command[1:])]
+    with monkeypatch.context() as patch:
+        patch.setattr("learning.fit.train_one_epoch", fill_the_disk)
+        stopped = run_script(*command)
+    assert stopped.err.splitlines()[-1].endswith(f"{data} --resume --epochs 1 --save_dir {ran}")
 
 
 def networks_aside(folder) -> list[bytes]:
