@@ -19,6 +19,7 @@ from reporting.comparison import compare_networks
 from reporting.report import Judged
 from running.errors import InputError
 from running.run_folder import RunFolder, previous
+from running.settings import resolve_settings
 
 Load = Callable[[Path], tuple[Classifier, NetworkInfo]]
 
@@ -132,6 +133,9 @@ def with_new_head(
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} is damaged: its parts do not fit together") from error
     settings = dataclasses.replace(earlier.record.settings, epochs=epochs, minutes=None)
+    if earlier.record.source is None:  # what it learned with from scratch would undo it now
+        settings = dataclasses.replace(settings, lr=None, batch_size=None, tune=None)
+        settings = resolve_settings(settings, preprocessing.crop, True, bool(model.depths))
     torch.manual_seed(settings.seed)
     head = describe_head(model)
     model = build_classifier(

@@ -17,6 +17,7 @@ from conftest import ROOT, history_of
 
 from network.archive import read_archive
 from running.errors import RunError
+from running.settings import FINE_TUNING
 
 
 class Killed(BaseException):
@@ -178,6 +179,8 @@ def test_an_update_learns_no_epochs_unless_they_are_typed(run_script, drawn, cnn
     more = run_script("train", data, "--update", "--epochs", 1, "--save_dir", folder)
     assert more.code == 0
     assert "were not run again" not in more.out
+    settings = report_of(folder)["settings"]
+    assert (settings["lr"], settings["batch_size"]) == (FINE_TUNING.lr, FINE_TUNING.batch_size)
     assert [row["epoch"] for row in history_of(folder)] == ["0", "1"]
 
 
