@@ -86,6 +86,7 @@ class RunRecord:
     is_update: bool = False  # of an earlier run, whose layers it has taken
     # The history of the run that tuned these layers, as long as updates have left them alone.
     tuned: list[dict[str, Any]] = field(default_factory=list)
+    tuned_on: int = 0  # photographs that it had in train; 0: not known
     penalty: Penalty | None = None  # of the head, if it has been solved
 
     @property
@@ -177,6 +178,7 @@ class RunRecord:
             "seen": _seen_entries(self.seen),
             "is_update": self.is_update,
             "tuned": self.tuned,
+            "tuned_on": self.tuned_on,
             "penalty": self.penalty and [*self.penalty],
         }
 
@@ -187,7 +189,11 @@ class RunRecord:
         Raises:
             AttributeError, KeyError, TypeError, ValueError: it is impossible.
         """
-        check_types(entries, {"source": (str, type(None)), "photographs": str, "history": list})
+        entries = {"tuned_on": 0, **entries}  # files of earlier versions do not know it
+        check_types(
+            entries,
+            {"source": (str, type(None)), "photographs": str, "history": list, "tuned_on": int},
+        )
         history = _read_history(entries["history"])
         best = entries["best"]
         check_types(best, dict.fromkeys(("loss", "calibrated_loss", "accuracy"), float))
@@ -205,6 +211,7 @@ class RunRecord:
             _read_seen(entries.get("seen"), num_classes),
             entries.get("is_update") is True,
             _read_history(entries.get("tuned", [])),
+            entries["tuned_on"],
             _read_penalty(entries.get("penalty")),
         )
 

@@ -44,15 +44,22 @@ class Earlier(NamedTuple):
         """The history of the run that tuned the layers."""
         return self.record.history if self.info.metrics.epoch else self.record.tuned
 
+    @property
+    def tuned_on(self) -> int:
+        """How many photographs it had in train; 0 where that is not known."""
+        if not self.info.metrics.epoch:
+            return self.record.tuned_on
+        return self.record.seen.count() if self.record.seen else 0
+
     def seconds(self, features: int, epochs: int) -> tuple[float | None, float]:
         """Guess how long so many photographs' features take, and epochs of so many.
 
-        The earlier run tells: its head, for which every feature was computed, and its epochs.
+        The run that tuned the layers tells: its head, for which every feature was computed, and
+        its epochs.
         """
-        seen = self.record.seen
-        if seen is None or not self.tuned:
+        count = self.tuned_on
+        if not count:
             return None, sum(row["seconds"] for row in self.tuned if row["epoch"])
-        count = seen.count()
         each = [row["seconds"] / count for row in self.tuned if row["epoch"] == 0]
         learning = sum(row["seconds"] for row in self.tuned if row["epoch"]) / count
         return (each[0] * features if each else None), learning * epochs
@@ -147,7 +154,9 @@ def with_new_head(
         preprocessing,
     )
     source = earlier.record.source or "an earlier run"  # which has learned: its head is solved
-    record = RunRecord(settings, source, is_update=True, tuned=earlier.tuned)
+    record = RunRecord(
+        settings, source, is_update=True, tuned=earlier.tuned, tuned_on=earlier.tuned_on
+    )
     if not earlier.info.metrics.epoch:  # found with what the head sees now
         record.penalty = earlier.record.penalty
     return model, preprocessing, record

@@ -172,6 +172,7 @@ def test_an_update_learns_no_epochs_unless_they_are_typed(run_script, drawn, cnn
     assert "--update --epochs 4 runs them\n" in update.out
     assert "the head has forgotten category 4 exactly;" in update.out
     assert [row["epoch"] for row in history_of(folder)] == ["0"]
+    assert read_archive(folder / "last.pth")["run"]["tuned_on"] == 48
     body = weights_of(cnn)
     after = weights_of(folder)
     assert all(after[key].equal(body[key]) for key in body if key.startswith("body."))
@@ -223,7 +224,7 @@ def test_names_of_a_checkpoint_stay(run_script, data, ran, tmp_path):
 @pytest.mark.slow
 def test_a_run_of_an_earlier_version_does_not_know_its_photographs(run_script, data, ran, tmp_path):
     entries = read_archive(ran / "last.pth")
-    for key in ("seen", "is_update", "tuned", "penalty"):
+    for key in ("seen", "is_update", "tuned", "tuned_on", "penalty"):
         del entries["run"][key]
     torch.save(entries, ran / "last.pth")
     bring(data, tmp_path)

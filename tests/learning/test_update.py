@@ -54,6 +54,17 @@ def test_epochs_are_offered_with_their_cost_and_their_gain(earlier):
     ]
 
 
+def test_the_time_of_epochs_goes_by_the_photographs_that_they_were_run_on(earlier):
+    """After an update, whose record has the history of the epochs, and fewer photographs."""
+    update = RunRecord(Settings(), "weights", seen=seen(50), is_update=True)
+    update.tuned, update.tuned_on = earlier.tuned, earlier.tuned_on
+    info = small_info(earlier.info.preprocessing, metrics=METRICS._replace(epoch=0))
+    later = earlier._replace(info=info, record=update)
+    assert later.seconds(60, 60) == earlier.seconds(60, 60) == (12, 60)
+    update.tuned_on = 0  # a file of an earlier version
+    assert later.seconds(60, 60) == (None, 100)
+
+
 def test_of_a_head_alone_there_is_nothing_to_say(earlier):
     info = small_info(earlier.info.preprocessing, metrics=METRICS._replace(epoch=0))
     assert describe_tuning(earlier._replace(info=info), None, 60) == []
