@@ -302,35 +302,25 @@ def settle(
     Raises:
         InputError: a resumed run has learned from others.
     """
-    from learning.update import describe_start, keep_names
     from model_utils import rename_categories
 
-    data, names = inspected.data, inspected.names
+    data = inspected.data
     seen = Seen.of(data.categories, data.splits, inspected.digests)
-    if earlier := start.earlier:
-        console.print_result(*data_utils.describe_data(data))
-        if start.has_nothing_to_learn(inspected.fingerprint, args.epochs, folder):
-            console.print_result("nothing has changed: the network stays as it is")
-            start = start.back_to_earlier(folder)
-        else:
-            missing = start.features.count_missing()
-            network = start.record.describe(start.preprocessing.crop)
-            console.print_result(*describe_start(earlier, seen, missing), network)
-    if not start.record.take_photographs(
-        inspected.fingerprint, len(data.splits["valid"].paths), seen
-    ):
+    if start.has_nothing_to_learn(inspected.fingerprint, args.epochs, folder):
+        start = start.back_to_earlier(folder)
+    if not start.take_photographs(inspected.fingerprint, len(data.splits["valid"].paths), seen):
         raise InputError(
             f"the photographs in {data.folder} are not those of the run in {folder.resume_file}; "
             "without --resume a new run starts",
             can_go_on=False,
         )
-    known, resumed = start.info, start.state is not None
-    if known and not args.category_names:
-        names = known.names if resumed else keep_names(known, data.categories, names)
-        inspected = inspected._replace(names=names, names_source=f"{folder.checkpoint}")
-    elif known and resumed and names != known.names:
-        folder.write(rename_categories, folder.checkpoint, names)
-    console.print_result(f"names: {inspected.names_source}")
+    if args.update:
+        console.print_result(*data_utils.describe_data(data), *start.describe_update())
+    known = {} if args.category_names else start.names
+    console.print_result(*data_utils.describe_names(inspected, known, folder.checkpoint))
+    inspected = inspected.with_names(known)
+    if start.state and start.info and inspected.names != start.info.names:
+        folder.write(rename_categories, folder.checkpoint, inspected.names)
     return start, inspected
 
 

@@ -19,7 +19,7 @@ from network.build import (
     rebuild,
 )
 from network.classifier import Classifier
-from photographs.changes import DIGEST, Seen
+from photographs.changes import DIGEST, Changes, Seen
 from photographs.images import Preprocessing
 from prediction.info import NetworkInfo, check_types, preprocessing_entries
 from running.environment import versions
@@ -61,13 +61,19 @@ class Penalty(NamedTuple):
     value: float
     photographs: int  # of train, when it was looked for
     categories: int
+    changed: int = 0  # photographs, since then
+
+    def after(self, changes: Changes | None) -> "Penalty | None":
+        """Count the photographs that have changed; None, where that is not known."""
+        return changes and self._replace(changed=self.changed + changes.changed)
 
     def value_for(self, photographs: int, categories: int) -> float | None:
         """Say what it is for other photographs; None, where it has to be looked for again.
 
         Penalties are a factor of ten apart, so that a tenth of the photographs changes little.
         """
-        near = abs(photographs - self.photographs) <= self.photographs / 10
+        changed = max(self.changed, abs(photographs - self.photographs))
+        near = changed <= self.photographs / 10
         return self.value if near and abs(categories - self.categories) <= categories / 10 else None
 
 

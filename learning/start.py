@@ -10,7 +10,16 @@ from learning.activations import Activations
 from learning.features import Features, open_features
 from learning.resources import Resources
 from learning.resume import RunRecord, TrainingState, is_of_run, load_training
-from learning.update import Earlier, Load, find_earlier, has_broken_off, with_new_head
+from learning.update import (
+    Earlier,
+    Load,
+    changes_since,
+    describe_start,
+    find_earlier,
+    has_broken_off,
+    names_to_keep,
+    with_new_head,
+)
 from network.build import new_model
 from network.classifier import Classifier
 from photographs.changes import Seen
@@ -93,6 +102,31 @@ class Start(NamedTuple):
         network = earlier.network.to(self.model.mean.device)
         activations = Activations(network, 0, valid_set.photographs)
         return Features().of(activations, "the earlier network")
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The names that categories have already, and keep."""
+        if self.earlier:
+            return names_to_keep(self.earlier, self.record)
+        return dict(zip(self.info.categories, self.info.names)) if self.info else {}
+
+    def take_photographs(self, found: str, num_valid: int, seen: Seen) -> bool:
+        """Note which photographs the run learns from, see `RunRecord.take_photographs`."""
+        record = self.record
+        if not record.take_photographs(found, num_valid, seen):
+            return False
+        if self.earlier and record.penalty:
+            record.penalty = record.penalty.after(changes_since(self.earlier, record))
+        return True
+
+    def describe_update(self) -> list[str]:
+        """Say what an update finds, and what it does."""
+        if self.earlier is None:
+            return ["nothing has changed: the network stays as it is"]
+        return [
+            *describe_start(self.earlier, self.record, self.features.count_missing()),
+            self.record.describe(self.preprocessing.crop),
+        ]
 
     def has_nothing_to_learn(self, photographs: str, epochs: int | None, folder: RunFolder) -> bool:
         """Tell whether an update finds nothing to learn, as it has been made already.

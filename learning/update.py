@@ -1,7 +1,7 @@
 """Going on from a finished run when its photographs have changed: what is kept, what is said."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from learning.evaluation import head_logits
 from learning.resume import RunRecord, is_of_run, load_training
 from network.build import build_classifier, describe_head, read_entries, rebuild
 from network.classifier import Classifier
-from photographs.changes import Changes, Seen, compare
+from photographs.changes import Changes, compare, count_from_train
 from photographs.images import Preprocessing
 from prediction.info import NetworkInfo
 from reporting.comparison import compare_networks
@@ -162,41 +162,46 @@ def with_new_head(
     return model, preprocessing, record
 
 
-def keep_names(earlier: NetworkInfo, categories: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Keep the names that a checkpoint has for its categories, other than the categories' own."""
-    known = dict(zip(earlier.categories, earlier.names))
-    return [
-        known[category] if known.get(category, category) != category else name
-        for category, name in zip(categories, names, strict=True)
-    ]
+def changes_since(earlier: Earlier, record: RunRecord) -> Changes | None:
+    """Say what has changed since a run; None where an earlier version made it, which is silent."""
+    if earlier.record.seen is None or record.seen is None:
+        return None
+    return compare(earlier.record.seen, record.seen)
 
 
-def describe_changes(earlier: Earlier, seen: Seen) -> tuple[str, Changes | None]:
-    """Say what has changed since a run."""
+def names_to_keep(earlier: Earlier, record: RunRecord) -> dict[str, str]:
+    """Collect the names that an earlier run has for categories, other than the categories' own."""
+    changes = changes_since(earlier, record)
+    renamed = changes.renamed if changes else {}
+    return {
+        renamed.get(category, category): name
+        for category, name in zip(earlier.info.categories, earlier.info.names)
+        if name != category
+    }
+
+
+def describe_start(earlier: Earlier, record: RunRecord, missing: int) -> list[str]:
+    """Say what has changed since a run, and how many photographs' features are missing."""
     where = f"since the run in {earlier.checkpoint}"
     if earlier.is_aside:
         where += ", as a later one was broken off"
     if earlier.later_has_state:
         where += " (--resume goes on with that one)"
-    if earlier.record.seen is None:
-        return f"what has changed {where} is not known: an earlier version made it", None
-    changes = compare(earlier.record.seen, seen)
-    return f"{where}: {changes.describe()}", changes
-
-
-def describe_start(earlier: Earlier, seen: Seen, missing: int) -> list[str]:
-    """Say what has changed since a run, and how much has to be computed."""
-    changes, _ = describe_changes(earlier, seen)
-    total = sum(map(seen.count, seen.splits))
+    changes = changes_since(earlier, record)
+    said = f"what has changed {where} is not known: an earlier version made it"
+    if changes:
+        has_same_files = earlier.record.photographs == record.photographs
+        said = f"{where}: {changes.describe(has_same_files)}"
+    assert record.seen is not None
+    total = sum(map(record.seen.count, record.seen.splits))
     text = f"features: {missing} of {total} photographs have to be computed"
     seconds, _ = earlier.seconds(missing, 0)
     if seconds is not None and missing:
         text += f", in about {max(1, round(seconds))} s"
-    counts = ", ".join(f"{seen.count(name)} in {name}" for name in seen.splits)
-    return [changes, f"{text}; {counts.replace(' in', ' are in', 1)}"]
+    return [said, text]
 
 
-def describe_tuning(earlier: Earlier, changes: Changes | None, train: int) -> list[str]:
+def describe_tuning(earlier: Earlier, changes: Changes | None, train: int) -> Iterator[str]:
     """Say what an update leaves as it is where the earlier run's epochs have tuned layers.
 
     Args:
@@ -205,7 +210,7 @@ def describe_tuning(earlier: Earlier, changes: Changes | None, train: int) -> li
         train: how many photographs there are in train now.
     """
     if not earlier.is_tuned:
-        return []
+        return
     rows = earlier.tuned
     epochs = rows[-1]["epoch"]
     _, seconds = earlier.seconds(0, train)
@@ -217,14 +222,33 @@ def describe_tuning(earlier: Earlier, changes: Changes | None, train: int) -> li
     if rows[0]["epoch"] == 0:
         text += f", and had raised the accuracy on valid from {rows[0]['valid_accuracy']:.2%} to "
         text += f"{best:.2%}"
-    lines = [f"{text}; --update --epochs {epochs} runs them"]
+    yield f"{text}; --update --epochs {epochs} runs them"
     if changes and (changes.gone or changes.removed):
         what = f"category {', '.join(changes.gone)}" if changes.gone else "what was removed"
-        lines.append(
+        yield (
             f"the head has forgotten {what} exactly; the layers before it learned from those "
             "photographs, and may remember them"
         )
-    return lines
+
+
+def describe_from_train(counts: Mapping[str, int], is_tuned: bool) -> Iterator[str]:
+    """Say which figures are too good, as the earlier run has learned from some photographs.
+
+    Args:
+        counts: how many photographs of each other split were in train.
+        is_tuned: whether this network has layers that learned from them.
+    """
+    known = [f"{count} of {split}" for split, count in counts.items() if count]
+    if is_tuned and known:
+        yield (
+            f"in train of the earlier run were {' and '.join(known)}: both networks have layers "
+            "that learned from these photographs, so that their figures are too good"
+        )
+    elif counts["valid"]:
+        yield (
+            f"in train of the earlier run were {counts['valid']} of valid: the earlier network "
+            "learned from these photographs, so that its figure is too good; this one did not"
+        )
 
 
 def judge_update(
@@ -252,12 +276,16 @@ def judge_update(
         "after": record.best.logits,
     }
     known, labels = earlier.info.categories, splits["valid"][1]
-    _, changes = describe_changes(earlier, record.seen)
-    notes = []
+    changes, from_train, notes = changes_since(earlier, record), None, list[str]()
+    if changes and earlier.record.seen:
+        known = [changes.renamed.get(category, category) for category in known]
+        from_train = count_from_train(earlier.record.seen, record.seen)
+        notes += describe_from_train(from_train, earlier.is_tuned)
     if not record.settings.recipe.epochs:
-        notes = describe_tuning(earlier, changes, len(splits["train"][1]))
+        notes += describe_tuning(earlier, changes, len(splits["train"][1]))
     return {
         "changes": changes and changes._asdict(),
+        "from_train": from_train,
         **compare_networks(known, logits, labels, judged.categories, judged.names),
         "notes": notes,
     }

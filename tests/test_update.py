@@ -80,7 +80,7 @@ def test_an_update_is_the_run_from_nothing(run_script, data, ran, head_alone, tm
     update = run_script("train", data, "--update", "--save_dir", ran)
     assert update.code == nothing.code == 0
     assert f"since the run in {ran}/checkpoint.pth: 20 added, 1 new category (4)" in update.out
-    assert "features: 20 of 80 photographs have to be computed; " in update.out
+    assert "features: 20 of 80 photographs have to be computed\n" in update.out
     assert same(weights_of(ran), weights_of(tmp_path / "nothing"))
     report, other = report_of(ran), report_of(tmp_path / "nothing")
     for key in ("top1", "temperature", "calibration", "accepted_share", "suspects"):
@@ -201,7 +201,11 @@ def test_photographs_stay_in_the_splits_that_were_split_off(
     assert ": 1 moved\n" in update.out
     after = learning_splits(folder)
     assert after == before
-    assert f"; {len(after['train'])} are in train, {len(after['valid'])} in valid" in update.out
+    counts = [len(after[name]) for name in ("train", "valid", "test")]
+    assert "{} train, {} valid, {} test photographs".format(*counts) in update.out
+    line = "photographs are for training, {} for validation and {} for the test, as in the earlier"
+    assert line.format(*counts[1:]) in update.out
+    assert "by a hash" not in update.out
 
 
 def learning_splits(folder) -> dict[str, set[bytes]]:
@@ -211,14 +215,47 @@ def learning_splits(folder) -> dict[str, set[bytes]]:
     }
 
 
+def test_a_category_with_another_name_is_not_a_loss_and_a_gain(run_script, data, ran):
+    before = weights_of(ran)
+    for split in ("train", "valid", "test"):
+        (data / split / "1").rename(data / split / "10")  # in another place among the others
+    update = run_script("train", data, "--update", "--save_dir", ran)
+    assert update.code == 0
+    assert ": 1 renamed category (1 is 10 now)\n" in update.out
+    compared = report_of(ran)["update"]
+    assert compared["changes"]["renamed"] == {"1": "10"}
+    assert compared["before"] == compared["after"]
+    assert (compared["of_new_categories"], compared["categories"]) == (0, [])
+    after = read_archive(ran / "checkpoint.pth")
+    assert after["categories"] == ["2", "3", "10"]
+    assert after["names"][2] == "drawn daisy"
+    assert not before["head.weight"].equal(after["state_dict"]["head.weight"])
+
+
+def test_photographs_that_leave_train_are_counted_in_the_report(run_script, data, ran):
+    photographs = sorted((data / "train" / "1").iterdir())
+    for path in photographs[:2]:
+        path.rename(data / "valid" / "1" / f"from train {path.name}")
+    update = run_script("train", data, "--update", "--save_dir", ran)
+    assert update.code == 0
+    assert "\nin train of the earlier run were 2 of valid: the earlier network" in update.out
+    assert report_of(ran)["update"]["from_train"] == {"valid": 2, "test": 0}
+
+
 def test_names_of_a_checkpoint_stay(run_script, data, ran, tmp_path):
     names = tmp_path / "names.json"
     names.write_text(json.dumps({"1": "one", "2": "two", "3": "three"}))
     run_script("train", data, "--resume", "--category_names", names, "--save_dir", ran)
     bring(data, tmp_path)
-    assert run_script("train", data, "--update", "--save_dir", ran).code == 0
+    update = run_script("train", data, "--update", "--save_dir", ran)
+    assert update.code == 0
     after = read_archive(ran / "checkpoint.pth")["names"]
     assert after == ["one", "two", "three", "drawn cornflower"]
+    folders = data / "cat_to_name.json"
+    assert f"names: {ran}/checkpoint.pth, and of 1 category {folders}\n3 of them" in update.out
+    command = ["train", data, "--update", "--save_dir", ran, "--category_names", folders]
+    assert f"names: {folders}\n" in run_script(*command).out
+    assert read_archive(ran / "checkpoint.pth")["names"][0] == "drawn daisy"
 
 
 @pytest.mark.slow
