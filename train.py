@@ -257,7 +257,7 @@ def set_up(
         start = start.with_features(folder.features, keeps)
         console.print_result(start.record.describe(start.preprocessing.crop), plan)
         clock.lap("planning")
-    console.print_note(*start.features.take(inspected.digests, resources))
+    start.features.take(inspected.digests, resources, console.print_note)
     return *settle(start, inspected, args, folder, console), timetable, resources
 
 
@@ -309,9 +309,12 @@ def settle(
     if start.has_nothing_to_learn(inspected.fingerprint, args.epochs, folder):
         start = start.back_to_earlier(folder)
     if not start.take_photographs(inspected.fingerprint, len(data.splits["valid"].paths), seen):
+        way = "--update starts over"
+        if not start.record.is_update:
+            way = "without --resume a new run starts"
         raise InputError(
             f"the photographs in {data.folder} are not those of the run in {folder.resume_file}; "
-            "without --resume a new run starts",
+            f"{way}",
             can_go_on=False,
         )
     if args.update:

@@ -288,6 +288,19 @@ def test_epochs_keep_no_features(cnn):
     assert not (cnn / "features.bin").exists()
 
 
+def test_features_that_find_no_room_are_mentioned(run_script, data, ran, tmp_path, monkeypatch):
+    bring(data, tmp_path)
+
+    def no_room(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("learning.features.FeatureFile.append", no_room)
+    update = run_script("train", data, "--update", "--save_dir", ran)
+    assert update.code == 0
+    line = f"features are no longer kept for an --update: {ran}/features.bin: No space left on"
+    assert update.err.count(line) == 1
+
+
 # --- What is refused ------------------------------------------------------------------
 
 
@@ -383,6 +396,13 @@ def test_an_update_that_broke_off_can_be_resumed(run_script, data, broken_off, t
         assert networks_aside(folder) == networks_aside(peace)
         assert report_of(folder)["update"] == report_of(peace)["update"]
         assert (folder / "features.bin").read_bytes().startswith(features)
+
+
+def test_an_update_is_not_resumed_with_other_photographs(run_script, data, broken_off):
+    next((data / "train" / "3").iterdir()).unlink()
+    run = run_script("train", data, "--resume", "--save_dir", broken_off)
+    assert run.code == 2
+    assert f"are not those of the run in {broken_off}/last.pth; --update starts over\n" in run.err
 
 
 def test_a_stopped_update_says_how_to_go_on(run_script, data, ran, tmp_path, monkeypatch):
