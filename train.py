@@ -236,7 +236,7 @@ def set_up(
         notes.memory_advice = f"try --batch_size {batch_size // 2}, or a lower {LESS_MEMORY}"
     place, *hints = describe_device(device, args.gpu, processes.size)
     planned = args.minutes and not args.resume
-    if not args.update:  # which first has to know what has changed, and in which splits
+    if not start.record.is_update:  # which first has to know what has changed, and in which splits
         network = [] if planned else [start.record.describe(start.preprocessing.crop)]
         console.print_result(*data_utils.describe_data(data), *network)
     console.print_result(place)
@@ -317,7 +317,7 @@ def settle(
             f"{way}",
             can_go_on=False,
         )
-    if args.update:
+    if args.update or start.record.is_update:
         console.print_result(*data_utils.describe_data(data), *start.describe_update())
     known = {} if args.category_names else start.names
     console.print_result(*data_utils.describe_names(inspected, known, folder.checkpoint))

@@ -83,7 +83,10 @@ class Start(NamedTuple):
 
     def keep_earlier(self, folder: RunFolder) -> Path | None:
         """Set the files of the run in a folder aside; those of an update that broke off go."""
-        return folder.keep_earlier(has_broken_off(folder)) if folder.writes else None
+        if not folder.writes:
+            return None
+        is_broken_off = self.earlier.later_has_state if self.earlier else has_broken_off(folder)
+        return folder.keep_earlier(is_broken_off)
 
     @property
     def has_learned(self) -> bool:
@@ -93,7 +96,9 @@ class Start(NamedTuple):
     @property
     def seen(self) -> Seen | None:
         """Where photographs stood that are to stay in their splits, if any."""
-        return self.earlier.record.seen if self.earlier else self.record.seen
+        if self.earlier:
+            return self.earlier.record.seen
+        return self.record.seen if self.record.is_update else None
 
     def see_as(self, earlier: Earlier, valid_set: Activations) -> torch.Tensor:
         """Compute what the head of the run before an update sees of valid: (V, F)."""
@@ -121,12 +126,13 @@ class Start(NamedTuple):
 
     def describe_update(self) -> list[str]:
         """Say what an update finds, and what it does."""
-        if self.earlier is None:
+        if self.is_over:
             return ["nothing has changed: the network stays as it is"]
-        return [
-            *describe_start(self.earlier, self.record, self.features.count_missing()),
-            self.record.describe(self.preprocessing.crop),
-        ]
+        network = self.record.describe(self.preprocessing.crop)
+        if self.earlier is None:  # it is resumed
+            return [network]
+        missing = self.features.count_missing()
+        return [*describe_start(self.earlier, self.record, missing), network]
 
     def has_nothing_to_learn(self, photographs: str, epochs: int | None, folder: RunFolder) -> bool:
         """Tell whether an update finds nothing to learn, as it has been made already.

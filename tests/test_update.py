@@ -199,6 +199,12 @@ def test_photographs_stay_in_the_splits_that_were_split_off(
     update = run_script("train", data, "--update", "--save_dir", folder)
     assert update.code == 0
     assert ": 1 moved\n" in update.out
+    # Where it broke off, too, they stay.
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    change_settings(broken, epochs=1)
+    resumed = run_script("train", data, "--resume", "--save_dir", broken)
+    assert resumed.code == 0
+    assert resumed.out.splitlines()[1] in update.out
     after = learning_splits(folder)
     assert after == before
     counts = [len(after[name]) for name in ("train", "valid", "test")]
