@@ -256,6 +256,11 @@ class Inspected(NamedTuple):
     fingerprint: str
     digests: dict[str, bytes]  # by path
 
+    def with_names(self, known: Mapping[str, str]) -> "Inspected":
+        """Let categories keep names that they have."""
+        names = [known.get(c, name) for c, name in zip(self.data.categories, self.names)]
+        return self._replace(names=names)
+
 
 def inspect(
     data: DataSet,
@@ -273,9 +278,7 @@ def inspect(
     digests = {path: found for path, found in by_path.items() if isinstance(found, bytes)}
     before = seen.splits_by_digest() if seen else {}
     stays = {path: before[found] for path, found in digests.items() if found in before}
-    divided = {path: name for name, split in data.splits.items() for path in split.paths}
-    differ = any(divided[path] != split for path, split in stays.items())
-    readable = find_data(data.folder, errors, stays) if errors or differ else data
+    readable = find_data(data.folder, errors, stays) if errors or stays else data
     lost = [category for category in data.categories if category not in readable.categories]
     names, source, unnamed = find_names(readable.categories, data.folder, names_file)
     problems = find_problems(readable, errors.values(), digests, unnamed)
@@ -385,3 +388,29 @@ def find_names(
         source,
         [category for category in categories if category not in names],
     )
+
+
+def describe_names(
+    inspected: Inspected, known: Mapping[str, str], checkpoint: str | os.PathLike[str]
+) -> Iterator[str]:
+    """Say where the names are from, if a checkpoint's categories keep those that they have.
+
+    Args:
+        inspected: with the names that the folder, or a names file, has for them.
+        known: the names of the checkpoint.
+        checkpoint: its path.
+    """
+    found, source = dict(zip(inspected.data.categories, inspected.names)), inspected.names_source
+    others = len(found.keys() - known.keys())
+    new = "1 category" if others == 1 else f"{others} categories"
+    if others == len(found):
+        yield f"names: {source}"
+    else:
+        yield f"names: {checkpoint}" + (f", and of {new} {source}" if others else "")
+    differ = [c for c, name in found.items() if known.get(c, name) != name]
+    if differ and os.path.isfile(source):
+        first, are = differ[0], "differs" if len(differ) == 1 else "differ"
+        yield (
+            f"{len(differ)} of them {are} from {source}, as {known[first]} ({first}), which is "
+            f"{found[first]} there; --category_names {source} takes those"
+        )

@@ -181,8 +181,8 @@ def name_photographs(
         sorter = Sorter(args.sort_into, args.copy)
     job = describe_job(args, names, wishes) if args.output else None
     with open_output(args.output, args.format, job, args.goes_on) as output:
-        if not (args.score or args.plot):  # which go with no --continue
-            notes.resume_file = output.part
+        if output.part and not (args.score or args.plot):  # which go with no --continue
+            notes.resume_files = [output.part]
         if output.begun_again:
             console.print_note(f"{output.part} of a stopped job is begun again, without --continue")
         if output.place.records:
@@ -196,7 +196,7 @@ def name_photographs(
             if sorter:
                 sorter.sort(record)
             output.write(format_record(record), file, bool(record.error), answers.unfamiliar)
-    notes.resume_file = None
+    notes.resume_files = []
     count, failed = output.place.records, output.place.failed
     if not count:
         console.print_message("warning: there was nothing to name")

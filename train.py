@@ -41,7 +41,7 @@ from running.console import Console, ExitNotes, Parser, prepare_streams, require
 from running.environment import Clock, peak_memory, require, spell_command, versions
 from running.errors import InputError
 from running.launch import Launch
-from running.run_folder import DEMO_FOLDER, RunFolder
+from running.run_folder import DEMO_FOLDER, RunFolder, previous
 from running.settings import Settings
 from running.signals import delay_signals
 from running.threads import let_waiting_threads_sleep
@@ -73,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     # Pillow warns of odd files with lines of its own source; unreadable ones raise anyway.
     warnings.filterwarnings("ignore", module="PIL")
     notes = ExitNotes(spell_command("train.py", *argv), f"try a lower {LESS_MEMORY}")
+    notes.replaces = "--update"
     return console.run_guarded(lambda: run(args, console, notes), notes)
 
 
@@ -148,7 +149,7 @@ def train(
     record, splits = start.record, inspected.data.splits
     labels, valid_labels = splits["train"].labels, splits["valid"].labels
     train_set, valid_set = open_activations(start, splits, resources)
-    if train_set.cut:
+    if train_set.cut and start.first_epoch <= record.settings.recipe.epochs:
         console.print_result(f"activations of the frozen layers are cached {train_set.location}")
 
     console.print_result(HEADER, *(epoch_line(**row) for row in record.history))
@@ -172,7 +173,7 @@ def train(
         result = evaluate(network, valid_set, valid_labels, None if epoch else known)
         require_finite(epoch, train_loss, result.loss)
         if is_best := record.best is None or result.is_better(record.best):
-            if record.best is None and not start.is_aside and (kept := folder.keep_earlier()):
+            if record.best is None and (kept := start.keep_earlier(folder)):
                 console.print_result(f"kept the earlier run as {kept} and so on")
             prototypes = logit_sums.prototypes()
             calibration = calibrate(result.logits, valid_labels, prototypes)
@@ -184,13 +185,13 @@ def train(
             record.best = result
         seconds += clock.lap("evaluating and saving")
         record.add_epoch(epoch, train_loss, result, seconds, is_best)
-        notes.best, notes.resume_file = record.describe_best(folder.checkpoint), folder.resume_file
+        notes.best = record.describe_best(folder.checkpoint)
         change = timetable.replan(learner, record)
         state = learner.state(epoch)
         folder.write(save_training, folder.resume_file, state, start.preprocessing, record)
+        notes.flag, notes.resume_files = "--resume", [folder.resume_file]
         folder.write(write_history, folder.history, record.history)
         console.print_result(epoch_line(**record.history[-1]), *change)
-    resources.processes.wait()
 
     report, judged = judge_run(start, inspected, folder, valid_set, clock, notes.command)
     if args.plot:
@@ -235,8 +236,10 @@ def set_up(
         notes.memory_advice = f"try --batch_size {batch_size // 2}, or a lower {LESS_MEMORY}"
     place, *hints = describe_device(device, args.gpu, processes.size)
     planned = args.minutes and not args.resume
-    network = [] if planned else [start.record.describe(start.preprocessing.crop)]
-    console.print_result(*data_utils.describe_data(data), *network, place)
+    if not start.record.is_update:  # which first has to know what has changed, and in which splits
+        network = [] if planned else [start.record.describe(start.preprocessing.crop)]
+        console.print_result(*data_utils.describe_data(data), *network)
+    console.print_result(place)
     console.print_note(*hints)
     keeps = not args.no_cache and processes.size == 1
     if args.no_cache:
@@ -254,7 +257,7 @@ def set_up(
         start = start.with_features(folder.features, keeps)
         console.print_result(start.record.describe(start.preprocessing.crop), plan)
         clock.lap("planning")
-    console.print_note(*start.features.take(inspected.digests, resources))
+    start.features.take(inspected.digests, resources, console.print_note)
     return *settle(start, inspected, args, folder, console), timetable, resources
 
 
@@ -278,11 +281,12 @@ def go_on(
         assert start.earlier is not None
         notes.best = start.earlier.record.describe_best(start.earlier.checkpoint)
         notes.flag = "--update"
+        notes.resume_files = [folder.resume_file, previous(folder.resume_file)]
     else:
         _, info = load_checkpoint(folder.checkpoint)
         start = resume_run(folder, info, Settings.typed(args), num_classes, device)
         notes.best = start.record.describe_best(folder.checkpoint)
-    notes.resume_file = folder.resume_file
+        notes.resume_files = [folder.resume_file]
     return start
 
 
@@ -298,32 +302,28 @@ def settle(
     Raises:
         InputError: a resumed run has learned from others.
     """
-    from learning.update import describe_start, keep_names
     from model_utils import rename_categories
 
-    data, names = inspected.data, inspected.names
+    data = inspected.data
     seen = Seen.of(data.categories, data.splits, inspected.digests)
-    if args.epochs is None and start.has_seen(inspected.fingerprint):
-        console.print_result("nothing has changed: the network stays as it is")
+    if start.has_nothing_to_learn(inspected.fingerprint, args.epochs, folder):
         start = start.back_to_earlier(folder)
-    elif start.earlier:
-        missing = start.features.count_missing()
-        console.print_result(*describe_start(start.earlier, seen, missing))
-    if not start.record.take_photographs(
-        inspected.fingerprint, len(data.splits["valid"].paths), seen
-    ):
+    if not start.take_photographs(inspected.fingerprint, len(data.splits["valid"].paths), seen):
+        way = "--update starts over"
+        if not start.record.is_update:
+            way = "without --resume a new run starts"
         raise InputError(
             f"the photographs in {data.folder} are not those of the run in {folder.resume_file}; "
-            "without --resume a new run starts",
+            f"{way}",
             can_go_on=False,
         )
-    known, resumed = start.info, start.state is not None
-    if known and not args.category_names:
-        names = known.names if resumed else keep_names(known, data.categories, names)
-        inspected = inspected._replace(names=names, names_source=f"{folder.checkpoint}")
-    elif known and resumed and names != known.names:
-        folder.write(rename_categories, folder.checkpoint, names)
-    console.print_result(f"names: {inspected.names_source}")
+    if args.update or start.record.is_update:
+        console.print_result(*data_utils.describe_data(data), *start.describe_update())
+    known = {} if args.category_names else start.names
+    console.print_result(*data_utils.describe_names(inspected, known, folder.checkpoint))
+    inspected = inspected.with_names(known)
+    if start.state and start.info and inspected.names != start.info.names:
+        folder.write(rename_categories, folder.checkpoint, inspected.names)
     return start, inspected
 
 
@@ -340,8 +340,7 @@ def read_photographs(
     results = [*console.count(digest_each(mine, args.workers, known), len(mine), "reading")]
     if processes:
         results = processes.collect_objects(results)
-    seen = start.earlier.record.seen if start and start.earlier else None
-    return data_utils.inspect(data, args.category_names, results, seen)
+    return data_utils.inspect(data, args.category_names, results, start.seen if start else None)
 
 
 def judge_run(
@@ -357,17 +356,21 @@ def judge_run(
     Returns what report.json says, and what was judged.
     """
     from learning.evaluation import judge
-    from learning.update import judge_update
+    from learning.update import find_compared, judge_update
     from model_utils import load_checkpoint
 
     best, train = start.record.best, inspected.data.splits["train"]
     assert best is not None
+    valid_set.resources.processes.wait()  # for the one that writes the checkpoint
     model, info = load_checkpoint(folder.checkpoint, start.model.mean.device)
     splits, features = inspected.data.splits, None if info.metrics.epoch else start.features
     report, judged = judge(model, info, best, splits, valid_set.resources, features)
-    if start.earlier:
-        seen = start.features.of(valid_set, "the earlier network")
-        report["update"] = judge_update(start.earlier, start.record, seen, splits, judged)
+    earlier = start.earlier
+    if earlier is None and start.record.is_update and valid_set.resources.processes.size == 1:
+        earlier = find_compared(folder, load_checkpoint)  # this run goes on with an update
+    if earlier:
+        seen = start.see_as(earlier, valid_set)
+        report["update"] = judge_update(earlier, start.record, seen, splits, judged)
     clock.lap("final evaluation")
     report |= {
         "seconds": clock.seconds,

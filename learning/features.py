@@ -8,7 +8,7 @@ same in both cases.
 import hashlib
 import os
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -156,6 +156,7 @@ class Features:
 
     def __init__(self, digests: Mapping[str, bytes] | None = None, file: FeatureFile | None = None):
         self.digests, self.file = digests or {}, file
+        self.warn: Callable[[str], None] = lambda text: None
 
     @property
     def known(self) -> Collection[bytes]:
@@ -201,22 +202,31 @@ class Features:
         if self.file:
             try:
                 self.file.append([self.digests[path] for path in paths], rows.numpy())
-            except OSError:  # no room after all: the run does without
+            except OSError as error:  # no room after all: the run does without
+                why = error.strerror or error
+                self.warn(f"features are no longer kept for an --update: {self.file.path}: {why}")
                 self.file = None
 
-    def take(self, digests: Mapping[str, bytes], resources: Resources) -> Iterator[str]:
-        """Learn which photographs there are; say it where their features cannot be kept.
+    def take(
+        self, digests: Mapping[str, bytes], resources: Resources, warn: Callable[[str], None]
+    ) -> None:
+        """Learn which photographs there are.
 
         What the file knows of others goes, where that is most of it and there is room to write
         the rest.
+
+        Args:
+            digests: of the photographs, by path.
+            resources: know the disk.
+            warn: is told where features cannot be kept, now or later.
         """
-        self.digests, needed = digests, {*digests.values()}
+        self.digests, needed, self.warn = digests, {*digests.values()}, warn
         if self.file:
             size = HEADER + self.file.row * len(needed)
             new = self.file.row * len(needed - self.file.places.keys())
             if size > LARGEST_FILE or not resources.fits_on_disk(new):
                 why = "more than the file may have" if size > LARGEST_FILE else "the disk is full"
-                yield f"features are not kept for an --update: {size / 1e9:.1f} GB, {why}"
+                warn(f"features are not kept for an --update: {size / 1e9:.1f} GB, {why}")
                 self.file = None
             else:
                 with suppress(RunError):

@@ -19,7 +19,7 @@ from network.build import (
     rebuild,
 )
 from network.classifier import Classifier
-from photographs.changes import DIGEST, Seen
+from photographs.changes import DIGEST, Changes, Seen
 from photographs.images import Preprocessing
 from prediction.info import NetworkInfo, check_types, preprocessing_entries
 from running.environment import versions
@@ -61,13 +61,19 @@ class Penalty(NamedTuple):
     value: float
     photographs: int  # of train, when it was looked for
     categories: int
+    changed: int = 0  # photographs, since then
+
+    def after(self, changes: Changes | None) -> "Penalty | None":
+        """Count the photographs that have changed; None, where that is not known."""
+        return changes and self._replace(changed=self.changed + changes.changed)
 
     def value_for(self, photographs: int, categories: int) -> float | None:
         """Say what it is for other photographs; None, where it has to be looked for again.
 
         Penalties are a factor of ten apart, so that a tenth of the photographs changes little.
         """
-        near = abs(photographs - self.photographs) <= self.photographs / 10
+        changed = max(self.changed, abs(photographs - self.photographs))
+        near = changed <= self.photographs / 10
         return self.value if near and abs(categories - self.categories) <= categories / 10 else None
 
 
@@ -86,6 +92,7 @@ class RunRecord:
     is_update: bool = False  # of an earlier run, whose layers it has taken
     # The history of the run that tuned these layers, as long as updates have left them alone.
     tuned: list[dict[str, Any]] = field(default_factory=list)
+    tuned_on: int = 0  # photographs that it had in train; 0: not known
     penalty: Penalty | None = None  # of the head, if it has been solved
 
     @property
@@ -177,6 +184,7 @@ class RunRecord:
             "seen": _seen_entries(self.seen),
             "is_update": self.is_update,
             "tuned": self.tuned,
+            "tuned_on": self.tuned_on,
             "penalty": self.penalty and [*self.penalty],
         }
 
@@ -187,7 +195,11 @@ class RunRecord:
         Raises:
             AttributeError, KeyError, TypeError, ValueError: it is impossible.
         """
-        check_types(entries, {"source": (str, type(None)), "photographs": str, "history": list})
+        entries = {"tuned_on": 0, **entries}  # files of earlier versions do not know it
+        check_types(
+            entries,
+            {"source": (str, type(None)), "photographs": str, "history": list, "tuned_on": int},
+        )
         history = _read_history(entries["history"])
         best = entries["best"]
         check_types(best, dict.fromkeys(("loss", "calibrated_loss", "accuracy"), float))
@@ -205,6 +217,7 @@ class RunRecord:
             _read_seen(entries.get("seen"), num_classes),
             entries.get("is_update") is True,
             _read_history(entries.get("tuned", [])),
+            entries["tuned_on"],
             _read_penalty(entries.get("penalty")),
         )
 

@@ -6,12 +6,23 @@ from typing import Any, NamedTuple
 
 import torch
 
+from learning.activations import Activations
 from learning.features import Features, open_features
 from learning.resources import Resources
 from learning.resume import RunRecord, TrainingState, is_of_run, load_training
-from learning.update import Earlier, Load, find_earlier, with_new_head
+from learning.update import (
+    Earlier,
+    Load,
+    changes_since,
+    describe_start,
+    find_earlier,
+    has_broken_off,
+    names_to_keep,
+    with_new_head,
+)
 from network.build import new_model
 from network.classifier import Classifier
+from photographs.changes import Seen
 from photographs.images import Preprocessing
 from prediction.info import Calibration, NetworkInfo, ValidMetrics
 from running.environment import versions
@@ -30,6 +41,7 @@ class Start(NamedTuple):
     info: NetworkInfo | None = None  # what the checkpoint knows that the run goes on from
     earlier: Earlier | None = None  # what an update goes on from
     features: Features = Features()  # that need not be computed again
+    is_over: bool = False  # there is nothing to learn
 
     def describe(
         self,
@@ -58,37 +70,96 @@ class Start(NamedTuple):
         """Whether the head has to be fitted first: of a pretrained network in a new run."""
         return self.record.source is not None and self.state is None
 
-    @property
-    def is_aside(self) -> bool:
-        """Whether the earlier run's files have been set aside already."""
-        return self.earlier is not None and self.earlier.is_aside
-
     def with_features(self, path: Path, keeps: bool) -> "Start":
         """Open the file of features, where a later update will find them.
 
-        `keeps`: whether they may be kept; they are where the body does not learn.
+        `keeps`: whether they may be kept; they are where the body has not learned in this run.
         """
         recipe = self.record.settings.recipe
         serves = self.record.source is not None and (self.record.is_update or not recipe.epochs)
-        features = open_features(path, self.model, self.preprocessing, keeps and serves)
+        keeps = keeps and serves and not self.has_learned
+        features = open_features(path, self.model, self.preprocessing, keeps)
         return self._replace(features=features)
 
-    def has_seen(self, photographs: str) -> bool:
-        """Whether an update finds nothing to do: see `data_utils.fingerprint`."""
+    def keep_earlier(self, folder: RunFolder) -> Path | None:
+        """Set the files of the run in a folder aside; those of an update that broke off go."""
+        if not folder.writes:
+            return None
+        is_broken_off = self.earlier.later_has_state if self.earlier else has_broken_off(folder)
+        return folder.keep_earlier(is_broken_off)
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether the body, too, is not the one that the run had begun with."""
+        return self.state is not None and self.state.epoch > 0
+
+    @property
+    def seen(self) -> Seen | None:
+        """Where photographs stood that are to stay in their splits, if any."""
+        if self.earlier:
+            return self.earlier.record.seen
+        return self.record.seen if self.record.is_update else None
+
+    def see_as(self, earlier: Earlier, valid_set: Activations) -> torch.Tensor:
+        """Compute what the head of the run before an update sees of valid: (V, F)."""
+        if not self.has_learned:
+            return self.features.of(valid_set, "the earlier network")
+        network = earlier.network.to(self.model.mean.device)
+        activations = Activations(network, 0, valid_set.photographs)
+        return Features().of(activations, "the earlier network")
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The names that categories have already, and keep."""
+        if self.earlier:
+            return names_to_keep(self.earlier, self.record)
+        return dict(zip(self.info.categories, self.info.names)) if self.info else {}
+
+    def take_photographs(self, found: str, num_valid: int, seen: Seen) -> bool:
+        """Note which photographs the run learns from, see `RunRecord.take_photographs`."""
+        record = self.record
+        if not record.take_photographs(found, num_valid, seen):
+            return False
+        if self.earlier and record.penalty:
+            record.penalty = record.penalty.after(changes_since(self.earlier, record))
+        return True
+
+    def describe_update(self) -> list[str]:
+        """Say what an update finds, and what it does."""
+        if self.is_over:
+            return ["nothing has changed: the network stays as it is"]
+        network = self.record.describe(self.preprocessing.crop)
+        if self.earlier is None:  # it is resumed
+            return [network]
+        missing = self.features.count_missing()
+        return [*describe_start(self.earlier, self.record, missing), network]
+
+    def has_nothing_to_learn(self, photographs: str, epochs: int | None, folder: RunFolder) -> bool:
+        """Tell whether an update finds nothing to learn, as it has been made already.
+
+        Args:
+            photographs: that there are: see `data_utils.fingerprint`.
+            epochs: that were asked for. Then an update that has ended is made once more, but of
+                one whose report is missing that is all there is to do.
+            folder: of the run.
+        """
         earlier = self.earlier
-        return (
-            earlier is not None and not self.is_aside and earlier.record.photographs == photographs
-        )
+        if earlier is None or earlier.is_aside or earlier.record.photographs != photographs:
+            return False
+        lacks_report = earlier.record.is_update and not folder.has_report
+        return epochs is None or (lacks_report and epochs == earlier.record.settings.epochs)
 
     def back_to_earlier(self, folder: RunFolder) -> "Start":
-        """Start where the earlier run of the folder has ended."""
+        """Start where the earlier run of the folder has ended; there is nothing to learn."""
         assert self.info is not None
         start = resume_run(folder, self.info, {}, len(self.info.categories), self.model.mean.device)
-        return start._replace(features=self.features)
+        return start._replace(features=self.features, is_over=True)
 
     @property
     def first_epoch(self) -> int:
         """The first epoch to come; 0 is the head."""
+        if self.is_over:  # also where --minutes has broken off the last one
+            return self.record.settings.recipe.epochs + 1
         if self.state:
             return self.state.epoch + 1
         return 0 if self.fits_head else 1

@@ -1,7 +1,7 @@
 """Going on from a finished run when its photographs have changed: what is kept, what is said."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +12,14 @@ from learning.evaluation import head_logits
 from learning.resume import RunRecord, is_of_run, load_training
 from network.build import build_classifier, describe_head, read_entries, rebuild
 from network.classifier import Classifier
-from photographs.changes import Changes, Seen, compare
+from photographs.changes import Changes, compare, count_from_train
 from photographs.images import Preprocessing
 from prediction.info import NetworkInfo
 from reporting.comparison import compare_networks
 from reporting.report import Judged
 from running.errors import InputError
 from running.run_folder import RunFolder, previous
+from running.settings import resolve_settings
 
 Load = Callable[[Path], tuple[Classifier, NetworkInfo]]
 
@@ -30,7 +31,8 @@ class Earlier(NamedTuple):
     network: Classifier  # of the checkpoint, for inference
     info: NetworkInfo
     record: RunRecord
-    is_aside: bool  # its files are x.previous.pth: a later run has broken off
+    is_aside: bool = False  # its files are x.previous.pth: a later run has broken off
+    later_has_state: bool = False  # and has a last.pth
 
     @property
     def is_tuned(self) -> bool:
@@ -42,15 +44,22 @@ class Earlier(NamedTuple):
         """The history of the run that tuned the layers."""
         return self.record.history if self.info.metrics.epoch else self.record.tuned
 
+    @property
+    def tuned_on(self) -> int:
+        """How many photographs it had in train; 0 where that is not known."""
+        if not self.info.metrics.epoch:
+            return self.record.tuned_on
+        return self.record.seen.count() if self.record.seen else 0
+
     def seconds(self, features: int, epochs: int) -> tuple[float | None, float]:
         """Guess how long so many photographs' features take, and epochs of so many.
 
-        The earlier run tells: its head, for which every feature was computed, and its epochs.
+        The run that tuned the layers tells: its head, for which every feature was computed, and
+        its epochs.
         """
-        seen = self.record.seen
-        if seen is None or not self.tuned:
+        count = self.tuned_on
+        if not count:
             return None, sum(row["seconds"] for row in self.tuned if row["epoch"])
-        count = seen.count()
         each = [row["seconds"] / count for row in self.tuned if row["epoch"] == 0]
         learning = sum(row["seconds"] for row in self.tuned if row["epoch"]) / count
         return (each[0] * features if each else None), learning * epochs
@@ -68,17 +77,44 @@ def find_earlier(folder: RunFolder, load: Load) -> Earlier:
     Raises:
         InputError: there is none, it is not finished, or a file is damaged.
     """
-    aside = previous(folder.checkpoint), previous(folder.resume_file)
-    if folder.resume_file.exists():
+    if folder.resume_file.exists() and not has_broken_off(folder):
         earlier = _read(folder.checkpoint, folder.resume_file, load)
-        if earlier.record.is_finished:
-            return earlier
-        if not (earlier.record.is_update and aside[1].exists()):
+        if not earlier.record.is_finished:
             raise InputError(
                 f"the run in {folder.path} has not come to its end: --resume goes on with it, "
                 "and --update can follow"
             )
-    return _read(*aside, load)._replace(is_aside=True)
+        return earlier
+    return _read_aside(folder, load)
+
+
+def find_compared(folder: RunFolder, load: Load) -> Earlier | None:
+    """Find the run that the update in a folder went on from, if its files are still aside."""
+    try:
+        earlier = _read_aside(folder, load)
+    except InputError:
+        return None
+    assert earlier.record.best is not None
+    is_same = earlier.info.metrics.valid_loss == earlier.record.best.loss
+    return earlier if is_same else None  # the files of two runs
+
+
+def has_broken_off(folder: RunFolder) -> bool:
+    """Tell whether last.pth is of an update with epochs to come, whose earlier run is aside."""
+    if not (previous(folder.checkpoint).exists() and previous(folder.resume_file).exists()):
+        return False
+    try:
+        entries = read_entries(folder.resume_file, "run")["run"]
+        record = RunRecord.from_entries(entries, entries["best"]["logits"].shape[1])
+    except (AttributeError, InputError, LookupError, TypeError, ValueError):
+        return False
+    return record.is_update and not record.is_finished
+
+
+def _read_aside(folder: RunFolder, load: Load) -> Earlier:
+    aside = previous(folder.checkpoint), previous(folder.resume_file)
+    has_state = folder.resume_file.exists()
+    return _read(*aside, load)._replace(is_aside=True, later_has_state=has_state)
 
 
 def _read(checkpoint: Path, resume_file: Path, load: Load) -> Earlier:
@@ -86,7 +122,7 @@ def _read(checkpoint: Path, resume_file: Path, load: Load) -> Earlier:
     state, _, record = load_training(resume_file, len(info.categories))
     if not is_of_run(info, state, record):
         raise InputError(f"{checkpoint} is not the best network of the run in {resume_file}")
-    return Earlier(checkpoint, network, info, record, is_aside=False)
+    return Earlier(checkpoint, network, info, record)
 
 
 def with_new_head(
@@ -104,6 +140,9 @@ def with_new_head(
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} is damaged: its parts do not fit together") from error
     settings = dataclasses.replace(earlier.record.settings, epochs=epochs, minutes=None)
+    if earlier.record.source is None:  # what it learned with from scratch would undo it now
+        settings = dataclasses.replace(settings, lr=None, batch_size=None, tune=None)
+        settings = resolve_settings(settings, preprocessing.crop, True, bool(model.depths))
     torch.manual_seed(settings.seed)
     head = describe_head(model)
     model = build_classifier(
@@ -115,45 +154,54 @@ def with_new_head(
         preprocessing,
     )
     source = earlier.record.source or "an earlier run"  # which has learned: its head is solved
-    record = RunRecord(settings, source, is_update=True, tuned=earlier.tuned)
+    record = RunRecord(
+        settings, source, is_update=True, tuned=earlier.tuned, tuned_on=earlier.tuned_on
+    )
     if not earlier.info.metrics.epoch:  # found with what the head sees now
         record.penalty = earlier.record.penalty
     return model, preprocessing, record
 
 
-def keep_names(earlier: NetworkInfo, categories: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Keep the names that a checkpoint has for its categories, other than the categories' own."""
-    known = dict(zip(earlier.categories, earlier.names))
-    return [
-        known[category] if known.get(category, category) != category else name
-        for category, name in zip(categories, names, strict=True)
-    ]
+def changes_since(earlier: Earlier, record: RunRecord) -> Changes | None:
+    """Say what has changed since a run; None where an earlier version made it, which is silent."""
+    if earlier.record.seen is None or record.seen is None:
+        return None
+    return compare(earlier.record.seen, record.seen)
 
 
-def describe_changes(earlier: Earlier, seen: Seen) -> tuple[str, Changes | None]:
-    """Say what has changed since a run."""
+def names_to_keep(earlier: Earlier, record: RunRecord) -> dict[str, str]:
+    """Collect the names that an earlier run has for categories, other than the categories' own."""
+    changes = changes_since(earlier, record)
+    renamed = changes.renamed if changes else {}
+    return {
+        renamed.get(category, category): name
+        for category, name in zip(earlier.info.categories, earlier.info.names)
+        if name != category
+    }
+
+
+def describe_start(earlier: Earlier, record: RunRecord, missing: int) -> list[str]:
+    """Say what has changed since a run, and how many photographs' features are missing."""
     where = f"since the run in {earlier.checkpoint}"
     if earlier.is_aside:
         where += ", as a later one was broken off"
-    if earlier.record.seen is None:
-        return f"what has changed {where} is not known: an earlier version made it", None
-    changes = compare(earlier.record.seen, seen)
-    return f"{where}: {changes.describe()}", changes
-
-
-def describe_start(earlier: Earlier, seen: Seen, missing: int) -> list[str]:
-    """Say what has changed since a run, and how much has to be computed."""
-    changes, _ = describe_changes(earlier, seen)
-    total = sum(map(seen.count, seen.splits))
+    if earlier.later_has_state:
+        where += " (--resume goes on with that one)"
+    changes = changes_since(earlier, record)
+    said = f"what has changed {where} is not known: an earlier version made it"
+    if changes:
+        has_same_files = earlier.record.photographs == record.photographs
+        said = f"{where}: {changes.describe(has_same_files)}"
+    assert record.seen is not None
+    total = sum(map(record.seen.count, record.seen.splits))
     text = f"features: {missing} of {total} photographs have to be computed"
     seconds, _ = earlier.seconds(missing, 0)
     if seconds is not None and missing:
         text += f", in about {max(1, round(seconds))} s"
-    counts = ", ".join(f"{seen.count(name)} in {name}" for name in seen.splits)
-    return [changes, f"{text}; {counts.replace(' in', ' are in', 1)}"]
+    return [said, text]
 
 
-def describe_tuning(earlier: Earlier, changes: Changes | None, train: int) -> list[str]:
+def describe_tuning(earlier: Earlier, changes: Changes | None, train: int) -> Iterator[str]:
     """Say what an update leaves as it is where the earlier run's epochs have tuned layers.
 
     Args:
@@ -162,7 +210,7 @@ def describe_tuning(earlier: Earlier, changes: Changes | None, train: int) -> li
         train: how many photographs there are in train now.
     """
     if not earlier.is_tuned:
-        return []
+        return
     rows = earlier.tuned
     epochs = rows[-1]["epoch"]
     _, seconds = earlier.seconds(0, train)
@@ -174,14 +222,33 @@ def describe_tuning(earlier: Earlier, changes: Changes | None, train: int) -> li
     if rows[0]["epoch"] == 0:
         text += f", and had raised the accuracy on valid from {rows[0]['valid_accuracy']:.2%} to "
         text += f"{best:.2%}"
-    lines = [f"{text}; --update --epochs {epochs} runs them"]
+    yield f"{text}; --update --epochs {epochs} runs them"
     if changes and (changes.gone or changes.removed):
         what = f"category {', '.join(changes.gone)}" if changes.gone else "what was removed"
-        lines.append(
+        yield (
             f"the head has forgotten {what} exactly; the layers before it learned from those "
             "photographs, and may remember them"
         )
-    return lines
+
+
+def describe_from_train(counts: Mapping[str, int], is_tuned: bool) -> Iterator[str]:
+    """Say which figures are too good, as the earlier run has learned from some photographs.
+
+    Args:
+        counts: how many photographs of each other split were in train.
+        is_tuned: whether this network has layers that learned from them.
+    """
+    known = [f"{count} of {split}" for split, count in counts.items() if count]
+    if is_tuned and known:
+        yield (
+            f"in train of the earlier run were {' and '.join(known)}: both networks have layers "
+            "that learned from these photographs, so that their figures are too good"
+        )
+    elif counts["valid"]:
+        yield (
+            f"in train of the earlier run were {counts['valid']} of valid: the earlier network "
+            "learned from these photographs, so that its figure is too good; this one did not"
+        )
 
 
 def judge_update(
@@ -209,12 +276,16 @@ def judge_update(
         "after": record.best.logits,
     }
     known, labels = earlier.info.categories, splits["valid"][1]
-    _, changes = describe_changes(earlier, record.seen)
-    notes = []
+    changes, from_train, notes = changes_since(earlier, record), None, list[str]()
+    if changes and earlier.record.seen:
+        known = [changes.renamed.get(category, category) for category in known]
+        from_train = count_from_train(earlier.record.seen, record.seen)
+        notes += describe_from_train(from_train, earlier.is_tuned)
     if not record.settings.recipe.epochs:
-        notes = describe_tuning(earlier, changes, len(splits["train"][1]))
+        notes += describe_tuning(earlier, changes, len(splits["train"][1]))
     return {
         "changes": changes and changes._asdict(),
+        "from_train": from_train,
         **compare_networks(known, logits, labels, judged.categories, judged.names),
         "notes": notes,
     }

@@ -66,9 +66,15 @@ class Changes(NamedTuple):
     resplit: int  # to another split, in the same category
     new: list[str]
     gone: list[str]
+    renamed: dict[str, str]  # what these categories are now, whose photographs did not move
 
-    def describe(self) -> str:
-        """Say it in a line."""
+    @property
+    def changed(self) -> int:
+        """How many photographs the head did not see, or saw otherwise, or sees no more."""
+        return self.added + self.removed + self.moved
+
+    def describe(self, has_same_files: bool = False) -> str:
+        """Say it in a line; `has_same_files`: whether they have the same names and splits, too."""
         photographs = {
             "added": self.added,
             "removed": self.removed,
@@ -76,28 +82,71 @@ class Changes(NamedTuple):
             "in another split": self.resplit,
         }
         said = [f"{number} {word}" for word, number in photographs.items() if number]
-        for word, names in (("new", self.new), ("removed", self.gone)):
+        renamed = [f"{old} is {new} now" for old, new in self.renamed.items()]
+        for word, names in (("new", self.new), ("removed", self.gone), ("renamed", renamed)):
             if names:
                 kind = "category" if len(names) == 1 else "categories"
                 more = f" and {len(names) - 5} more" if len(names) > 5 else ""
                 said.append(f"{len(names)} {word} {kind} ({', '.join(names[:5])}{more})")
-        return ", ".join(said) or "nothing but names of files"
+        nothing = "nothing" if has_same_files else "nothing but names of files"
+        return ", ".join(said) or nothing
 
 
 def compare(before: Seen, after: Seen) -> Changes:
     """Say what has changed; files that are equal count as one photograph, whatever their names."""
-    earlier, later = _stand(before), _stand(after)
+    renamed = find_renamed(before, after)
+    earlier = _stand(before._replace(categories=[renamed.get(c, c) for c in before.categories]))
+    later = _stand(after)
     common = earlier.keys() & later.keys()
-    moved = sum(_categories(earlier[each]) != _categories(later[each]) for each in common)
     stay = [each for each in common if _categories(earlier[each]) == _categories(later[each])]
     return Changes(
         added=len(later.keys() - common),
         removed=len(earlier.keys() - common),
-        moved=moved,
+        moved=len(common) - len(stay),
         resplit=sum(earlier[each] != later[each] for each in stay),
-        new=sorted({*after.categories} - {*before.categories}, key=natural_key),
-        gone=sorted({*before.categories} - {*after.categories}, key=natural_key),
+        new=sorted({*after.categories} - {*before.categories, *renamed.values()}, key=natural_key),
+        gone=sorted({*before.categories} - {*after.categories, *renamed}, key=natural_key),
+        renamed=renamed,
     )
+
+
+def find_renamed(before: Seen, after: Seen) -> dict[str, str]:
+    """Find the categories that have another name: most of their photographs are there, as one.
+
+    All that are left of the earlier category are in the new one, and none of another category
+    is. Photographs may have been added.
+    """
+    earlier, later = _by_category(before), _by_category(after)
+    known, left = set[bytes]().union(*earlier.values()), set[bytes]().union(*later.values())
+    new = {name: later[name] & known for name in later.keys() - earlier.keys()}
+    renamed = {}
+    for old in sorted(earlier.keys() - later.keys(), key=natural_key):
+        common = earlier[old] & left
+        found = [name for name, photographs in new.items() if photographs == common]
+        if len(found) == 1 and 2 * len(common) >= len(earlier[old]):
+            renamed[old] = found[0]
+    return renamed
+
+
+def count_from_train(before: Seen, after: Seen) -> dict[str, int]:
+    """Count the photographs of each other split that were in train, and not there, before."""
+
+    def of(seen: Seen, split: str) -> set[bytes]:
+        return {row.tobytes() for row in seen.splits[split][0]} if split in seen.splits else set()
+
+    return {
+        split: len(of(after, split) & of(before, "train") - of(before, split))
+        for split in after.splits
+        if split != "train"
+    }
+
+
+def _by_category(seen: Seen) -> dict[str, set[bytes]]:
+    """Collect the digests of each category's photographs."""
+    found: dict[str, set[bytes]] = {category: set() for category in seen.categories}
+    for digest, category, _ in seen.places():
+        found[category].add(digest)
+    return found
 
 
 def _stand(seen: Seen) -> dict[bytes, set[tuple[str, str]]]:

@@ -62,7 +62,7 @@ def find_splits(
         }
     if remarks.split_off:
         found |= split_off(found["train"], remarks.split_off, stays)
-        remarks.notes.append(f"{lacks}: {describe_split_off(found, remarks.split_off)}")
+        remarks.notes.append(f"{lacks}: {describe_split_off(found, remarks.split_off, stays)}")
     if not any(found.get("test", {}).values()):
         found.pop("test", None)
     return found, remarks
@@ -87,8 +87,12 @@ def find_split_folders(data_dir: str | os.PathLike[str]) -> dict[str, str]:
     return folders
 
 
-def describe_split_off(found: Mapping[str, Mapping[str, list[str]]], names: Sequence[str]) -> str:
-    """Say how many photographs, all of train's before, are for which split."""
+def describe_split_off(
+    found: Mapping[str, Mapping[str, list[str]]],
+    names: Sequence[str],
+    stays: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Say how many photographs, all of train's before, are for which split; see `split_off`."""
     train, *others = (sum(map(len, found[split].values())) for split in ("train", *names))
     if len(others) == 1:
         are = "is" if others[0] == 1 else "are"
@@ -98,7 +102,12 @@ def describe_split_off(found: Mapping[str, Mapping[str, list[str]]], names: Sequ
             f"{train} photographs are for training, {others[0]} for validation and {others[1]} "
             "for the test"
         )
-    text += ", by a hash of their names"
+    paths = [path for split in ("train", *names) for each in found[split].values() for path in each]
+    new = sum(path not in stays for path in paths)
+    if new < len(paths):
+        text += ", as in the earlier run"
+    if new:
+        text += f"{'; new ones' if new < len(paths) else ','} by a hash of their names"
     categories = sum(map(bool, found["train"].values()))
     for split in names:
         there = sum(map(bool, found[split].values()))

@@ -86,17 +86,22 @@ class ExitNotes:
 
     def __init__(self, command: str, memory_advice: str, flag: str = "--resume"):
         self.command, self.flag = command, flag  # the flag goes on where the command stopped
+        self.replaces: str | None = None  # a flag of the command in whose place it comes
         self.memory_advice = memory_advice  # what takes less memory
         self.best: str | None = None  # a sentence about the best network so far
-        self.resume_file: Path | None = None  # what the run could go on from, once it is there
+        self.resume_files: list[Path] = []  # the run could go on, once one of them is there
 
     def lines(self) -> Iterator[str]:
         """Say it."""
         if self.best:
             yield self.best
-        if self.resume_file and self.resume_file.exists():
-            more = "" if self.flag in shlex.split(self.command) else f" {self.flag}"
-            yield f"go on with: {self.command}{more}"
+        if any(path.exists() for path in self.resume_files):
+            words = shlex.split(self.command)
+            if self.replaces in words:
+                words[words.index(self.replaces)] = self.flag
+            elif self.flag not in words:
+                words.append(self.flag)
+            yield f"go on with: {shlex.join(words)}"
 
 
 class Console:
@@ -209,7 +214,7 @@ class Console:
             code = 2
         except FlowersError as error:
             if not error.can_go_on:
-                notes.resume_file = None
+                notes.resume_files = []
             self.print_message(str(error), everybody=isinstance(error, ImageError))
             code = error.exit_code
         except Stopped as stop:
@@ -225,7 +230,7 @@ class Console:
                     + str(error).splitlines()[0]
                 )
             elif is_out_of_memory(error):
-                notes.resume_file = None  # it would need as much again
+                notes.resume_files = []  # it would need as much again
                 self.print_message(f"out of memory; {notes.memory_advice}", everybody=True)
             else:
                 raise

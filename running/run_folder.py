@@ -1,5 +1,6 @@
 """The folder of a training run: its files, and who may write them."""
 
+import filecmp
 import json
 import os
 import shutil
@@ -25,7 +26,25 @@ def previous(path: Path) -> Path:
 
 
 class RunFolder:
-    """The files of a run; of several processes under torchrun the primary one writes them."""
+    """The files of a run; of several processes under torchrun the primary one writes them.
+
+    A run sets the files of the run before it aside, as x.previous: in an update, of the run that
+    it goes on from. Wherever it is killed, what is there tells how far it has come:
+
+    1. last.pth is the earlier run's: nothing has been moved yet. A checkpoint.previous.pth may
+       be a copy already.
+    2. No last.pth, and both checkpoints are equal: the earlier run is aside. Its other files may
+       still have to be moved.
+    3. No last.pth, and neither history nor report: the earlier run is aside, and checkpoint.pth is
+       the first one of the later run.
+    4. last.pth is that of an update which has epochs before it: --resume goes on with it, and
+       --update starts over from what is aside.
+    5. The same behind its last epoch, without a report: that is all there is to do.
+    6. With its report: the update has ended. What is aside is what it was compared with.
+
+    Where last.pth is missing otherwise, somebody has removed it: what is aside is of a run before
+    the one whose checkpoint is here, and no update may start from there.
+    """
 
     def __init__(self, folder: str | os.PathLike[str], writes: bool = True):
         self.path, self.writes = Path(folder), writes
@@ -46,10 +65,25 @@ class RunFolder:
         Raises:
             InputError: there is none.
         """
-        aside = previous(self.resume_file)  # what an update leaves that is broken off
-        if not self.resume_file.exists() and not (flag == "--update" and aside.exists()):
+        if not self.resume_file.exists() and not (flag == "--update" and self.is_set_aside):
             continues = "continues" if flag == "--resume" else "goes on"
             raise InputError(f"{flag} {continues} from {self.resume_file}, which does not exist")
+
+    @property
+    def has_report(self) -> bool:
+        """Whether the run has ended; its user may have removed one of the two files."""
+        return self.report.exists() or self.page.exists()
+
+    @property
+    def is_set_aside(self) -> bool:
+        """Whether the earlier run is aside, and the later one broke off before its last.pth."""
+        here, aside = self.checkpoint, previous(self.checkpoint)
+        if self.resume_file.exists() or not previous(self.resume_file).exists():
+            return False
+        if not (here.exists() and aside.exists()):
+            return aside.exists()
+        later = not (self.history.exists() or self.has_report)
+        return later or filecmp.cmp(here, aside, shallow=False)
 
     def prepare(self) -> None:
         """Make the folder where there is none, and see that the files can be written.
@@ -103,33 +137,46 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"{aside} cannot be written: {error.strerror or error}") from error
 
-    def keep_earlier(self) -> Path | None:
+    def keep_earlier(self, is_broken_off: bool = False) -> Path | None:
         """Set the files of an earlier run aside before this one replaces them: x.previous.pth.
 
         They are kept together: what an even earlier run has there goes, also where the earlier
-        one has no such file. Returns the first one, if there is any.
+        one has no such file. What is aside already stays, where the run behind it has broken off
+        (`is_broken_off` tells it where there is a last.pth): the files of that one go. The order
+        is one in which nothing is lost, wherever it ends.
+
+        Returns:
+            The first file that was set aside, if there is any.
 
         Raises:
             RunError: a file cannot be written.
         """
         if not self.writes:
             return None
-        whole = self.checkpoint.exists()
-        there = [path for path in (*self.files, *self.pictures) if path.exists()]
+        others = [self.history, self.report, self.page, *self.pictures]
+        there = [path for path in (self.checkpoint, self.resume_file, *others) if path.exists()]
+        path = self.checkpoint
         try:
-            for path in (*self.files, *self.pictures):
-                aside = previous(path)
-                if path in there and path == self.checkpoint:
-                    # Copied, so that there is one at any time.
-                    with atomic_write(aside) as file, open(path, "rb") as original:
-                        shutil.copyfileobj(original, file)
-                elif path in there:
-                    os.replace(path, aside)
-                elif whole:
-                    aside.unlink(missing_ok=True)
+            if is_broken_off:
+                for path in (*others, self.resume_file):
+                    path.unlink(missing_ok=True)
+                return None
+            is_set_aside = self.is_set_aside
+            if self.checkpoint in there and not is_set_aside:
+                for path in (self.resume_file, *others):
+                    if path not in there:
+                        previous(path).unlink(missing_ok=True)
+                path = self.checkpoint  # copied, so that there is one at any time
+                with atomic_write(previous(path)) as file, open(path, "rb") as original:
+                    shutil.copyfileobj(original, file)
+            for path in (self.resume_file, *others):
+                if path in there:
+                    os.replace(path, previous(path))
         except OSError as error:
-            raise RunError(f"{aside} cannot be written: {error.strerror or error}") from error
-        return previous(there[0]) if there else None
+            raise RunError(
+                f"{previous(path)} cannot be written: {error.strerror or error}"
+            ) from error
+        return previous(there[0]) if there and not is_set_aside else None
 
     def write_checkpoint(
         self, function: Callable[Concatenate[Path, P], None], *args: P.args, **kwargs: P.kwargs

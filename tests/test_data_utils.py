@@ -347,6 +347,26 @@ def test_the_folder_is_described_in_sentences(folder):
     ]
 
 
+def test_the_sources_of_names_are_said_and_where_they_differ(folder, tmp_path):
+    inspected = inspect(folder("train/1/a.jpg", "train/2/a.jpg", "valid/1/b.jpg"))
+
+    def said(known):
+        return [*data_utils.describe_names(inspected, known, "checkpoint.pth")]
+
+    assert said({}) == said({"9": "aster"}) == ["names: the folders' names"]
+    assert said({"1": "rose"}) == ["names: checkpoint.pth, and of 1 category the folders' names"]
+    assert inspected.with_names({"1": "rose"}).names == ["rose", "2"]
+    file = tmp_path / "names.json"
+    file.write_text('{"1": "red rose", "2": "iris"}')
+    inspected = inspect(inspected.data.folder, file)
+    assert said({"1": "red rose", "2": "iris"}) == ["names: checkpoint.pth"]
+    assert said({"1": "rose", "2": "iris"}) == [
+        "names: checkpoint.pth",
+        f"1 of them differs from {file}, as rose (1), which is red rose there; --category_names "
+        f"{file} takes those",
+    ]
+
+
 def test_the_table_says_what_is_wrong(folder):
     data_dir = folder("train/1/a.jpg", "train/1/b.jpg", "train/2/a.jpg", "valid/1/c.jpg")
     lines = [*data_utils.check_lines(inspect(data_dir))]

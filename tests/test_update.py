@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,8 @@ import torch
 from conftest import ROOT, history_of
 
 from network.archive import read_archive
+from running.errors import RunError
+from running.settings import FINE_TUNING
 
 
 class Killed(BaseException):
@@ -77,7 +80,7 @@ def test_an_update_is_the_run_from_nothing(run_script, data, ran, head_alone, tm
     update = run_script("train", data, "--update", "--save_dir", ran)
     assert update.code == nothing.code == 0
     assert f"since the run in {ran}/checkpoint.pth: 20 added, 1 new category (4)" in update.out
-    assert "features: 20 of 80 photographs have to be computed; " in update.out
+    assert "features: 20 of 80 photographs have to be computed\n" in update.out
     assert same(weights_of(ran), weights_of(tmp_path / "nothing"))
     report, other = report_of(ran), report_of(tmp_path / "nothing")
     for key in ("top1", "temperature", "calibration", "accepted_share", "suspects"):
@@ -124,6 +127,38 @@ def test_where_nothing_has_changed_the_network_stays(run_script, data, ran):
     assert not (ran / "checkpoint.previous.pth").exists()
 
 
+def change_settings(folder, **settings):
+    entries = read_archive(folder / "last.pth")
+    entries["run"]["settings"].update(settings)
+    torch.save(entries, folder / "last.pth")
+
+
+def test_where_nothing_has_changed_a_run_of_minutes_learns_no_more(
+    run_script, drawn, cnn, tmp_path
+):
+    """Its last epoch was broken off."""
+    folder = shutil.copytree(cnn, tmp_path / "run")
+    change_settings(folder, minutes=1.0, epochs=5)
+    files = {name: (folder / name).read_bytes() for name in ("checkpoint.pth", "last.pth")}
+    update = run_script("train", drawn, "--update", "--save_dir", folder)
+    assert update.code == 0
+    assert "nothing has changed: the network stays as it is\n" in update.out
+    assert "the head alone" not in update.out
+    assert [row["epoch"] for row in history_of(folder)] == ["1", "2", "3", "4"]
+    assert {name: (folder / name).read_bytes() for name in files} == files
+
+
+@pytest.mark.slow
+def test_where_nothing_has_changed_nothing_is_said_to_be_cached(
+    run_script, drawn, trained, tmp_path
+):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    for flag in ("--update", "--resume"):
+        run = run_script("train", drawn, flag, "--save_dir", folder)
+        assert run.code == 0
+        assert "are cached" not in run.out
+
+
 def test_an_update_learns_no_epochs_unless_they_are_typed(run_script, drawn, cnn, tmp_path):
     """The basic CNN has learned all its layers: its head is solved on them."""
     folder = shutil.copytree(cnn, tmp_path / "run")
@@ -137,6 +172,7 @@ def test_an_update_learns_no_epochs_unless_they_are_typed(run_script, drawn, cnn
     assert "--update --epochs 4 runs them\n" in update.out
     assert "the head has forgotten category 4 exactly;" in update.out
     assert [row["epoch"] for row in history_of(folder)] == ["0"]
+    assert read_archive(folder / "last.pth")["run"]["tuned_on"] == 48
     body = weights_of(cnn)
     after = weights_of(folder)
     assert all(after[key].equal(body[key]) for key in body if key.startswith("body."))
@@ -144,6 +180,8 @@ def test_an_update_learns_no_epochs_unless_they_are_typed(run_script, drawn, cnn
     more = run_script("train", data, "--update", "--epochs", 1, "--save_dir", folder)
     assert more.code == 0
     assert "were not run again" not in more.out
+    settings = report_of(folder)["settings"]
+    assert (settings["lr"], settings["batch_size"]) == (FINE_TUNING.lr, FINE_TUNING.batch_size)
     assert [row["epoch"] for row in history_of(folder)] == ["0", "1"]
 
 
@@ -161,9 +199,19 @@ def test_photographs_stay_in_the_splits_that_were_split_off(
     update = run_script("train", data, "--update", "--save_dir", folder)
     assert update.code == 0
     assert ": 1 moved\n" in update.out
+    # Where it broke off, too, they stay.
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    change_settings(broken, epochs=1)
+    resumed = run_script("train", data, "--resume", "--save_dir", broken)
+    assert resumed.code == 0
+    assert resumed.out.splitlines()[1] in update.out
     after = learning_splits(folder)
     assert after == before
-    assert f"; {len(after['train'])} are in train, {len(after['valid'])} in valid" in update.out
+    counts = [len(after[name]) for name in ("train", "valid", "test")]
+    assert "{} train, {} valid, {} test photographs".format(*counts) in update.out
+    line = "photographs are for training, {} for validation and {} for the test, as in the earlier"
+    assert line.format(*counts[1:]) in update.out
+    assert "by a hash" not in update.out
 
 
 def learning_splits(folder) -> dict[str, set[bytes]]:
@@ -173,20 +221,53 @@ def learning_splits(folder) -> dict[str, set[bytes]]:
     }
 
 
+def test_a_category_with_another_name_is_not_a_loss_and_a_gain(run_script, data, ran):
+    before = weights_of(ran)
+    for split in ("train", "valid", "test"):
+        (data / split / "1").rename(data / split / "10")  # in another place among the others
+    update = run_script("train", data, "--update", "--save_dir", ran)
+    assert update.code == 0
+    assert ": 1 renamed category (1 is 10 now)\n" in update.out
+    compared = report_of(ran)["update"]
+    assert compared["changes"]["renamed"] == {"1": "10"}
+    assert compared["before"] == compared["after"]
+    assert (compared["of_new_categories"], compared["categories"]) == (0, [])
+    after = read_archive(ran / "checkpoint.pth")
+    assert after["categories"] == ["2", "3", "10"]
+    assert after["names"][2] == "drawn daisy"
+    assert not before["head.weight"].equal(after["state_dict"]["head.weight"])
+
+
+def test_photographs_that_leave_train_are_counted_in_the_report(run_script, data, ran):
+    photographs = sorted((data / "train" / "1").iterdir())
+    for path in photographs[:2]:
+        path.rename(data / "valid" / "1" / f"from train {path.name}")
+    update = run_script("train", data, "--update", "--save_dir", ran)
+    assert update.code == 0
+    assert "\nin train of the earlier run were 2 of valid: the earlier network" in update.out
+    assert report_of(ran)["update"]["from_train"] == {"valid": 2, "test": 0}
+
+
 def test_names_of_a_checkpoint_stay(run_script, data, ran, tmp_path):
     names = tmp_path / "names.json"
     names.write_text(json.dumps({"1": "one", "2": "two", "3": "three"}))
     run_script("train", data, "--resume", "--category_names", names, "--save_dir", ran)
     bring(data, tmp_path)
-    assert run_script("train", data, "--update", "--save_dir", ran).code == 0
+    update = run_script("train", data, "--update", "--save_dir", ran)
+    assert update.code == 0
     after = read_archive(ran / "checkpoint.pth")["names"]
     assert after == ["one", "two", "three", "drawn cornflower"]
+    folders = data / "cat_to_name.json"
+    assert f"names: {ran}/checkpoint.pth, and of 1 category {folders}\n3 of them" in update.out
+    command = ["train", data, "--update", "--save_dir", ran, "--category_names", folders]
+    assert f"names: {folders}\n" in run_script(*command).out
+    assert read_archive(ran / "checkpoint.pth")["names"][0] == "drawn daisy"
 
 
 @pytest.mark.slow
 def test_a_run_of_an_earlier_version_does_not_know_its_photographs(run_script, data, ran, tmp_path):
     entries = read_archive(ran / "last.pth")
-    for key in ("seen", "is_update", "tuned", "penalty"):
+    for key in ("seen", "is_update", "tuned", "tuned_on", "penalty"):
         del entries["run"][key]
     torch.save(entries, ran / "last.pth")
     bring(data, tmp_path)
@@ -211,6 +292,19 @@ def test_without_a_file_the_result_is_the_same(run_script, data, ran, tmp_path):
 
 def test_epochs_keep_no_features(cnn):
     assert not (cnn / "features.bin").exists()
+
+
+def test_features_that_find_no_room_are_mentioned(run_script, data, ran, tmp_path, monkeypatch):
+    bring(data, tmp_path)
+
+    def no_room(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("learning.features.FeatureFile.append", no_room)
+    update = run_script("train", data, "--update", "--save_dir", ran)
+    assert update.code == 0
+    line = f"features are no longer kept for an --update: {ran}/features.bin: No space left on"
+    assert update.err.count(line) == 1
 
 
 # --- What is refused ------------------------------------------------------------------
@@ -238,9 +332,7 @@ def test_there_has_to_be_a_finished_run(run_script, drawn, cnn, tmp_path):
     assert f"--update goes on from {tmp_path}/last.pth, which does not exist" in run.err
 
     folder = shutil.copytree(cnn, tmp_path / "run")
-    entries = read_archive(folder / "last.pth")
-    entries["run"]["settings"]["epochs"] = 9
-    torch.save(entries, folder / "last.pth")
+    change_settings(folder, epochs=9)
     run = run_script("train", drawn, "--update", "--save_dir", folder)
     assert run.code == 2
     assert "has not come to its end: --resume goes on with it, and --update can follow" in run.err
@@ -278,6 +370,95 @@ def test_a_killed_update_can_be_given_again(run_script, data, ran, tmp_path, mon
     assert (kept if kept.exists() else ran / "checkpoint.pth").read_bytes() == before
     assert run_script(*command).code == 0
     assert same(weights_of(ran), weights_of(peace))
+
+
+@pytest.fixture
+def broken_off(run_script, data, ran, tmp_path, monkeypatch):
+    """The folder of an update that was killed behind its head, with epochs to come."""
+    bring(data, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("learning.fit.train_one_epoch", die)
+        with pytest.raises(Killed):
+            run_script("train", data, "--update", "--epochs", 2, "--save_dir", ran)
+    return ran
+
+
+def test_an_update_that_broke_off_can_be_resumed(run_script, data, broken_off, tmp_path, ran):
+    """It is compared with the run before it, and keeps what the head saw with its layers."""
+    peace = shutil.copytree(broken_off, tmp_path / "peace")
+    again = run_script("train", data, "--update", "--epochs", 2, "--save_dir", peace)
+    assert again.code == 0
+    assert ", as a later one was broken off (--resume goes on with that one): 20 added" in again.out
+    features = (broken_off / "features.bin").read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train.judge_run", die)  # a second kill, behind the epochs
+        with pytest.raises(Killed):
+            run_script("train", data, "--resume", "--epochs", 2, "--save_dir", broken_off)
+    for flags in (["--resume"], ["--update", "--epochs", 2], ["--update"]):
+        folder = shutil.copytree(broken_off, tmp_path / "".join(map(str, flags)))
+        resumed = run_script("train", data, *flags, "--save_dir", folder)
+        assert resumed.code == 0
+        assert same(weights_of(folder), weights_of(peace))
+        assert networks_aside(folder) == networks_aside(peace)
+        assert report_of(folder)["update"] == report_of(peace)["update"]
+        assert (folder / "features.bin").read_bytes().startswith(features)
+
+
+def test_an_update_is_not_resumed_with_other_photographs(run_script, data, broken_off):
+    next((data / "train" / "3").iterdir()).unlink()
+    run = run_script("train", data, "--resume", "--save_dir", broken_off)
+    assert run.code == 2
+    assert f"are not those of the run in {broken_off}/last.pth; --update starts over\n" in run.err
+
+
+def test_a_stopped_update_says_how_to_go_on(run_script, data, ran, tmp_path, monkeypatch):
+    bring(data, tmp_path)
+    command = ["train", data, "--update", "--epochs", 1, "--save_dir", ran]
+
+    def fill_the_disk(*_):
+        raise RunError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("model_utils.save_checkpoint", fill_the_disk)
+        full = run_script(*command)
+    assert full.code == 1
+    assert not (ran / "last.pth").exists()
+    words = shlex.split(full.err.splitlines()[-1])
+    assert words[2:] == ["with:", "python", *words[4:5], *map(str, command[1:])]
+    with monkeypatch.context() as patch:
+        patch.setattr("learning.fit.train_one_epoch", fill_the_disk)
+        stopped = run_script(*command)
+    assert stopped.err.splitlines()[-1].endswith(f"{data} --resume --epochs 1 --save_dir {ran}")
+
+
+def networks_aside(folder) -> list[bytes]:
+    return [(folder / f"{name}.previous.pth").read_bytes() for name in ("checkpoint", "last")]
+
+
+def test_a_new_run_leaves_what_a_broken_update_has_set_aside(
+    run_script, data, broken_off, head_alone, monkeypatch
+):
+    aside = networks_aside(broken_off)
+    command = ["train", data, *head_alone, "--save_dir", broken_off]
+    with monkeypatch.context() as patch:
+        patch.setattr("learning.resume.save_training", die)
+        for _ in range(2):  # the second one finds a checkpoint without a last.pth
+            with pytest.raises(Killed):
+                run_script(*command)
+            assert networks_aside(broken_off) == aside
+    assert run_script(*command).code == 0
+    assert networks_aside(broken_off) == aside
+
+
+def test_a_network_whose_last_pth_is_gone_is_not_overwritten(run_script, data, ran, tmp_path):
+    bring(data, tmp_path)
+    assert run_script("train", data, "--update", "--save_dir", ran).code == 0
+    (ran / "last.pth").unlink()
+    network = (ran / "checkpoint.pth").read_bytes()
+    update = run_script("train", data, "--update", "--save_dir", ran)
+    assert update.code == 2
+    assert f"--update goes on from {ran}/last.pth, which does not exist" in update.err
+    assert (ran / "checkpoint.pth").read_bytes() == network
 
 
 @pytest.mark.slow

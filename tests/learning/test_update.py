@@ -7,8 +7,15 @@ import pytest
 from conftest import METRICS, small_info
 
 from learning.resume import HISTORY, Penalty, RunRecord
-from learning.update import Earlier, describe_start, describe_tuning, keep_names
-from photographs.changes import Seen, compare
+from learning.start import Start
+from learning.update import (
+    Earlier,
+    describe_from_train,
+    describe_start,
+    describe_tuning,
+    names_to_keep,
+)
+from photographs.changes import Changes, Seen, compare
 from photographs.images import Preprocessing
 from running.settings import Settings
 
@@ -33,19 +40,28 @@ def earlier():
     return Earlier(Path("checkpoint.pth"), None, info, record, is_aside=False)
 
 
+def update_of(photographs, files="") -> RunRecord:
+    """The record of an update that has found some photographs."""
+    return RunRecord(Settings(), "weights", files, seen=photographs, is_update=True)
+
+
 def test_what_is_computed_comes_with_the_seconds_that_the_earlier_run_took(earlier):
-    changes, features = describe_start(earlier, seen(120), 60)
+    changes, features = describe_start(earlier, update_of(seen(120)), 60)
     assert changes == "since the run in checkpoint.pth: 20 added"
-    assert features == (
-        "features: 60 of 120 photographs have to be computed, in about 12 s; 120 are in train, "
-        "0 in valid"
-    )
+    assert features == "features: 60 of 120 photographs have to be computed, in about 12 s"
+
+
+@pytest.mark.parametrize(("files", "said"), [("a", "nothing"), ("b", "nothing but names of files")])
+def test_the_same_files_are_told_from_files_of_other_names(earlier, files, said):
+    earlier.record.photographs = "a"
+    changes, _ = describe_start(earlier, update_of(seen(100), files), 0)
+    assert changes == f"since the run in checkpoint.pth: {said}"
 
 
 def test_epochs_are_offered_with_their_cost_and_their_gain(earlier):
     fewer = seen(60, ("2", "10"))
     lines = describe_tuning(earlier, compare(earlier.record.seen, fewer), 60)
-    assert lines == [
+    assert [*lines] == [
         "the layers before the head are those of the earlier run, whose 2 epochs were not run "
         "again: they would take about 60 s, and had raised the accuracy on valid from 90.00% to "
         "95.00%; --update --epochs 2 runs them",
@@ -54,17 +70,48 @@ def test_epochs_are_offered_with_their_cost_and_their_gain(earlier):
     ]
 
 
+def test_the_time_of_epochs_goes_by_the_photographs_that_they_were_run_on(earlier):
+    """After an update, whose record has the history of the epochs, and fewer photographs."""
+    update = RunRecord(Settings(), "weights", seen=seen(50), is_update=True)
+    update.tuned, update.tuned_on = earlier.tuned, earlier.tuned_on
+    info = small_info(earlier.info.preprocessing, metrics=METRICS._replace(epoch=0))
+    later = earlier._replace(info=info, record=update)
+    assert later.seconds(60, 60) == earlier.seconds(60, 60) == (12, 60)
+    update.tuned_on = 0  # a file of an earlier version
+    assert later.seconds(60, 60) == (None, 100)
+
+
 def test_of_a_head_alone_there_is_nothing_to_say(earlier):
     info = small_info(earlier.info.preprocessing, metrics=METRICS._replace(epoch=0))
-    assert describe_tuning(earlier._replace(info=info), None, 60) == []
+    assert [*describe_tuning(earlier._replace(info=info), None, 60)] == []
 
 
 def test_names_that_say_more_than_a_folder_are_kept(earlier):
-    assert keep_names(earlier.info, ["2", "10", "iris"], ["tulip", "lily", "an iris"]) == [
-        "orchid",
-        "lily",
-        "an iris",
+    assert names_to_keep(earlier, update_of(None)) == {"2": "orchid"}
+
+
+def test_a_category_with_another_name_keeps_what_is_known_of_it(earlier):
+    """Its name, and that it has not been forgotten."""
+    renamed = update_of(seen(100, ("wild", "10", "rose")))
+    assert names_to_keep(earlier, renamed) == {"wild": "orchid"}
+    changes = compare(earlier.record.seen, renamed.seen)
+    assert changes.describe() == "1 renamed category (2 is wild now)"
+    assert len([*describe_tuning(earlier, changes, 100)]) == 1
+
+
+def test_photographs_that_were_in_train_flatter_whoever_learned_from_them():
+    counts = {"valid": 3, "test": 2}
+    assert [*describe_from_train(counts, True)] == [
+        "in train of the earlier run were 3 of valid and 2 of test: both networks have layers that "
+        "learned from these photographs, so that their figures are too good"
     ]
+    assert [*describe_from_train(counts, False)] == [
+        "in train of the earlier run were 3 of valid: the earlier network learned from these "
+        "photographs, so that its figure is too good; this one did not"
+    ]
+    for is_tuned in (True, False):
+        assert [*describe_from_train({"valid": 0, "test": 0}, is_tuned)] == []
+    assert [*describe_from_train({"valid": 0, "test": 2}, False)] == []
 
 
 @pytest.mark.parametrize(
@@ -74,3 +121,22 @@ def test_names_that_say_more_than_a_folder_are_kept(earlier):
 def test_a_penalty_holds_for_a_tenth_more_or_less(photographs, categories, holds):
     found = Penalty(0.01, 100, 20).value_for(photographs, categories)
     assert found == (0.01 if holds else None)
+
+
+def test_other_photographs_of_the_same_number_take_another_penalty(earlier):
+    record = update_of(None)
+    record.penalty = Penalty(0.01, 100, 3)
+    start = Start(None, None, record, None, earlier.info, earlier)
+    digests, labels = seen(100).splits["train"]
+    assert start.take_photographs("others", 0, Seen([*"abc"], {"train": (digests + 100, labels)}))
+    assert record.penalty.value_for(100, 3) is None
+
+
+def test_a_penalty_counts_the_photographs_that_have_changed_since():
+    changes = Changes(added=2, removed=2, moved=1, resplit=7, new=[], gone=[], renamed={})
+    found = Penalty(0.01, 100, 20)
+    assert found.after(None) is None
+    twice = found.after(changes).after(changes)
+    assert twice.value_for(100, 20) == 0.01
+    assert twice.after(changes).value_for(100, 20) is None
+    assert Penalty(*[*twice]) == twice

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from photographs.changes import Seen, compare
+from photographs.changes import Seen, compare, count_from_train
 
 PLACES = {
     "train": [("a", "lily"), ("b", "lily"), ("c", "rose"), ("d", "rose")],
@@ -58,6 +58,54 @@ def test_the_places_of_photographs_come_back():
 )
 def test_changes_are_counted_by_content(train, text):
     assert changed(train).describe() == text
+
+
+def test_what_has_the_same_files_has_not_changed_at_all():
+    assert changed(PLACES["train"]).describe(has_same_files=True) == "nothing"
+
+
+RENAMED = [("a", "lily"), ("b", "lily"), ("c", "iris"), ("d", "iris")]
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "renamed", "text"),
+    [
+        (RENAMED, "iris", {"rose": "iris"}, "1 renamed category (rose is iris now)"),
+        (
+            [("x", "iris"), *RENAMED[:3]],
+            "iris",
+            {"rose": "iris"},
+            "1 added, 1 removed, 1 renamed category (rose is iris now)",
+        ),
+        # Of two categories, or from another one: these have not been renamed.
+        (
+            RENAMED,
+            "tulip",
+            {},
+            "3 moved, 2 new categories (iris, tulip), 1 removed category (rose)",
+        ),
+        (
+            [("a", "iris"), *RENAMED[1:]],
+            "iris",
+            {},
+            "4 moved, 1 new category (iris), 1 removed category (rose)",
+        ),
+        # One photograph of three is too little to tell by.
+        (RENAMED[:3], None, {}, "2 removed, 1 moved, 1 new category (iris), 1 removed category "),
+    ],
+)
+def test_a_category_may_have_another_name(train, valid, renamed, text):
+    changes = changed(train, [PLACES["valid"][0], *([("f", valid)] if valid else [])])
+    assert changes.renamed == renamed
+    assert changes.describe().startswith(text)
+    assert changes.changed == sum((changes.added, changes.removed, changes.moved))
+
+
+def test_photographs_that_left_train_are_counted():
+    after = {"train": [("c", "rose"), ("f", "rose")], "valid": [("a", "lily"), ("e", "lily")]}
+    test = {**after, "test": [("b", "lily"), ("d", "rose"), ("x", "rose")]}
+    assert count_from_train(seen(PLACES), seen(test)) == {"valid": 1, "test": 2}
+    assert count_from_train(seen(PLACES), seen(PLACES)) == {"valid": 0}
 
 
 def test_categories_come_and_go_and_photographs_change_splits():

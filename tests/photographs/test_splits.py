@@ -127,6 +127,22 @@ def test_valid_is_split_off_from_train_and_test_left_alone(folder):
     assert f": {len(splits['valid'])} of train's 100 photographs are for val" in remarks.notes[0]
 
 
+def test_what_stays_where_it_was_is_not_said_to_be_there_by_a_hash(folder):
+    data = folder(*[f"{category}/{i}.jpg" for category in "ab" for i in range(20)])
+    found, _ = find_splits(data, ())
+    stays = {
+        path: split
+        for split, by_category in found.items()
+        for paths in by_category.values()
+        for path in paths
+    }
+    _, remarks = find_splits(data, (), stays)
+    assert remarks.notes[0].endswith(" for the test, as in the earlier run")
+    stays.pop(found["train"]["a"][0])
+    _, remarks = find_splits(data, (), {**stays, "elsewhere": "test"})
+    assert remarks.notes[0].endswith("as in the earlier run; new ones by a hash of their names")
+
+
 def test_an_empty_valid_is_split_off_as_if_it_was_not_there(folder):
     names = [f"train/{category}/{i}.jpg" for category in "abc" for i in range(6)]
     data = folder(*names, "test/a/x.jpg")

@@ -261,11 +261,21 @@ def test_a_package_that_is_missing_is_one_sentence(capsys):
 def test_what_a_run_that_ends_early_tells(tmp_path, command, best, resumable, expected):
     notes = ExitNotes(command, "")
     assert [*notes.lines()] == []
-    notes.best, notes.resume_file = best, tmp_path / "last.pth"
+    notes.best, notes.resume_files = best, [tmp_path / "last.pth"]
     assert [*notes.lines()] == ([best] if best else [])  # it is not written yet
     if resumable:
-        notes.resume_file.touch()
+        notes.resume_files[0].touch()
     assert [*notes.lines()] == expected
+
+
+def test_a_flag_may_come_in_the_place_of_another_one(tmp_path):
+    notes = ExitNotes("python train.py 'my flowers' --update --epochs 3", "", "--update")
+    notes.resume_files = [tmp_path / "last.pth", tmp_path / "last.previous.pth"]
+    notes.resume_files[1].touch()
+    assert [*notes.lines()] == [f"go on with: {notes.command}"]
+    notes.flag, notes.replaces = "--resume", "--update"
+    expected = "go on with: python train.py 'my flowers' --resume --epochs 3"
+    assert [*notes.lines()] == [expected]
 
 
 class OutOfMemoryError(RuntimeError):
@@ -279,7 +289,7 @@ class DistBackendError(RuntimeError):
 def run(error: BaseException | None, launch: Launch = Launch()):
     """Run work that ends with an error or well; return the exit code and the notes."""
     notes = ExitNotes("python train.py a", "try less")
-    notes.best, notes.resume_file = "the best is in b", Path(__file__)
+    notes.best, notes.resume_files = "the best is in b", [Path(__file__)]
 
     def work() -> int:
         if error:
@@ -329,7 +339,7 @@ def test_what_the_user_can_mend_is_one_sentence(capsys, sleeps, launch, error, c
 def test_too_little_memory_is_one_sentence_without_going_on(capsys, error):
     code, notes = run(error)
     assert code == 1
-    assert not notes.resume_file  # it would need as much again
+    assert not notes.resume_files  # it would need as much again
     assert capsys.readouterr().err == "train.py: out of memory; try less\nthe best is in b\n"
 
 

@@ -1,5 +1,6 @@
 """The folder of a run: its files, and that nothing is written where it must not be."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -126,6 +127,77 @@ def test_without_a_checkpoint_what_was_set_aside_stays(tmp_path):
         "checkpoint.previous.pth": "earlier",
         "history.previous.csv": "a",
     }
+
+
+def test_wherever_setting_aside_is_broken_off_nothing_is_lost(tmp_path, monkeypatch):
+    """A run is killed before each step, and another one begins."""
+    for step in range(30):
+        path = tmp_path / str(step)
+        path.mkdir()
+        folder = RunFolder(path)
+        for name in ["curves.png", "last.pth", *NAMES[:3]]:
+            (path / name).write_text(f"finished {name}")
+        for name in PREVIOUS.values():
+            (path / name).write_text(f"earlier {name}")
+        left = [step]
+
+        def count(original, left=left):
+            def act(*arguments, **options):
+                if not left[0]:
+                    raise KeyboardInterrupt
+                left[0] -= 1
+                return original(*arguments, **options)
+
+            return act
+
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            patch.setattr(os, "replace", count(os.replace))
+            patch.setattr(Path, "unlink", count(Path.unlink))
+            folder.keep_earlier()
+        has_moved = not folder.resume_file.exists()
+        assert folder.is_set_aside == has_moved
+        if has_moved:
+            folder.require_run("--update")
+        folder.keep_earlier()
+        assert contents(path) == {
+            "checkpoint.pth": "finished checkpoint.pth",
+            **{
+                PREVIOUS[name]: f"finished {name}"
+                for name in ["curves.png", "last.pth", *NAMES[:3]]
+            },
+        }
+        if left[0]:
+            break
+    assert left[0] and step > 5
+
+
+def test_what_is_aside_stays_where_the_run_behind_it_broke_off(tmp_path):
+    folder = RunFolder(tmp_path)
+    for name in ("checkpoint.pth", "last.pth"):
+        (tmp_path / PREVIOUS[name]).write_text("finished")
+    aside = contents(tmp_path)
+    folder.checkpoint.write_text("later")  # its last.pth is not there yet
+    assert folder.is_set_aside
+    assert not folder.keep_earlier()
+    assert contents(tmp_path) == {**aside, "checkpoint.pth": "later"}
+    for name in ("last.pth", "history.csv"):
+        (tmp_path / name).write_text("later")
+    assert not folder.keep_earlier(is_broken_off=True)
+    assert contents(tmp_path) == {**aside, "checkpoint.pth": "later"}
+
+
+@pytest.mark.parametrize("name", ["history.csv", "report.json", "report.html"])
+def test_a_last_pth_that_somebody_has_removed_is_no_broken_update(tmp_path, name):
+    folder = RunFolder(tmp_path)
+    for path in (*PREVIOUS.values(), "checkpoint.pth"):
+        (tmp_path / path).write_text(path)
+    folder.require_run("--update")
+    (tmp_path / name).write_text("of the network that is here")
+    with pytest.raises(InputError, match=r"goes on from .*last\.pth, which does not exist"):
+        folder.require_run("--update")
+    assert folder.keep_earlier()
+    assert not (tmp_path / "last.previous.pth").exists()
+    assert (tmp_path / "checkpoint.previous.pth").read_text() == "checkpoint.pth"
 
 
 def test_what_cannot_be_set_aside_is_one_sentence(tmp_path):
