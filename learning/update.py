@@ -241,13 +241,13 @@ def describe_from_train(counts: Mapping[str, int], is_tuned: bool) -> Iterator[s
     known = [f"{count} of {split}" for split, count in counts.items() if count]
     if is_tuned and known:
         yield (
-            f"in train of the earlier run were {' and '.join(known)}: both networks have layers "
-            "that learned from these photographs, so that their figures are too good"
+            f"from train of the earlier run came {' and '.join(known)}: both networks have layers "
+            "that learned from what came over, so that their figures are too good"
         )
     elif counts["valid"]:
         yield (
-            f"in train of the earlier run were {counts['valid']} of valid: the earlier network "
-            "learned from these photographs, so that its figure is too good; this one did not"
+            f"from train of the earlier run came {counts['valid']} of valid: the earlier network "
+            "learned from what came over, so that its figure is too good; this one did not"
         )
 
 

@@ -244,7 +244,7 @@ def test_photographs_that_leave_train_are_counted_in_the_report(run_script, data
         path.rename(data / "valid" / "1" / f"from train {path.name}")
     update = run_script("train", data, "--update", "--save_dir", ran)
     assert update.code == 0
-    assert "\nin train of the earlier run were 2 of valid: the earlier network" in update.out
+    assert "\nfrom train of the earlier run came 2 of valid: the earlier network" in update.out
     assert report_of(ran)["update"]["from_train"] == {"valid": 2, "test": 0}
 
 

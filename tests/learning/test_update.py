@@ -102,12 +102,12 @@ def test_a_category_with_another_name_keeps_what_is_known_of_it(earlier):
 def test_photographs_that_were_in_train_flatter_whoever_learned_from_them():
     counts = {"valid": 3, "test": 2}
     assert [*describe_from_train(counts, True)] == [
-        "in train of the earlier run were 3 of valid and 2 of test: both networks have layers that "
-        "learned from these photographs, so that their figures are too good"
+        "from train of the earlier run came 3 of valid and 2 of test: both networks have layers "
+        "that learned from what came over, so that their figures are too good"
     ]
     assert [*describe_from_train(counts, False)] == [
-        "in train of the earlier run were 3 of valid: the earlier network learned from these "
-        "photographs, so that its figure is too good; this one did not"
+        "from train of the earlier run came 3 of valid: the earlier network learned from what came "
+        "over, so that its figure is too good; this one did not"
     ]
     for is_tuned in (True, False):
         assert [*describe_from_train({"valid": 0, "test": 0}, is_tuned)] == []
