@@ -17,8 +17,8 @@ ROWS = 512  # of it that are computed at once
 MEMORY = 20  # steps that the search remembers
 MOST = 300  # steps of a search
 TRIALS = 20  # points on a line
-FIRST = 0.1  # of Newton's step at the start: where the features are many, that one is far too long
 FLATTENED = 0.1  # of a line's slope at its start, where its search ends
+ROUNDING = 1e-6  # of a loss
 SMALLEST_RIDGE = 0.01  # so that rounding leaves a covariance positive
 
 Part = tuple[torch.Tensor, torch.Tensor]  # features (n, F) and labels (n,)
@@ -99,7 +99,7 @@ class Regression:
         weight, bias = (value.clone() for value in start)
         labels = torch.cat([labels for _, labels in parts])
         logits = self.logits_of(parts, weight, bias)
-        shares, loss = logits.softmax(1), torch.inf
+        shares, loss = logits.softmax(1), 0.0
         memory: deque[tuple[torch.Tensor, torch.Tensor]] = deque(maxlen=MEMORY)
         step = before = None
         for _ in range(MOST):
@@ -125,12 +125,15 @@ class Regression:
                     for a, b in ((weight, weight), (weight, turn), (turn, turn))
                 ],
             )
-            first = 1.0 if memory else FIRST * self.num_classes
-            length, point = line.search((gradient @ direction).item(), first)
+            slope, first = (gradient @ direction).item(), 1.0
+            if not memory:
+                here = line.at(0.0)
+                loss, first = here.loss, here.newton
+            length, point = line.search(loss, slope, first)
             weight.add_(turn, alpha=length)
             bias.add_(shift, alpha=length)
-            logits, shares = point.logits, point.shares
-            step, before = direction * length, gradient
+            logits.add_(line.change, alpha=length)
+            shares, step, before = point.shares, direction * length, gradient
             if loss - point.loss < tolerance:
                 break
             loss = point.loss
@@ -146,11 +149,15 @@ class Regression:
 class _Point(NamedTuple):
     """A point on a line."""
 
-    logits: torch.Tensor  # (n, C)
     shares: torch.Tensor  # of the categories (n, C)
     loss: float  # with the penalty
     slope: float
     curvature: float
+
+    @property
+    def newton(self) -> float:
+        """How far it is to where a parabola through here is level."""
+        return -self.slope / max(self.curvature, 1e-12)
 
 
 class _Line:
@@ -182,9 +189,9 @@ class _Line:
 
     def at(self, t: float) -> _Point:
         """Look at a point."""
-        logits = torch.add(self.logits, self.change, alpha=t)
-        total = logits.logsumexp(1, keepdim=True)
-        shares = (logits - total).exp_()
+        shares = torch.add(self.logits, self.change, alpha=t)
+        total = shares.logsumexp(1, keepdim=True)
+        shares.sub_(total).exp_()
         weighted = shares * self.change
         means = weighted.sum(1)
         spread = (weighted.mul_(self.change).sum(1) - means.square()).mean().item()
@@ -192,21 +199,24 @@ class _Line:
         loss = total.mean().item() - self.wanted[0] - t * self.wanted[1]
         loss += (fixed + 2 * t * mixed + t * t * squared) / 2
         slope = means.mean().item() - self.wanted[1] + mixed + t * squared
-        return _Point(logits, shares, loss, slope, spread + squared)
+        return _Point(shares, loss, slope, spread + squared)
 
-    def search(self, slope: float, t: float) -> tuple[float, _Point]:
-        """Find where it is nearly level by Newton's method, from t on; `slope` is that at 0."""
+    def search(self, loss: float, slope: float, t: float) -> tuple[float, _Point]:
+        """Find where it is nearly level, and no higher than at 0, by Newton's method from t on.
+
+        `loss` and `slope` are those at 0, where it ends if nothing better is found.
+        """
         low, high = 0.0, torch.inf
         for _ in range(TRIALS):
             point = self.at(t)
-            if abs(point.slope) <= FLATTENED * abs(slope):
-                break
-            low, high = (t, high) if point.slope < 0 else (low, t)
-            t_next = t - point.slope / max(point.curvature, 1e-12)
-            if not low < t_next < high:  # the loss is convex, so it lies between them
-                t_next = 2 * t if high == torch.inf else (low + high) / 2
-            t = t_next
-        return t, point
+            is_lower = point.loss <= loss + ROUNDING
+            if is_lower and abs(point.slope) <= FLATTENED * abs(slope):
+                return t, point
+            low, high = (t, high) if is_lower and point.slope < 0 else (low, t)
+            t += point.newton
+            if not low < t < high:  # the loss is convex, so it lies between them
+                t = 10 * low if high == torch.inf else (low + high) / 2
+        return (low, self.at(low))
 
 
 def find_direction(

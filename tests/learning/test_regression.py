@@ -87,17 +87,32 @@ def test_slope_and_curvature_of_a_line_are_those_of_its_loss():
     assert line.at(1.0).loss == pytest.approx(loss.item() + (0.3 + 2 * 0.2 + 0.4) / 2)
 
 
-@pytest.mark.parametrize("first", [1e-3, 1.0, 1e4])
-def test_a_line_is_searched_until_it_is_nearly_level(first):
+@pytest.mark.parametrize("first", [1e-9, 1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("smoothing", [0.0, 0.01, 0.1])
+@pytest.mark.parametrize("squared", [0.0, 0.01])
+def test_a_line_is_searched_until_it_is_nearly_level(first, smoothing, squared):
     torch.manual_seed(0)
     labels = torch.arange(50) % 4
     logits = torch.randn(50, 4)
-    line = _Line(logits, F.one_hot(labels).float(), labels, 0.1, [0.0, 0.0, 0.01])
-    start = line.at(0.0).slope
-    length, point = line.search(start, first)
+    change = F.one_hot(labels).float() + torch.randn(50, 4) / 2  # not every one gets better
+    line = _Line(logits, change, labels, smoothing, [0.0, 0.0, squared])
+    start = line.at(0.0)
+    length, point = line.search(start.loss, start.slope, first)
     assert 0.1 < length < 100
-    assert abs(point.slope) <= 0.1 * abs(start)
-    assert point.loss < line.at(0.0).loss
+    assert abs(point.slope) <= 0.1 * abs(start.slope)
+    assert point.loss < start.loss
+    assert point.shares.equal(line.at(length).shares)
+
+
+def test_a_line_that_only_rises_is_left_where_it_begins():
+    """Far behind an overshoot a line is about as steep as its start, whatever its slope says."""
+    labels = torch.arange(50) % 4
+    line = _Line(torch.zeros(50, 4), -F.one_hot(labels).float(), labels, 0.0, [0.0, 0.0, 0.0])
+    start = line.at(0.0)
+    assert start.slope > 0
+    length, point = line.search(start.loss, -20 * start.slope, 50.0)
+    assert length < 1e-3
+    assert point.loss == pytest.approx(start.loss, abs=1e-3)
 
 
 def test_the_direction_is_newtons_once_every_direction_has_been_seen():
