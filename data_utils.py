@@ -278,7 +278,12 @@ def inspect(
     digests = {path: found for path, found in by_path.items() if isinstance(found, bytes)}
     before = seen.splits_by_digest() if seen else {}
     stays = {path: before[found] for path, found in digests.items() if found in before}
-    readable = find_data(data.folder, errors, stays) if errors or stays else data
+    readable, leave_out = data, {*errors}
+    if errors or stays:
+        readable = find_data(data.folder, leave_out, stays)
+    while late := {*readable.paths} - digests.keys():  # came while the others were read
+        leave_out |= late
+        readable = find_data(data.folder, leave_out, stays)
     lost = [category for category in data.categories if category not in readable.categories]
     names, source, unnamed = find_names(readable.categories, data.folder, names_file)
     problems = find_problems(readable, errors.values(), digests, unnamed)

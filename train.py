@@ -320,7 +320,8 @@ def settle(
     if args.update or start.record.is_update:
         console.print_result(*data_utils.describe_data(data), *start.describe_update())
     known = {} if args.category_names else start.names
-    console.print_result(*data_utils.describe_names(inspected, known, folder.checkpoint))
+    source = start.earlier.checkpoint if start.earlier else folder.checkpoint
+    console.print_result(*data_utils.describe_names(inspected, known, source))
     inspected = inspected.with_names(known)
     if start.state and start.info and inspected.names != start.info.names:
         folder.write(rename_categories, folder.checkpoint, inspected.names)

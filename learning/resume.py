@@ -19,7 +19,7 @@ from network.build import (
     rebuild,
 )
 from network.classifier import Classifier
-from photographs.changes import DIGEST, Changes, Seen
+from photographs.changes import DIGEST, NO_DIGESTS, Seen
 from photographs.images import Preprocessing
 from prediction.info import NetworkInfo, check_types, preprocessing_entries
 from running.environment import versions
@@ -61,11 +61,7 @@ class Penalty(NamedTuple):
     value: float
     photographs: int  # of train, when it was looked for
     categories: int
-    changed: int = 0  # photographs, since then
-
-    def after(self, changes: Changes | None) -> "Penalty | None":
-        """Count the photographs that have changed; None, where that is not known."""
-        return changes and self._replace(changed=self.changed + changes.changed)
+    changed: int = 0  # photographs of train, since then
 
     def value_for(self, photographs: int, categories: int) -> float | None:
         """Say what it is for other photographs; None, where it has to be looked for again.
@@ -92,7 +88,9 @@ class RunRecord:
     is_update: bool = False  # of an earlier run, whose layers it has taken
     # The history of the run that tuned these layers, as long as updates have left them alone.
     tuned: list[dict[str, Any]] = field(default_factory=list)
-    tuned_on: int = 0  # photographs that it had in train; 0: not known
+    # Digests of its train, uint8 (n, DIGEST); none: they are not known.
+    tuned_on: np.ndarray = field(default_factory=lambda: NO_DIGESTS, compare=False)
+    has_ended: bool = False  # once, before more epochs were asked for
     penalty: Penalty | None = None  # of the head, if it has been solved
 
     @property
@@ -184,7 +182,8 @@ class RunRecord:
             "seen": _seen_entries(self.seen),
             "is_update": self.is_update,
             "tuned": self.tuned,
-            "tuned_on": self.tuned_on,
+            "tuned_on": torch.tensor(self.tuned_on),
+            "has_ended": self.has_ended,
             "penalty": self.penalty and [*self.penalty],
         }
 
@@ -195,11 +194,7 @@ class RunRecord:
         Raises:
             AttributeError, KeyError, TypeError, ValueError: it is impossible.
         """
-        entries = {"tuned_on": 0, **entries}  # files of earlier versions do not know it
-        check_types(
-            entries,
-            {"source": (str, type(None)), "photographs": str, "history": list, "tuned_on": int},
-        )
+        check_types(entries, {"source": (str, type(None)), "photographs": str, "history": list})
         history = _read_history(entries["history"])
         best = entries["best"]
         check_types(best, dict.fromkeys(("loss", "calibrated_loss", "accuracy"), float))
@@ -217,7 +212,8 @@ class RunRecord:
             _read_seen(entries.get("seen"), num_classes),
             entries.get("is_update") is True,
             _read_history(entries.get("tuned", [])),
-            entries["tuned_on"],
+            _read_digests(entries["tuned_on"]) if "tuned_on" in entries else NO_DIGESTS,
+            entries.get("has_ended") is True,
             _read_penalty(entries.get("penalty")),
         )
 
@@ -249,6 +245,17 @@ def _read_penalty(entries: list[Any] | None) -> Penalty | None:
     return penalty
 
 
+def _read_digests(digests: torch.Tensor) -> np.ndarray:
+    """Read digests of photographs: uint8 (n, DIGEST).
+
+    Raises:
+        AttributeError, ValueError: they are impossible.
+    """
+    if digests.dim() != 2 or digests.shape[1] != DIGEST or digests.dtype != torch.uint8:
+        raise ValueError("impossible digests")
+    return digests.numpy()
+
+
 def _seen_entries(seen: Seen | None) -> dict[str, Any] | None:
     """Turn the photographs of a run into plain data and tensors."""
     if seen is None:
@@ -272,17 +279,16 @@ def _read_seen(entries: dict[str, Any] | None, num_classes: int) -> Seen | None:
     if len(categories) != num_classes or not all(type(each) is str for each in categories):
         raise ValueError("impossible categories")
     for name, split in entries["splits"].items():
-        digests, labels = split["digests"], split["labels"]
+        digests, labels = _read_digests(split["digests"]), split["labels"]
         if (
             type(name) is not str
-            or digests.shape != (len(labels), DIGEST)
+            or len(digests) != len(labels)
             or labels.shape != (len(labels),)
-            or digests.dtype != torch.uint8
             or labels.dtype != torch.int64
             or not ((labels >= 0) & (labels < num_classes)).all()
         ):
             raise ValueError("impossible photographs")
-        splits[name] = digests.numpy(), labels.numpy()
+        splits[name] = digests, labels.numpy()
     return Seen(categories, splits)
 
 

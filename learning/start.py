@@ -13,7 +13,6 @@ from learning.resume import RunRecord, TrainingState, is_of_run, load_training
 from learning.update import (
     Earlier,
     Load,
-    changes_since,
     describe_start,
     find_earlier,
     has_broken_off,
@@ -22,7 +21,7 @@ from learning.update import (
 )
 from network.build import new_model
 from network.classifier import Classifier
-from photographs.changes import Seen
+from photographs.changes import Seen, count_changed
 from photographs.images import Preprocessing
 from prediction.info import Calibration, NetworkInfo, ValidMetrics
 from running.environment import versions
@@ -121,7 +120,10 @@ class Start(NamedTuple):
         if not record.take_photographs(found, num_valid, seen):
             return False
         if self.earlier and record.penalty:
-            record.penalty = record.penalty.after(changes_since(self.earlier, record))
+            before, changed = self.earlier.record.seen, record.penalty.changed
+            record.penalty = before and record.penalty._replace(
+                changed=changed + count_changed(before, seen)
+            )
         return True
 
     def describe_update(self) -> list[str]:
@@ -232,6 +234,7 @@ def resume_run(
             f"{folder.checkpoint} is not the best network of the run in {folder.resume_file}; "
             "without --resume a new run starts"
         )
+    record.has_ended |= record.is_finished
     record.settings = resume_settings(typed, record.settings)
     state.averaged.to(device)
     return Start(state.model.to(device), preprocessing, record, state, info)

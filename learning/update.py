@@ -12,7 +12,7 @@ from learning.evaluation import head_logits
 from learning.resume import RunRecord, is_of_run, load_training
 from network.build import build_classifier, describe_head, read_entries, rebuild
 from network.classifier import Classifier
-from photographs.changes import Changes, compare, count_from_train
+from photographs.changes import NO_DIGESTS, Changes, compare, count_known
 from photographs.images import Preprocessing
 from prediction.info import NetworkInfo
 from reporting.comparison import compare_networks
@@ -45,11 +45,18 @@ class Earlier(NamedTuple):
         return self.record.history if self.info.metrics.epoch else self.record.tuned
 
     @property
-    def tuned_on(self) -> int:
-        """How many photographs it had in train; 0 where that is not known."""
-        if not self.info.metrics.epoch:
-            return self.record.tuned_on
-        return self.record.seen.count() if self.record.seen else 0
+    def tuned_on(self) -> np.ndarray:
+        """The digests of its train, uint8 (n, DIGEST); none where they are not known."""
+        return self._train if self.info.metrics.epoch else self.record.tuned_on
+
+    @property
+    def learned_from(self) -> np.ndarray:
+        """The digests of all that its layers or its head have learned from."""
+        return np.concatenate([self._train, self.tuned_on])
+
+    @property
+    def _train(self) -> np.ndarray:
+        return self.record.seen.splits["train"][0] if self.record.seen else NO_DIGESTS
 
     def seconds(self, features: int, epochs: int) -> tuple[float | None, float]:
         """Guess how long so many photographs' features take, and epochs of so many.
@@ -57,7 +64,7 @@ class Earlier(NamedTuple):
         The run that tuned the layers tells: its head, for which every feature was computed, and
         its epochs.
         """
-        count = self.tuned_on
+        count = len(self.tuned_on)
         if not count:
             return None, sum(row["seconds"] for row in self.tuned if row["epoch"])
         each = [row["seconds"] / count for row in self.tuned if row["epoch"] == 0]
@@ -108,7 +115,7 @@ def has_broken_off(folder: RunFolder) -> bool:
         record = RunRecord.from_entries(entries, entries["best"]["logits"].shape[1])
     except (AttributeError, InputError, LookupError, TypeError, ValueError):
         return False
-    return record.is_update and not record.is_finished
+    return record.is_update and not (record.is_finished or record.has_ended)
 
 
 def _read_aside(folder: RunFolder, load: Load) -> Earlier:
@@ -141,7 +148,7 @@ def with_new_head(
         raise InputError(f"{path} is damaged: its parts do not fit together") from error
     settings = dataclasses.replace(earlier.record.settings, epochs=epochs, minutes=None)
     if earlier.record.source is None:  # what it learned with from scratch would undo it now
-        settings = dataclasses.replace(settings, lr=None, batch_size=None, tune=None)
+        settings = dataclasses.replace(settings, lr=None, batch_size=None, tune=None, weights=None)
         settings = resolve_settings(settings, preprocessing.crop, True, bool(model.depths))
     torch.manual_seed(settings.seed)
     head = describe_head(model)
@@ -231,23 +238,23 @@ def describe_tuning(earlier: Earlier, changes: Changes | None, train: int) -> It
         )
 
 
-def describe_from_train(counts: Mapping[str, int], is_tuned: bool) -> Iterator[str]:
-    """Say which figures are too good, as the earlier run has learned from some photographs.
+def describe_known(by_layers: Mapping[str, int], by_earlier: Mapping[str, int]) -> Iterator[str]:
+    """Say which figures are too good, as networks have learned from some photographs.
 
     Args:
-        counts: how many photographs of each other split were in train.
-        is_tuned: whether this network has layers that learned from them.
+        by_layers: from how many photographs of each split the layers of both have.
+        by_earlier: from how many of each the earlier network has.
     """
-    known = [f"{count} of {split}" for split, count in counts.items() if count]
-    if is_tuned and known:
+    known = [f"{count} of {split}" for split, count in by_layers.items() if count]
+    if known:
         yield (
-            f"from train of the earlier run came {' and '.join(known)}: both networks have layers "
-            "that learned from what came over, so that their figures are too good"
+            f"{' and '.join(known)} came from train, where the layers before the head learned from "
+            "them: the figures of both networks are too good"
         )
-    elif counts["valid"]:
+    if more := by_earlier["valid"] - by_layers["valid"]:
         yield (
-            f"from train of the earlier run came {counts['valid']} of valid: the earlier network "
-            "learned from what came over, so that its figure is too good; this one did not"
+            f"{more} of valid came from train, where the earlier network learned from them: its "
+            "figure is too good; this one did not"
         )
 
 
@@ -279,8 +286,8 @@ def judge_update(
     changes, from_train, notes = changes_since(earlier, record), None, list[str]()
     if changes and earlier.record.seen:
         known = [changes.renamed.get(category, category) for category in known]
-        from_train = count_from_train(earlier.record.seen, record.seen)
-        notes += describe_from_train(from_train, earlier.is_tuned)
+        from_train = count_known(earlier.learned_from, record.seen)
+        notes += describe_known(count_known(earlier.tuned_on, record.seen), from_train)
     if not record.settings.recipe.epochs:
         notes += describe_tuning(earlier, changes, len(splits["train"][1]))
     return {

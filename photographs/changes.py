@@ -8,6 +8,7 @@ import numpy as np
 from photographs.folders import natural_key
 
 DIGEST = 16  # bytes of what `digest_each` yields
+NO_DIGESTS = np.empty((0, DIGEST), np.uint8)
 
 
 class Seen(NamedTuple):
@@ -68,11 +69,6 @@ class Changes(NamedTuple):
     gone: list[str]
     renamed: dict[str, str]  # what these categories are now, whose photographs did not move
 
-    @property
-    def changed(self) -> int:
-        """How many photographs the head did not see, or saw otherwise, or sees no more."""
-        return self.added + self.removed + self.moved
-
     def describe(self, has_same_files: bool = False) -> str:
         """Say it in a line; `has_same_files`: whether they have the same names and splits, too."""
         photographs = {
@@ -128,17 +124,28 @@ def find_renamed(before: Seen, after: Seen) -> dict[str, str]:
     return renamed
 
 
-def count_from_train(before: Seen, after: Seen) -> dict[str, int]:
-    """Count the photographs of each other split that were in train, and not there, before."""
+def count_changed(before: Seen, after: Seen) -> int:
+    """Count the photographs that came into train, or left it, or have another category there."""
+    renamed = find_renamed(before, after)
+    earlier, later = (
+        {
+            digest: renamed.get(category, category)
+            for digest, category, split in seen.places()
+            if split == "train"
+        }
+        for seen in (before, after)
+    )
+    return sum(earlier.get(digest) != later.get(digest) for digest in earlier.keys() | later.keys())
 
-    def of(seen: Seen, split: str) -> set[bytes]:
-        return {row.tobytes() for row in seen.splits[split][0]} if split in seen.splits else set()
 
-    return {
-        split: len(of(after, split) & of(before, "train") - of(before, split))
-        for split in after.splits
-        if split != "train"
-    }
+def count_known(learned: np.ndarray, seen: Seen) -> dict[str, int]:
+    """Count the photographs of each split that a run has learned from, other than train's.
+
+    `learned` are their digests: uint8 (n, DIGEST).
+    """
+    digests = {name: {row.tobytes() for row in rows} for name, (rows, _) in seen.splits.items()}
+    known = {row.tobytes() for row in learned} - digests["train"]
+    return {name: len(known & each) for name, each in digests.items() if name != "train"}
 
 
 def _by_category(seen: Seen) -> dict[str, set[bytes]]:

@@ -102,12 +102,16 @@ def describe_split_off(
             f"{train} photographs are for training, {others[0]} for validation and {others[1]} "
             "for the test"
         )
-    paths = [path for split in ("train", *names) for each in found[split].values() for path in each]
-    new = sum(path not in stays for path in paths)
-    if new < len(paths):
+    stay = [
+        stays.get(path) == split
+        for split in ("train", *names)
+        for paths in found[split].values()
+        for path in paths
+    ]
+    if any(stay):
         text += ", as in the earlier run"
-    if new:
-        text += f"{'; new ones' if new < len(paths) else ','} by a hash of their names"
+    if not all(stay):
+        text += f"{'; new ones' if any(stay) else ','} by a hash of their names"
     categories = sum(map(bool, found["train"].values()))
     for split in names:
         there = sum(map(bool, found[split].values()))

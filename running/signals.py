@@ -37,7 +37,7 @@ def stoppable() -> Iterator[None]:
 
     Only the main thread hears signals; elsewhere nothing changes. Python ignores an exception
     that is raised while it clears away an object that nobody needs any more; then the signal
-    comes once more a moment later.
+    comes once more a moment later, or at the end of the block.
 
     Raises:
         Stopped: there was a signal.
@@ -58,18 +58,23 @@ def stoppable() -> Iterator[None]:
         for each in NUMBERS:
             signal.signal(each, stop)
         # Raised at once, it would be ignored here, too.
-        again = threading.Timer(0.05, _send, [ignored.exc_value.number])
-        again.daemon = True
-        again.start()
+        again.append(threading.Timer(0.05, _send, [ignored.exc_value.number]))
+        again[-1].daemon = True
+        again[-1].start()
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    again: list[threading.Timer] = []
     before = [signal.signal(number, stop) for number in NUMBERS]
     hook, sys.unraisablehook = sys.unraisablehook, notice
     try:
         yield
+        if again:
+            raise Stopped(*again[-1].args)
     finally:
+        for timer in again:
+            timer.cancel()
         sys.unraisablehook = hook
         for number, handler in zip(NUMBERS, before):
             signal.signal(number, handler)

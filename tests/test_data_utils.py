@@ -9,6 +9,7 @@ from conftest import ROOT
 from PIL import Image
 
 import data_utils
+from photographs.changes import Seen
 from running.errors import ImageError, InputError
 
 # --- The data folder ------------------------------------------------------------------
@@ -319,6 +320,17 @@ def test_what_was_split_off_is_split_off_again(folder):
     assert sum(len(split.paths) for split in after.values()) == 8 - len(
         before.splits["valid"].paths
     )
+
+
+def test_photographs_that_come_while_others_are_read_are_left_out(folder):
+    data_dir = folder("train/1/a.jpg", "train/2/a.jpg", "valid/1/b.jpg")
+    data = data_utils.find_data(data_dir)
+    results = [*data_utils.digest_each(data.paths, 1)]
+    seen = Seen.of(data.categories, data.splits, dict(zip(data.paths, results)))
+    shutil.copy(data.paths[0], data_dir / "train" / "1" / "new.jpg")
+    inspected = data_utils.inspect(data, None, results, seen)
+    assert inspected.data.paths == data.paths
+    assert inspected.fingerprint == data_utils.inspect(data, None, results).fingerprint
 
 
 def test_every_photograph_needs_a_result(folder):

@@ -15,7 +15,9 @@ import pytest
 import torch
 from conftest import ROOT, history_of
 
+import learning.resume
 from network.archive import read_archive
+from photographs.changes import DIGEST
 from running.errors import RunError
 from running.settings import FINE_TUNING
 
@@ -172,7 +174,7 @@ def test_an_update_learns_no_epochs_unless_they_are_typed(run_script, drawn, cnn
     assert "--update --epochs 4 runs them\n" in update.out
     assert "the head has forgotten category 4 exactly;" in update.out
     assert [row["epoch"] for row in history_of(folder)] == ["0"]
-    assert read_archive(folder / "last.pth")["run"]["tuned_on"] == 48
+    assert read_archive(folder / "last.pth")["run"]["tuned_on"].shape == (48, DIGEST)
     body = weights_of(cnn)
     after = weights_of(folder)
     assert all(after[key].equal(body[key]) for key in body if key.startswith("body."))
@@ -244,8 +246,26 @@ def test_photographs_that_leave_train_are_counted_in_the_report(run_script, data
         path.rename(data / "valid" / "1" / f"from train {path.name}")
     update = run_script("train", data, "--update", "--save_dir", ran)
     assert update.code == 0
-    assert "\nfrom train of the earlier run came 2 of valid: the earlier network" in update.out
+    assert "\n2 of valid came from train, where the earlier network learned" in update.out
     assert report_of(ran)["update"]["from_train"] == {"valid": 2, "test": 0}
+
+
+def test_what_layers_have_learned_from_is_known_for_good(run_script, drawn, cnn, tmp_path):
+    """Also by updates that did not see the photographs go."""
+    folder = shutil.copytree(cnn, tmp_path / "run")
+    data = shutil.copytree(drawn, tmp_path / "data")
+    photographs = sorted((data / "train" / "1").iterdir())[:2]
+    for path in photographs:
+        path.rename(tmp_path / path.name)
+    assert run_script("train", data, "--update", "--save_dir", folder).code == 0
+    for path in photographs:
+        (tmp_path / path.name).rename(data / "valid" / "1" / f"again {path.name}")
+    for _ in range(2):
+        update = run_script("train", data, "--update", "--save_dir", folder)
+        assert update.code == 0
+        assert "\n2 of valid came from train, where the layers before the head" in update.out
+        assert report_of(folder)["update"]["from_train"] == {"valid": 2, "test": 0}
+        next((data / "train" / "2").iterdir()).unlink()
 
 
 def test_names_of_a_checkpoint_stay(run_script, data, ran, tmp_path):
@@ -448,6 +468,31 @@ def test_a_new_run_leaves_what_a_broken_update_has_set_aside(
             assert networks_aside(broken_off) == aside
     assert run_script(*command).code == 0
     assert networks_aside(broken_off) == aside
+
+
+def test_an_update_that_had_ended_is_no_broken_one(
+    run_script, data, broken_off, head_alone, monkeypatch
+):
+    """More epochs were asked for, and broke off."""
+    assert run_script("train", data, "--resume", "--save_dir", broken_off).code == 0
+    save = learning.resume.save_training
+
+    def save_and_die(*args):
+        save(*args)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("learning.resume.save_training", save_and_die)
+        with pytest.raises(Killed):
+            run_script("train", data, "--resume", "--epochs", 4, "--save_dir", broken_off)
+    network = (broken_off / "checkpoint.pth").read_bytes()
+    update = run_script("train", data, "--update", "--save_dir", broken_off)
+    assert update.code == 2
+    assert "has not come to its end: --resume goes on with it" in update.err
+    run = run_script("train", data, *head_alone, "--save_dir", broken_off)
+    assert run.code == 0
+    assert "kept the earlier run as" in run.out
+    assert networks_aside(broken_off)[0] == network
 
 
 def test_a_network_whose_last_pth_is_gone_is_not_overwritten(run_script, data, ran, tmp_path):

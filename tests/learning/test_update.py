@@ -10,12 +10,12 @@ from learning.resume import HISTORY, Penalty, RunRecord
 from learning.start import Start
 from learning.update import (
     Earlier,
-    describe_from_train,
+    describe_known,
     describe_start,
     describe_tuning,
     names_to_keep,
 )
-from photographs.changes import Changes, Seen, compare
+from photographs.changes import NO_DIGESTS, Seen, compare
 from photographs.images import Preprocessing
 from running.settings import Settings
 
@@ -77,7 +77,7 @@ def test_the_time_of_epochs_goes_by_the_photographs_that_they_were_run_on(earlie
     info = small_info(earlier.info.preprocessing, metrics=METRICS._replace(epoch=0))
     later = earlier._replace(info=info, record=update)
     assert later.seconds(60, 60) == earlier.seconds(60, 60) == (12, 60)
-    update.tuned_on = 0  # a file of an earlier version
+    update.tuned_on = NO_DIGESTS  # a file of an earlier version
     assert later.seconds(60, 60) == (None, 100)
 
 
@@ -100,18 +100,18 @@ def test_a_category_with_another_name_keeps_what_is_known_of_it(earlier):
 
 
 def test_photographs_that_were_in_train_flatter_whoever_learned_from_them():
-    counts = {"valid": 3, "test": 2}
-    assert [*describe_from_train(counts, True)] == [
-        "from train of the earlier run came 3 of valid and 2 of test: both networks have layers "
-        "that learned from what came over, so that their figures are too good"
+    known, none = {"valid": 3, "test": 2}, {"valid": 0, "test": 0}
+    assert [*describe_known(known, known)] == [
+        "3 of valid and 2 of test came from train, where the layers before the head learned from "
+        "them: the figures of both networks are too good"
     ]
-    assert [*describe_from_train(counts, False)] == [
-        "from train of the earlier run came 3 of valid: the earlier network learned from what came "
-        "over, so that its figure is too good; this one did not"
-    ]
-    for is_tuned in (True, False):
-        assert [*describe_from_train({"valid": 0, "test": 0}, is_tuned)] == []
-    assert [*describe_from_train({"valid": 0, "test": 2}, False)] == []
+    by_head = (
+        "2 of valid came from train, where the earlier network learned from them: its figure is "
+        "too good; this one did not"
+    )
+    assert [*describe_known(none, {"valid": 2, "test": 2})] == [by_head]
+    assert [*describe_known(known, {"valid": 5, "test": 2})][1:] == [by_head]
+    assert [*describe_known(none, none)] == []
 
 
 @pytest.mark.parametrize(
@@ -133,10 +133,6 @@ def test_other_photographs_of_the_same_number_take_another_penalty(earlier):
 
 
 def test_a_penalty_counts_the_photographs_that_have_changed_since():
-    changes = Changes(added=2, removed=2, moved=1, resplit=7, new=[], gone=[], renamed={})
     found = Penalty(0.01, 100, 20)
-    assert found.after(None) is None
-    twice = found.after(changes).after(changes)
-    assert twice.value_for(100, 20) == 0.01
-    assert twice.after(changes).value_for(100, 20) is None
-    assert Penalty(*[*twice]) == twice
+    assert found._replace(changed=10).value_for(100, 20) == 0.01
+    assert found._replace(changed=11).value_for(100, 20) is None

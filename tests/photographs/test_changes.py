@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from photographs.changes import Seen, compare, count_from_train
+from photographs.changes import NO_DIGESTS, Seen, compare, count_changed, count_known
 
 PLACES = {
     "train": [("a", "lily"), ("b", "lily"), ("c", "rose"), ("d", "rose")],
@@ -98,14 +98,29 @@ def test_a_category_may_have_another_name(train, valid, renamed, text):
     changes = changed(train, [PLACES["valid"][0], *([("f", valid)] if valid else [])])
     assert changes.renamed == renamed
     assert changes.describe().startswith(text)
-    assert changes.changed == sum((changes.added, changes.removed, changes.moved))
 
 
 def test_photographs_that_left_train_are_counted():
     after = {"train": [("c", "rose"), ("f", "rose")], "valid": [("a", "lily"), ("e", "lily")]}
     test = {**after, "test": [("b", "lily"), ("d", "rose"), ("x", "rose")]}
-    assert count_from_train(seen(PLACES), seen(test)) == {"valid": 1, "test": 2}
-    assert count_from_train(seen(PLACES), seen(PLACES)) == {"valid": 0}
+    learned = seen(PLACES).splits["train"][0]
+    assert count_known(learned, seen(test)) == {"valid": 1, "test": 2}
+    assert count_known(learned, seen(PLACES)) == {"valid": 0}
+    both = {"train": [("a", "lily")], "valid": [("a", "lily")]}  # of which a warning speaks
+    assert count_known(learned, seen(both)) == {"valid": 0}
+    assert count_known(NO_DIGESTS, seen(test)) == {"valid": 0, "test": 0}
+
+
+def test_changes_of_train_are_what_the_head_sees():
+    swapped = {"train": [*PLACES["valid"], *PLACES["train"][1:]], "valid": PLACES["train"][:1]}
+    assert count_changed(seen(PLACES), seen(PLACES)) == 0
+    assert count_changed(seen(PLACES), seen(swapped)) == len(PLACES["valid"]) + 1
+    more_valid = {**PLACES, "valid": [*PLACES["valid"], ("n", "lily")]}
+    assert count_changed(seen(PLACES), seen(more_valid)) == 0
+    digest, category = PLACES["train"][0]
+    other = next(c for _, c in PLACES["train"] if c != category)
+    moved = {**PLACES, "train": [(digest, other), *PLACES["train"][1:]]}
+    assert count_changed(seen(PLACES), seen(moved)) == 1
 
 
 def test_categories_come_and_go_and_photographs_change_splits():

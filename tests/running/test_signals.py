@@ -41,8 +41,9 @@ def test_the_first_signal_ends_the_block_in_order(number, words, code):
     assert isinstance(caught.value, KeyboardInterrupt)  # no `except Exception` keeps it
 
 
+@pytest.mark.parametrize("seconds", [0, 30])  # until the end of the block
 @pytest.mark.parametrize("number", NUMBERS)
-def test_a_signal_while_an_object_is_cleared_away_counts_too(number, capsys):
+def test_a_signal_while_an_object_is_cleared_away_counts_too(number, seconds, capsys):
     """Python ignores what is raised there."""
 
     def batches():
@@ -55,8 +56,9 @@ def test_a_signal_while_an_object_is_cleared_away_counts_too(number, capsys):
     next(abandoned)
     with pytest.raises(Stopped) as caught, stoppable():
         del abandoned
-        time.sleep(30)
+        time.sleep(seconds)
     assert caught.value.number == number
+    time.sleep(0.1)  # nothing comes later
     assert capsys.readouterr().err == ""
 
 
