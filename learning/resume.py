@@ -19,7 +19,7 @@ from network.build import (
     rebuild,
 )
 from network.classifier import Classifier
-from photographs.changes import DIGEST, NO_DIGESTS, Seen
+from photographs.changes import DIGEST, NO_DIGESTS, Changes, Seen
 from photographs.images import Preprocessing
 from prediction.info import NetworkInfo, check_types, preprocessing_entries
 from running.environment import versions
@@ -92,6 +92,7 @@ class RunRecord:
     tuned_on: np.ndarray = field(default_factory=lambda: NO_DIGESTS, compare=False)
     has_ended: bool = False  # once, before more epochs were asked for
     penalty: Penalty | None = None  # of the head, if it has been solved
+    changes: Changes | None = None  # since the run before an update, once found; not kept
 
     @property
     def is_finished(self) -> bool:

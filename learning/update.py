@@ -171,9 +171,9 @@ def with_new_head(
 
 def changes_since(earlier: Earlier, record: RunRecord) -> Changes | None:
     """Say what has changed since a run; None where an earlier version made it, which is silent."""
-    if earlier.record.seen is None or record.seen is None:
-        return None
-    return compare(earlier.record.seen, record.seen)
+    if record.changes is None and earlier.record.seen and record.seen:
+        record.changes = compare(earlier.record.seen, record.seen)
+    return record.changes
 
 
 def names_to_keep(earlier: Earlier, record: RunRecord) -> dict[str, str]:
