@@ -13,6 +13,7 @@ from learning.resume import RunRecord, TrainingState, is_of_run, load_training
 from learning.update import (
     Earlier,
     Load,
+    changes_since,
     describe_start,
     find_earlier,
     has_broken_off,
@@ -120,9 +121,10 @@ class Start(NamedTuple):
         if not record.take_photographs(found, num_valid, seen):
             return False
         if self.earlier and record.penalty:
-            before, changed = self.earlier.record.seen, record.penalty.changed
-            record.penalty = before and record.penalty._replace(
-                changed=changed + count_changed(before, seen)
+            before, changes = self.earlier.record.seen, changes_since(self.earlier, record)
+            changed = record.penalty.changed
+            record.penalty = (before and changes) and record.penalty._replace(
+                changed=changed + count_changed(before, seen, changes.renamed)
             )
         return True
 

@@ -124,9 +124,11 @@ def find_renamed(before: Seen, after: Seen) -> dict[str, str]:
     return renamed
 
 
-def count_changed(before: Seen, after: Seen) -> int:
-    """Count the photographs that came into train, or left it, or have another category there."""
-    renamed = find_renamed(before, after)
+def count_changed(before: Seen, after: Seen, renamed: Mapping[str, str]) -> int:
+    """Count the photographs that came into train, or left it, or have another category there.
+
+    `renamed`: what categories of before are now, see `find_renamed`.
+    """
     earlier, later = (
         {
             digest: renamed.get(category, category)

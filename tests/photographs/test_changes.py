@@ -113,14 +113,19 @@ def test_photographs_that_left_train_are_counted():
 
 def test_changes_of_train_are_what_the_head_sees():
     swapped = {"train": [*PLACES["valid"], *PLACES["train"][1:]], "valid": PLACES["train"][:1]}
-    assert count_changed(seen(PLACES), seen(PLACES)) == 0
-    assert count_changed(seen(PLACES), seen(swapped)) == len(PLACES["valid"]) + 1
+    assert count_changed(seen(PLACES), seen(PLACES), {}) == 0
+    assert count_changed(seen(PLACES), seen(swapped), {}) == len(PLACES["valid"]) + 1
     more_valid = {**PLACES, "valid": [*PLACES["valid"], ("n", "lily")]}
-    assert count_changed(seen(PLACES), seen(more_valid)) == 0
+    assert count_changed(seen(PLACES), seen(more_valid), {}) == 0
     digest, category = PLACES["train"][0]
     other = next(c for _, c in PLACES["train"] if c != category)
     moved = {**PLACES, "train": [(digest, other), *PLACES["train"][1:]]}
-    assert count_changed(seen(PLACES), seen(moved)) == 1
+    assert count_changed(seen(PLACES), seen(moved), {}) == 1
+    renamed = {
+        split: [(d, c.replace("lily", "iris")) for d, c in PLACES[split]] for split in PLACES
+    }
+    assert count_changed(seen(PLACES), seen(renamed), {"lily": "iris"}) == 0
+    assert count_changed(seen(PLACES), seen(renamed), {}) == 2
 
 
 def test_categories_come_and_go_and_photographs_change_splits():
