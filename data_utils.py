@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from photographs.batches import digest_each, load_batches
-from photographs.categories import explain_lack
-from photographs.changes import Seen
-from photographs.folders import find_photographs, natural_key
-from photographs.images import Preprocessing, load_image
-from photographs.splits import find_splits
+from images.batches import digest_each, load_batches
+from images.categories import explain_lack
+from images.decode import Preprocessing, load_image
+from images.folders import find_photographs, natural_key
+from images.manifest import Manifest
+from images.splits import find_splits
 from running.errors import ImageError, InputError
 from running.files import is_special
 
@@ -94,14 +94,14 @@ class DataSet(NamedTuple):
 def find_data(
     data_dir: str | os.PathLike[str],
     leave_out: Collection[str] = (),
-    stays: Mapping[str, str] = MappingProxyType({}),
+    pinned: Mapping[str, str] = MappingProxyType({}),
 ) -> DataSet:
     """Find the photographs of `data_dir/{train,valid,test}/<category>/` and of folders within.
 
     The categories are the folders of train that hold a photograph, in natural order
     (2 before 10); the other splits are matched to them by folder name. Hidden files and
     folders are ignored, and so is what a run drew. Splits that are missing are split off from
-    what is there (see `photographs.splits.split_off`): a tenth of train for valid, or, where
+    what is there (see `images.splits.split_off`): a tenth of train for valid, or, where
     there are only folders of categories, a tenth each for valid and test. Nothing is copied or
     moved. The paths in `leave_out` count as not there; `stays` has the splits of photographs
     that were split off before.
@@ -113,7 +113,7 @@ def find_data(
     if not os.path.isdir(data_dir):
         what = "is not a folder" if os.path.exists(data_dir) else "does not exist"
         raise InputError(f"the data folder {data_dir} {what}")
-    found, remarks = find_splits(data_dir, leave_out, stays)
+    found, remarks = find_splits(data_dir, leave_out, pinned)
     if "train" not in found:
         raise InputError(f"{data_dir} has no folder train; expected {layout}")
     categories = sorted((c for c, paths in found["train"].items() if paths), key=natural_key)
@@ -266,7 +266,7 @@ def inspect(
     data: DataSet,
     names_file: str | os.PathLike[str] | None,
     results: Sequence[bytes | ImageError],
-    seen: Seen | None = None,
+    seen: Manifest | None = None,
 ) -> Inspected:
     """Look at what `digest_each` has found out about `data.paths`.
 
@@ -277,13 +277,13 @@ def inspect(
     errors = {path: found for path, found in by_path.items() if isinstance(found, ImageError)}
     digests = {path: found for path, found in by_path.items() if isinstance(found, bytes)}
     before = seen.splits_by_digest() if seen else {}
-    stays = {path: before[found] for path, found in digests.items() if found in before}
+    pinned = {path: before[found] for path, found in digests.items() if found in before}
     readable, leave_out = data, {*errors}
-    if errors or stays:
-        readable = find_data(data.folder, leave_out, stays)
+    if errors or pinned:
+        readable = find_data(data.folder, leave_out, pinned)
     while late := {*readable.paths} - digests.keys():  # came while the others were read
         leave_out |= late
-        readable = find_data(data.folder, leave_out, stays)
+        readable = find_data(data.folder, leave_out, pinned)
     lost = [category for category in data.categories if category not in readable.categories]
     names, source, unnamed = find_names(readable.categories, data.folder, names_file)
     problems = find_problems(readable, errors.values(), digests, unnamed)

@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from formats.pth import read_archive, state_of, write_archive
+from formats.schema import CALIBRATION_SET, NetworkInfo, Prediction
 from network.architectures import find_architecture, list_architectures
-from network.archive import read_archive, state_of, write_archive
-from network.build import (
+from network.checkpoint import (
     FORMAT_VERSION,
     as_float,
     check_forward,
@@ -24,10 +25,9 @@ from network.build import (
 )
 from network.classifier import Classifier
 from network.export import as_file, halve_weights, to_onnx
-from network.familiarity import familiarity
 from network.inference import compute_logits, for_inference, infer
+from network.ood import ood_score
 from prediction.halves import choose_weights
-from prediction.info import NetworkInfo, Prediction
 from running.console import Progress, no_progress
 from running.environment import require
 from running.errors import FlowersError, InputError, is_out_of_memory
@@ -58,7 +58,7 @@ K = TypeVar("K")
 
 
 def save_checkpoint(
-    path: str | os.PathLike[str], model: Classifier, info: NetworkInfo, prototypes: torch.Tensor
+    path: str | os.PathLike[str], model: Classifier, info: NetworkInfo, class_means: torch.Tensor
 ) -> None:
     """Write everything that prediction needs, as plain data; `prototypes` as of `familiarity`.
 
@@ -67,11 +67,11 @@ def save_checkpoint(
     """
     calibration = {
         "temperature": info.calibration.temperature,
-        "patterns": prototypes.cpu(),
+        "patterns": class_means.cpu(),
         "quantiles": torch.from_numpy(info.calibration.quantiles),
     }
     if info.calibration.valid:
-        valid = info.calibration.valid._asdict()
+        valid = dict(zip(CALIBRATION_SET, info.calibration.valid))
         valid["labels"] = valid["labels"].astype(np.int64)  # as tensors of indices are kept
         calibration["valid"] = {key: torch.from_numpy(value) for key, value in valid.items()}
     write_archive(
@@ -108,13 +108,13 @@ def load_checkpoint(
             calibration["valid"] = {key: value.numpy() for key, value in valid.items()}
         info = NetworkInfo.from_entries({**entries, "calibration": calibration})
         num_classes = len(info.categories)
-        prototypes = as_float(calibration["patterns"], (num_classes, num_classes))
+        class_means = as_float(calibration["patterns"], (num_classes, num_classes))
         model, _ = rebuild(entries, num_classes, entries.pop("state_dict"))
         model.temperature = info.calibration.temperature
         # On the CPU: for so few pictures a GPU's library would take seconds to make kernels.
         check_forward(model, info.preprocessing.crop)
         model = for_inference(model.to(device), precision)
-        model.prototypes = prototypes
+        model.class_means = class_means
     except InputError as error:
         raise InputError(f"{path} holds a network that cannot be rebuilt: {error}") from error
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -237,7 +237,7 @@ def predict_each(
         if is_pause(logits):
             continue
         logits = logits.cpu()
-        familiar = familiarity(logits, model.prototypes).tolist()
-        predictions = map(Prediction, logits.softmax(1).numpy(), familiar)
+        ood_scores = ood_score(logits, model.class_means).tolist()
+        predictions = map(Prediction, logits.softmax(1).numpy(), ood_scores)
         for key, error in chunks.popleft():
             yield key, next(predictions) if error is None else error

@@ -27,18 +27,19 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from photographs.images import load_image, open_image
-from prediction import onnx_runtime
+from formats import onnx_file
+from formats.onnx_file import is_exported, is_onnx_name
+from formats.schema import KEEP, NetworkInfo, Prediction
+from images.decode import load_image, open_image
 from prediction.answers import (
+    AnswerPolicy,
     Answers,
-    Rules,
     describe_promises,
     match_groups,
     match_only,
     read_list,
 )
 from prediction.command_line import parse_args
-from prediction.info import KEEP, NetworkInfo, Prediction
 from prediction.inputs import (
     STDIN,
     check_checkpoint_file,
@@ -49,7 +50,6 @@ from prediction.inputs import (
     open_stdin,
     read_each,
 )
-from prediction.onnx_runtime import is_exported, is_onnx_name
 from prediction.output import Output, open_output
 from prediction.records import RECORD_FORMATS, Record, format_alone
 from prediction.sorting import Sorter, check_folder
@@ -150,7 +150,7 @@ def check_targets(args: argparse.Namespace) -> None:
     if args.export and is_onnx_name(args.export):
         writes.append(args.export)
     elif args.export:
-        from prediction.web_app import find_app
+        from prediction.app import find_app
 
         find_app(args.export)
     targets = [find_target(path, reads) for path in writes if path]
@@ -187,7 +187,7 @@ def name_photographs(
             console.print_note(f"{output.part} of a stopped job is begun again, without --continue")
         if output.place.records:
             console.print_note(f"goes on behind {output.place.records} records of {output.part}")
-        answers.go_on(output.place.records - output.place.failed, output.place.unfamiliar)
+        answers.go_on(output.place.records - output.place.failed, output.place.num_ood)
         for file, result in read_and_ask(args, network, output, console):
             result = answers.restrict(result)
             record = answers.record(file, result)
@@ -195,7 +195,7 @@ def name_photographs(
                 score.add(file, result.probabilities, partial(answers.is_right, record))
             if sorter:
                 sorter.sort(record)
-            output.write(format_record(record), file, bool(record.error), answers.unfamiliar)
+            output.write(format_record(record), file, bool(record.error), answers.num_ood)
     notes.resume_files = []
     count, failed = output.place.records, output.place.failed
     if not count:
@@ -256,7 +256,7 @@ def find_names(
 
 def find_rules(
     args: argparse.Namespace, categories: list[str], names: list[str], wishes: Wishes
-) -> Rules:
+) -> AnswerPolicy:
     """Find how photographs are to be answered.
 
     Raises:
@@ -268,7 +268,9 @@ def find_rules(
     if wishes.groups is not None:
         groups = match_groups(wishes.groups, categories, names)
     keep = KEEP if args.keep is None else args.keep
-    return Rules(args.top_k, keep if args.reject else None, args.promise, args.sets, only, groups)
+    return AnswerPolicy(
+        args.top_k, keep if args.reject else None, args.promise, args.sets, only, groups
+    )
 
 
 def describe_job(args: argparse.Namespace, names: list[str], wishes: Wishes) -> dict[str, Any]:
@@ -297,7 +299,7 @@ def draw_record(path: str, record: Record, network: Network) -> None:
     Raises:
         FlowersError: the photograph has gone, or the disk is full.
     """
-    from prediction.evidence import find_evidence
+    from prediction.occlusion import compute_occlusion_map
     from reporting.plots import plot_guesses, save_figure
 
     photograph = load_image(record.file, network.info.preprocessing)
@@ -306,7 +308,7 @@ def draw_record(path: str, record: Record, network: Network) -> None:
         photograph,
         [guess.name for guess in record.guesses],
         [guess.probability for guess in record.guesses],
-        find_evidence(network.predict_each, photograph, best),
+        compute_occlusion_map(network.predict_each, photograph, best),
     )
     with write_alone(path) as file:
         save_figure(figure, file, os.path.splitext(path)[1][1:].lower())
@@ -344,10 +346,10 @@ def load_network(path: str, gpu: bool, batch_size: int, console: Console) -> Net
     if is_exported(path):
         if gpu:
             console.print_message("warning: an exported network is computed by the CPU here")
-        exported = onnx_runtime.load(path)
+        exported = onnx_file.load(path)
         if not exported.sealed:
             console.print_message(f"warning: {path} was changed since it was exported")
-        return Network(partial(onnx_runtime.predict_each, exported.predict), exported.info)
+        return Network(partial(onnx_file.predict_each, exported.predict), exported.info)
     with delay_signals():
         from model_utils import load_checkpoint, predict_each
         from network.devices import find_device, keep_freed_memory
@@ -376,9 +378,9 @@ def export_network(args: argparse.Namespace, wishes: Wishes, console: Console) -
         with write_alone(args.export) as file:
             file.write(network)
         return f"wrote {args.export}; {note}"
-    from prediction.web_app import default_rules, write_app
+    from prediction.app import default_rules, write_app
 
-    info = onnx_runtime.load_content(network, args.checkpoint).info
+    info = onnx_file.load_content(network, args.checkpoint).info
     names = find_names(args, info, wishes.names, console)
     asked = args.reject or args.promise is not None
     rules = find_rules(args, info.categories, names, wishes) if asked else default_rules(info)

@@ -25,17 +25,24 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import data_utils
+from checking.fixes import apply_fixes
+from checking.issues import read_accepted_fixes
 from data_utils import DataSet, Inspected
-from photographs.batches import digest_each, typical_side
-from photographs.changes import Seen
-from photographs.download import describe_download, download
-from photographs.drawing import draw_data
-from photographs.findings import read_accepted
-from photographs.known_data import KNOWN_DATA_SETS
-from photographs.mending import mend
-from photographs.splits import has_train
-from reporting.report import HEADER, Judged, draw_run, epoch_line, report_lines, write_history
-from reporting.run_page import write_page
+from images.batches import digest_each, typical_side
+from images.datasets import KNOWN_DATA_SETS
+from images.download import describe_download, download
+from images.drawn import draw_data
+from images.manifest import Manifest
+from images.splits import has_train
+from reporting.report import (
+    HEADER,
+    EvaluatedSplit,
+    draw_run,
+    epoch_line,
+    report_lines,
+    write_history,
+)
+from reporting.report_page import write_page
 from running import command_line
 from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
 from running.environment import Clock, peak_memory, require, spell_command, versions
@@ -48,10 +55,10 @@ from running.threads import let_waiting_threads_sleep
 
 if TYPE_CHECKING:
     from learning.activations import Activations
-    from learning.planning import Timetable
-    from learning.processes import Processes
+    from learning.distributed import ProcessGroup
     from learning.resources import Resources
     from learning.start import Start
+    from learning.time_budget import TimeBudget
 
 # torch and what imports it come in functions, so that --help and most mistakes need not wait.
 
@@ -90,14 +97,14 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
         find_architecture(args.arch or Settings.arch)  # a mistyped name need not wait
     if args.plot:
         require("matplotlib", "--plot")
-    if console.launch.is_shared and (args.demo or downloads):
+    if console.launch.is_distributed and (args.demo or downloads):
         raise InputError(
             "under torchrun the photographs have to be there already; --demo and --download are "
             "for one process"
         )
-    if console.launch.is_shared and args.update:
+    if console.launch.is_distributed and args.update:
         raise InputError("--update is for one process, and torchrun has started several")
-    folder = RunFolder(args.save_dir, writes=console.launch.is_primary)
+    folder = RunFolder(args.save_dir, writes=console.launch.is_rank_zero)
     if args.resume or args.update:
         folder.require_run("--resume" if args.resume else "--update")
     data_dir = args.data_dir
@@ -120,9 +127,9 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
     if args.apply:
         if not console.speaks:
             return 0
-        accepted = read_accepted(args.apply)
+        accepted = read_accepted_fixes(args.apply)
         console.print_result(
-            mend(data.folder, data.paths, data.categories, accepted, args.to),
+            apply_fixes(data.folder, data.paths, data.categories, accepted, args.to),
             f"next: {spell_command('train.py', args.to)}",
         )
         return 0
@@ -145,11 +152,11 @@ def train(
         from learning.resume import save_training
         from model_utils import for_inference, save_checkpoint
 
-    start, inspected, timetable, resources = set_up(args, data, folder, console, notes, clock)
+    start, inspected, time_budget, resources = set_up(args, data, folder, console, notes, clock)
     record, splits = start.record, inspected.data.splits
     labels, valid_labels = splits["train"].labels, splits["valid"].labels
     train_set, valid_set = open_activations(start, splits, resources)
-    if train_set.cut and start.first_epoch <= record.settings.recipe.epochs:
+    if train_set.num_frozen and start.first_epoch <= record.settings.recipe.epochs:
         console.print_result(f"activations of the frozen layers are cached {train_set.location}")
 
     console.print_result(HEADER, *(epoch_line(**row) for row in record.history))
@@ -163,7 +170,7 @@ def train(
 
     # Every epoch is evaluated on valid; the checkpoint holds the best one so far.
     for epoch in record.epochs_from(start.first_epoch):
-        learned = head if epoch == 0 else train_one_epoch(learner, epoch, timetable.is_up)
+        learned = head if epoch == 0 else train_one_epoch(learner, epoch, time_budget.is_up)
         if not learned:
             console.print_result(f"epoch {epoch} would end too late, and is broken off")
             break
@@ -173,32 +180,32 @@ def train(
         result = evaluate(network, valid_set, valid_labels, None if epoch else known)
         require_finite(epoch, train_loss, result.loss)
         if is_best := record.best is None or result.is_better(record.best):
-            if record.best is None and (kept := start.keep_earlier(folder)):
+            if record.best is None and (kept := start.back_up(folder)):
                 console.print_result(f"kept the earlier run as {kept} and so on")
-            prototypes = logit_sums.prototypes()
-            calibration = calibrate(result.logits, valid_labels, prototypes)
+            class_means = logit_sums.class_means()
+            calibration = calibrate(result.logits, valid_labels, class_means)
             metrics = result.metrics(epoch, valid_set.model.precision)
             info = start.describe(
                 inspected.data.categories, inspected.names, calibration, metrics, notes.command
             )
-            folder.write_checkpoint(save_checkpoint, learner.network, info, prototypes)
+            folder.write_checkpoint(save_checkpoint, learner.network, info, class_means)
             record.best = result
         seconds += clock.lap("evaluating and saving")
         record.add_epoch(epoch, train_loss, result, seconds, is_best)
         notes.best = record.describe_best(folder.checkpoint)
-        change = timetable.replan(learner, record)
+        change = time_budget.replan(learner, record)
         state = learner.state(epoch)
         folder.write(save_training, folder.resume_file, state, start.preprocessing, record)
         notes.flag, notes.resume_files = "--resume", [folder.resume_file]
         folder.write(write_history, folder.history, record.history)
         console.print_result(epoch_line(**record.history[-1]), *change)
 
-    report, judged = judge_run(start, inspected, folder, valid_set, clock, notes.command)
+    report, evaluated = evaluate_best(start, inspected, folder, valid_set, clock, notes.command)
     if args.plot:
-        folder.write(draw_run, folder.path, record.history, judged, start.preprocessing)
+        folder.write(draw_run, folder.path, record.history, evaluated, start.preprocessing)
     train_set.discard()
     valid_set.discard()
-    return print_report(report, folder, console, judged.paths[0], args.min_accuracy)
+    return print_report(report, folder, console, evaluated.paths[0], args.min_accuracy)
 
 
 def set_up(
@@ -208,21 +215,21 @@ def set_up(
     console: Console,
     notes: ExitNotes,
     clock: Clock,
-) -> tuple["Start", Inspected, "Timetable", "Resources"]:
+) -> tuple["Start", Inspected, "TimeBudget", "Resources"]:
     """Build the network or load it, and read every photograph once, before hours are spent.
 
     Raises:
         InputError: something that was typed, or a photograph, cannot be used.
     """
-    from learning.planning import Timetable, plan_run
-    from learning.processes import join_processes
+    from learning.distributed import join_process_group
     from learning.resources import Resources
     from learning.start import start_new
+    from learning.time_budget import TimeBudget, plan_run
     from network.devices import describe_device, find_device, keep_freed_memory
 
     keep_freed_memory()
     device = find_device(args.gpu, console.launch)
-    processes = join_processes(device, console.launch)
+    processes = join_process_group(device, console.launch)
     resources = Resources(args.workers, args.save_dir, processes, console.progress)
     typed, num_classes = Settings.typed(args), len(data.categories)
     side = None if args.resume or args.update else typical_side(data.splits["train"].paths)
@@ -231,7 +238,7 @@ def set_up(
     else:
         start = start_new(Settings(**typed), num_classes, side, device, resources)
     batch_size = start.record.settings.recipe.batch_size
-    processes.require_share_of(batch_size)
+    processes.require_shard(batch_size)
     if batch_size > 1:
         notes.memory_advice = f"try --batch_size {batch_size // 2}, or a lower {LESS_MEMORY}"
     place, *hints = describe_device(device, args.gpu, processes.size)
@@ -249,16 +256,16 @@ def set_up(
     inspected = read_photographs(data, args, console, start, processes)
     console.print_note(*data_utils.problem_lines(inspected.problems, 10))
     data_utils.require_usable(inspected, processes.size)
-    timetable = Timetable()
+    time_budget = TimeBudget()
     clock.lap("reading every photograph once")
     if planned:
-        typed, timetable, plan = plan_run(start, inspected.data.splits, typed, resources, clock)
+        typed, time_budget, plan = plan_run(start, inspected.data.splits, typed, resources, clock)
         start = start_new(Settings(**typed), num_classes, side, device, resources)
         start = start.with_features(folder.features, keeps)
         console.print_result(start.record.describe(start.preprocessing.crop), plan)
         clock.lap("planning")
     start.features.take(inspected.digests, resources, console.print_note)
-    return *settle(start, inspected, args, folder, console), timetable, resources
+    return *settle(start, inspected, args, folder, console), time_budget, resources
 
 
 def go_on(
@@ -305,7 +312,7 @@ def settle(
     from model_utils import rename_categories
 
     data = inspected.data
-    seen = Seen.of(data.categories, data.splits, inspected.digests)
+    seen = Manifest.of(data.categories, data.splits, inspected.digests)
     if start.has_nothing_to_learn(inspected.fingerprint, args.epochs, folder):
         start = start.back_to_earlier(folder)
     if not start.take_photographs(inspected.fingerprint, len(data.splits["valid"].paths), seen):
@@ -333,31 +340,31 @@ def read_photographs(
     args: argparse.Namespace,
     console: Console,
     start: "Start | None" = None,
-    processes: "Processes | None" = None,
+    processes: "ProcessGroup | None" = None,
 ) -> Inspected:
     """Read every photograph once; several processes share them out."""
-    mine = processes.share_of(data.paths) if processes else data.paths
+    mine = processes.shard(data.paths) if processes else data.paths
     known = start.features.known if start else ()
     results = [*console.count(digest_each(mine, args.workers, known), len(mine), "reading")]
     if processes:
-        results = processes.collect_objects(results)
+        results = processes.gather_objects(results)
     return data_utils.inspect(data, args.category_names, results, start.seen if start else None)
 
 
-def judge_run(
+def evaluate_best(
     start: "Start",
     inspected: Inspected,
     folder: RunFolder,
     valid_set: "Activations",
     clock: Clock,
     command: str,
-) -> tuple[dict[str, Any], Judged]:
+) -> tuple[dict[str, Any], EvaluatedSplit]:
     """Judge the best network once, on photographs that it was not chosen by; write the report.
 
     Returns what report.json says, and what was judged.
     """
     from learning.evaluation import judge
-    from learning.update import find_compared, judge_update
+    from learning.update import compare_update, find_compared
     from model_utils import load_checkpoint
 
     best, train = start.record.best, inspected.data.splits["train"]
@@ -365,13 +372,13 @@ def judge_run(
     valid_set.resources.processes.wait()  # for the one that writes the checkpoint
     model, info = load_checkpoint(folder.checkpoint, start.model.mean.device)
     splits, features = inspected.data.splits, None if info.metrics.epoch else start.features
-    report, judged = judge(model, info, best, splits, valid_set.resources, features)
+    report, evaluated = judge(model, info, best, splits, valid_set.resources, features)
     earlier = start.earlier
     if earlier is None and start.record.is_update and valid_set.resources.processes.size == 1:
         earlier = find_compared(folder, load_checkpoint)  # this run goes on with an update
     if earlier:
         seen = start.see_as(earlier, valid_set)
-        report["update"] = judge_update(earlier, start.record, seen, splits, judged)
+        report["update"] = compare_update(earlier, start.record, seen, splits, evaluated)
     clock.lap("final evaluation")
     report |= {
         "seconds": clock.seconds,
@@ -380,11 +387,11 @@ def judge_run(
         "command": command,
         "settings": asdict(start.record.settings),
         "data": inspected.data.summary(),
-        "suspects": start.record.list_suspects(train.paths, train.labels, judged.names),
+        "suspects": start.record.list_suspects(train.paths, train.labels, evaluated.names),
     }
     folder.write_report(report)
-    folder.write(write_page, folder.page, report, judged, start.record.history)
-    return report, judged
+    folder.write(write_page, folder.page, report, evaluated, start.record.history)
+    return report, evaluated
 
 
 def print_report(
@@ -429,7 +436,7 @@ def check(args: argparse.Namespace, data: DataSet, folder: RunFolder, console: C
 
 if __name__ == "__main__":
     code = main()
-    if code and Launch.from_environment().is_shared:
+    if code and Launch.from_environment().is_distributed:
         # NCCL would wait for processes that may have gone.
         sys.stdout.flush()
         os._exit(code)

@@ -18,7 +18,7 @@ from common import machine, make_parser
 from torch import nn
 
 import learning.regression
-from learning.head import SMOOTHING, solve_head
+from learning.head import SMOOTHING, fit_linear_head
 from learning.regression import find_direction
 from model_utils import for_inference, new_model
 from network.inference import extract_features
@@ -59,7 +59,7 @@ def measure(features: torch.Tensor, labels: torch.Tensor) -> str:
 
     started, cpu_started = time.perf_counter(), time.process_time()
     with patch.object(learning.regression, "find_direction", count):
-        solve_head(head, features, labels, SMOOTHING)
+        fit_linear_head(head, features, labels, SMOOTHING)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     return f"{seconds:.1f} s ({cpu_seconds:.1f} s of CPU), {steps} steps"
 

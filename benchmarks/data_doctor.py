@@ -28,13 +28,13 @@ from torch import nn
 import data_utils
 from checking.check import see
 from checking.copies import find_copies
-from checking.labels import judge_labels, suspicion
+from checking.labels import score_labels, suspicion
 from checking.neighbours import find_neighbours
 from data_utils import DataSet
-from learning.head import FOLDS, SMOOTHING, out_of_fold, solve_head
+from images.batches import typical_side
+from learning.head import FOLDS, SMOOTHING, fit_linear_head, out_of_fold
 from learning.resources import Resources
 from learning.start import Start, start_new
-from photographs.batches import typical_side
 from reporting.calibration import softmax
 from running.settings import Settings
 from running.threads import default_workers
@@ -44,7 +44,7 @@ BLINDLY = 0.9  # the suspicion from which somebody accepts without looking
 KINDS = ("quality 40", "cropped", "mirrored", "half size", "all at once")
 
 
-class Seen(NamedTuple):
+class Manifest(NamedTuple):
     """All photographs of a folder, looked at once."""
 
     data: DataSet
@@ -56,14 +56,14 @@ class Seen(NamedTuple):
     copies: np.ndarray  # (N,), see `Copies.groups`
 
 
-def look(data_dir: str) -> Seen:
+def look(data_dir: str) -> Manifest:
     data = data_utils.find_data(data_dir)
     labels = np.concatenate([split.labels for split in data.splits.values()])
     resources = Resources(default_workers())
     side, cpu = typical_side(data.paths), torch.device("cpu")
     start = start_new(Settings(), len(data.categories), side, cpu, resources)
-    features, looks = see(data.paths, start, resources)
-    small = np.stack([each.small for each in looks])
+    features, statistics = see(data.paths, start, resources)
+    small = np.stack([each.small for each in statistics])
     nearest = find_neighbours(features.clone())[0][:, :5].numpy()
     began = time.perf_counter()
     copies = find_copies(small, nearest, labels)
@@ -72,13 +72,13 @@ def look(data_dir: str) -> Seen:
         f"{copies.limit:.4f} on ({time.perf_counter() - began:.1f} s)"
     )
     groups = copies.groups(len(labels))
-    return Seen(data, start, resources, features, small, labels, groups)
+    return Manifest(data, start, resources, features, small, labels, groups)
 
 
 # --- Wrong labels ---------------------------------------------------------------------
 
 
-def most_confused(seen: Seen) -> np.ndarray:
+def most_confused(seen: Manifest) -> np.ndarray:
     """Say which other category each one is most confused with: (C,)."""
     folds = torch.arange(len(seen.labels)) % FOLDS
     labels = torch.from_numpy(seen.labels)
@@ -123,19 +123,19 @@ def judge_by_cleanlab(evidence: np.ndarray, labels: np.ndarray) -> dict[str, np.
     }
 
 
-def accuracy(seen: Seen, labels: np.ndarray, kept: np.ndarray) -> float:
+def accuracy(seen: Manifest, labels: np.ndarray, kept: np.ndarray) -> float:
     """Solve a head on the photographs of train that are kept, and judge it on valid."""
     count = len(seen.data.splits["train"].paths)
     rows = torch.from_numpy(np.flatnonzero(kept[:count]))
     head = nn.Linear(seen.features.shape[1], len(seen.data.categories))
-    solve_head(head, seen.features[rows], torch.from_numpy(labels)[rows], SMOOTHING)
+    fit_linear_head(head, seen.features[rows], torch.from_numpy(labels)[rows], SMOOTHING)
     valid = slice(count, count + len(seen.data.splits["valid"].paths))
     with torch.no_grad():
         named = head(seen.features[valid]).argmax(1).numpy()
     return float((named == seen.labels[valid]).mean())
 
 
-def try_labels(seen: Seen, seeds: list[int]) -> None:
+def try_labels(seen: Manifest, seeds: list[int]) -> None:
     confused = most_confused(seen)
     everything = np.ones(len(seen.labels), bool)
     clean = accuracy(seen, seen.labels, everything)
@@ -145,7 +145,7 @@ def try_labels(seen: Seen, seeds: list[int]) -> None:
         began = time.perf_counter()
         features = seen.features.clone()
         neighbours = find_neighbours(features)
-        evidence, _ = judge_labels(features, planted, seen.copies, neighbours)
+        evidence, _ = score_labels(features, planted, seen.copies, neighbours)
         scores, best = suspicion(evidence, planted)
         seconds = time.perf_counter() - began
         rankings = {"here": np.log(scores) - np.log1p(-scores.clip(max=1 - 1e-12))}
@@ -187,7 +187,7 @@ def change(image: Image.Image, kind: str, rng: np.random.Generator) -> Image.Ima
     return image
 
 
-def try_copies(seen: Seen, folder: Path, seed: int, kinds: tuple[str, ...]) -> None:
+def try_copies(seen: Manifest, folder: Path, seed: int, kinds: tuple[str, ...]) -> None:
     rng = np.random.default_rng(seed)
     count = len(seen.labels)
     sources = rng.choice(count, COPIES, replace=False)
@@ -199,8 +199,8 @@ def try_copies(seen: Seen, folder: Path, seed: int, kinds: tuple[str, ...]) -> N
             copy = change(image.convert("RGB"), kind, rng)
         paths.append(str(folder / f"{number}.jpg"))
         copy.save(paths[-1], quality=40 if kind in ("quality 40", "all at once") else 75)
-    more, looks = see(paths, seen.start, seen.resources)
-    small = np.concatenate([seen.small, np.stack([each.small for each in looks])])
+    more, statistics = see(paths, seen.start, seen.resources)
+    small = np.concatenate([seen.small, np.stack([each.small for each in statistics])])
     labels = np.concatenate([seen.labels, seen.labels[sources]])
     nearest = find_neighbours(torch.cat([seen.features, more]))[0][:, :5].numpy()
     copies = find_copies(small, nearest, labels)
@@ -216,12 +216,12 @@ def try_copies(seen: Seen, folder: Path, seed: int, kinds: tuple[str, ...]) -> N
     )
 
 
-def write_planted(seen: Seen, folder: str, seed: int) -> None:
+def write_planted(seen: Manifest, folder: str, seed: int) -> None:
     """Write links to all photographs, each in the folder of its perhaps wrong label."""
     planted, *_ = plant(seen.labels, most_confused(seen), seed)
     start = 0
     for name, split in seen.data.splits.items():
-        # Valid keeps its own labels: it is what the runs are judged by.
+        # CalibrationSet keeps its own labels: it is what the runs are judged by.
         labels = planted[start : start + len(split.paths)] if name == "train" else split.labels
         start += len(split.paths)
         for path, label in zip(split.paths, labels):

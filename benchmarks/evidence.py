@@ -24,12 +24,12 @@ from common import machine, make_parser
 from torch.nn import functional as F
 
 import model_utils
+from images.batches import EVALUATION_BATCH
+from images.decode import load_image
+from images.folders import find_photographs
 from network.classifier import Classifier, chain, pool, run_layer
 from network.devices import keep_freed_memory
-from photographs.batches import EVALUATION_BATCH
-from photographs.folders import find_photographs
-from photographs.images import load_image
-from prediction.evidence import GRID, blur, find_evidence
+from prediction.occlusion import GRID, blur, compute_occlusion_map
 
 SHARE = 10  # one pixel in ten is covered
 SIGMA = 1 / 8  # of the blur that covers, twice that of the map itself
@@ -45,9 +45,9 @@ def gradient_maps(model: Classifier, photograph: np.ndarray, index: int) -> list
     layers, maps = chain(model.body), []
     with torch.no_grad():
         x = model.run_frozen(torch.from_numpy(photograph)[None], 1)
-        for i in range(model.depths[-1] + 1):
+        for i in range(model.feature_layers[-1] + 1):
             x = run_layer(layers[i], x) if i else x
-            if i in model.depths:
+            if i in model.feature_layers:
                 maps.append(x.float().clone())
     for each in maps:
         each.requires_grad_()
@@ -109,11 +109,14 @@ def main() -> None:
         photograph = load_image(path, info.preprocessing)
         index = int(ask(model, [photograph])[0].argmax())
         started = time.perf_counter()
-        maps = {"occlusion": find_evidence(predict_each, photograph, index)}
+        maps = {"occlusion": compute_occlusion_map(predict_each, photograph, index)}
         seconds.append(time.perf_counter() - started)
-        if model.depths:
-            *_, last = depths = gradient_maps(model, photograph, index)
-            maps |= {"gradient, all depths": np.sum(depths, 0), "gradient, last depth": last}
+        if model.feature_layers:
+            *_, last = feature_layers = gradient_maps(model, photograph, index)
+            maps |= {
+                "gradient, all depths": np.sum(feature_layers, 0),
+                "gradient, last depth": last,
+            }
         noise = torch.from_numpy(rng.normal(size=(GRID, GRID)))
         maps["random"] = enlarge(noise, len(photograph))
         for key, value in measure(model, photograph, maps, index):

@@ -25,10 +25,10 @@ from common import machine, make_parser, run
 
 import data_utils
 import model_utils
+from formats import onnx_file
+from formats.onnx_file import IMAGES, PROBABILITIES, count_threads
+from formats.schema import NetworkInfo, Prediction
 from network.export import add_metadata, as_file, halve_weights, to_onnx
-from prediction import onnx_runtime
-from prediction.info import NetworkInfo, Prediction
-from prediction.onnx_runtime import IMAGES, PROBABILITIES, count_threads
 
 # Turns photographs, uint8 (N, S, S, 3), into indices (N,).
 Ask: TypeAlias = Callable[[np.ndarray], np.ndarray]
@@ -37,9 +37,9 @@ Ask: TypeAlias = Callable[[np.ndarray], np.ndarray]
 LOAD = """
 import sys, time
 import onnxruntime
-from prediction import onnx_runtime
+from formats import onnx_file
 started = time.perf_counter()
-onnx_runtime.load(sys.argv[1])
+onnx_file.load(sys.argv[1])
 print(time.perf_counter() - started)
 """
 
@@ -118,10 +118,10 @@ def read(paths: Sequence[str], info: NetworkInfo) -> np.ndarray:
 
 def with_onnx_runtime(path: str) -> Ask:
     """Ask as predict.py does: a photograph at a time on each of its threads."""
-    network = onnx_runtime.load(path)
+    network = onnx_file.load(path)
 
     def ask(images: np.ndarray) -> np.ndarray:
-        named = onnx_runtime.predict_each(network.predict, enumerate(images))
+        named = onnx_file.predict_each(network.predict, enumerate(images))
         return np.array(
             [result.probabilities.argmax() for _, result in named if isinstance(result, Prediction)]
         )
@@ -238,7 +238,7 @@ def main() -> None:
     split = data.splits["valid"]
     with tempfile.TemporaryDirectory() as folder:
         forms = write_forms(folder, args.checkpoint, data, args.calibrate)
-        info = onnx_runtime.load(forms["float32"]).info
+        info = onnx_file.load(forms["float32"]).info
         images = read(split.paths, info)
         packages = [
             f"{name} {version(name)}"

@@ -14,8 +14,8 @@ from common import machine, make_parser, read_history, run_train
 
 import data_utils
 import model_utils
+from images.batches import ACCELERATOR_BATCH, load_batches
 from network.devices import find_device
-from photographs.batches import ACCELERATOR_BATCH, load_batches
 from running.threads import default_workers
 
 WANTED = 0.985

@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from common import ROOT, machine, make_parser, read_history
 
-from network.archive import read_archive
-from photographs.drawing import draw_data
+from formats.pth import read_archive
+from images.drawn import draw_data
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # Before Python has come to main(), a signal ends it as it ends any program.

@@ -18,9 +18,9 @@ from common import machine, make_parser
 
 import data_utils
 import model_utils
-from network.familiarity import familiarity
+from formats.schema import CalibrationSet
+from network.ood import ood_score
 from prediction import promise
-from prediction.info import Valid
 from prediction.promise import Known, find_limit, find_set_limit, score
 from running.threads import default_workers
 
@@ -36,9 +36,9 @@ def ask(checkpoint: Path, paths: list[str], labels: np.ndarray) -> Known:
     model, info = model_utils.load_checkpoint(checkpoint)
     batches = data_utils.load_batches(paths, info.preprocessing, default_workers())
     logits = model_utils.compute_logits(model, batches)
-    familiar = familiarity(logits, model.prototypes).numpy()
+    ood_scores = ood_score(logits, model.class_means).numpy()
     logs = logits.log_softmax(1).numpy()
-    known = Known.of(Valid(logs, np.maximum(labels, 0), familiar), None)
+    known = Known.of(CalibrationSet(logs, np.maximum(labels, 0), ood_scores), None)
     return known._replace(correct=known.correct & (labels >= 0))
 
 
@@ -94,15 +94,15 @@ def try_foreign(own: Known, known: Known, foreign: Known) -> None:
     """
     ratio = FOREIGN / (1 - FOREIGN) * len(known.correct) / len(foreign.correct)
     for share in FAMILIAR:
-        least = float(np.quantile(own.familiarity, 1 - share))
-        scores = score(own.certainty, own.familiarity, least)
+        least = float(np.quantile(own.ood_score, 1 - share))
+        scores = score(own.certainty, own.ood_score, least)
         made = {wanted: find_limit(scores, own.correct, wanted) for wanted in PROMISES}
         wanted, limit = next(((w, limit) for w, limit in made.items() if limit), (0.0, None))
         if limit is None:
             print(f"  familiar {share}: no promise can be kept")
             continue
-        named = score(known.certainty, known.familiarity, least) >= limit.lowest
-        accepted = score(foreign.certainty, foreign.familiarity, least) >= limit.lowest
+        named = score(known.certainty, known.ood_score, least) >= limit.lowest
+        accepted = score(foreign.certainty, foreign.ood_score, least) >= limit.lowest
         wrong = (named & ~known.correct).sum() + ratio * accepted.sum()
         print(
             f"  familiar {share}, promise {wanted}: {named.mean():.1%} of the known and "
@@ -120,10 +120,10 @@ def main() -> None:
     for folder in args.folders:
         known = held_out(folder)
         print(f"{folder}: n = {len(known.correct)}, {known.correct.mean():.2%} correct")
-        least = float(np.quantile(known.familiarity, 1 - promise.FAMILIAR))
+        least = float(np.quantile(known.ood_score, 1 - promise.FAMILIAR))
         for name, scores in (
             ("probability alone", known.certainty),
-            ("and familiar", score(known.certainty, known.familiarity, least)),
+            ("and familiar", score(known.certainty, known.ood_score, least)),
         ):
             for wanted in PROMISES:
                 for size in (LIKE_VALID, len(known.correct) // 2):

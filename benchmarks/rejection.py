@@ -19,16 +19,16 @@ from PIL import Image, ImageDraw, ImageFont
 
 import data_utils
 import model_utils
+from formats.schema import NetworkInfo
+from images.drawn import draw_data
 from network.devices import keep_freed_memory
-from network.familiarity import familiarity
-from photographs.drawing import draw_data
-from prediction.info import NetworkInfo
+from network.ood import ood_score
 
 SIDE = 250
 LEFT_OUT = 20  # categories
 
 
-def scores(logits: torch.Tensor, prototypes: torch.Tensor) -> dict[str, torch.Tensor]:
+def scores(logits: torch.Tensor, class_means: torch.Tensor) -> dict[str, torch.Tensor]:
     """Compute the candidates: the higher, the more familiar."""
     probabilities = logits.softmax(1)
     return {
@@ -38,7 +38,7 @@ def scores(logits: torch.Tensor, prototypes: torch.Tensor) -> dict[str, torch.Te
         "energy": logits.logsumexp(1),
         "margin": torch.diff(logits.topk(2, 1)[0].flip(1), dim=1)[:, 0],
         "logit in standard deviations": (logits.max(1)[0] - logits.mean(1)) / logits.std(1),
-        "familiarity": familiarity(logits, prototypes),
+        "familiarity": ood_score(logits, class_means),
     }
 
 
@@ -134,7 +134,7 @@ def judge(
 ) -> dict[str, torch.Tensor]:
     """Compute the scores of some photographs."""
     batches = data_utils.load_batches(paths, info.preprocessing, 2)
-    return scores(model_utils.compute_logits(model, batches), model.prototypes)
+    return scores(model_utils.compute_logits(model, batches), model.class_means)
 
 
 def main() -> None:

@@ -20,11 +20,11 @@ from common import machine, make_parser
 from PIL import Image, ImageFilter, ImageOps
 
 import model_utils
+from images.batches import load_batches
+from images.decode import Preprocessing
+from images.folders import find_photographs
 from network.classifier import Classifier
 from network.devices import keep_freed_memory
-from photographs.batches import load_batches
-from photographs.folders import find_photographs
-from photographs.images import Preprocessing
 from running.threads import default_workers
 
 Shift = Callable[[Image.Image], Image.Image]

@@ -29,7 +29,7 @@ import torch
 from common import ROOT, Program, machine, make_parser, run, run_train
 
 import data_utils
-from network.archive import read_archive
+from formats.pth import read_archive
 
 IMPORTS = "import train, learning.fit, learning.head, learning.start, learning.resume, model_utils"
 
@@ -97,7 +97,7 @@ def grow(data: data_utils.DataSet, scratch: Path, start: Program, first: int) ->
     print(f"largest difference from the first head: {difference(ours, scratch / 'first'):.1g}")
 
 
-def mend(data: data_utils.DataSet, scratch: Path, start: Program) -> None:
+def apply_fixes(data: data_utils.DataSet, scratch: Path, start: Program) -> None:
     """Move 1 % of train's photographs, which stand in wrong categories, to their own."""
     folder, ours, nothing = scratch / "data", scratch / "run", scratch / "nothing"
     link_categories(data, folder, data.categories)
@@ -210,7 +210,7 @@ def main() -> None:
         if args.what == "grow":
             grow(data, scratch, start, args.first)
         elif args.what == "mend":
-            mend(data, scratch, start)
+            apply_fixes(data, scratch, start)
         elif args.what == "kill":
             kill(data, scratch, args.times)
         elif args.what == "large":

@@ -17,7 +17,7 @@ import numpy as np
 from browser import Browser, FolderServer, Page, find_browser
 from common import machine, make_parser
 
-from photographs.drawing import FLOWERS, draw_flower
+from images.drawn import FLOWERS, draw_flower
 
 SIZES = {"drawn": 1, "12 megapixels": 12, "48 megapixels": 24}  # times 250 x 250..340 pixels
 

@@ -8,28 +8,28 @@ import numpy as np
 import torch
 
 from checking.copies import SIDE, Copies, find_copies
-from checking.labels import judge_labels, suspicion
-from checking.neighbours import find_neighbours
-from data_utils import FEW, DataSet, Inspected
-from learning.resources import Resources
-from learning.start import Start, start_new
-from network.devices import find_device, rows_at_once
-from network.inference import extract_features, for_inference
-from photographs.batches import typical_side
-from photographs.findings import (
+from checking.issues import (
     LEAVE_OUT,
     MOVE,
     NEAR_DUPLICATE,
     OUTLIER,
     WRONG_LABEL,
-    Finding,
-    finding_lines,
+    Issue,
     has_answers,
-    write_findings,
+    issue_lines,
+    write_issues,
 )
-from photographs.images import load_image, open_image
-from photographs.looks import BLANK, Look, find_flaws, look_at
-from reporting.check_page import write_check_page
+from checking.labels import score_labels, suspicion
+from checking.neighbours import find_neighbours
+from checking.page import write_check_page
+from data_utils import FEW, DataSet, Inspected
+from images.batches import typical_side
+from images.decode import load_image, open_image
+from images.statistics import BLANK, ImageStatistics, find_flaws, measure_image
+from learning.resources import Resources
+from learning.start import Start, start_new
+from network.devices import find_device, rows_at_once
+from network.inference import extract_features, for_inference
 from running.console import Progress
 from running.errors import InputError
 from running.run_folder import RunFolder
@@ -50,16 +50,16 @@ class Checked(NamedTuple):
     labels: np.ndarray  # (N,)
     categories: list[str]  # of the labels
     split_of: list[str]  # of each
-    looks: list[Look]
+    statistics: list[ImageStatistics]
     copies: Copies
 
-    def finding(
+    def issue(
         self, i: int, kind: str, score: float, suggestion: str, reason: str, other: str = ""
-    ) -> Finding:
+    ) -> Issue:
         """Say what is suspicious about photograph i."""
         category = self.categories[self.labels[i]]
         place = self.paths[i], self.split_of[i], category
-        return Finding(*place, kind, float(score), suggestion, reason, other)
+        return Issue(*place, kind, float(score), suggestion, reason, other)
 
 
 def check_folder(
@@ -93,18 +93,18 @@ def check_folder(
         resources = Resources(workers, folder.path, progress=progress)
         device, side = find_device(gpu), typical_side(data.paths)
         start = start_new(settings, len(data.categories), side, device, resources)
-        findings = check_pictures(data, inspected.names, start, resources)
+        issues = check_pictures(data, inspected.names, start, resources)
         if has_answers(folder.data_report):
-            folder.keep_data_report()
-        write_findings(folder.data_report, data.folder, findings)
+            folder.back_up_data_report()
+        write_issues(folder.data_report, data.folder, issues)
         sizes = data.summary()["photographs"]
-        write_check_page(folder.data_page, data.folder, sizes, inspected.problems, findings)
-    return [*finding_lines(findings), f"report: {folder.data_page}, {folder.data_report}"]
+        write_check_page(folder.data_page, data.folder, sizes, inspected.problems, issues)
+    return [*issue_lines(issues), f"report: {folder.data_page}, {folder.data_report}"]
 
 
 def check_pictures(
     data: DataSet, names: Sequence[str], start: Start, resources: Resources
-) -> list[Finding]:
+) -> list[Issue]:
     """Look at all photographs of a folder, of all splits, and list what is suspicious.
 
     Args:
@@ -124,14 +124,14 @@ def check_pictures(
         )
     labels = np.concatenate([split.labels for split in data.splits.values()])
     split_of = [name for name, split in data.splits.items() for _ in split.paths]
-    features, looks = see(data.paths, start, resources)
+    features, statistics = see(data.paths, start, resources)
     neighbours = find_neighbours(features)
-    small = np.stack([look.small for look in looks])
+    small = np.stack([look.small for look in statistics])
     nearest = neighbours[0][:, :5].numpy()
     copies = find_copies(small, nearest, labels, resources.progress)
-    checked = Checked(data.paths, labels, data.categories, split_of, looks, copies)
+    checked = Checked(data.paths, labels, data.categories, split_of, statistics, copies)
     groups = copies.groups(len(labels))
-    weights, logits = judge_labels(features, labels, groups, neighbours, resources.progress)
+    weights, logits = score_labels(features, labels, groups, neighbours, resources.progress)
     far = 1 - neighbours[1].mean(1).numpy()
     flaws = [*_flawed(checked, start.preprocessing.crop)]
     blank = {flaw.file for flaw in flaws if flaw.kind == BLANK}  # has no label that could be wrong
@@ -146,27 +146,27 @@ def check_pictures(
 
 def see(
     paths: Sequence[str], start: Start, resources: Resources
-) -> tuple[torch.Tensor, list[Look]]:
+) -> tuple[torch.Tensor, list[ImageStatistics]]:
     """Compute the features of photographs, float32 (N, F), and look at each, decoding it once."""
     network, preprocessing = for_inference(start.model), start.preprocessing
     rows = rows_at_once(network.mean.device)
-    looks: list[Look] = []
+    statistics: list[ImageStatistics] = []
 
-    def read(path: str) -> tuple[np.ndarray, Look]:
+    def read(path: str) -> tuple[np.ndarray, ImageStatistics]:
         with open_image(path) as opened:
             side = min(opened.size)
         image = load_image(path, preprocessing)
-        return image, look_at(image, side, SIDE)
+        return image, measure_image(image, side, SIDE)
 
     def batches() -> Iterator[torch.Tensor]:
         pictures = map_ahead(read, paths, resources.workers, 3 * rows)
         while batch := [*islice(pictures, rows)]:
-            looks.extend(look for _, look in batch)
+            statistics.extend(look for _, look in batch)
             yield torch.from_numpy(np.stack([image for image, _ in batch]))
 
     shown = resources.progress(batches(), len(paths), "looking")
     features = extract_features(network, shown, len(paths), 0, resources.allocate)
-    return features, looks
+    return features, statistics
 
 
 def _wrong_labels(
@@ -175,7 +175,7 @@ def _wrong_labels(
     groups: np.ndarray,
     neighbours: torch.Tensor,
     names: Sequence[str],
-) -> Iterator[Finding]:
+) -> Iterator[Issue]:
     """List photographs that look more like another category, the most suspicious first.
 
     The photograph beside each is the most similar one of that category.
@@ -191,23 +191,23 @@ def _wrong_labels(
             reason = f"looks like {names[best[i]]}, its folder says {names[labels[i]]}"
             like = [j for j in neighbours[i].tolist() if labels[j] == best[i]][:1]
             other = checked.paths[like[0]] if like else ""
-            yield checked.finding(i, WRONG_LABEL, scores[i], suggestion, reason, other)
+            yield checked.issue(i, WRONG_LABEL, scores[i], suggestion, reason, other)
 
 
-def _near_duplicates(checked: Checked, groups: np.ndarray) -> Iterator[Finding]:
+def _near_duplicates(checked: Checked, groups: np.ndarray) -> Iterator[Issue]:
     """List the photographs of which there is a copy that stays, the most alike first."""
     partners: dict[int, dict[int, float]] = {}
     for (i, j), alike in zip(checked.copies.pairs.tolist(), checked.copies.alike.tolist()):
         partners.setdefault(i, {})[j] = partners.setdefault(j, {})[i] = alike
 
     def worth(i: int) -> tuple[int, int, int]:
-        return STAYS[checked.split_of[i]], checked.looks[i].side, -i
+        return STAYS[checked.split_of[i]], checked.statistics[i].side, -i
 
-    stays: dict[int, int] = {}
+    pinned: dict[int, int] = {}
     for i in partners:
-        stays[groups[i]] = max(i, stays.get(groups[i], i), key=worth)
+        pinned[groups[i]] = max(i, pinned.get(groups[i], i), key=worth)
     for i, others in partners.items():
-        best = stays[groups[i]]
+        best = pinned[groups[i]]
         if best == i:
             continue
         # In a series the one that stays may be a copy of a copy.
@@ -217,10 +217,10 @@ def _near_duplicates(checked: Checked, groups: np.ndarray) -> Iterator[Finding]:
             reason += f", which is in category {checked.categories[checked.labels[j]]}"
         elif checked.split_of[i] != checked.split_of[j]:
             reason += f", which is in {checked.split_of[j]}"
-        yield checked.finding(i, NEAR_DUPLICATE, others[j], LEAVE_OUT, reason, other)
+        yield checked.issue(i, NEAR_DUPLICATE, others[j], LEAVE_OUT, reason, other)
 
 
-def _outliers(checked: Checked, far: np.ndarray, logits: np.ndarray) -> Iterator[Finding]:
+def _outliers(checked: Checked, far: np.ndarray, logits: np.ndarray) -> Iterator[Issue]:
     """List photographs that look like nothing else, and that no head knows, the strangest first.
 
     Args:
@@ -235,7 +235,7 @@ def _outliers(checked: Checked, far: np.ndarray, logits: np.ndarray) -> Iterator
     order = np.argsort(-strange, kind="stable")[: max(1, int(OUTLIERS * len(far)))]
     for i in order[strange[order] > fence].tolist():
         reason = "looks like no other photograph here"
-        yield checked.finding(i, OUTLIER, min(far[i], 1.0), LEAVE_OUT, reason)
+        yield checked.issue(i, OUTLIER, min(far[i], 1.0), LEAVE_OUT, reason)
 
 
 def _standard(values: np.ndarray) -> np.ndarray:
@@ -244,8 +244,8 @@ def _standard(values: np.ndarray) -> np.ndarray:
     return centred / (np.median(np.abs(centred)) + 1e-9)
 
 
-def _flawed(checked: Checked, side: int) -> Iterator[Finding]:
+def _flawed(checked: Checked, side: int) -> Iterator[Issue]:
     """List what is blank, dark, bright, blurred or tiny, kind by kind."""
-    flaws = sorted(find_flaws(checked.looks, side), key=lambda flaw: (flaw[1], -flaw[2]))
+    flaws = sorted(find_flaws(checked.statistics, side), key=lambda flaw: (flaw[1], -flaw[2]))
     for i, kind, score, reason in flaws:
-        yield checked.finding(i, kind, score, LEAVE_OUT, reason)
+        yield checked.issue(i, kind, score, LEAVE_OUT, reason)

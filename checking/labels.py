@@ -12,7 +12,7 @@ CLOSENESS = 10.0  # a neighbour counts as exp(CLOSENESS x cosine)
 HEADS_FLOOR, NEIGHBOURS_FLOOR = 1e-4, 0.02
 
 
-def judge_labels(
+def score_labels(
     features: torch.Tensor,
     labels: np.ndarray,
     copies: np.ndarray,

@@ -35,15 +35,15 @@ class Activations:
     def __init__(
         self,
         model: Classifier,
-        cut: int,
+        num_frozen: int,
         photographs: PhotographViews,
         num_views: int = 1,
         identity: str = "",
     ):
-        self.model, self.cut, self.num_views = model, cut, num_views
+        self.model, self.num_frozen, self.num_views = model, num_frozen, num_views
         self.photographs, self.paths = photographs, photographs.paths
         self.resources = photographs.resources
-        self.cache = self._open_cache(identity) if cut else None
+        self.cache = self._open_cache(identity) if num_frozen else None
 
     @property
     def location(self) -> str:
@@ -70,13 +70,13 @@ class Activations:
                     views.seed,
                     views.varied,
                     VERSION,
-                    self.cut,
+                    self.num_frozen,
                     views.preprocessing,
                     versions(),
                 )
             ).encode(errors="replace")
         )
-        for layer in chain(self.model.body)[: self.cut]:
+        for layer in chain(self.model.body)[: self.num_frozen]:
             for value in layer.state_dict().values():
                 whole.update(str(value.dtype).encode())
                 whole.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
@@ -125,7 +125,7 @@ class Activations:
         self, photographs: np.ndarray, views: np.ndarray, batch_size: int
     ) -> Iterator[torch.Tensor]:
         batches = self.photographs.batches(photographs, views, batch_size)
-        if self.cut:
+        if self.num_frozen:
             return infer(self.model, self._run_frozen, batches, self.photographs.make)
         device = self.model.mean.device
         make = partial(self.photographs.make, device=device)
@@ -133,7 +133,7 @@ class Activations:
         return make_ahead(make, batches, device) if device.type == "cuda" else map(make, batches)
 
     def _run_frozen(self, images: torch.Tensor) -> torch.Tensor:
-        return self.model.run_frozen(images, self.cut)
+        return self.model.run_frozen(images, self.num_frozen)
 
     def discard(self) -> None:
         """Remove what lies on the disk: nobody will go on from here."""

@@ -15,7 +15,7 @@ NUMBERS = 8  # that decide about a view
 VERSION = 2  # raised when the same numbers make another view: cached ones are others then
 
 # Of a view's side; a part that is larger is looked at on a grid of twice as many lines, so that no
-# pixel of it goes unseen (photographs are no longer than `photographs.images.LONGEST` allows).
+# pixel of it goes unseen (photographs are no longer than `images.decode.LONGEST` allows).
 FINE = 1.5
 
 # One view in so many is of another kind, and how far that goes. Pixels are those of the view,

@@ -114,8 +114,8 @@ def open_cache(
 
 def discard_leftovers(resources: Resources, keep: Collection[Path]) -> None:
     """Remove the files that killed runs left in the folder, but for those that are in use."""
-    in_use = {*resources.processes.collect_objects([*keep])}
-    if resources.processes.is_primary:
+    in_use = {*resources.processes.gather_objects([*keep])}
+    if resources.processes.is_rank_zero:
         for path in Path(resources.folder).glob(PATTERN):
             if path not in in_use:
                 path.unlink(missing_ok=True)

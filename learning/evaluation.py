@@ -8,24 +8,24 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from learning.activations import Activations
-from learning.features import Features
-from learning.resources import Resources
-from learning.views import PhotographViews
-from network.classifier import Classifier
-from network.familiarity import familiarity
-from network.inference import compute_logits
-from prediction.info import (
+from formats.schema import (
     KEEP,
     LARGEST_VALID,
     QUANTILES,
     Calibration,
+    CalibrationSet,
     NetworkInfo,
-    Valid,
     ValidMetrics,
 )
+from learning.activations import Activations
+from learning.features import FeatureCache
+from learning.resources import Resources
+from learning.views import PhotographViews
+from network.classifier import Classifier
+from network.inference import compute_logits
+from network.ood import ood_score
 from reporting.calibration import calibration_report, cross_fit, fit_temperature
-from reporting.report import Judged
+from reporting.report import EvaluatedSplit
 
 ROWS = 1024  # that a head sees at once
 
@@ -54,7 +54,7 @@ def evaluate(
     model: Classifier,
     activations: Activations,
     labels: np.ndarray,
-    features: Features | None = None,
+    features: FeatureCache | None = None,
 ) -> Evaluation:
     """Judge a network from `for_inference` or a checkpoint on a whole split.
 
@@ -65,7 +65,7 @@ def evaluate(
         logits = head_logits(model, features.of(activations, "evaluating"))
     else:
         batches = resources.progress(activations.in_order(), count, "evaluating")
-        logits = compute_logits(model, batches, activations.cut)
+        logits = compute_logits(model, batches, activations.num_frozen)
     logits = resources.processes.collect(logits, len(labels))
     targets = torch.from_numpy(labels)
     loss = calibrated_loss = F.cross_entropy(logits, targets).item()
@@ -84,13 +84,15 @@ def head_logits(model: Classifier, features: torch.Tensor) -> torch.Tensor:
     return torch.cat(parts) / model.temperature
 
 
-def calibrate(logits: np.ndarray, labels: np.ndarray, prototypes: torch.Tensor) -> Calibration:
+def calibrate(logits: np.ndarray, labels: np.ndarray, class_means: torch.Tensor) -> Calibration:
     """Fit the temperature to logits on valid (N, C), and see how familiar its photographs are."""
-    familiar = familiarity(torch.from_numpy(logits), prototypes)
-    quantiles = familiar.quantile(torch.linspace(0, 1, QUANTILES))
+    ood_scores = ood_score(torch.from_numpy(logits), class_means)
+    quantiles = ood_scores.quantile(torch.linspace(0, 1, QUANTILES))
     rows = np.random.default_rng(0).permutation(len(labels))[: LARGEST_VALID // logits.shape[1]]
     logs = torch.from_numpy(cross_fit(logits, labels)[rows]).log_softmax(1)
-    valid = Valid(logs.half().numpy(), labels[rows].astype(np.int32), familiar[rows].numpy())
+    valid = CalibrationSet(
+        logs.half().numpy(), labels[rows].astype(np.int32), ood_scores[rows].numpy()
+    )
     return Calibration(fit_temperature(logits, labels), quantiles.numpy(), valid)
 
 
@@ -100,8 +102,8 @@ def judge(
     best: Evaluation,
     splits: Mapping[str, tuple[Sequence[str], np.ndarray]],
     resources: Resources,
-    features: Features | None = None,
-) -> tuple[dict[str, Any], Judged]:
+    features: FeatureCache | None = None,
+) -> tuple[dict[str, Any], EvaluatedSplit]:
     """Judge a network from `load_checkpoint` once, on test where there is one, else on valid.
 
     Args:
@@ -126,14 +128,14 @@ def judge(
         photographs = PhotographViews(paths, info.preprocessing, resources=resources)
         logits = evaluate(model, Activations(model, 0, photographs), labels, features).logits
         reports["test"] = calibration_report(logits, labels)
-        familiar = familiarity(torch.from_numpy(logits), model.prototypes)
-        enough = familiar >= info.calibration.least_familiar()
+        ood_scores = ood_score(torch.from_numpy(logits), model.class_means)
+        enough = ood_scores >= info.calibration.ood_threshold()
         accepted["test"] = enough.float().mean().item()
-    judged = Judged(*splits[split], logits, info.categories, info.names)
+    evaluated = EvaluatedSplit(*splits[split], logits, info.categories, info.names)
     return {
-        **judged.figures(split),
+        **evaluated.figures(split),
         "temperature": info.calibration.temperature,
         "calibration": reports,
         "accepted_share": accepted,
         "network": info.summary(),
-    }, judged
+    }, evaluated

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from images.decode import Preprocessing
+from images.manifest import DIGEST
 from learning.activations import Activations
 from learning.resources import Resources
-from network.build import describe_head
+from network.checkpoint import describe_head
 from network.classifier import Classifier
 from network.inference import for_inference, infer
-from photographs.changes import DIGEST
-from photographs.images import Preprocessing
 from running.environment import versions
 from running.errors import RunError
 from running.files import atomic_write
@@ -146,7 +146,7 @@ def _bytes(rows: np.ndarray) -> np.ndarray:
     return rows.view(np.uint8).reshape(len(rows), rows.itemsize)
 
 
-class Features:
+class FeatureCache:
     """What the head sees of photographs, each computed once, if a file may keep it.
 
     Args:
@@ -176,7 +176,7 @@ class Features:
             RunError: they are not finite.
         """
         paths, resources = activations.paths, activations.resources
-        model, cut = activations.model, activations.cut
+        model, num_frozen = activations.model, activations.num_frozen
         features: torch.Tensor | None = None
         missing = np.ones(len(paths), bool)
         if self.file:
@@ -187,7 +187,7 @@ class Features:
         batches = activations.batches(indices, np.zeros(len(indices), int)) if len(indices) else ()
         shown = resources.progress(batches, len(indices), description)
         done = 0
-        for part in infer(model, lambda x: model.features(x, cut), shown):
+        for part in infer(model, lambda x: model.features(x, num_frozen), shown):
             rounded = _round(part.cpu())
             places = indices[done : done + len(part)]
             if features is None:  # one block: for many photographs twice the memory is too much
@@ -246,13 +246,13 @@ def _round(features: torch.Tensor) -> torch.Tensor:
 
 def open_features(
     path: Path, model: Classifier, preprocessing: Preprocessing, keeps: bool
-) -> Features:
+) -> FeatureCache:
     """Open the file of a run's folder for the body of a network; `keeps`: or else none."""
     if not keeps:
-        return Features()
+        return FeatureCache()
     frozen = for_inference(model)
     file = FeatureFile(path, identify(frozen, preprocessing), describe_head(model)["in_features"])
-    return Features(file=file)
+    return FeatureCache(file=file)
 
 
 def identify(model: Classifier, preprocessing: Preprocessing) -> str:
@@ -260,7 +260,7 @@ def identify(model: Classifier, preprocessing: Preprocessing) -> str:
 
     `model` is from `for_inference`.
     """
-    depends = VERSION, model.depths, model.mean.device.type, preprocessing, versions()
+    depends = VERSION, model.feature_layers, model.mean.device.type, preprocessing, versions()
     whole = hashlib.sha256(repr(depends).encode())
     for key, value in model.body.state_dict().items():
         whole.update(f"{key} {value.dtype}".encode())

@@ -17,10 +17,10 @@ from learning.resources import Resources
 from learning.resume import TrainingState, restore_optimizer
 from learning.start import Start
 from learning.views import PhotographViews, mirror_some
-from network.classifier import Classifier, chain, find_cut
+from network.classifier import Classifier, chain, count_frozen_layers
 from network.devices import learning_precision
-from network.familiarity import LogitSums
 from network.inference import for_inference
+from network.ood import LogitSums
 from running.errors import RunError
 
 # Random views of a photograph that are cached, beside the photograph as it is, where the
@@ -33,18 +33,20 @@ def open_activations(
 ) -> tuple[Activations, Activations]:
     """Prepare the activations of train and valid that the epochs work on; clear leftovers."""
     model, settings = start.model, start.record.settings
-    cut = find_cut(model.body) if settings.tune == "tail" and settings.epochs else 0
+    num_frozen = (
+        count_frozen_layers(model.body) if settings.tune == "tail" and settings.epochs else 0
+    )
     frozen = for_inference(model)
     opened = []
     for name, num_views in (("train", 1 + CACHED_VIEWS), ("valid", 1)):
-        memory = 0 if cut else resources.memory
+        memory = 0 if num_frozen else resources.memory
         paths = splits[name][0]
         varied = start.record.source is not None  # from scratch it was not tried
         views = PhotographViews(
             paths, start.preprocessing, settings.seed, resources, memory, varied
         )
         identity = f"{start.record.photographs} {name}"
-        opened.append(Activations(frozen, cut, views, num_views, identity))
+        opened.append(Activations(frozen, num_frozen, views, num_views, identity))
     in_use = [file for each in opened if each.cache for file in each.cache.files]
     discard_leftovers(resources, in_use)
     return opened[0], opened[1]
@@ -79,7 +81,7 @@ class Learner:
 
         if pretrained:
             model.frozen_statistics = True
-            for layer in chain(model.body)[: activations.cut]:
+            for layer in chain(model.body)[: activations.num_frozen]:
                 layer.requires_grad_(False)
         self.average: AveragedModel | None = None
         if pretrained:
@@ -92,7 +94,7 @@ class Learner:
             torch.set_rng_state(state.random)
             if state.epoch:
                 restore_optimizer(self.optimizer, state.optimizer)
-        processes.copy_primary(model)  # what all start from
+        processes.broadcast_weights(model)  # what all start from
 
     @cached_property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -149,8 +151,8 @@ def train_one_epoch(
         whose loss is no finite number is broken off. None: the time was up before its end.
     """
     model, processes = learner.model, learner.processes
-    cut, device = learner.activations.cut, model.mean.device
-    precision = learning_precision(model, cut)
+    num_frozen, device = learner.activations.num_frozen, model.mean.device
+    precision = learning_precision(model, num_frozen)
     # New in every epoch, and low, so that no step is left out for an overflow.
     scaler = torch.amp.GradScaler(device.type, 1024, enabled=precision == torch.float16)
     order = draw_epoch(learner, epoch)
@@ -167,7 +169,7 @@ def train_one_epoch(
         if len(x) == 1:  # one photograph has no statistics for BatchNorm to normalise by
             model.freeze_statistics()
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-            logits = model(x, cut)
+            logits = model(x, num_frozen)
         logits = logits.float()
         losses = F.cross_entropy(logits, labels, label_smoothing=SMOOTHING, reduction="none")
         learner.step((losses * weight).sum(), scaler, step)
@@ -177,12 +179,12 @@ def train_one_epoch(
             sums.add(labels, logits * counted[:, None])
         seen += len(x)
         # An accelerator waits when one looks; several processes end their epoch together.
-        looks = processes.size == 1 and (device.type == "cpu" or step % 50 == 0)
-        if looks and not total.isfinite():
+        statistics = processes.size == 1 and (device.type == "cpu" or step % 50 == 0)
+        if statistics and not total.isfinite():
             break
         if time_is_up():
             return None
-    processes.copy_primary(model, learner.network)
+    processes.broadcast_weights(model, learner.network)
     sums.sums = processes.add(sums.sums.cpu())
     count = len(learner.labels) * seen / len(learner.weights)
     return processes.add(total.cpu()).item() / count, sums
@@ -222,7 +224,7 @@ def draw_epoch(learner: Learner, epoch: int) -> EpochOrder:
     rng = np.random.default_rng((learner.seed, epoch))
     order = rng.permutation(count)
     views = np.full(count, epoch)
-    if activations.cut:
+    if activations.num_frozen:
         views = rng.integers(activations.num_views, size=count)
     mirrored = rng.random(count) < 0.5
     mine = np.flatnonzero(order % processes.size == processes.rank)
@@ -239,7 +241,7 @@ def batches_of(learner: Learner, order: EpochOrder, epoch: int) -> Iterator[torc
     activations = learner.activations
     mine = order.photographs // learner.processes.size  # indices in this process's share
     batches = activations.batches(mine, order.views, learner.recipe.batch_size)
-    if activations.cut:  # no more to compute, and twice as many views
+    if activations.num_frozen:  # no more to compute, and twice as many views
         batches = mirror_some(batches, order.mirrored)
     description = f"epoch {epoch} of {learner.recipe.epochs}"
     return activations.resources.progress(batches, len(mine), description)

@@ -10,12 +10,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from learning.activations import Activations
-from learning.features import Features
+from learning.features import FeatureCache
 from learning.regression import Regression
 from learning.resume import Penalty, RunRecord
 from network.classifier import Classifier
 from network.devices import move_if_it_fits
-from network.familiarity import LogitSums
+from network.ood import LogitSums
 from running.console import Progress, no_progress
 
 # The certainty that networks learn to leave to the other categories (Szegedy et
@@ -47,7 +47,7 @@ def fit_head(
     activations: Activations,
     labels: np.ndarray,
     record: RunRecord,
-    known: Features | None = None,
+    known: FeatureCache | None = None,
 ) -> tuple[float, LogitSums]:
     """Fit a pretrained network's head; return the mean loss, and the sums of the logits.
 
@@ -66,18 +66,18 @@ def fit_head(
     """
     resources = activations.resources
     processes = resources.processes
-    features = (known or Features()).of(activations)
+    features = (known or FeatureCache()).of(activations)
     features = processes.collect(
         features, len(labels), everywhere=False, allocate=resources.allocate
     )
     loss, sums = torch.zeros(()), LogitSums(int(labels.max()) + 1)
-    if processes.is_primary:
+    if processes.is_rank_zero:
         features = move_if_it_fits(features, model.mean.device)
         targets = torch.from_numpy(labels).to(features.device)
         if isinstance(model.head, nn.Linear):
             size = len(labels), len(sums.sums)
             penalty = record.penalty.value_for(*size) if record.penalty else None
-            logits, found = solve_head(
+            logits, found = fit_linear_head(
                 model.head, features, targets, SMOOTHING, resources.progress, penalty
             )
             if penalty is None:
@@ -90,7 +90,7 @@ def fit_head(
         margins, best = (logits.scatter(1, targets[:, None], -torch.inf) - own).max(1)
         worst = margins.topk(min(SUSPECTS, len(margins))).indices
         record.suspects = [*zip(worst.tolist(), best[worst].tolist())]
-    processes.copy_primary(model.head)
+    processes.broadcast_weights(model.head)
     sums.sums = processes.add(sums.sums)
     return processes.add(loss.cpu()).item(), sums
 
@@ -130,7 +130,7 @@ def _search(regression: Regression, labels: torch.Tensor, folds: int) -> Iterato
             break  # weaker ones will be no better
 
 
-def solve_head(
+def fit_linear_head(
     head: nn.Linear,
     features: torch.Tensor,
     labels: torch.Tensor,

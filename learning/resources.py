@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from learning.processes import ALONE, Processes
+from learning.distributed import SINGLE_PROCESS, ProcessGroup
 from running.console import Progress, no_progress
 
 # Bytes of activations, features or photographs that may be kept in memory, by all processes
@@ -24,7 +24,7 @@ class Resources:
 
     workers: int = 1  # threads that decode
     folder: str | os.PathLike[str] = "."  # where files may lie
-    processes: Processes = ALONE
+    processes: ProcessGroup = SINGLE_PROCESS
     progress: Progress = no_progress
     total_memory: int = field(default_factory=lambda: CACHE_MEMORY)
 

@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from formats.pth import state_of, write_archive
+from formats.schema import NetworkInfo, check_types, preprocessing_entries
+from images.decode import Preprocessing
+from images.manifest import DIGEST, NO_DIGESTS, Changes, Manifest
 from learning.evaluation import Evaluation
-from network.archive import state_of, write_archive
-from network.build import (
+from network.checkpoint import (
     FORMAT_VERSION,
     as_float,
     check_forward,
@@ -19,9 +22,6 @@ from network.build import (
     rebuild,
 )
 from network.classifier import Classifier
-from photographs.changes import DIGEST, NO_DIGESTS, Changes, Seen
-from photographs.images import Preprocessing
-from prediction.info import NetworkInfo, check_types, preprocessing_entries
 from running.environment import versions
 from running.errors import InputError, is_out_of_memory
 from running.settings import Settings
@@ -84,7 +84,7 @@ class RunRecord:
     best: Evaluation | None = None  # of the epoch that the checkpoint holds
     # Of train: photographs whose label is most suspicious, and the category that each looks like.
     suspects: list[tuple[int, int]] = field(default_factory=list)
-    seen: Seen | None = None  # its photographs; files of earlier versions do not know them
+    seen: Manifest | None = None  # its photographs; files of earlier versions do not know them
     is_update: bool = False  # of an earlier run, whose layers it has taken
     # The history of the run that tuned these layers, as long as updates have left them alone.
     tuned: list[dict[str, Any]] = field(default_factory=list)
@@ -156,7 +156,7 @@ class RunRecord:
             if i < len(paths)
         ]
 
-    def take_photographs(self, found: str, num_valid: int, seen: Seen | None = None) -> bool:
+    def take_photographs(self, found: str, num_valid: int, seen: Manifest | None = None) -> bool:
         """Note which photographs a run learns from; tell whether a resumed one has done so before.
 
         Args:
@@ -257,7 +257,7 @@ def _read_digests(digests: torch.Tensor) -> np.ndarray:
     return digests.numpy()
 
 
-def _seen_entries(seen: Seen | None) -> dict[str, Any] | None:
+def _seen_entries(seen: Manifest | None) -> dict[str, Any] | None:
     """Turn the photographs of a run into plain data and tensors."""
     if seen is None:
         return None
@@ -268,7 +268,7 @@ def _seen_entries(seen: Seen | None) -> dict[str, Any] | None:
     return {"categories": seen.categories, "splits": splits}
 
 
-def _read_seen(entries: dict[str, Any] | None, num_classes: int) -> Seen | None:
+def _read_seen(entries: dict[str, Any] | None, num_classes: int) -> Manifest | None:
     """Read what `_seen_entries` wrote.
 
     Raises:
@@ -290,7 +290,7 @@ def _read_seen(entries: dict[str, Any] | None, num_classes: int) -> Seen | None:
         ):
             raise ValueError("impossible photographs")
         splits[name] = digests, labels.numpy()
-    return Seen(categories, splits)
+    return Manifest(categories, splits)
 
 
 def _read_suspects(entries: list[tuple[int, int]], num_classes: int) -> list[tuple[int, int]]:

@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 
 import torch
 
+from formats.schema import Calibration, NetworkInfo, ValidMetrics
+from images.decode import Preprocessing
+from images.manifest import Manifest, count_changed
 from learning.activations import Activations
-from learning.features import Features, open_features
+from learning.features import FeatureCache, open_features
 from learning.resources import Resources
 from learning.resume import RunRecord, TrainingState, is_of_run, load_training
 from learning.update import (
@@ -20,11 +23,8 @@ from learning.update import (
     names_to_keep,
     with_new_head,
 )
-from network.build import new_model
+from network.checkpoint import new_model
 from network.classifier import Classifier
-from photographs.changes import Seen, count_changed
-from photographs.images import Preprocessing
-from prediction.info import Calibration, NetworkInfo, ValidMetrics
 from running.environment import versions
 from running.errors import InputError
 from running.run_folder import RunFolder
@@ -40,7 +40,7 @@ class Start(NamedTuple):
     state: TrainingState | None  # where an earlier run stood, whose model this is
     info: NetworkInfo | None = None  # what the checkpoint knows that the run goes on from
     earlier: Earlier | None = None  # what an update goes on from
-    features: Features = Features()  # that need not be computed again
+    features: FeatureCache = FeatureCache()  # that need not be computed again
     is_over: bool = False  # there is nothing to learn
 
     def describe(
@@ -81,12 +81,12 @@ class Start(NamedTuple):
         features = open_features(path, self.model, self.preprocessing, keeps)
         return self._replace(features=features)
 
-    def keep_earlier(self, folder: RunFolder) -> Path | None:
+    def back_up(self, folder: RunFolder) -> Path | None:
         """Set the files of the run in a folder aside; those of an update that broke off go."""
         if not folder.writes:
             return None
         is_broken_off = self.earlier.later_has_state if self.earlier else has_broken_off(folder)
-        return folder.keep_earlier(is_broken_off)
+        return folder.back_up(is_broken_off)
 
     @property
     def has_learned(self) -> bool:
@@ -94,7 +94,7 @@ class Start(NamedTuple):
         return self.state is not None and self.state.epoch > 0
 
     @property
-    def seen(self) -> Seen | None:
+    def seen(self) -> Manifest | None:
         """Where photographs stood that are to stay in their splits, if any."""
         if self.earlier:
             return self.earlier.record.seen
@@ -106,7 +106,7 @@ class Start(NamedTuple):
             return self.features.of(valid_set, "the earlier network")
         network = earlier.network.to(self.model.mean.device)
         activations = Activations(network, 0, valid_set.photographs)
-        return Features().of(activations, "the earlier network")
+        return FeatureCache().of(activations, "the earlier network")
 
     @property
     def names(self) -> dict[str, str]:
@@ -115,7 +115,7 @@ class Start(NamedTuple):
             return names_to_keep(self.earlier, self.record)
         return dict(zip(self.info.categories, self.info.names)) if self.info else {}
 
-    def take_photographs(self, found: str, num_valid: int, seen: Seen) -> bool:
+    def take_photographs(self, found: str, num_valid: int, seen: Manifest) -> bool:
         """Note which photographs the run learns from, see `RunRecord.take_photographs`."""
         record = self.record
         if not record.take_photographs(found, num_valid, seen):
@@ -192,7 +192,7 @@ def start_new(
     if settings.minutes and resources.processes.size > 1:
         raise InputError("--minutes is for one process, and torchrun has started several")
     torch.manual_seed(settings.seed)
-    with resources.processes.primary_first():
+    with resources.processes.rank_zero_first():
         model, preprocessing, source = new_model(
             settings.arch,
             num_classes,
@@ -206,7 +206,7 @@ def start_new(
         settings,
         preprocessing.crop,
         pretrained=source is not None,
-        has_tail=bool(model.depths),
+        has_tail=bool(model.feature_layers),
     )
     return Start(model.to(device), preprocessing, RunRecord(settings, source), None)
 

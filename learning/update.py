@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from formats.schema import NetworkInfo
+from images.decode import Preprocessing
+from images.manifest import NO_DIGESTS, Changes, compare, count_known
 from learning.evaluation import head_logits
 from learning.resume import RunRecord, is_of_run, load_training
-from network.build import build_classifier, describe_head, read_entries, rebuild
+from network.checkpoint import build_classifier, describe_head, read_entries, rebuild
 from network.classifier import Classifier
-from photographs.changes import NO_DIGESTS, Changes, compare, count_known
-from photographs.images import Preprocessing
-from prediction.info import NetworkInfo
 from reporting.comparison import compare_networks
-from reporting.report import Judged
+from reporting.report import EvaluatedSplit
 from running.errors import InputError
 from running.run_folder import RunFolder, previous
 from running.settings import resolve_settings
@@ -149,12 +149,12 @@ def with_new_head(
     settings = dataclasses.replace(earlier.record.settings, epochs=epochs, minutes=None)
     if earlier.record.source is None:  # what it learned with from scratch would undo it now
         settings = dataclasses.replace(settings, lr=None, batch_size=None, tune=None, weights=None)
-        settings = resolve_settings(settings, preprocessing.crop, True, bool(model.depths))
+        settings = resolve_settings(settings, preprocessing.crop, True, bool(model.feature_layers))
     torch.manual_seed(settings.seed)
     head = describe_head(model)
     model = build_classifier(
         model.body,
-        model.depths,
+        model.feature_layers,
         head["in_features"],
         settings.hidden_units,
         num_classes,
@@ -258,12 +258,12 @@ def describe_known(by_layers: Mapping[str, int], by_earlier: Mapping[str, int]) 
         )
 
 
-def judge_update(
+def compare_update(
     earlier: Earlier,
     record: RunRecord,
     features: torch.Tensor,
     splits: Mapping[str, tuple[Sequence[str], np.ndarray]],
-    judged: Judged,
+    evaluated: EvaluatedSplit,
 ) -> dict[str, Any]:
     """Compare the network of an update with the earlier one, on valid.
 
@@ -293,6 +293,6 @@ def judge_update(
     return {
         "changes": changes and changes._asdict(),
         "from_train": from_train,
-        **compare_networks(known, logits, labels, judged.categories, judged.names),
+        **compare_networks(known, logits, labels, evaluated.categories, evaluated.names),
         "notes": notes,
     }

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from images.batches import load_images, typical_side
+from images.decode import Preprocessing
 from learning.augmentation import (
     NUMBERS,
     Augmentation,
@@ -19,8 +21,6 @@ from learning.augmentation import (
 )
 from learning.resources import Resources
 from network.devices import to_device
-from photographs.batches import load_images, typical_side
-from photographs.images import Preprocessing
 
 
 class View(NamedTuple):
@@ -57,8 +57,8 @@ class PhotographViews:
     ):
         self.preprocessing, self.seed, self.resources = preprocessing, seed, resources
         self.total = len(paths)
-        share_of = resources.processes.share_of
-        self.paths, self.numbers = share_of(paths), share_of(range(self.total))
+        shard = resources.processes.shard
+        self.paths, self.numbers = shard(paths), shard(range(self.total))
         self.shifted = preprocessing.crop == preprocessing.resize == typical_side(paths)
         self.decoded: dict[int, np.ndarray] = {}
         self.memory_left = memory
@@ -106,7 +106,7 @@ class PhotographViews:
             # (seed, epoch) alone is what the order of the photographs comes from.
             drawn = np.random.default_rng((self.seed, view, 1)).random((self.total, NUMBERS))
             chosen = views == view
-            numbers[chosen] = self.resources.processes.share_of(drawn)[photographs[chosen]]
+            numbers[chosen] = self.resources.processes.shard(drawn)[photographs[chosen]]
         return numbers
 
     def make(self, batch: list[View], device: torch.device) -> torch.Tensor:

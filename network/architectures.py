@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from images.decode import Preprocessing
 from network.layers import basic_cnn, efficientnet_lite
 from network.weights import download_weights, lite_weights, read_weights
-from photographs.images import Preprocessing
 from running.console import Progress
 from running.errors import InputError
 

@@ -24,7 +24,7 @@ def run_layer(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return layer(x.flatten(1) if isinstance(layer, nn.Linear) else x)
 
 
-def find_cut(body: nn.Module) -> int:
+def count_frozen_layers(body: nn.Module) -> int:
     """Find the cut that leaves two thirds of the layers that have weights before it.
 
     These see edges and textures, which serve flowers as they are: leaving them alone costs
@@ -41,7 +41,7 @@ def _has_weights(layer: nn.Module) -> bool:
     return any(True for _ in layer.parameters())
 
 
-def find_depths(body: nn.Module, images: torch.Tensor) -> list[int]:
+def find_feature_layers(body: nn.Module, images: torch.Tensor) -> list[int]:
     """Choose the layers of a pretrained body whose outputs the head sees.
 
     These are the last ones of every stage that ends at the cut (see `find_cut`) or behind
@@ -66,14 +66,14 @@ def find_depths(body: nn.Module, images: torch.Tensor) -> list[int]:
         return []
     if pooled.shape != output.shape or not torch.allclose(pooled, output, rtol=1e-3, atol=1e-4):
         return []
-    depths, start, cut = list[int](), 0, find_cut(body)
+    feature_layers, start, num_frozen = list[int](), 0, count_frozen_layers(body)
     for end in range(len(layers)):
         if end + 1 == len(layers) or shapes[end + 1] != shapes[end]:
             # A stage without weights, such as the pooling at the end, says nothing new.
-            if end >= cut - 1 and any(map(_has_weights, layers[start : end + 1])):
-                depths.append(end)
+            if end >= num_frozen - 1 and any(map(_has_weights, layers[start : end + 1])):
+                feature_layers.append(end)
             start = end + 1
-    return depths
+    return feature_layers
 
 
 def pool(x: torch.Tensor) -> torch.Tensor:
@@ -109,15 +109,15 @@ class Classifier(nn.Module):
         head: nn.Module,
         mean: Iterable[float],
         std: Iterable[float],
-        depths: Sequence[int] = (),
+        feature_layers: Sequence[int] = (),
     ):
         super().__init__()
-        self.body, self.head, self.depths = body, head, depths
+        self.body, self.head, self.feature_layers = body, head, feature_layers
         # Not in the state dict: the checkpoint's preprocessing holds them.
         self.register_buffer("mean", torch.tensor([*mean]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([*std]).view(3, 1, 1), persistent=False)
         self.temperature = 1.0  # another one, once the network has learned
-        self.prototypes = torch.empty(0)  # see `familiarity`; of a checkpoint (C, C)
+        self.class_means = torch.empty(0)  # see `familiarity`; of a checkpoint (C, C)
         self.frozen_statistics = False
 
     def _normalise(self, images: torch.Tensor) -> torch.Tensor:
@@ -130,28 +130,28 @@ class Classifier(nn.Module):
         """What the body multiplies in."""
         return next(self.body.parameters()).dtype
 
-    def run_frozen(self, images: torch.Tensor, cut: int) -> torch.Tensor:
+    def run_frozen(self, images: torch.Tensor, num_frozen: int) -> torch.Tensor:
         """Run the `cut` layers before the cut, at least one, on images (N, S, S, 3)."""
         x = self._normalise(images)
-        for layer in chain(self.body)[:cut]:
+        for layer in chain(self.body)[:num_frozen]:
             x = run_layer(layer, x)
         return x
 
-    def features(self, x: torch.Tensor, cut: int = 0) -> torch.Tensor:
+    def features(self, x: torch.Tensor, num_frozen: int = 0) -> torch.Tensor:
         """Compute what the head sees from what `run_frozen` returned: float32 (N, F)."""
-        x = self._normalise(x) if cut == 0 else x.to(self.precision)
-        if not self.depths:
+        x = self._normalise(x) if num_frozen == 0 else x.to(self.precision)
+        if not self.feature_layers:
             return self.body(x).flatten(1).float()
         layers, seen = chain(self.body), []
-        for i in range(cut - 1, self.depths[-1] + 1):
-            if i >= cut:
+        for i in range(num_frozen - 1, self.feature_layers[-1] + 1):
+            if i >= num_frozen:
                 x = run_layer(layers[i], x)
-            if i in self.depths:
+            if i in self.feature_layers:
                 seen.append(pool(x))
         return torch.cat(seen, 1)
 
-    def forward(self, x: torch.Tensor, cut: int = 0) -> torch.Tensor:
-        return self.head(self.features(x, cut)) / self.temperature
+    def forward(self, x: torch.Tensor, num_frozen: int = 0) -> torch.Tensor:
+        return self.head(self.features(x, num_frozen)) / self.temperature
 
     def train(self, mode: bool = True) -> "Classifier":
         """Switch the mode; with `frozen_statistics` BatchNorm stays in evaluation mode.

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from images.batches import ACCELERATOR_BATCH, EVALUATION_BATCH
 from network.classifier import Classifier, chain
-from photographs.batches import ACCELERATOR_BATCH, EVALUATION_BATCH
 from running.errors import InputError
 from running.launch import Launch
 from running.threads import map_ahead
@@ -43,7 +43,7 @@ def find_device(gpu: bool, launch: Launch = Launch()) -> torch.device:
     assert device is not None
     if device.type == "cuda":
         count = torch.cuda.device_count()
-        if launch.local_size > count:
+        if launch.local_world_size > count:
             raise InputError(
                 f"torchrun has started more processes than the {count} accelerators of this machine"
             )
@@ -78,7 +78,7 @@ def native_precision(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def learning_precision(model: Classifier, cut: int = 0) -> torch.dtype:
+def learning_precision(model: Classifier, num_frozen: int = 0) -> torch.dtype:
     """Choose what the layers behind a cut multiply in while they learn; weights are float32.
 
     CPUs with bfloat16 are quicker in it, but for filters of each channel alone, whose backward
@@ -88,7 +88,7 @@ def learning_precision(model: Classifier, cut: int = 0) -> torch.dtype:
     if device.type == "cuda":
         # False: where it is not only emulated.
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
-    layers = (module for layer in chain(model.body)[cut:] for module in layer.modules())
+    layers = (module for layer in chain(model.body)[num_frozen:] for module in layer.modules())
     if any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in layers):
         return torch.float32
     return native_precision(device)

@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from network.classifier import Classifier
-from network.familiarity import centre
-from prediction.answers import promise_entries
-from prediction.info import NetworkInfo
-from prediction.onnx_runtime import (
+from formats.onnx_file import (
     ENTRIES,
-    FAMILIARITY,
     FORMAT_VERSION,
     IMAGES,
+    OOD_SCORE,
     PROBABILITIES,
     seal,
 )
+from formats.schema import NetworkInfo
+from network.classifier import Classifier
+from network.ood import centre
+from prediction.answers import promise_entries
 from running.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class _Exported(nn.Module):
     def __init__(self, model: Classifier):
         super().__init__()
         self.model = model
-        self.register_buffer("prototypes", model.prototypes)
+        self.register_buffer("prototypes", model.class_means)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits = self.model(images)  # the temperature is in them
@@ -109,7 +109,7 @@ def as_file(network: "onnx.ModelProto") -> bytes:
 
 
 def _translate(exported: _Exported, crop: int) -> "onnx.ModelProto":
-    """Turn a network into one of the form that prediction/onnx_runtime.py reads.
+    """Turn a network into one of the form that formats/onnx_file.py reads.
 
     Raises:
         torch.onnx.errors.OnnxExporterError: ONNX has no such layers.
@@ -127,7 +127,7 @@ def _translate(exported: _Exported, crop: int) -> "onnx.ModelProto":
             exported.eval(),
             (images,),
             input_names=[IMAGES],
-            output_names=[PROBABILITIES, FAMILIARITY],
+            output_names=[PROBABILITIES, OOD_SCORE],
             dynamic_shapes={"images": {0: torch.export.Dim("N")}},
             opset_version=18,
             dynamo=True,

@@ -80,7 +80,7 @@ def extract_features(
     model: Classifier,
     batches: Iterable[torch.Tensor],
     count: int,
-    cut: int = 0,
+    num_frozen: int = 0,
     allocate: Callable[..., torch.Tensor] = torch.empty,
 ) -> torch.Tensor:
     """Compute what the head sees of `count` photographs: float32 (N, F), on the CPU.
@@ -90,7 +90,7 @@ def extract_features(
     """
     features: torch.Tensor | None = None
     done = 0
-    for part in infer(model, lambda x: model.features(x, cut), batches):
+    for part in infer(model, lambda x: model.features(x, num_frozen), batches):
         if features is None:  # one block: for many photographs twice the memory is too much
             features = allocate(count, part.shape[1])
         features[done : done + len(part)] = part
@@ -99,11 +99,13 @@ def extract_features(
 
 
 def compute_logits(
-    model: Classifier, batches: Iterable[np.ndarray | torch.Tensor], cut: int = 0
+    model: Classifier, batches: Iterable[np.ndarray | torch.Tensor], num_frozen: int = 0
 ) -> torch.Tensor:
     """Compute the logits of all photographs: float32 (N, C), on the CPU.
 
     `model` is from `for_inference` or `load_checkpoint`; the batches are from before the
     cut: photographs, where it is 0.
     """
-    return torch.cat([logits.cpu() for logits in infer(model, lambda x: model(x, cut), batches)])
+    return torch.cat(
+        [logits.cpu() for logits in infer(model, lambda x: model(x, num_frozen), batches)]
+    )

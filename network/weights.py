@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from formats.unknown import WEIGHTS_ENTRIES, describe_unknown_file
 from network.fusion import fold_batch_norm
-from prediction.foreign import WEIGHTS_ENTRIES, explain
 from running.console import Progress, no_progress
 from running.download import Checksum, Remote, fetch
 from running.errors import InputError, RunError
@@ -98,7 +98,7 @@ def read_weights(path: str | os.PathLike[str], arch: str) -> State:
     except FileNotFoundError:
         raise InputError(f"--weights {path}: no such file") from None
     except Exception as error:  # a file that holds no tensors raises almost anything
-        raise InputError(explain(path, as_weights=True)) from error
+        raise InputError(describe_unknown_file(path, as_weights=True)) from error
     if isinstance(state, dict) and "format_version" in state and state.get("arch") != arch:
         raise InputError(f"--weights {path} are of {state.get('arch')}, not of {arch}")
     for key in WEIGHTS_ENTRIES:

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prediction.info import KEEP, NetworkInfo, Prediction
+from formats.schema import KEEP, NetworkInfo, Prediction
 from prediction.promise import (
     CONFIDENCE,
     FAMILIAR,
     Known,
-    Limit,
+    Threshold,
     best_promise,
     count_needed,
     find_group_limit,
@@ -36,7 +36,7 @@ PROMISES = 0.99, 0.98, 0.95  # of which a network's file is described
 UNFAMILIAR, MANY_TIMES, BY_CHANCE = 1 - KEEP, 2, 1e-3
 
 
-class Rules(NamedTuple):
+class AnswerPolicy(NamedTuple):
     """What the user wants to be answered."""
 
     top_k: int = 5
@@ -51,7 +51,7 @@ class Safe(NamedTuple):
     """What a photograph needs to get a name, for a promise."""
 
     probability: float  # of its best name, at least; a multiple of 1e-5
-    familiarity: float  # at least
+    ood_score: float  # at least
     share: float  # of valid's photographs that have both, 0..1
 
 
@@ -67,21 +67,21 @@ class Answers:
         InputError: a promise cannot be kept.
     """
 
-    def __init__(self, info: NetworkInfo, names: list[str], rules: Rules):
+    def __init__(self, info: NetworkInfo, names: list[str], rules: AnswerPolicy):
         self.info, self.names, self.rules = info, names, rules
         self.lowest = -math.inf
         if rules.keep is not None:
-            self.lowest = info.calibration.least_familiar(rules.keep)
-        self.limit: Limit | None = None
+            self.lowest = info.calibration.ood_threshold(rules.keep)
+        self.limit: Threshold | None = None
         self.set_limit: float | None = None
         self.group_limit = math.inf
         if rules.promise is not None:
             self._promise(rules.promise)
         self.go_on(0, 0)
 
-    def go_on(self, count: int, unfamiliar: int) -> None:
+    def go_on(self, count: int, num_ood: int) -> None:
         """Count on behind what a stopped job has answered, of which some were unfamiliar."""
-        self.count, self.unfamiliar = count, unfamiliar
+        self.count, self.num_ood = count, num_ood
 
     def _promise(self, promise: float) -> None:
         """Find the limit of a promise, or say why there is none."""
@@ -91,7 +91,7 @@ class Answers:
                 "train again"
             )
         # What is unknown gets no name, so that the promise is about the others.
-        self.least = max(self.info.calibration.least_familiar(FAMILIAR), self.lowest)
+        self.least = max(self.info.calibration.ood_threshold(FAMILIAR), self.lowest)
         known = Known.of(self.info.calibration.valid, self.rules.only)
         if self.rules.sets:
             self.set_limit = find_set_limit(known.own, promise)
@@ -102,7 +102,7 @@ class Answers:
                     f"knows {len(known.own)}"
                 )
             return
-        scores = score(known.certainty, known.familiarity, self.least)
+        scores = score(known.certainty, known.ood_score, self.least)
         # Where there are groups, names and groups may each be mistaken half as often.
         allowed = (1 - CONFIDENCE) / (2 if self.rules.groups else 1)
         self.limit = find_limit(scores, known.correct, promise, allowed)
@@ -123,7 +123,7 @@ class Answers:
             summed = Known.of(self.info.calibration.valid, self.rules.only, self.groups)
             named = scores >= self.limit.lowest
             correct = np.where(named, known.correct, summed.correct)
-            group_scores = score(summed.certainty, summed.familiarity, self.least)
+            group_scores = score(summed.certainty, summed.ood_score, self.least)
             self.group_limit = find_group_limit(named, correct, group_scores, promise, allowed)
 
     def restrict(self, result: Prediction | FlowersError) -> Prediction | FlowersError:
@@ -140,7 +140,7 @@ class Answers:
         """Say of a prediction, or error, what is to be said."""
         if isinstance(result, FlowersError):
             return Record(file, [], "", result)
-        probabilities, familiarity = result.probabilities, result.familiarity
+        probabilities, ood_score = result.probabilities, result.ood_score
         number = self.rules.top_k
         if self.set_limit is not None:
             number = int((probabilities >= self.set_limit).sum())
@@ -151,13 +151,13 @@ class Answers:
             Guess(self.names[i], self.info.categories[i], float(probabilities[i])) for i in best
         ]
         self.count += 1
-        self.unfamiliar += familiarity < self.info.calibration.least_familiar(KEEP)
-        if familiarity < self.lowest:
+        self.num_ood += ood_score < self.info.calibration.ood_threshold(KEEP)
+        if ood_score < self.lowest:
             return Record(file, guesses, UNKNOWN, None)
         if self.set_limit is not None and number != 1:
             return Record(file, guesses, REVIEW, None)
         if self.limit:
-            safe = score(probabilities[best[0]], familiarity, self.least)
+            safe = score(probabilities[best[0]], ood_score, self.least)
             if safe < self.limit.lowest:
                 return Record(file, guesses, self._group(result) or REVIEW, None)
         return Record(file, guesses, guesses[0].name, None, is_named=True)
@@ -168,7 +168,7 @@ class Answers:
             return None
         shares = sum_up(result.probabilities[None], self.groups)[0]
         best = int(shares.argmax())
-        if score(shares[best], result.familiarity, self.least) < self.group_limit:
+        if score(shares[best], result.ood_score, self.least) < self.group_limit:
             return None
         return self.group_names[best] if (self.groups == best).sum() > 1 else None
 
@@ -190,11 +190,11 @@ class Answers:
 
     def remarks(self) -> Iterator[str]:
         """Warn where the photographs of a promise, all together, look unlike those of valid."""
-        if self.rules.promise is None or self.unfamiliar <= MANY_TIMES * UNFAMILIAR * self.count:
+        if self.rules.promise is None or self.num_ood <= MANY_TIMES * UNFAMILIAR * self.count:
             return
-        if 1 - p_value(self.unfamiliar - 1, self.count, UNFAMILIAR) > BY_CHANCE:
+        if 1 - p_value(self.num_ood - 1, self.count, UNFAMILIAR) > BY_CHANCE:
             return
-        share = self.unfamiliar / self.count
+        share = self.num_ood / self.count
         yield (
             f"warning: {share:.0%} of the photographs look unlike those of valid, of which "
             f"{UNFAMILIAR:.0%} did; a promise is for photographs that are alike"
@@ -205,8 +205,8 @@ def find_promises(info: NetworkInfo) -> dict[float, Safe]:
     """Find what of a network's names is safe, for each of some promises that can be kept."""
     if info.calibration.valid is None:
         return {}
-    known, least = Known.of(info.calibration.valid), info.calibration.least_familiar(FAMILIAR)
-    scores = score(known.certainty, known.familiarity, least)
+    known, least = Known.of(info.calibration.valid), info.calibration.ood_threshold(FAMILIAR)
+    scores = score(known.certainty, known.ood_score, least)
     limits = {promise: find_limit(scores, known.correct, promise) for promise in PROMISES}
     return {
         promise: Safe(limit.lowest, least, limit.share)
@@ -220,14 +220,14 @@ def describe_promises(info: NetworkInfo) -> Iterator[str]:
     for promise, safe in find_promises(info).items():
         yield (
             f"promise {promise}: names from the probability {safe.probability:.5f} and the "
-            f"familiarity {safe.familiarity:.4f} on ({safe.share:.1%} of valid)"
+            f"familiarity {safe.ood_score:.4f} on ({safe.share:.1%} of valid)"
         )
 
 
 def promise_entries(info: NetworkInfo) -> dict[str, dict[str, float]]:
     """Say the same in plain data, for an exported file."""
     return {
-        str(promise): {"probability": safe.probability, "familiarity": safe.familiarity}
+        str(promise): {"probability": safe.probability, "familiarity": safe.ood_score}
         for promise, safe in find_promises(info).items()
     }
 

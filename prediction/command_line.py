@@ -5,11 +5,11 @@ import os
 import sys
 from functools import partial
 
-from photographs.batches import ACCELERATOR_BATCH, EVALUATION_BATCH
-from photographs.folders import is_image_name
-from prediction.info import KEEP
+from formats.onnx_file import is_exported, is_onnx_name
+from formats.schema import KEEP
+from images.batches import ACCELERATOR_BATCH, EVALUATION_BATCH
+from images.folders import is_image_name
 from prediction.inputs import STDIN, is_one_photograph
-from prediction.onnx_runtime import is_exported, is_onnx_name
 from prediction.records import RECORD_FORMATS
 from running.console import Console, Parser
 from running.environment import spell_command

@@ -7,8 +7,8 @@ is tried, on photographs that the user gives.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from formats.onnx_file import count_threads, load_content
 from prediction.inputs import expand, read_each
-from prediction.onnx_runtime import count_threads, load_content
 from running.console import Progress, no_progress
 from running.errors import FlowersError, InputError
 from running.threads import map_ahead

@@ -11,10 +11,10 @@ from typing import cast
 
 import numpy as np
 
-from photographs.folders import find_photographs
-from photographs.images import Preprocessing, load_image
-from prediction.foreign import explain
-from prediction.onnx_runtime import is_exported
+from formats.onnx_file import is_exported
+from formats.unknown import describe_unknown_file
+from images.decode import Preprocessing, load_image
+from images.folders import find_photographs
 from running.errors import FlowersError, ImageError, InputError
 from running.files import is_same_file, is_special
 from running.threads import PAUSE, is_pause
@@ -194,4 +194,4 @@ def check_checkpoint_file(path: str) -> None:
         )
     # torch.save writes an archive; one that was cut off is none.
     if not is_exported(path) and not zipfile.is_zipfile(path):
-        raise InputError(explain(path))
+        raise InputError(describe_unknown_file(path))

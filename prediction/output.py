@@ -35,7 +35,7 @@ class Place(NamedTuple):
     end: int = 0  # bytes of the file
     checksum: int = 0  # CRC-32 of these
     failed: int = 0  # records with an error
-    unfamiliar: int = 0  # photographs; see `Answers`
+    num_ood: int = 0  # photographs; see `Answers`
     paths: str = ""  # a digest of all photographs' paths, in their order
 
     def behind(self, content: bytes) -> "Place":
@@ -70,7 +70,7 @@ class Output:
         self.part: Path | None = None  # what the file is called until it is whole
         self.begun_again = False  # whether records of a stopped job were there
 
-    def write(self, text: str, file: str, failed: bool = False, unfamiliar: int = 0) -> None:
+    def write(self, text: str, file: str, failed: bool = False, num_ood: int = 0) -> None:
         """Write and flush the record of a photograph.
 
         Args:
@@ -86,7 +86,7 @@ class Output:
         self.place = self.place._replace(
             records=self.place.records + 1,
             failed=self.place.failed + failed,
-            unfamiliar=unfamiliar,
+            num_ood=num_ood,
             paths=_chain(self.place.paths, file),
         )
         if self.log:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prediction.info import Valid
+from formats.schema import CalibrationSet
 
 CONFIDENCE = 0.95  # with which a promise is kept
 
@@ -32,7 +32,7 @@ FAMILIAR = 0.98
 DIGITS = 1e5  # steps of a probability by which photographs are ranked
 
 
-class Limit(NamedTuple):
+class Threshold(NamedTuple):
     """From which score on a name is given."""
 
     lowest: float
@@ -40,7 +40,7 @@ class Limit(NamedTuple):
 
 
 def score(
-    certainty: np.ndarray | np.floating, familiarity: np.ndarray | float, least: float
+    certainty: np.ndarray | np.floating, ood_score: np.ndarray | float, least: float
 ) -> np.ndarray:
     """Rank photographs by how safe their names are: (N,); -inf is never safe.
 
@@ -52,7 +52,7 @@ def score(
     # Rounded down, as the last digits differ between valid and predictions, checkpoint and ONNX.
     steps = np.floor(np.asarray(certainty, np.float64) * DIGITS)
     rounded = np.minimum(steps, DIGITS - 1) / DIGITS
-    return np.where(np.asarray(familiarity) >= least, rounded, -np.inf)
+    return np.where(np.asarray(ood_score) >= least, rounded, -np.inf)
 
 
 def p_value(wrong: int, count: int, rate: float) -> float:
@@ -75,7 +75,7 @@ def count_needed(promise: float, error: float = 1 - CONFIDENCE) -> int:
 
 def find_limit(
     scores: np.ndarray, correct: np.ndarray, promise: float, allowed: float = 1 - CONFIDENCE
-) -> Limit | None:
+) -> Threshold | None:
     """Find the lowest score from which on at most 1 - promise of the names are wrong.
 
     Whether that is so is tested for ever more of the photographs, those with the highest scores
@@ -111,7 +111,7 @@ def find_limit(
             found = max(found, count)
     if not found:
         return None
-    return Limit(float(scores[order[found - 1]]), found / len(scores))
+    return Threshold(float(scores[order[found - 1]]), found / len(scores))
 
 
 def find_group_limit(
@@ -170,11 +170,11 @@ class Known(NamedTuple):
     certainty: np.ndarray  # the probability of the best name (V,)
     own: np.ndarray  # that of their own category (V,)
     correct: np.ndarray  # whether these are the same (V,), bool
-    familiarity: np.ndarray  # (V,)
+    ood_score: np.ndarray  # (V,)
 
     @classmethod
     def of(
-        cls, valid: Valid, only: np.ndarray | None = None, groups: np.ndarray | None = None
+        cls, valid: CalibrationSet, only: np.ndarray | None = None, groups: np.ndarray | None = None
     ) -> "Known":
         """Look at what a network made of valid.
 
@@ -183,18 +183,18 @@ class Known(NamedTuple):
             only: the categories whose photographs count, and that can be answered (C,), bool.
             groups: the number of each category's group (C,): categories are summed up.
         """
-        logs, labels, familiar = (np.asarray(each) for each in valid)
+        logs, labels, ood_scores = (np.asarray(each) for each in valid)
         logs = logs.astype(np.float64)
         if only is not None:
             rows = only[labels]
-            logs, labels, familiar = (
+            logs, labels, ood_scores = (
                 np.where(only, logs[rows], -np.inf),
                 labels[rows],
-                familiar[rows],
+                ood_scores[rows],
             )
         shares = np.exp(logs)
         shares /= shares.sum(1, keepdims=True)
         if groups is not None:
             shares, labels = sum_up(shares, groups), groups[labels]
         own = shares[np.arange(len(labels)), labels]
-        return cls(shares.max(1, initial=0), own, shares.argmax(1) == labels, familiar)
+        return cls(shares.max(1, initial=0), own, shares.argmax(1) == labels, ood_scores)

@@ -9,8 +9,8 @@ import numpy as np
 
 from reporting.calibration import calibration_report
 from reporting.metrics import rank_of, summarise
-from reporting.report import Judged, summary_lines
-from reporting.run_page import make_page
+from reporting.report import EvaluatedSplit, summary_lines
+from reporting.report_page import make_page
 from running.errors import InputError
 from running.files import write_alone
 
@@ -93,12 +93,14 @@ class Score:
             raise InputError(f"no photograph is in a category's folder: {page} is not written")
         # The logarithms of probabilities are logits, too; float64 keeps any two apart.
         logits = np.log(np.array(self.probabilities, np.float64).clip(1e-300))
-        judged = Judged(self.paths, np.array(self.labels), logits, self.categories, names)
-        calibration = {split: calibration_report(judged.logits, judged.labels)}
-        report = {**judged.figures(split), "calibration": calibration, **more}
+        evaluated = EvaluatedSplit(
+            self.paths, np.array(self.labels), logits, self.categories, names
+        )
+        calibration = {split: calibration_report(evaluated.logits, evaluated.labels)}
+        report = {**evaluated.figures(split), "calibration": calibration, **more}
         for path, content in (
             (figures, json.dumps(report, indent=1).encode()),
-            (page, make_page(report, judged)),
+            (page, make_page(report, evaluated)),
         ):
             with write_alone(path) as file:
                 file.write(content)

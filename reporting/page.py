@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from photographs.images import thumbnail
+from images.decode import thumbnail
 from running.console import printable
 from running.errors import ImageError
 

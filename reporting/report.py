@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from photographs.images import Preprocessing, load_image
+from images.decode import Preprocessing, load_image
 from reporting.calibration import softmax
 from reporting.comparison import comparison_lines
 from reporting.metrics import rank_of, summarise
@@ -85,7 +85,7 @@ def summary_lines(title: str, summary: dict[str, Any]) -> Iterator[str]:
         )
 
 
-class Judged(NamedTuple):
+class EvaluatedSplit(NamedTuple):
     """Photographs whose categories are known, and what a network makes of them."""
 
     paths: Sequence[str]
@@ -154,7 +154,7 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
 def draw_run(
     save_dir: str | os.PathLike[str],
     history: Sequence[dict[str, Any]],
-    judged: Judged,
+    evaluated: EvaluatedSplit,
     preprocessing: Preprocessing,
 ) -> None:
     """Draw curves.png, confusion.png and mistakes.png into the folder.
@@ -163,8 +163,8 @@ def draw_run(
         ImageError: a photograph has gone since.
         RunError: the disk is full, or the folder cannot be written to.
     """
-    _, labels, logits, _, names = judged
-    shown = list_misnamed(judged.paths, labels, logits, names)[:MISNAMED_DRAWN]
+    _, labels, logits, _, names = evaluated
+    shown = list_misnamed(evaluated.paths, labels, logits, names)[:MISNAMED_DRAWN]
     figures = {
         "curves": plot_curves(history),
         "confusion": plot_confusion(labels, logits.argmax(1), names),

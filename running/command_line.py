@@ -69,7 +69,7 @@ def build_parser(console: Console, data_sets: Sequence[str]) -> Parser:
     switch("no_cache", help=text + "finds it, and remove what is there")
     switch("gpu", help="use an accelerator where there is one")
     text = "threads that decode photographs (default: as many as processors)"
-    workers = default_workers(console.launch.local_size)
+    workers = default_workers(console.launch.local_world_size)
     add("workers", type=WORKERS, default=workers, metavar="N", help=text)
     return parser
 

@@ -112,7 +112,7 @@ class Console:
 
     def __init__(self, program: str, launch: Launch = Launch()):
         self.program, self.launch = program, launch
-        self.speaks = launch.is_primary
+        self.speaks = launch.is_rank_zero
         self.bars: list[Any] = []  # of what is going on; the last one is shown
 
     def print_result(self, *lines: str) -> None:
@@ -224,7 +224,7 @@ class Console:
             code = stop.exit_code
         except (MemoryError, RuntimeError) as error:
             code = 1
-            if self.launch.is_shared and is_lost_connection(error):
+            if self.launch.is_distributed and is_lost_connection(error):
                 self.print_message(
                     "another process of this run has ended, or is out of reach: "
                     + str(error).splitlines()[0]

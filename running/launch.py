@@ -10,15 +10,15 @@ class Launch(NamedTuple):
     rank: int = 0
     size: int = 1  # processes, on all machines
     local_rank: int = 0
-    local_size: int = 1  # processes on this machine
+    local_world_size: int = 1  # processes on this machine
 
     @property
-    def is_primary(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Whether this is the process that prints and writes."""
         return self.rank == 0
 
     @property
-    def is_shared(self) -> bool:
+    def is_distributed(self) -> bool:
         """Whether there are other processes."""
         return self.size > 1
 

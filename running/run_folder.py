@@ -124,7 +124,7 @@ class RunFolder:
             with atomic_write(self.report) as file:
                 file.write(json.dumps(report, indent=1).encode())
 
-    def keep_data_report(self) -> None:
+    def back_up_data_report(self) -> None:
         """Set an earlier data_report.csv aside: its user may have written into it.
 
         Raises:
@@ -137,7 +137,7 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"{aside} cannot be written: {error.strerror or error}") from error
 
-    def keep_earlier(self, is_broken_off: bool = False) -> Path | None:
+    def back_up(self, is_broken_off: bool = False) -> Path | None:
         """Set the files of an earlier run aside before this one replaces them: x.previous.pth.
 
         They are kept together: what an even earlier run has there goes, also where the earlier

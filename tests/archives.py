@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from network.archive import read_archive
+from formats.pth import read_archive
 from running.errors import InputError
 
 # Forty photographs of two categories, the first of them in two runs.

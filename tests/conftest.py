@@ -22,8 +22,8 @@ from torch import nn
 import model_utils
 import predict
 import train
-from photographs.drawing import draw_data
-from prediction.info import Calibration, NetworkInfo, ValidMetrics
+from formats.schema import Calibration, NetworkInfo, ValidMetrics
+from images.drawn import draw_data
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -14,7 +14,7 @@ from conftest import ROOT, history_of
 from pages import Page
 from PIL import Image
 
-from photographs.images import Preprocessing, load_image
+from images.decode import Preprocessing, load_image
 from prediction.records import RECORD_FORMATS
 
 ODD_NAMES = [

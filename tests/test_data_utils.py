@@ -9,7 +9,7 @@ from conftest import ROOT
 from PIL import Image
 
 import data_utils
-from photographs.changes import Seen
+from images.manifest import Manifest
 from running.errors import ImageError, InputError
 
 # --- The data folder ------------------------------------------------------------------
@@ -326,7 +326,7 @@ def test_photographs_that_come_while_others_are_read_are_left_out(folder):
     data_dir = folder("train/1/a.jpg", "train/2/a.jpg", "valid/1/b.jpg")
     data = data_utils.find_data(data_dir)
     results = [*data_utils.digest_each(data.paths, 1)]
-    seen = Seen.of(data.categories, data.splits, dict(zip(data.paths, results)))
+    seen = Manifest.of(data.categories, data.splits, dict(zip(data.paths, results)))
     shutil.copy(data.paths[0], data_dir / "train" / "1" / "new.jpg")
     inspected = data_utils.inspect(data, None, results, seen)
     assert inspected.data.paths == data.paths

@@ -13,7 +13,7 @@ from PIL import Image
 
 import running.command_line
 import train
-from photographs.drawing import draw_data
+from images.drawn import draw_data
 from prediction import command_line
 from running.console import Console
 

@@ -15,11 +15,11 @@ from PIL import Image
 import model_utils
 import network.export
 import predict
-from photographs.batches import load_batches
-from photographs.images import ORIENTATION, load_image
-from prediction import onnx_runtime
+from formats import onnx_file as onnx_runtime
+from formats.schema import CalibrationSet
+from images.batches import load_batches
+from images.decode import ORIENTATION, load_image
 from prediction.answers import promise_entries
-from prediction.info import Valid
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -92,18 +92,18 @@ def pair(trained, tmp_path_factory):
 
 @pytest.mark.slow
 def test_predictions_are_the_checkpoints(drawn, pair):
-    probabilities, familiarity, same = differences(sorted(drawn.glob("valid/*/*.jpg")), *pair)
+    probabilities, ood_score, same = differences(sorted(drawn.glob("valid/*/*.jpg")), *pair)
     assert probabilities < 1e-3
-    assert familiarity < 1e-3
+    assert ood_score < 1e-3
     assert same
 
 
 @pytest.mark.slow
 def test_predictions_are_the_checkpoints_on_real_photographs(real_data, pair):
     photos = sorted((real_data / "valid").glob("*/*.jpg"))[::8]
-    probabilities, familiarity, _ = differences(photos, *pair)
+    probabilities, ood_score, _ = differences(photos, *pair)
     assert probabilities < 1e-3
-    assert familiarity < 1e-3
+    assert ood_score < 1e-3
 
 
 OPTIONS = [
@@ -157,7 +157,7 @@ def test_halved_weights_hardly_change_an_answer(drawn, exported, tmp_path):
         image = load_image(path, one.info.preprocessing)
         first, second = one.predict(image), other.predict(image)
         assert second.probabilities == pytest.approx(first.probabilities, abs=0.01)
-        assert second.familiarity == pytest.approx(first.familiarity, abs=0.01)
+        assert second.ood_score == pytest.approx(first.ood_score, abs=0.01)
 
 
 @pytest.mark.slow
@@ -323,7 +323,9 @@ def promising(exported, path):
     for best in np.linspace(0.5, 0.6, 50):
         shares = np.full((count, classes), (1 - best) / (classes - 1))
         shares[:, 0] = best
-        valid = Valid(np.log(shares).astype(np.float16), np.zeros(count, int), np.ones(count))
+        valid = CalibrationSet(
+            np.log(shares).astype(np.float16), np.zeros(count, int), np.ones(count)
+        )
         calibration = info.calibration._replace(valid=valid)
         promises = promise_entries(dataclasses.replace(info, calibration=calibration))
         limit = promises["0.99"]["probability"]

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import model_utils
-from network.archive import read_archive
-from network.build import FORMAT_VERSION
-from photographs.folders import find_photographs
-from photographs.images import ORIENTATION
+from formats.pth import read_archive
+from images.decode import ORIENTATION
+from images.folders import find_photographs
+from network.checkpoint import FORMAT_VERSION
 from running.errors import InputError
 
 FEW = settings(

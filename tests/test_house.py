@@ -28,7 +28,8 @@ ORDER = (
     "network",
     "prediction",
     "reporting",
-    "photographs",
+    "formats",
+    "images",
     "running",
 )
 WITH_TORCH = {"model_utils", "checking", "learning", "network"}

@@ -9,10 +9,10 @@ import torch
 from conftest import CALIBRATION, file_size_limit, random_images, small_info
 
 import model_utils
-from network.archive import read_archive
-from network.build import FORMAT_VERSION
-from network.familiarity import familiarity
-from photographs.images import Preprocessing
+from formats.pth import read_archive
+from images.decode import Preprocessing
+from network.checkpoint import FORMAT_VERSION
+from network.ood import ood_score
 from running.errors import ImageError, InputError, RunError
 
 PROTOTYPES = torch.eye(3)
@@ -43,7 +43,7 @@ def test_a_checkpoint_rebuilds_the_network_alone(saved, loaded):
     batch = random_images(4, 40)
     with torch.inference_mode():
         torch.testing.assert_close(again(batch), model(batch) / 0.5)
-    assert again.prototypes.equal(PROTOTYPES)
+    assert again.class_means.equal(PROTOTYPES)
     assert again.temperature == 0.5
     assert not again.training
     assert not any(p.requires_grad for p in again.parameters())
@@ -289,15 +289,15 @@ def test_each_photograph_gets_its_prediction_or_keeps_its_error(loaded, batch_si
     assert [key for key, _ in predictions] == [key for key, _ in items]
     logits = model_utils.compute_logits(model, [images[:5]])
     rows = iter(
-        zip(logits.softmax(1).numpy(), familiarity(logits, model.prototypes).tolist(), strict=True)
+        zip(logits.softmax(1).numpy(), ood_score(logits, model.class_means).tolist(), strict=True)
     )
     for i, (_, prediction) in enumerate(predictions):
         if i in gone:
             assert prediction is gone[i]
         else:
-            probabilities, familiar = next(rows)
+            probabilities, ood_scores = next(rows)
             assert (prediction.probabilities == probabilities).all()
-            assert prediction.familiarity == familiar
+            assert prediction.ood_score == ood_scores
     assert [*model_utils.predict_each(model, [], batch_size)] == []
 
 

@@ -17,7 +17,7 @@ from conftest import ROOT, history_of
 from PIL import Image
 
 import model_utils
-from photographs.images import ORIENTATION, load_image
+from images.decode import ORIENTATION, load_image
 from prediction import command_line
 from running.console import Console
 

@@ -21,8 +21,8 @@ import learning.resume
 import model_utils
 import running.files
 import train
+from formats.pth import read_archive
 from learning.start import resume_run
-from network.archive import read_archive
 from reporting.report import HEADER
 from running.errors import InputError
 from running.files import lock_folder
@@ -430,7 +430,7 @@ def test_ctrl_c_while_a_file_is_written_leaves_the_one_before(finished, tmp_path
 
                 yield File()
 
-        patch.setattr("network.archive.atomic_write", interrupted)
+        patch.setattr("formats.pth.atomic_write", interrupted)
         with pytest.raises(Stopped):
             model_utils.halve(path, path)
     assert path.read_bytes() == before

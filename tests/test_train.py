@@ -17,8 +17,8 @@ import data_utils
 import learning.evaluation
 import model_utils
 import train
-from network.familiarity import LogitSums
-from photographs.drawing import draw_data
+from images.drawn import draw_data
+from network.ood import LogitSums
 from reporting.report import HEADER
 
 LINE = re.compile(r"( head|    \d)  +\d+\.\d{4}  +\d+\.\d{4}  +\d+\.\d\d%  +\d+\.\d(  saved)?")
@@ -162,17 +162,17 @@ def test_an_earlier_checkpoint_is_kept(run_script, drawn, tmp_path):
 
 
 def test_test_is_judged_once_and_by_the_reloaded_file(run_script, drawn, tmp_path, monkeypatch):
-    judged = []
+    evaluated = []
     evaluate = learning.evaluation.evaluate
 
     def spy(model, activations, labels, features):
-        judged.append((activations.paths[0].split(os.sep)[-3], model))
+        evaluated.append((activations.paths[0].split(os.sep)[-3], model))
         return evaluate(model, activations, labels, features)
 
     monkeypatch.setattr("learning.evaluation.evaluate", spy)
     assert run_script("train", drawn, *CNN, "--epochs", 2, "--save_dir", tmp_path).code == 0
-    assert [name for name, _ in judged] == ["valid", "valid", "test"]
-    assert judged[2][1] is not judged[1][1]
+    assert [name for name, _ in evaluated] == ["valid", "valid", "test"]
+    assert evaluated[2][1] is not evaluated[1][1]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_best_checkpoint(
@@ -276,13 +276,13 @@ def test_a_folder_that_nobody_can_write_to_is_refused(run_script, drawn):
 def test_unreadable_photographs_are_named_skipped_and_counted(run_script, drawn, tmp_path):
     shutil.copytree(drawn, tmp_path / "data")
     (tmp_path / "data" / "train" / "2" / "broken.jpg").write_bytes(b"hello")
-    cut = next((tmp_path / "data" / "valid" / "3").iterdir())
-    cut.write_bytes(cut.read_bytes()[:-500])
+    num_frozen = next((tmp_path / "data" / "valid" / "3").iterdir())
+    num_frozen.write_bytes(num_frozen.read_bytes()[:-500])
     run = run_script("train", tmp_path / "data", *CNN, "--epochs", 1, "--save_dir", tmp_path)
     assert run.code == 0
     assert "warning: photographs that cannot be read: 2\n" in run.err
     assert "train/2/broken.jpg is not an image" in run.err
-    assert f"  {cut} cannot be read: " in run.err
+    assert f"  {num_frozen} cannot be read: " in run.err
     assert info_of(tmp_path).metrics.valid_images == 15
 
 

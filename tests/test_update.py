@@ -16,8 +16,8 @@ import torch
 from conftest import ROOT, history_of
 
 import learning.resume
-from network.archive import read_archive
-from photographs.changes import DIGEST
+from formats.pth import read_archive
+from images.manifest import DIGEST
 from running.errors import RunError
 from running.settings import FINE_TUNING
 
@@ -296,7 +296,7 @@ def test_a_run_of_an_earlier_version_does_not_know_its_photographs(run_script, d
     assert "is not known: an earlier version made it" in update.out
 
 
-# --- Features that are kept -----------------------------------------------------------
+# --- FeatureCache that are kept -----------------------------------------------------------
 
 
 @pytest.mark.slow

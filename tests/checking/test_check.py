@@ -11,17 +11,17 @@ from PIL import Image
 from checking import check
 from checking.check import Checked
 from checking.copies import Copies
-from photographs.findings import read_accepted
-from photographs.looks import Look
+from checking.issues import read_accepted_fixes
+from images.statistics import ImageStatistics
 
 
 def checked(splits, labels, pairs, sides=None):
     """Photographs 0.jpg, 1.jpg ... of two categories, with some pairs of copies."""
     count = len(labels)
-    looks = [Look(0, 255, 1, side, np.empty(0)) for side in sides or [300] * count]
+    statistics = [ImageStatistics(0, 255, 1, side, np.empty(0)) for side in sides or [300] * count]
     copies = Copies(np.array(pairs), np.linspace(1, 0.98, len(pairs)), 0.97)
     paths = [f"{i}.jpg" for i in range(count)]
-    return Checked(paths, np.array(labels), ["one", "two"], splits, looks, copies)
+    return Checked(paths, np.array(labels), ["one", "two"], splits, statistics, copies)
 
 
 def near_duplicates(*arguments):
@@ -95,7 +95,7 @@ def test_check_data_finds_what_was_planted_and_apply_mends_it(run_script, odd, t
         (row,) = [row for row in rows if row.startswith(f"{place},") and kind in row]
         chosen.append(row + "yes")
     report.write_text("\n".join(chosen))
-    assert len(read_accepted(report)) == 3
+    assert len(read_accepted_fixes(report)) == 3
     new = tmp_path / "mended"
     run = run_script("train", folder, "--apply", report, "--to", new)
     assert run.code == 0
@@ -107,7 +107,7 @@ def test_check_data_finds_what_was_planted_and_apply_mends_it(run_script, odd, t
     for _ in range(2):
         run = run_script("train", folder, "--check_data", "pictures", "--save_dir", tmp_path)
         assert run.code == 0
-    assert len(read_accepted(tmp_path / "data_report.previous.csv")) == 3
+    assert len(read_accepted_fixes(tmp_path / "data_report.previous.csv")) == 3
 
 
 def test_a_network_that_has_learned_nothing_cannot_look(run_script, drawn, tmp_path):

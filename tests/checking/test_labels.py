@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from checking.labels import divide, judge_labels, suspicion
+from checking.labels import divide, score_labels, suspicion
 from checking.neighbours import find_neighbours
 from learning.head import FOLDS
 
@@ -26,7 +26,7 @@ def judge(features, labels, copies=None):
     features = features.clone()
     neighbours = find_neighbours(features)
     copies = np.arange(len(labels)) if copies is None else copies
-    return judge_labels(features, labels, copies, neighbours)
+    return score_labels(features, labels, copies, neighbours)
 
 
 def test_planted_labels_are_the_most_suspicious_ones(planted):

@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 import learning.head
+from images.batches import load_batches
 from learning.activations import Activations
 from learning.cache import discard_leftovers
-from learning.processes import Processes
+from learning.distributed import ProcessGroup
 from learning.resources import Resources
 from learning.views import PhotographViews
-from network.build import new_model
-from network.classifier import find_cut
+from network.checkpoint import new_model
+from network.classifier import count_frozen_layers
 from network.inference import extract_features, for_inference
-from photographs.batches import load_batches
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +49,12 @@ def test_activations_are_the_same_wherever_they_are_kept(
     default_model, paths, tmp_path, monkeypatch, place
 ):
     model, preprocessing = default_model
-    fast, cut = for_inference(model, torch.float32), find_cut(model.body)
+    fast, num_frozen = for_inference(model, torch.float32), count_frozen_layers(model.body)
     if place == "nowhere":
         monkeypatch.delattr("os.posix_fallocate")
     memory = 10**9 if place == "memory" else 0
     views = views_of(paths, preprocessing, tmp_path, memory, workers=2)
-    activations = Activations(fast, cut, views, 3)
+    activations = Activations(fast, num_frozen, views, 3)
     assert (activations.cache is None) == (place == "nowhere")
     assert place in activations.location
     order, numbers = np.random.default_rng(0).permutation(21), np.arange(21) % 3
@@ -66,7 +66,7 @@ def test_activations_are_the_same_wherever_they_are_kept(
     if activations.cache:
         assert activations.cache.filled.sum() == 21
     pixels = Activations(fast, 0, views_of(paths, preprocessing))
-    expected = model.run_frozen(torch.cat([*pixels.batches(order, numbers)]), cut)
+    expected = model.run_frozen(torch.cat([*pixels.batches(order, numbers)]), num_frozen)
     torch.testing.assert_close(torch.cat(batches), expected, rtol=1e-3, atol=1e-3)
     activations.discard()
     assert os.listdir(tmp_path) == []
@@ -108,7 +108,7 @@ def test_processes_compute_their_shares(small_model, paths):
 
     whole = torch.cat([*activations().batches(np.arange(21), numbers)])
     for rank in (0, 1):
-        share = activations(processes=Processes(rank, 2))
+        share = activations(processes=ProcessGroup(rank, 2))
         mine = whole[rank::2]
         ours = torch.cat([*share.batches(np.arange(len(mine)), numbers[rank::2])])
         assert ours.equal(mine)
@@ -118,12 +118,12 @@ def test_activations_in_a_file_outlive_a_run_that_is_killed(
     default_model, paths, tmp_path, monkeypatch
 ):
     model, preprocessing = default_model
-    fast, cut = for_inference(model), find_cut(model.body)
+    fast, num_frozen = for_inference(model), count_frozen_layers(model.body)
 
     def activations(seed=5, identity="these", num_views=2, some=paths, rank=0, varied=False):
-        views = views_of(some, preprocessing, tmp_path, seed=seed, processes=Processes(rank, 1))
+        views = views_of(some, preprocessing, tmp_path, seed=seed, processes=ProcessGroup(rank, 1))
         views.varied = varied
-        return Activations(fast, cut, views, num_views, identity)
+        return Activations(fast, num_frozen, views, num_views, identity)
 
     first = activations()
     order, numbers = np.arange(21), np.arange(21) % 2
@@ -178,7 +178,7 @@ def test_features_that_do_not_fit_into_memory_lie_in_a_file_without_a_name(
         features = extract_features(model, batches, 21, allocate=views.resources.allocate)
         assert mapped == ([] if memory else [features.shape])
         heads.append(nn.Linear(20, 3))
-        learning.head.solve_head(heads[-1], features[:, :20], labels)
+        learning.head.fit_linear_head(heads[-1], features[:, :20], labels)
     assert heads[0].weight.equal(heads[1].weight)
     assert heads[0].bias.equal(heads[1].bias)
     assert os.listdir(tmp_path) == []

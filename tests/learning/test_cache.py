@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from learning.cache import PATTERN, discard_leftovers, open_cache
-from learning.processes import Processes
+from learning.distributed import ProcessGroup
 from learning.resources import Resources
 
 SHAPE = (3, 5, 2, 4)  # views, photographs
@@ -148,8 +148,8 @@ def test_what_another_process_uses_is_not_cleared(tmp_path, monkeypatch, rank):
     mine, others, left = (tmp_path / PATTERN.replace("*", name) for name in ("a", "b", "c"))
     for path in (mine, others, left):
         path.touch()
-    monkeypatch.setattr(Processes, "collect_objects", lambda self, part: [*part, others])
-    discard_leftovers(Resources(folder=tmp_path, processes=Processes(rank, 2)), [mine])
+    monkeypatch.setattr(ProcessGroup, "collect_objects", lambda self, part: [*part, others])
+    discard_leftovers(Resources(folder=tmp_path, processes=ProcessGroup(rank, 2)), [mine])
     assert left.exists() == (rank == 1)  # one process alone clears them
     assert mine.exists()
     assert others.exists()

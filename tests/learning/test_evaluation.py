@@ -8,15 +8,15 @@ from torch.nn import functional as F
 
 import model_utils
 from data_utils import Split, find_data, load_batches
+from formats.schema import KEEP, QUANTILES
 from learning.activations import Activations
+from learning.distributed import ProcessGroup
 from learning.evaluation import Evaluation, calibrate, evaluate, judge
-from learning.processes import Processes
 from learning.resources import Resources
 from learning.views import PhotographViews
-from network.build import new_model
-from network.familiarity import LogitSums, centre, familiarity
+from network.checkpoint import new_model
 from network.inference import for_inference
-from prediction.info import KEEP, QUANTILES
+from network.ood import LogitSums, centre, ood_score
 from reporting.calibration import calibration_report, cross_fit, fit_temperature
 
 
@@ -32,10 +32,10 @@ def small_model():
     return for_inference(model, torch.float32), preprocessing
 
 
-def activations_of(small_model, paths, cut=0, **resources) -> Activations:
+def activations_of(small_model, paths, num_frozen=0, **resources) -> Activations:
     model, preprocessing = small_model
     views = PhotographViews(paths, preprocessing, resources=Resources(**resources))
-    return Activations(model, cut, views)
+    return Activations(model, num_frozen, views)
 
 
 def noisy(count: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
@@ -85,8 +85,10 @@ def test_a_cut_makes_no_difference(splits, small_model):
     lite0, preprocessing, _ = new_model("efficientnet_lite0", 4, 32)
     lite0 = for_inference(lite0, torch.float32)
     results = [
-        evaluate(lite0, activations_of((lite0, preprocessing), split.paths, cut), split.labels)
-        for cut in (0, 3)
+        evaluate(
+            lite0, activations_of((lite0, preprocessing), split.paths, num_frozen), split.labels
+        )
+        for num_frozen in (0, 3)
     ]
     np.testing.assert_allclose(results[0].logits, results[1].logits, rtol=1e-3, atol=1e-3)
     assert whole.logits.shape == results[0].logits.shape == (16, 4)
@@ -101,8 +103,8 @@ def test_processes_evaluate_their_shares(splits, small_model, monkeypatch):
         collected.append((rows, count))
         return torch.from_numpy(whole.logits)
 
-    monkeypatch.setattr(Processes, "collect", collect)
-    share = activations_of(small_model, split.paths, processes=Processes(1, 2))
+    monkeypatch.setattr(ProcessGroup, "collect", collect)
+    share = activations_of(small_model, split.paths, processes=ProcessGroup(1, 2))
     result = evaluate(small_model[0], share, split.labels)
     [(rows, count)] = collected
     assert count == 16
@@ -138,16 +140,16 @@ def test_numbers_that_overflow_are_not_calibrated(splits, small_model, monkeypat
 @pytest.mark.parametrize("scale", [0.3, 4.0])
 def test_the_calibration_is_the_temperature_and_how_familiar_valid_is(scale):
     logits, labels = noisy(200, scale)
-    prototypes = centre(torch.eye(3))
-    calibration = calibrate(logits, labels, prototypes)
+    class_means = centre(torch.eye(3))
+    calibration = calibrate(logits, labels, class_means)
     assert calibration.temperature == fit_temperature(logits, labels)
     assert (calibration.temperature > 1) == (scale > 1)
-    familiar = familiarity(torch.from_numpy(logits), prototypes).sort().values.numpy()
+    ood_scores = ood_score(torch.from_numpy(logits), class_means).sort().values.numpy()
     assert calibration.quantiles.shape == (QUANTILES,)
     assert calibration.quantiles.dtype == np.float32
-    assert calibration.quantiles[0] == familiar[0]
-    assert calibration.quantiles[-1] == familiar[-1]
-    share = (familiar >= calibration.least_familiar()).mean()
+    assert calibration.quantiles[0] == ood_scores[0]
+    assert calibration.quantiles[-1] == ood_scores[-1]
+    share = (ood_scores >= calibration.ood_threshold()).mean()
     assert share == pytest.approx(KEEP, abs=0.006)
 
 
@@ -159,32 +161,32 @@ def saved(splits, small_model, tmp_path):
     best = evaluate(model, activations_of(small_model, valid.paths), valid.labels)
     sums = LogitSums(4)
     sums.add(torch.from_numpy(valid.labels), torch.from_numpy(best.logits))
-    prototypes = sums.prototypes()
-    calibration = calibrate(best.logits, valid.labels, prototypes)
+    class_means = sums.class_means()
+    calibration = calibrate(best.logits, valid.labels, class_means)
 
     info = small_info(preprocessing, categories=[*"1234"], names=[*"abcd"], calibration=calibration)
     path = tmp_path / "checkpoint.pth"
-    model_utils.save_checkpoint(path, model, info, prototypes)
+    model_utils.save_checkpoint(path, model, info, class_means)
     return (*model_utils.load_checkpoint(path, precision=torch.float32), best)
 
 
 def test_a_network_is_judged_on_test(splits, saved):
     model, info, best = saved
-    report, judged = judge(model, info, best, splits, Resources())
+    report, evaluated = judge(model, info, best, splits, Resources())
     paths, labels = splits["test"]
     batches = load_batches(paths, info.preprocessing)
     expected = model_utils.compute_logits(model, batches).numpy()
     assert report["split"] == "test"
-    np.testing.assert_allclose(judged.logits, expected, atol=1e-5)
+    np.testing.assert_allclose(evaluated.logits, expected, atol=1e-5)
     assert report["temperature"] == info.calibration.temperature == model.temperature
     assert report["calibration"].keys() == {"valid, cross-fitted", "test"}
-    assert report["calibration"]["test"] == calibration_report(judged.logits, labels)
+    assert report["calibration"]["test"] == calibration_report(evaluated.logits, labels)
     valid = cross_fit(best.logits, splits["valid"].labels)
     assert report["calibration"]["valid, cross-fitted"] == calibration_report(
         valid, splits["valid"].labels
     )
-    familiar = familiarity(torch.from_numpy(judged.logits), model.prototypes)
-    accepted = (familiar >= info.calibration.least_familiar()).float().mean().item()
+    ood_scores = ood_score(torch.from_numpy(evaluated.logits), model.class_means)
+    accepted = (ood_scores >= info.calibration.ood_threshold()).float().mean().item()
     assert report["accepted_share"] == {"valid": KEEP, "test": accepted}
 
 
@@ -192,8 +194,8 @@ def test_without_test_the_cross_fitted_logits_of_valid_have_to_do(splits, saved,
     model, info, best = saved
     monkeypatch.setattr("learning.evaluation.evaluate", None)  # valid has been evaluated
     some = {name: splits[name] for name in ("train", "valid")}
-    report, judged = judge(model, info, best, some, Resources())
+    report, evaluated = judge(model, info, best, some, Resources())
     assert report["split"] == "valid"
-    assert (judged.logits == cross_fit(best.logits, splits["valid"].labels)).all()
+    assert (evaluated.logits == cross_fit(best.logits, splits["valid"].labels)).all()
     assert report["calibration"].keys() == {"valid, cross-fitted"}
     assert report["accepted_share"] == {"valid": KEEP}

@@ -7,14 +7,14 @@ from conftest import file_size_limit
 
 import learning.features
 from data_utils import find_data
+from images.batches import digest_each
 from learning.activations import Activations
-from learning.features import HEADER, FeatureFile, Features, identify, open_features
+from learning.features import HEADER, FeatureCache, FeatureFile, identify, open_features
 from learning.resources import Resources
 from learning.views import PhotographViews
-from network.build import new_model
+from network.checkpoint import new_model
 from network.classifier import Classifier
 from network.inference import for_inference
-from photographs.batches import digest_each
 from running.errors import RunError
 
 ONE, OTHER = "01" * 32, "02" * 32
@@ -55,12 +55,12 @@ def test_rows_come_back_in_any_order(path, monkeypatch):
     assert read(FeatureFile(path.with_name("none"), ONE, WIDTH), 1) == [None]
 
 
-@pytest.mark.parametrize("cut", [1, 5, 37, 38])
-def test_half_a_row_at_the_end_counts_as_not_there(path, cut):
+@pytest.mark.parametrize("num_frozen", [1, 5, 37, 38])
+def test_half_a_row_at_the_end_counts_as_not_there(path, num_frozen):
     content = path.read_bytes()
-    path.write_bytes(content[:-cut] if cut < 32 else content + bytes(cut - 36))
+    path.write_bytes(content[:-num_frozen] if num_frozen < 32 else content + bytes(num_frozen - 36))
     file = FeatureFile(path, ONE, WIDTH)
-    assert [each is not None for each in read(file, 1, 2, 3)] == [True, True, cut > 32]
+    assert [each is not None for each in read(file, 1, 2, 3)] == [True, True, num_frozen > 32]
     file.append(digests(4), rows(4))
     again = FeatureFile(path, ONE, WIDTH)
     assert read(again, 1, 4) == [rows(1)[0].tolist(), rows(4)[0].tolist()]
@@ -130,7 +130,7 @@ def known(activations):
 
 
 def test_features_are_those_of_the_network_in_half_precision(activations):
-    features = Features().of(activations)
+    features = FeatureCache().of(activations)
     batches = activations.batches(np.arange(8), np.zeros(8, int))
     [whole] = [activations.model.features(x) for x in batches]
     assert features[:8].equal(whole.half().float())
@@ -168,7 +168,7 @@ def test_a_full_disk_leaves_the_result_as_it_is(network, activations, known, tmp
     features.take(known, Resources(), said.append)
     with file_size_limit(HEADER + 3 * features.file.row):
         found = features.of(activations)
-    assert found.equal(Features().of(activations))
+    assert found.equal(FeatureCache().of(activations))
     assert features.file is None
     assert said == [f"features are no longer kept for an --update: {path}: File too large"]
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from data_utils import find_data
 from learning.activations import Activations
+from learning.distributed import ProcessGroup
 from learning.fit import (
     CACHED_VIEWS,
     Learner,
@@ -21,13 +22,12 @@ from learning.fit import (
     train_one_epoch,
 )
 from learning.head import fit_head
-from learning.processes import Processes
 from learning.resources import Resources
 from learning.resume import RunRecord, TrainingState
 from learning.start import Start
 from learning.views import PhotographViews
-from network.build import new_model
-from network.classifier import chain, find_cut
+from network.checkpoint import new_model
+from network.classifier import chain, count_frozen_layers
 from running.errors import InputError
 from running.settings import FINE_TUNING, Settings, resolve_settings
 
@@ -43,7 +43,7 @@ def begin(arch="cnn", side=32, source=None, state=None, **settings) -> Start:
     model, preprocessing, weights = new_model(arch, 4, side)
     source = source or weights
     resolved = resolve_settings(
-        Settings(arch=arch, **settings), side, source is not None, bool(model.depths)
+        Settings(arch=arch, **settings), side, source is not None, bool(model.feature_layers)
     )
     return Start(model, preprocessing, RunRecord(resolved, source), state)
 
@@ -81,7 +81,7 @@ def learner_of(start: Start, split, count: int = 48, **resources) -> Learner:
 )
 def test_every_photograph_counts_once_and_every_step_alike(count, batch_size, size):
     weights = np.stack([sample_weights(count, batch_size, rank, size) for rank in range(size)])
-    shares = [len(Processes(rank, size).share_of(range(count))) for rank in range(size)]
+    shares = [len(ProcessGroup(rank, size).shard(range(count))) for rank in range(size)]
     assert ((weights > 0).sum(1) == shares).all()
     for start in range(0, weights.shape[1], batch_size):
         step = weights[:, start : start + batch_size]
@@ -90,16 +90,16 @@ def test_every_photograph_counts_once_and_every_step_alike(count, batch_size, si
 
 
 @pytest.mark.parametrize("count", [7, 8, 9])
-@pytest.mark.parametrize("cut", [0, 3])
-def test_processes_share_out_the_order_of_an_epoch(monkeypatch, count, cut):
+@pytest.mark.parametrize("num_frozen", [0, 3])
+def test_processes_share_out_the_order_of_an_epoch(monkeypatch, count, num_frozen):
     monkeypatch.setattr(torch, "manual_seed", lambda seed: None)  # of dropout, in the others
 
     def orders(size, epoch=2, seed=5):
         for rank in range(size):
             weights = sample_weights(count, 3, rank, size)
-            activations = SimpleNamespace(cut=cut, num_views=5)
+            activations = SimpleNamespace(num_frozen=num_frozen, num_views=5)
             learner = SimpleNamespace(
-                processes=Processes(rank, size),
+                processes=ProcessGroup(rank, size),
                 activations=activations,
                 labels=np.zeros(count),
                 weights=weights,
@@ -117,7 +117,7 @@ def test_processes_share_out_the_order_of_an_epoch(monkeypatch, count, cut):
 
     [(_, whole)] = orders(1)
     assert sorted(whole.photographs) == [*range(count)]
-    if cut:
+    if num_frozen:
         assert {*whole.views} <= {*range(5)}
         assert len({*whole.views}) > 1
     else:
@@ -139,8 +139,8 @@ def test_dropout_is_another_in_each_process():
     def drawn(rank):
         torch.manual_seed(0)
         learner = SimpleNamespace(
-            processes=Processes(rank, 3),
-            activations=SimpleNamespace(cut=0, num_views=1),
+            processes=ProcessGroup(rank, 3),
+            activations=SimpleNamespace(num_frozen=0, num_views=1),
             labels=np.zeros(9),
             weights=np.zeros(3),
             seed=0,
@@ -159,9 +159,9 @@ def test_dropout_is_another_in_each_process():
 
 @pytest.mark.parametrize(("size", "batch_size", "steps"), [(1, 17, 3), (2, 9, 3), (4, 5, 3)])
 def test_a_step_is_shared_out(splits, monkeypatch, size, batch_size, steps):
-    monkeypatch.setattr(Processes, "copy_primary", lambda self, *modules: None)
+    monkeypatch.setattr(ProcessGroup, "copy_primary", lambda self, *modules: None)
     rank = size - 1
-    learner = learner_of(begin(batch_size=17), splits["train"], processes=Processes(rank, size))
+    learner = learner_of(begin(batch_size=17), splits["train"], processes=ProcessGroup(rank, size))
     assert (learner.recipe.batch_size, learner.steps_per_epoch) == (batch_size, steps)
     assert learner.steps == steps * learner.recipe.epochs
     assert (learner.weights.numpy() == sample_weights(48, batch_size, rank, size)).all()
@@ -254,12 +254,12 @@ def test_tune_says_which_layers_learn(splits, tune, tmp_path):
     assert start.record.settings.tune == tune
     resources = Resources(folder=tmp_path)
     activations, valid = open_activations(start, splits, resources)
-    cut = find_cut(model.body) if tune == "tail" else 0
-    assert activations.cut == valid.cut == cut
+    num_frozen = count_frozen_layers(model.body) if tune == "tail" else 0
+    assert activations.num_frozen == valid.num_frozen == num_frozen
     before = [[p.clone() for p in layer.parameters()] for layer in chain(model.body)]
     head_loss, solved = fit_head(model, activations, labels, RunRecord(Settings(), None))
     learner = Learner(start, activations, labels)
-    frozen, behind = chain(model.body)[:cut], chain(model.body)[cut:]
+    frozen, behind = chain(model.body)[:num_frozen], chain(model.body)[num_frozen:]
     assert not any(p.requires_grad for layer in frozen for p in layer.parameters())
     assert all(p.requires_grad for layer in behind for p in layer.parameters() if p.dim() > 1)
     wanted = [p for p in model.parameters() if p.requires_grad]
@@ -269,7 +269,7 @@ def test_tune_says_which_layers_learn(splits, tune, tmp_path):
     assert math.isfinite(loss)
     assert (solved.sums.argmax(1) == torch.arange(4)).all()
     assert sums.sums.shape == (4, 4)
-    first = sum(bool(weights) for weights in before[:cut])
+    first = sum(bool(weights) for weights in before[:num_frozen])
     for network in (learner.model, learner.network):
         changed = [
             any((a != b).any() for a, b in zip(layer.parameters(), weights))
@@ -284,7 +284,7 @@ def test_without_epochs_the_head_alone_is_cached_nowhere(splits, tmp_path):
     resources = Resources(folder=tmp_path, total_memory=1000)
     (tmp_path / ".activations.left.tmp").touch()
     activations, valid = open_activations(start, splits, resources)
-    assert activations.cut == valid.cut == 0
+    assert activations.num_frozen == valid.num_frozen == 0
     assert activations.photographs.memory_left == 1000
     assert [*tmp_path.iterdir()] == []  # what killed runs left is cleared
 
@@ -325,7 +325,7 @@ def test_an_epochs_loss_is_the_mean_of_its_photographs(splits, monkeypatch):
         sizes.append((number, loss.item()))
 
     monkeypatch.setattr(learner, "step", step)
-    monkeypatch.setattr("learning.fit.learning_precision", lambda model, cut: torch.float32)
+    monkeypatch.setattr("learning.fit.learning_precision", lambda model, num_frozen: torch.float32)
     model = start.model.eval()
     monkeypatch.setattr(model, "train", lambda mode=True: model)
     loss, sums = train_one_epoch(learner, 1)
@@ -347,16 +347,16 @@ def test_an_epochs_loss_is_the_mean_of_its_photographs(splits, monkeypatch):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_photograph_that_a_process_repeats_does_not_count(splits, monkeypatch, rank):
     """Of 17 photographs one process has 9 and the other 8, of which it repeats one."""
-    monkeypatch.setattr(Processes, "add", lambda self, value: value)
+    monkeypatch.setattr(ProcessGroup, "add", lambda self, value: value)
     for name in ("average_gradients", "copy_primary"):
-        monkeypatch.setattr(Processes, name, lambda self, *tensors: None)
-    monkeypatch.setattr("learning.fit.learning_precision", lambda model, cut: torch.float32)
+        monkeypatch.setattr(ProcessGroup, name, lambda self, *tensors: None)
+    monkeypatch.setattr("learning.fit.learning_precision", lambda model, num_frozen: torch.float32)
     start = begin(epochs=1, batch_size=8)
     model = start.model.eval()
     monkeypatch.setattr(model, "train", lambda mode=True: model)
     chosen = [i % 4 * 12 + i // 4 for i in range(17)]
     paths, labels = [splits["train"].paths[i] for i in chosen], splits["train"].labels[chosen]
-    resources = Resources(processes=Processes(rank, 2))
+    resources = Resources(processes=ProcessGroup(rank, 2))
     views = PhotographViews(paths, start.preprocessing, resources=resources)
     learner = Learner(start, Activations(model, 0, views), labels)
     steps = []

@@ -11,17 +11,17 @@ from torch.nn import functional as F
 import learning.head
 import learning.regression
 import model_utils
+from images.decode import Preprocessing
 from learning.activations import Activations
-from learning.head import FOLDS, SMOOTHING, fit_head, learn_head, out_of_fold, solve_head
-from learning.processes import Processes
+from learning.distributed import ProcessGroup
+from learning.head import FOLDS, SMOOTHING, fit_head, fit_linear_head, learn_head, out_of_fold
 from learning.resources import Resources
 from learning.resume import RunRecord
 from learning.views import PhotographViews
-from network.build import build_classifier
+from network.checkpoint import build_classifier
 from network.classifier import Classifier
 from network.inference import for_inference
 from network.layers import basic_cnn
-from photographs.images import Preprocessing
 from running.errors import RunError
 from running.settings import Settings
 
@@ -43,7 +43,7 @@ def test_the_solved_head_is_the_optimum(smoothing, width, monkeypatch):
     features[:, 0] += labels
     features[:, 4] = 2  # constant: must not divide by 0
     head = nn.Linear(width, 3)
-    logits, _ = solve_head(head, features.clone(), labels, smoothing)
+    logits, _ = fit_linear_head(head, features.clone(), labels, smoothing)
     torch.testing.assert_close(head(features), logits, rtol=0, atol=1e-3)
 
     # An independent check: at the optimum the gradient of the whole objective is 0. In units
@@ -69,7 +69,7 @@ def test_folds_find_the_penalty_that_generalises(monkeypatch):
     def accuracy(*penalties):
         monkeypatch.setattr(learning.head, "PENALTIES", penalties)
         head = nn.Linear(60, 2)
-        solve_head(head, features[:90].clone(), labels[:90])
+        fit_linear_head(head, features[:90].clone(), labels[:90])
         return (head(features[90:]).argmax(1) == labels[90:]).float().mean().item()
 
     strong, weak = accuracy(3.0), accuracy(1e-5)
@@ -88,9 +88,9 @@ def test_the_plain_search_ends_at_the_same_optimum(width, monkeypatch):
     features[1] = features[0]  # directions are missing
     unseen = torch.randn(60, width)
     heads = nn.Linear(width, 3), nn.Linear(width, 3)
-    solve_head(heads[0], features.clone(), labels)
+    fit_linear_head(heads[0], features.clone(), labels)
     monkeypatch.setattr(learning.regression, "LARGEST", 0)
-    solve_head(heads[1], features.clone(), labels)
+    fit_linear_head(heads[1], features.clone(), labels)
     for seen in (features, unseen):
         torch.testing.assert_close(heads[0](seen), heads[1](seen), rtol=0, atol=0.05)
 
@@ -102,7 +102,7 @@ def test_a_category_may_have_one_photograph(width):
     labels = torch.arange(40)
     features = torch.randn(40, width)
     head = nn.Linear(width, 40)
-    logits, _ = solve_head(head, features.clone(), labels, 0.1)
+    logits, _ = fit_linear_head(head, features.clone(), labels, 0.1)
     torch.testing.assert_close(head(features), logits, rtol=0, atol=1e-3)
     if width == 200:
         assert logits.argmax(1).equal(labels)
@@ -141,14 +141,14 @@ def test_a_bar_counts_the_fits(count, folds, monkeypatch):
     labels = torch.arange(count) % 2
     features = torch.randn(count, 3) + labels[:, None] / 2
     bar = Bar()
-    solve_head(nn.Linear(3, 2), features.clone(), labels, progress=bar)
+    fit_linear_head(nn.Linear(3, 2), features.clone(), labels, progress=bar)
     [(description, passed, total, unit)] = bar.shown
     assert (description, total, unit) == ("solving the head", 4 * folds + 1, " fits")
     assert passed <= total
     assert passed % folds == 1 % folds  # every penalty by all folds, and the last fit
 
     monkeypatch.setattr(learning.head, "PENALTIES", [1e-2])  # nothing to end early
-    solve_head(nn.Linear(3, 2), features.clone(), labels, progress=bar)
+    fit_linear_head(nn.Linear(3, 2), features.clone(), labels, progress=bar)
     assert bar.shown[1:] == [("solving the head", folds + 1, folds + 1, " fits")]
 
 
@@ -158,7 +158,7 @@ def test_a_feature_that_hardly_changes_gets_no_weight_that_blows_up():
     features = torch.randn(60, 5)
     features[:, 3] = 1e-7 * labels  # it tells everything, in training
     head = nn.Linear(5, 2)
-    solve_head(head, features.clone(), labels)
+    fit_linear_head(head, features.clone(), labels)
     features[:, 3] = 1.0
     assert head(features).abs().max() < 100
 
@@ -240,11 +240,11 @@ def test_the_head_of_a_network_is_fitted_and_its_logits_are_summed(bright_and_da
 @pytest.mark.parametrize("rank", [0, 1])
 def test_the_primary_process_fits_the_head_for_all(bright_and_dark, monkeypatch, rank):
     given = []
-    model, activations, labels = bright_and_dark(processes=Processes(rank, 2))
+    model, activations, labels = bright_and_dark(processes=ProcessGroup(rank, 2))
 
     def collect(self, rows, count, everywhere, allocate):
         assert (len(rows), count, everywhere) == (6, 12, False)
-        # Features that tell the labels, 0 and 1 in turns.
+        # FeatureCache that tell the labels, 0 and 1 in turns.
         return rows[[0] * 12] + torch.arange(12)[:, None] % 2 if rank == 0 else rows[:0]
 
     def add(self, values):
@@ -252,9 +252,9 @@ def test_the_primary_process_fits_the_head_for_all(bright_and_dark, monkeypatch,
         return values + 5
 
     copied = []
-    monkeypatch.setattr(Processes, "collect", collect)
-    monkeypatch.setattr(Processes, "copy_primary", lambda self, *modules: copied.append(modules))
-    monkeypatch.setattr(Processes, "add", add)
+    monkeypatch.setattr(ProcessGroup, "collect", collect)
+    monkeypatch.setattr(ProcessGroup, "copy_primary", lambda self, *modules: copied.append(modules))
+    monkeypatch.setattr(ProcessGroup, "add", add)
     before = model.head.weight.clone()
     loss, sums = fit_head(model, activations, labels, a_record())
     assert copied == [(model.head,)]

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import learning.resources
-from learning.processes import Processes
+from learning.distributed import ProcessGroup
 from learning.resources import Resources
 
 
 def test_processes_share_the_memory():
     assert Resources(total_memory=1000).memory == 1000
-    assert Resources(total_memory=1000, processes=Processes(1, 3)).memory == 333
+    assert Resources(total_memory=1000, processes=ProcessGroup(1, 3)).memory == 333
 
 
 def test_the_default_is_read_when_resources_are_made(monkeypatch):
@@ -35,7 +35,7 @@ def test_files_take_half_of_the_free_disk_of_all_processes_together(
         return SimpleNamespace(free=600)
 
     monkeypatch.setattr(shutil, "disk_usage", disk_usage)
-    assert Resources(folder=tmp_path, processes=Processes(0, 3)).fits_on_disk(size) == fits
+    assert Resources(folder=tmp_path, processes=ProcessGroup(0, 3)).fits_on_disk(size) == fits
     assert asked == [tmp_path]
 
 

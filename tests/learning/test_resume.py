@@ -11,6 +11,7 @@ import torch
 from conftest import METRICS, random_images, small_info
 from torch.nn import functional as F
 
+from formats.pth import read_archive
 from learning.evaluation import Evaluation
 from learning.resume import (
     HISTORY,
@@ -21,8 +22,7 @@ from learning.resume import (
     restore_optimizer,
     save_training,
 )
-from network.archive import read_archive
-from network.build import new_model
+from network.checkpoint import new_model
 from running.errors import InputError
 from running.settings import Settings, resolve_settings
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from conftest import METRICS, save_small, small_info
 
+from learning.distributed import ProcessGroup
 from learning.evaluation import Evaluation
-from learning.processes import Processes
 from learning.resources import Resources
 from learning.resume import RunRecord, TrainingState, save_training
 from learning.start import Start, resume_run, start_new
-from network.build import new_model
+from network.checkpoint import new_model
 from running.errors import InputError
 from running.run_folder import RunFolder
 from running.settings import FINE_TUNING, FROM_SCRATCH, Settings, resolve_settings
@@ -105,9 +105,9 @@ def test_the_primary_process_builds_first(monkeypatch):
         return new_model(*arguments)
 
     monkeypatch.setattr("learning.start.new_model", build)
-    monkeypatch.setattr(Processes, "wait", lambda self: order.append("wait"))
+    monkeypatch.setattr(ProcessGroup, "wait", lambda self: order.append("wait"))
     for rank in (0, 1):
-        resources = Resources(processes=Processes(rank, 2), progress=progress)
+        resources = Resources(processes=ProcessGroup(rank, 2), progress=progress)
         start_new(Settings("cnn"), 4, 32, CPU, resources)
     assert order == ["build", "wait", "wait", "build"]
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from conftest import METRICS, small_info
 
+from images.decode import Preprocessing
+from images.manifest import NO_DIGESTS, Manifest, compare
 from learning.resume import HISTORY, Penalty, RunRecord
 from learning.start import Start
 from learning.update import (
@@ -15,8 +17,6 @@ from learning.update import (
     describe_tuning,
     names_to_keep,
 )
-from photographs.changes import NO_DIGESTS, Seen, compare
-from photographs.images import Preprocessing
 from running.settings import Settings
 
 
@@ -28,7 +28,7 @@ def seen(train, categories=("2", "10", "rose")):
     digests = np.arange(train, dtype=np.uint8)[:, None].repeat(16, 1)
     labels = np.arange(train) % len(categories)
     none = np.empty((0, 16), np.uint8), np.empty(0, np.int64)
-    return Seen([*categories], {"train": (digests, labels), "valid": none})
+    return Manifest([*categories], {"train": (digests, labels), "valid": none})
 
 
 @pytest.fixture
@@ -128,7 +128,9 @@ def test_other_photographs_of_the_same_number_take_another_penalty(earlier):
     record.penalty = Penalty(0.01, 100, 3)
     start = Start(None, None, record, None, earlier.info, earlier)
     digests, labels = seen(100).splits["train"]
-    assert start.take_photographs("others", 0, Seen([*"abc"], {"train": (digests + 100, labels)}))
+    assert start.take_photographs(
+        "others", 0, Manifest([*"abc"], {"train": (digests + 100, labels)})
+    )
     assert record.penalty.value_for(100, 3) is None
 
 

@@ -8,16 +8,16 @@ import torch
 from conftest import random_images
 from PIL import Image
 
-import photographs.batches
-from learning.processes import Processes
+import images.batches
+from images.batches import load_batches
+from images.decode import Preprocessing
+from learning.distributed import ProcessGroup
 from learning.resources import Resources
 from learning.views import (
     PhotographViews,
     mirror_some,
     stack_padded,
 )
-from photographs.batches import load_batches
-from photographs.images import Preprocessing
 
 CPU = torch.device("cpu")
 SMALL = Preprocessing(32, 32, (0.0,) * 3, (1.0,) * 3)
@@ -81,7 +81,7 @@ def test_small_pictures_are_read_once(small, monkeypatch):
     order = np.random.default_rng(0).permutation(11)
     plain = look(views, order, np.zeros(11, int), 4)
     assert (plain == torch.cat([random_images(1, 32, seed=int(i)) for i in order])).all()
-    monkeypatch.setattr(photographs.batches, "load_image", None)
+    monkeypatch.setattr(images.batches, "load_image", None)
     first, again, other = (
         look(views, order, np.full(11, view), batch_size)
         for view, batch_size in ((1, 4), (1, 11), (2, 4))
@@ -127,7 +127,7 @@ def test_a_view_is_the_same_in_any_company(large, varied):
     assert (together[[1, 5, 9]].numpy() == plain).all()  # view 0 is what prediction sees
     assert (look(views, [0], [1], 1) != look(views, [0], [2], 1)).any()
     for rank in (0, 1):
-        resources = Resources(processes=Processes(rank, 2))
+        resources = Resources(processes=ProcessGroup(rank, 2))
         share = PhotographViews(large, LARGE, 5, resources, varied=varied)
         assert share.paths == large[rank::2]
         assert (look(share, range(5), numbers[rank::2], 8) == together[rank::2]).all()

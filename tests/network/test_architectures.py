@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from images.drawn import draw_data
 from network.architectures import OWN_ARCHITECTURES, find_architecture, list_architectures
-from photographs.drawing import draw_data
 from running.console import no_progress
 from running.errors import InputError
 from running.settings import Settings

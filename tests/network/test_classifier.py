@@ -6,12 +6,12 @@ from conftest import as_if_it_had_learned, random_images
 from torch import nn
 
 from network.architectures import find_architecture
-from network.build import new_model
+from network.checkpoint import new_model
 from network.classifier import (
     Classifier,
     chain,
-    find_cut,
-    find_depths,
+    count_frozen_layers,
+    find_feature_layers,
     pool,
     run_layer,
 )
@@ -55,27 +55,32 @@ def test_two_thirds_of_the_layers_with_weights_are_before_the_cut():
     body = nn.Sequential(
         *[layer for _ in range(6) for layer in (nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Identity())]
     )
-    assert find_cut(body) == 12  # four of six convolutions
-    assert find_cut(nn.Sequential(nn.Linear(2, 2))) == 0
+    assert count_frozen_layers(body) == 12  # four of six convolutions
+    assert count_frozen_layers(nn.Sequential(nn.Linear(2, 2))) == 0
 
 
 def test_the_head_sees_the_ends_of_the_last_stages():
     body = efficientnet_lite().eval()
     layers = chain(body)
     x, shapes = torch.rand(1, 3, 224, 224), []
-    depths = find_depths(body, x)
+    feature_layers = find_feature_layers(body, x)
     for layer in layers:
         x = layer(x)
         shapes.append(tuple(x.shape[1:]))
-    assert [shapes[i] for i in depths] == [(112, 14, 14), (192, 7, 7), (320, 7, 7), (1280, 7, 7)]
-    assert find_cut(body) == depths[0] + 1
+    assert [shapes[i] for i in feature_layers] == [
+        (112, 14, 14),
+        (192, 7, 7),
+        (320, 7, 7),
+        (1280, 7, 7),
+    ]
+    assert count_frozen_layers(body) == feature_layers[0] + 1
     model, *_ = new_model("efficientnet_lite0", 2)
-    assert model.depths == depths
+    assert model.feature_layers == feature_layers
     assert model.head.in_features == 2 * (112 + 192 + 320 + 1280)
 
 
 def test_a_chain_that_is_none_is_found_out():
-    assert find_depths(Skips(), torch.rand(1, 3, 8, 8)) == []
+    assert find_feature_layers(Skips(), torch.rand(1, 3, 8, 8)) == []
 
 
 # Channels of the maps that the head sees; DenseNet has a ReLU between its children.
@@ -100,13 +105,13 @@ QUICK = "shufflenet_v2_x0_5"
 def test_chains_are_cut_and_seen_at_several_depths_and_folding_changes_nothing(arch):
     torch.manual_seed(0)
     body = as_if_it_had_learned(find_architecture(arch).build())
-    depths = find_depths(body, torch.rand(1, 3, 96, 96))
-    model = Classifier(body, nn.Identity(), (127.5,) * 3, (64,) * 3, depths).eval()
+    feature_layers = find_feature_layers(body, torch.rand(1, 3, 96, 96))
+    model = Classifier(body, nn.Identity(), (127.5,) * 3, (64,) * 3, feature_layers).eval()
     x, channels = model._normalise(torch.zeros(1, 96, 96, 3)), []
     with torch.inference_mode():
-        for i, layer in enumerate(chain(body)[: max(depths, default=-1) + 1]):
+        for i, layer in enumerate(chain(body)[: max(feature_layers, default=-1) + 1]):
             x = run_layer(layer, x)
-            channels += [x.shape[1]] * (i in depths)
+            channels += [x.shape[1]] * (i in feature_layers)
         assert channels == DEPTHS[arch]
 
         images = torch.randint(256, (2, 96, 96, 3), dtype=torch.uint8)
@@ -118,9 +123,9 @@ def test_a_cut_changes_nothing(default_model):
     batch = random_images(3, 96)
     with torch.inference_mode():
         whole = default_model(batch)
-        for cut in (1, find_cut(default_model.body)):
-            frozen = default_model.run_frozen(batch, cut)
-            torch.testing.assert_close(default_model(frozen, cut), whole)
+        for num_frozen in (1, count_frozen_layers(default_model.body)):
+            frozen = default_model.run_frozen(batch, num_frozen)
+            torch.testing.assert_close(default_model(frozen, num_frozen), whole)
 
 
 def test_without_depths_the_head_sees_the_bodys_output_flattened():

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import network.devices
-from network.build import new_model
+from images.batches import ACCELERATOR_BATCH, EVALUATION_BATCH
+from network.checkpoint import new_model
 from network.classifier import chain
 from network.devices import (
     describe_device,
@@ -20,7 +21,6 @@ from network.devices import (
     rows_at_once,
     to_device,
 )
-from photographs.batches import ACCELERATOR_BATCH, EVALUATION_BATCH
 from running.errors import InputError
 from running.launch import Launch
 

@@ -8,8 +8,8 @@ import torch
 from conftest import random_images
 from torch import nn
 
-from network.build import new_model
-from network.classifier import find_cut
+from network.checkpoint import new_model
+from network.classifier import count_frozen_layers
 from network.devices import rows_at_once
 from network.inference import compute_logits, extract_features, for_inference, infer
 
@@ -71,11 +71,11 @@ def test_a_photograph_gets_the_same_result_in_any_company(default_model, precisi
 def test_maps_have_the_same_features_in_any_company(default_model, precision):
     """To the last bit, or a run that goes on would be another run."""
     fast = for_inference(default_model, precision)
-    cut = find_cut(fast.body)
-    maps = fast.run_frozen(random_images(16, 96), cut)
-    together = extract_features(fast, [maps], 16, cut)
+    num_frozen = count_frozen_layers(fast.body)
+    maps = fast.run_frozen(random_images(16, 96), num_frozen)
+    together = extract_features(fast, [maps], 16, num_frozen)
     for size in (1, 3, 5):
-        apart = extract_features(fast, maps.split(size), 16, cut)
+        apart = extract_features(fast, maps.split(size), 16, num_frozen)
         assert (apart == together).all()
 
 

@@ -8,7 +8,7 @@ from conftest import ROOT, random_images
 from torch import nn
 from torch.nn import functional as F
 
-from network.build import new_model
+from network.checkpoint import new_model
 from network.layers import InvertedResidual, SameConv2d, basic_cnn, efficientnet_lite
 
 
@@ -22,7 +22,7 @@ def test_efficientnet_lite_equals_the_reference_implementation(number, side):
     reference.eval()
     model, preprocessing, _ = new_model(f"efficientnet_lite{number}", 1000)
     assert preprocessing.crop == side
-    model.depths, model.head = [], reference._fc
+    model.feature_layers, model.head = [], reference._fc
     batch = random_images(2, preprocessing.crop)
     with torch.inference_mode():
         ours = model.eval()(batch)

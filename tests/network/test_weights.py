@@ -13,7 +13,7 @@ from conftest import file_size_limit
 from file_server import FileServer
 from torch import nn
 
-from network.build import new_model
+from network.checkpoint import new_model
 from network.fusion import fold_batch_norm
 from network.layers import basic_cnn, efficientnet_lite
 from network.weights import (

@@ -5,8 +5,8 @@ import pytest
 from conftest import small_info
 from PIL import Image
 
+from images.decode import Preprocessing
 from network.export import add_metadata, as_file
-from photographs.images import Preprocessing
 from prediction.halves import choose_weights, compare
 from running.errors import InputError
 

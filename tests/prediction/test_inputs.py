@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from photographs.images import Preprocessing
+from images.decode import Preprocessing
 from prediction.inputs import (
     check_checkpoint_file,
     choose,

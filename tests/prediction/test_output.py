@@ -102,7 +102,7 @@ def test_a_stopped_job_goes_on(path, part):
     output = write(path, [PATHS[0], PAUSE, *PATHS[1:]], goes_on=True)
     assert path.read_text() == WHOLE
     assert os.listdir(path.parent) == ["names.txt"]
-    assert (output.place.records, output.place.failed, output.place.unfamiliar) == (5, 1, 4)
+    assert (output.place.records, output.place.failed, output.place.num_ood) == (5, 1, 4)
 
 
 def test_it_may_be_stopped_again(path, part):

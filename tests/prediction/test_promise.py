@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from prediction.info import Valid
+from formats.schema import CalibrationSet
 from prediction.promise import (
     Known,
     best_promise,
@@ -92,7 +92,9 @@ def test_the_last_digits_of_a_probability_do_not_count():
 
 def test_valid_is_looked_at_by_some_categories_alone():
     shares = np.array([[0.5, 0.3, 0.2], [0.1, 0.6, 0.3], [0.2, 0.2, 0.6]])
-    valid = Valid(np.log(shares).astype(np.float16), np.array([1, 1, 2]), np.array([0.1, 0.2, 0.3]))
+    valid = CalibrationSet(
+        np.log(shares).astype(np.float16), np.array([1, 1, 2]), np.array([0.1, 0.2, 0.3])
+    )
     known = Known.of(valid, None)
     assert known.certainty == pytest.approx([0.5, 0.6, 0.6], abs=1e-3)
     assert known.own == pytest.approx([0.3, 0.6, 0.6], abs=1e-3)
@@ -101,7 +103,7 @@ def test_valid_is_looked_at_by_some_categories_alone():
     assert some.correct.tolist() == [True, True, True]
     assert some.own == pytest.approx([0.6, 0.667, 0.75], abs=1e-3)
     few = Known.of(valid, np.array([True, True, False]))
-    assert few.familiarity.tolist() == [0.1, 0.2]
+    assert few.ood_score.tolist() == [0.1, 0.2]
     assert few.certainty == pytest.approx([0.625, 0.857], abs=1e-3)
 
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import small_info
 from pages import Page
 
-from photographs.images import Preprocessing
+from images.decode import Preprocessing
 from prediction.score import Score
 
 

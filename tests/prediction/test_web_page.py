@@ -16,12 +16,12 @@ from conftest import ROOT
 from PIL import Image
 
 import model_utils
-from photographs.drawing import FLOWERS, draw_flower
-from photographs.images import load_image
-from prediction import onnx_runtime
-from prediction.answers import REVIEW, UNKNOWN, Answers, Rules
-from prediction.info import Prediction
-from prediction.web_app import default_rules, package_path, write_app
+from formats import onnx_file as onnx_runtime
+from formats.schema import Prediction
+from images.decode import load_image
+from images.drawn import FLOWERS, draw_flower
+from prediction.answers import REVIEW, UNKNOWN, AnswerPolicy, Answers
+from prediction.app import default_rules, package_path, write_app
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ class App:
         self.server = FolderServer(folder)
         self.url = self.server.url("app/")
 
-    def export(self, rules: Rules) -> None:
+    def export(self, rules: AnswerPolicy) -> None:
         self.answers = Answers(self.info, self.info.names, rules)
         (self.folder / "blank.html").unlink(missing_ok=True)
         write_app(self.folder, self.onnx.read_bytes(), self.answers)
@@ -227,7 +227,7 @@ def test_pixels_are_those_of_pillow(
 def test_answers_are_those_of_predict_py(small_app, browser):
     rng = np.random.default_rng(0)
     limits = [(-0.5, None), (0.4, None), (0.4, 0.6), (-np.inf, 0.6), (0.5, 0.99999)]
-    answers = Answers(small_app.info, small_app.info.names, Rules(promise=None))
+    answers = Answers(small_app.info, small_app.info.names, AnswerPolicy(promise=None))
     page = browser.open(small_app.url + "blank.html")
     for lowest, promise in limits:
         answers.lowest, answers.least = lowest, max(lowest, 0.45)
@@ -240,14 +240,14 @@ def test_answers_are_those_of_predict_py(small_app, browser):
         }
         shares = rng.dirichlet(np.full(len(answers.names), 0.3), 100).astype(np.float32)
         shares[:3] = [[0.25, 0.25, 0.25, 0.25], [0.6, 0.4, 0, 0], [0, 0, 0, 1]]
-        familiar = rng.uniform(0.3, 0.7, 100).astype(np.float32)
+        ood_scores = rng.uniform(0.3, 0.7, 100).astype(np.float32)
         code = f"""
             const {{ decide }} = await import("./answers.js");
-            const rows = {shares.tolist()}, familiar = {familiar.tolist()};
+            const rows = {shares.tolist()}, familiar = {ood_scores.tolist()};
             const known = {json.dumps(known)};
             return rows.map((row, i) => decide(new Float32Array(row), familiar[i], known));
         """
-        for row, value, found in zip(shares, familiar, page.run(code), strict=True):
+        for row, value, found in zip(shares, ood_scores, page.run(code), strict=True):
             record = answers.record("a.jpg", Prediction(row, float(value)))
             kind = "name" if record.is_named else record.answer
             assert kind in ("name", UNKNOWN, REVIEW)
@@ -427,7 +427,7 @@ def test_a_new_version_reaches_who_has_the_old_one(tmp_path_factory, checkpoint,
         page = browser.open(app.url)
         page.wait(LOADED)
         page.wait(KEPT)
-        app.export(Rules())
+        app.export(AnswerPolicy())
         before = len(app.server.asked)
         page.go(app.url)  # is the old one, which finds the new one, which takes its place
         wait_for_it()

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from photographs.images import Preprocessing
+from images.decode import Preprocessing
 from reporting.metrics import rank_of, summarise
 from reporting.report import (
     HEADER,
-    Judged,
+    EvaluatedSplit,
     draw_run,
     epoch_line,
     list_misnamed,
@@ -115,9 +115,11 @@ def test_misnamed_photographs_are_listed():
 
 
 def test_the_figures_of_judged_photographs(report, summary):
-    judged = Judged([f"{i}.jpg" for i in range(7)], LABELS, LOGITS, ["1", "2", "3"], NAMES)
+    evaluated = EvaluatedSplit(
+        [f"{i}.jpg" for i in range(7)], LABELS, LOGITS, ["1", "2", "3"], NAMES
+    )
     misnamed = report["misnamed"]
-    assert judged.figures("test") == {"split": "test", **summary, "misnamed": misnamed}
+    assert evaluated.figures("test") == {"split": "test", **summary, "misnamed": misnamed}
 
 
 def test_the_report_in_words(report):
@@ -151,14 +153,14 @@ def test_a_run_is_drawn(tmp_path):
     paths = [str(tmp_path / f"{i}.png") for i in range(7)]
     for path in paths:
         Image.new("RGB", (40, 40), "red").save(path)
-    judged = Judged(paths, LABELS, LOGITS, ["1", "2", "3"], NAMES)
+    evaluated = EvaluatedSplit(paths, LABELS, LOGITS, ["1", "2", "3"], NAMES)
     preprocessing = Preprocessing(32, 32, (0.0,) * 3, (1.0,) * 3)
     (tmp_path / "run").mkdir()
-    draw_run(tmp_path / "run", [HEAD, EPOCH], judged, preprocessing)
+    draw_run(tmp_path / "run", [HEAD, EPOCH], evaluated, preprocessing)
     drawn = {path.name: path.stat().st_size for path in (tmp_path / "run").iterdir()}
     assert drawn.keys() == {"curves.png", "confusion.png", "mistakes.png"}
     assert min(drawn.values()) > 1000
 
-    missing = judged._replace(paths=["gone.jpg"] * 7)
+    missing = evaluated._replace(paths=["gone.jpg"] * 7)
     with pytest.raises(ImageError, match=r"gone\.jpg"):
         draw_run(tmp_path / "run", [HEAD], missing, preprocessing)

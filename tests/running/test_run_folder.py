@@ -98,10 +98,10 @@ PREVIOUS = {
 
 def test_an_earlier_runs_files_are_set_aside_together(tmp_path):
     folder = RunFolder(tmp_path)
-    assert not folder.keep_earlier()
+    assert not folder.back_up()
     for name in PREVIOUS:
         (tmp_path / name).write_text(name)
-    assert folder.keep_earlier() == tmp_path / "checkpoint.previous.pth"
+    assert folder.back_up() == tmp_path / "checkpoint.previous.pth"
     there = {previous: name for name, previous in PREVIOUS.items()}
     # A checkpoint is there at any time; nobody resumes from the others with a new one.
     assert contents(tmp_path) == {**there, "checkpoint.pth": "checkpoint.pth"}
@@ -109,7 +109,7 @@ def test_an_earlier_runs_files_are_set_aside_together(tmp_path):
     # The next run drew nothing: the pictures of the first one are not its.
     folder.checkpoint.write_text("later")
     folder.history.write_text("later")
-    assert folder.keep_earlier()
+    assert folder.back_up()
     assert contents(tmp_path) == {
         "checkpoint.pth": "later",
         "checkpoint.previous.pth": "later",
@@ -120,9 +120,9 @@ def test_an_earlier_runs_files_are_set_aside_together(tmp_path):
 def test_without_a_checkpoint_what_was_set_aside_stays(tmp_path):
     folder = RunFolder(tmp_path)
     (tmp_path / "checkpoint.previous.pth").write_text("earlier")
-    assert not folder.keep_earlier()
+    assert not folder.back_up()
     folder.history.write_text("a")
-    assert folder.keep_earlier()
+    assert folder.back_up()
     assert contents(tmp_path) == {
         "checkpoint.previous.pth": "earlier",
         "history.previous.csv": "a",
@@ -153,12 +153,12 @@ def test_wherever_setting_aside_is_broken_off_nothing_is_lost(tmp_path, monkeypa
         with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
             patch.setattr(os, "replace", count(os.replace))
             patch.setattr(Path, "unlink", count(Path.unlink))
-            folder.keep_earlier()
+            folder.back_up()
         has_moved = not folder.resume_file.exists()
         assert folder.is_set_aside == has_moved
         if has_moved:
             folder.require_run("--update")
-        folder.keep_earlier()
+        folder.back_up()
         assert contents(path) == {
             "checkpoint.pth": "finished checkpoint.pth",
             **{
@@ -178,11 +178,11 @@ def test_what_is_aside_stays_where_the_run_behind_it_broke_off(tmp_path):
     aside = contents(tmp_path)
     folder.checkpoint.write_text("later")  # its last.pth is not there yet
     assert folder.is_set_aside
-    assert not folder.keep_earlier()
+    assert not folder.back_up()
     assert contents(tmp_path) == {**aside, "checkpoint.pth": "later"}
     for name in ("last.pth", "history.csv"):
         (tmp_path / name).write_text("later")
-    assert not folder.keep_earlier(is_broken_off=True)
+    assert not folder.back_up(is_broken_off=True)
     assert contents(tmp_path) == {**aside, "checkpoint.pth": "later"}
 
 
@@ -195,7 +195,7 @@ def test_a_last_pth_that_somebody_has_removed_is_no_broken_update(tmp_path, name
     (tmp_path / name).write_text("of the network that is here")
     with pytest.raises(InputError, match=r"goes on from .*last\.pth, which does not exist"):
         folder.require_run("--update")
-    assert folder.keep_earlier()
+    assert folder.back_up()
     assert not (tmp_path / "last.previous.pth").exists()
     assert (tmp_path / "checkpoint.previous.pth").read_text() == "checkpoint.pth"
 
@@ -205,7 +205,7 @@ def test_what_cannot_be_set_aside_is_one_sentence(tmp_path):
     folder.history.write_text("a")
     (tmp_path / "history.previous.csv").mkdir()
     with pytest.raises(RunError, match=r"history\.previous\.csv cannot be written"):
-        folder.keep_earlier()
+        folder.back_up()
 
 
 def test_what_was_said_of_another_checkpoint_goes(tmp_path):
@@ -228,5 +228,5 @@ def test_a_process_that_does_not_write_leaves_the_folder_alone(tmp_path):
     there = RunFolder(tmp_path, writes=False)
     for path in there.files:
         path.write_text(path.name)
-    assert not there.keep_earlier()
+    assert not there.back_up()
     assert sorted(os.listdir(tmp_path)) == sorted(NAMES)

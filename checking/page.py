@@ -1,0 +1,80 @@
+"""The page of a data check: what is suspicious, as pictures."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+from checking.issues import NEAR_DUPLICATE, OUTLIER, WRONG_LABEL, Issue, by_kind
+from reporting.page import Block, Facts, Gallery, Heading, Item, Picture, Table, Text, render
+from running.files import atomic_write
+
+SHOWN = 48  # findings of each kind
+
+WHAT = {
+    WRONG_LABEL: "Photographs whose category is improbable to heads that have not learned from "
+    "them, and to the photographs that look most like them; beside each the most similar one of "
+    "the category that it looks like. Many are unusual, and right: look before you accept.",
+    NEAR_DUPLICATE: "The same picture twice, perhaps scaled, cropped, mirrored or stored again, or "
+    "the next shot of a series. The first one would be left out, the second stays: copies in two "
+    "splits flatter the figures.",
+    OUTLIER: "Photographs that look like nothing else in the folder.",
+}
+
+
+def write_check_page(
+    path: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    splits: Mapping[str, int],
+    problems: Mapping[str, Sequence[str]],
+    issues: Sequence[Issue],
+) -> None:
+    """Write the page of a data check.
+
+    Args:
+        path: of the file.
+        folder: that was checked.
+        splits: how many photographs each has.
+        problems: of the files, see `data_utils.find_problems`.
+        findings: of the pictures.
+
+    Raises:
+        RunError: the disk is full, or the folder cannot be written to.
+    """
+    page = render(f"Data check of {folder}", _blocks(splits, problems, issues))
+    with atomic_write(path) as file:
+        file.write(page)
+
+
+def _blocks(
+    splits: Mapping[str, int],
+    problems: Mapping[str, Sequence[str]],
+    issues: Sequence[Issue],
+) -> Iterator[Block]:
+    kinds = by_kind(issues)
+    sizes = [(name, [str(count), "photographs"]) for name, count in splits.items()]
+    yield Facts(sizes, large=True)
+    yield Text(
+        "Everything here is a suspicion. data_report.csv lists all of it: write yes into its "
+        "column accept, and train.py makes a new data folder with --apply and --to."
+    )
+    counts = [(kind, str(len(found))) for kind, found in (kinds | {**problems}).items()]
+    yield Table("What was found", ("kind", "photographs, files or folders"), counts)
+    for kind, found in kinds.items():
+        yield Heading(f"{kind.capitalize()}: {len(found)}")
+        if kind in WHAT:
+            yield Text(WHAT[kind])
+        yield Gallery([_item(each) for each in found[:SHOWN]])
+        if len(found) > SHOWN:
+            yield Text(f"And {len(found) - SHOWN} more, in data_report.csv.")
+    for kind, lines in problems.items():
+        if lines:
+            yield Heading(f"{kind.capitalize()}: {len(lines)}")
+            yield Table(kind.capitalize(), ("what",), [(line,) for line in lines])
+
+
+def _item(found: Issue) -> Item:
+    pictures = [Picture(found.file, f"{found.category}: {found.reason}")]
+    if found.other:
+        pictures.append(Picture(found.other, "a photograph to compare it with"))
+    return Item(
+        pictures, f"{found.reason} ({found.score:.3f})", f"{found.file}: {found.suggestion}"
+    )

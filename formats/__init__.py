@@ -1,0 +1,1 @@
+"""What the files of a network hold, and how they are read and written."""

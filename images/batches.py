@@ -1,0 +1,102 @@
+"""Many photographs: decoded in threads, in their order, at a flat use of memory."""
+
+import hashlib
+import os
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from images.decode import Preprocessing, load_image, open_image
+from running.errors import ImageError
+from running.threads import map_ahead
+
+# Photographs a batch where nothing is learned. On a CPU small batches are the fast ones:
+# their activations stay in its cache. An accelerator waits for its next order otherwise.
+EVALUATION_BATCH = 8
+ACCELERATOR_BATCH = 64
+
+LARGEST_KNOWN = 100_000_000  # bytes of a file that is looked at before it is decoded
+
+
+def load_images(
+    paths: Sequence[str],
+    preprocessing: Preprocessing,
+    workers: int,
+    ahead: int,
+    whole: Sequence[bool] | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield photographs in their order, each as `load_image` returns it.
+
+    Threads decode at most `ahead` of them before their turn. `whole` says it of each.
+
+    Raises:
+        ImageError: a photograph cannot be read.
+    """
+
+    def load(i: int) -> np.ndarray:
+        return load_image(paths[i], preprocessing, whole is not None and whole[i])
+
+    return map_ahead(load, range(len(paths)), workers, ahead)
+
+
+def load_batches(
+    paths: Sequence[str],
+    preprocessing: Preprocessing,
+    workers: int = 1,
+    batch_size: int = EVALUATION_BATCH,
+) -> Iterator[np.ndarray]:
+    """Yield photographs in their order as uint8 arrays (n, crop, crop, 3), 0..255.
+
+    Every batch has `batch_size` photographs but the last, which may have fewer. Threads
+    decode ahead, two batches at most, so that memory does not grow with the number of
+    photographs.
+
+    Raises:
+        ImageError: a photograph cannot be read.
+    """
+    images = load_images(paths, preprocessing, workers, 3 * batch_size)
+    while batch := [*islice(images, batch_size)]:
+        yield np.stack(batch)
+
+
+def typical_side(paths: Sequence[str]) -> int | None:
+    """Say how many pixels the short side of a photograph has: the median of a hundred of them.
+
+    None where none of these can be opened.
+    """
+    sides = []
+    for path in paths[:: max(1, len(paths) // 100)]:
+        with suppress(ImageError), open_image(path) as image:
+            sides.append(min(image.size))
+    return int(np.median(sides)) if sides else None
+
+
+def digest_each(
+    paths: Sequence[str], workers: int, known: Collection[bytes] = ()
+) -> Iterator[bytes | ImageError]:
+    """Read every photograph once; yield a digest of its file, or its error, in their order.
+
+    Those whose digest is known have been decoded before, which need not be done again.
+    """
+    tiny = Preprocessing(1, 1, (0.0,) * 3, (1.0,) * 3)  # JPEG decodes four times as fast
+
+    def digest(path: str) -> bytes:
+        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest()
+
+    def look(path: str) -> bytes | ImageError:
+        try:
+            # What is no photograph may be of any size, or a pipe, which never ends.
+            small = known and os.path.isfile(path) and os.path.getsize(path) < LARGEST_KNOWN
+            found = digest(path) if small else None
+            if found not in known:
+                load_image(path, tiny)
+            return found or digest(path)
+        except ImageError as error:
+            return error
+        except OSError as error:  # gone since
+            return ImageError(f"{path} cannot be read: {error.strerror}")
+
+    return map_ahead(look, paths, workers, 1000)

@@ -1,0 +1,151 @@
+"""Known data sets: where their archives are, and how to make a data folder of each."""
+
+import io
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from images.splits import assign_splits
+from running.download import Checksum, Remote
+from running.errors import InputError
+
+Photograph = tuple[str, bytes]  # its path below the data folder, and its file's content
+
+
+class KnownDataSet(NamedTuple):
+    """A published archive, and how to make a data folder of it.
+
+    `read` is given the open archive and the number of photographs, and yields them in batches.
+    """
+
+    url: str
+    size: int  # bytes
+    md5: str  # the publisher's
+    photographs: int
+    read: Callable[[tarfile.TarFile, int], Iterator[list[Photograph]]]
+
+    @property
+    def archive(self) -> str:
+        """The archive's file name."""
+        return self.url.split("/")[-1]
+
+    @property
+    def remote(self) -> Remote:
+        """The archive on the publisher's server."""
+        return Remote(self.url, Checksum("md5", self.md5), self.size)
+
+
+# The category of each of Oxford's photographs, from imagelabels.mat: the first photograph of
+# each run of one category (from 1 on), and that category.
+# fmt: off
+FLOWER_RUNS = (
+    (1, 77), (252, 73), (446, 88), (598, 89), (781, 81), (947, 46), (1143, 74), (1314, 51),
+    (1491, 44), (1584, 82), (1696, 83), (1827, 78), (1964, 80), (2069, 75), (2189, 41),
+    (2316, 43), (2446, 76), (2553, 84), (2639, 58), (2753, 56), (2862, 86), (2920, 60),
+    (3029, 92), (3095, 11), (3182, 65), (3284, 8), (3369, 23), (3460, 30), (3545, 72), (3641, 53),
+    (3734, 37), (3828, 17), (3913, 51), (3994, 12), (4081, 29), (4159, 52), (4244, 18),
+    (4326, 36), (4401, 90), (4481, 71), (4558, 40), (4625, 48), (4696, 55), (4767, 85),
+    (4829, 91), (4897, 20), (4953, 47), (5020, 59), (5087, 2), (5147, 5), (5212, 28), (5278, 70),
+    (5340, 22), (5399, 54), (5460, 87), (5523, 66), (5584, 32), (5629, 4), (5685, 42), (5744, 13),
+    (5793, 38), (5849, 63), (5903, 68), (5957, 69), (6011, 93), (6049, 14), (6097, 64),
+    (6149, 19), (6198, 49), (6247, 61), (6297, 50), (6346, 15), (6395, 9), (6441, 33), (6487, 26),
+    (6528, 50), (6571, 25), (6612, 3), (6652, 16), (6693, 79), (6734, 1), (6774, 21), (6814, 24),
+    (6850, 27), (6890, 31), (6929, 34), (6969, 35), (7007, 39), (7046, 67), (7086, 10),
+    (7123, 45), (7162, 6), (7200, 7), (7234, 57), (7268, 62), (7284, 89), (7285, 37), (7299, 90),
+    (7301, 85), (7302, 93), (7304, 94), (7466, 95), (7594, 96), (7685, 97), (7751, 98),
+    (7833, 99), (7893, 100), (7942, 101), (8000, 102), (8048, 24), (8054, 91), (8062, 99),
+    (8065, 31), (8078, 67), (8080, 39), (8082, 88), (8084, 35), (8089, 71), (8090, 10),
+    (8098, 45), (8099, 7), (8105, 6), (8112, 93), (8118, 57), (8151, 62),
+)
+# fmt: on
+
+# In the order of the labels, from 0 on (batches.meta.txt).
+CIFAR10_CATEGORIES = ["airplane", "automobile", "bird", "cat", "deer"]
+CIFAR10_CATEGORIES += ["dog", "frog", "horse", "ship", "truck"]
+
+
+def _read_members(tar: tarfile.TarFile, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and content of each wanted file of an archive, in the archive's order.
+
+    Names from the archive never become paths here. One with links, devices or paths that
+    lead out of its folder is refused all the same: it is not what it seems to be.
+
+    Raises:
+        InputError: it is such an archive, or lacks a file.
+    """
+    archive, missing = str(tar.name), set(wanted)
+    for member in tar:
+        if (
+            not (member.isfile() or member.isdir())
+            or member.name.startswith("/")
+            or ".." in member.name.split("/")
+        ):
+            raise InputError(
+                f"{archive} is not unpacked: {member.name!r} in it is a link, a device or a path "
+                "out of the folder"
+            )
+        name = member.name.removeprefix("./")
+        if member.isfile() and name in missing:
+            missing.remove(name)
+            file = tar.extractfile(member)
+            assert file is not None  # as of all that is no folder, device or link
+            yield name, file.read()
+    if missing:
+        raise InputError(f"{archive} lacks {len(missing)} files, among them {min(missing)}")
+
+
+def _read_flowers(tar: tarfile.TarFile, count: int) -> Iterator[list[Photograph]]:
+    """Read Oxford's photographs: a tenth of each category is valid, a tenth test."""
+    firsts, categories = zip(*FLOWER_RUNS)
+    by_category: dict[str, list[str]] = {}
+    labels = np.repeat(categories, np.diff([*firsts, count + 1])).tolist()
+    for number, category in enumerate(labels, start=1):
+        by_category.setdefault(str(category), []).append(f"image_{number:05}.jpg")
+    paths = assign_splits(by_category, ["valid", "test"], "train")
+    for name, content in _read_members(tar, [f"jpg/{file}" for file in paths]):
+        yield [(paths[name.removeprefix("jpg/")], content)]
+
+
+def _read_cifar10(tar: tarfile.TarFile, _: int) -> Iterator[list[Photograph]]:
+    """Read CIFAR-10's pictures as PNG: a tenth of each category of its training split is valid.
+
+    Its files are records of a label and 32 x 32 pixels, first all red ones, then green and
+    blue, row by row (https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version").
+    """
+    train = [f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)]
+    test = ["cifar-10-batches-bin/test_batch.bin"]
+    content = dict(_read_members(tar, train + test))
+    for split, names, tenths in (("train", train, ["valid"]), ("test", test, [])):
+        records = np.frombuffer(b"".join(content[name] for name in names), np.uint8)
+        labels, pixels = np.split(records.reshape(-1, 1 + 3 * 32 * 32), [1], axis=1)
+        files = [f"{split}_{number:05}.png" for number in range(1, len(labels) + 1)]
+        by_category: dict[str, list[str]] = {category: [] for category in CIFAR10_CATEGORIES}
+        for file, label in zip(files, labels[:, 0]):
+            by_category[CIFAR10_CATEGORIES[label]].append(file)
+        paths = assign_splits(by_category, tenths, split)
+        for file, image in zip(files, pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)):
+            png = io.BytesIO()
+            Image.fromarray(image).save(png, "PNG")
+            yield [(paths[file], png.getvalue())]
+
+
+# Nilsback & Zisserman 2008, and Krizhevsky 2009; the checksums are the publishers'.
+KNOWN_DATA_SETS = {
+    "flowers": KnownDataSet(
+        "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz",
+        344_862_509,
+        "52808999861908f626f3c1f4e79d11fa",
+        8189,
+        _read_flowers,
+    ),
+    "cifar10": KnownDataSet(
+        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        170_052_171,
+        "c32a1d4ab5d03f1284b67883e8d87530",
+        60_000,
+        _read_cifar10,
+    ),
+}

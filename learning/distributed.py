@@ -1,0 +1,154 @@
+"""The processes among which torchrun shares out a run, and what they exchange."""
+
+import atexit
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import zip_longest
+from typing import Any, TypeVar
+
+import torch
+from torch import distributed, nn
+
+from running.errors import InputError
+from running.launch import Launch
+
+K = TypeVar("K")
+S = TypeVar("S", bound=Any)
+
+
+class ProcessGroup:
+    """The processes among which torchrun shares out a run; without it, this one alone.
+
+    Photographs are dealt out like cards: of n processes, number r gets the photographs r,
+    r + n, r + 2 n and so on. What exchanges something has to be called by all of them.
+    """
+
+    BLOCK = 4096  # rows that a process sends at a time, so that little memory is taken twice
+
+    def __init__(self, rank: int = 0, size: int = 1, group: Any = None):
+        self.rank, self.size = rank, size
+        self.group = group  # what exchanges weights and gradients; None: what exchanges the rest
+        self.is_rank_zero = rank == 0  # the one that prints and writes
+
+    def shard(self, items: S) -> S:
+        """Take what falls to this process of a sequence, an array or a tensor."""
+        return items[self.rank :: self.size]
+
+    def require_shard(self, batch_size: int) -> None:
+        """See that every process has something to do in a training step.
+
+        Raises:
+            InputError: there are too few photographs in one.
+        """
+        if batch_size < self.size:
+            raise InputError(
+                f"--batch_size {batch_size} cannot be shared out among {self.size} processes"
+            )
+
+    def collect(
+        self,
+        rows: torch.Tensor,
+        count: int,
+        everywhere: bool = True,
+        allocate: Callable[..., torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Put everybody's rows, on the CPU, back into their order: (count, ...).
+
+        Unless that is wanted everywhere, the others than the primary one get none. `allocate`
+        returns memory for numbers of a shape.
+        """
+        if self.size == 1:
+            return rows
+        wanted = everywhere or self.is_rank_zero
+        whole = (allocate or rows.new_empty)(count if wanted else 0, *rows.shape[1:])
+        longest = -(-count // self.size)
+        for start in range(0, longest, self.BLOCK):
+            block = rows[start : start + self.BLOCK]
+            mine = rows.new_zeros(min(self.BLOCK, longest - start), *rows.shape[1:])
+            mine[: len(block)] = block
+            blocks = [torch.empty_like(mine) for _ in range(self.size if wanted else 0)]
+            if everywhere:
+                distributed.all_gather(blocks, mine)
+            else:
+                distributed.gather(mine, blocks if wanted else None)
+            for rank, block in enumerate(blocks):
+                place = whole[start * self.size + rank :: self.size][: len(block)]
+                place.copy_(block[: len(place)])
+        return whole
+
+    def gather_objects(self, part: list[K]) -> list[K]:
+        """Put everybody's objects back into their order, everywhere."""
+        if self.size == 1:
+            return part
+        parts: list[list[K]] = [[]] * self.size
+        distributed.all_gather_object(parts, part)
+        nothing: Any = object()
+        rows = zip_longest(*parts, fillvalue=nothing)
+        return [item for row in rows for item in row if item is not nothing]
+
+    def add(self, values: torch.Tensor) -> torch.Tensor:
+        """Add up everybody's values."""
+        if self.size > 1:
+            distributed.all_reduce(values)
+        return values
+
+    def broadcast_weights(self, *modules: nn.Module) -> None:
+        """Give every process the primary one's weights and statistics."""
+        if self.size > 1:
+            self.wait()  # as long as it takes, which NCCL would not
+            for module in modules:
+                for value in module.state_dict().values():
+                    distributed.broadcast(value, 0, self.group)
+
+    def wait(self) -> None:
+        """Wait for the others."""
+        self.add(torch.zeros(()))
+
+    @contextmanager
+    def rank_zero_first(self) -> Iterator[None]:
+        """Run the block in the primary process, then in the others."""
+        if not self.is_rank_zero:
+            self.wait()
+        yield
+        if self.is_rank_zero:
+            self.wait()
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every process's gradients by the mean of everybody's.
+
+        DistributedDataParallel would do this while the backward pass still runs, but keeps the
+        group's threads alive to the end, where they now and then abort a finished process.
+        """
+        if self.size == 1:
+            return
+        gradients = [each.grad for each in parameters if each.grad is not None]
+        mean = torch.cat([each.flatten() for each in gradients]) / self.size
+        distributed.all_reduce(mean, group=self.group)
+        for gradient, part in zip(gradients, mean.split([each.numel() for each in gradients])):
+            gradient.copy_(part.view_as(gradient))
+
+
+SINGLE_PROCESS = ProcessGroup()
+
+
+def join_process_group(device: torch.device, launch: Launch) -> ProcessGroup:
+    """Meet the other processes that torchrun has started, if any.
+
+    Raises:
+        InputError: accelerators of this kind have no way to work together.
+    """
+    if not launch.is_distributed:
+        return SINGLE_PROCESS
+    if device.type != "cpu" and not (device.type == "cuda" and distributed.is_nccl_available()):
+        raise InputError("several processes with --gpu need NVIDIA's or AMD's GPUs and NCCL")
+    # Gloo notices at once when a process dies; a living one may take hours for its photographs.
+    distributed.init_process_group("gloo", timeout=timedelta(days=7))
+    # NCCL does not notice, and is only used while all of them learn.
+    group = (
+        None
+        if device.type == "cpu"
+        else distributed.new_group(backend="nccl", timeout=timedelta(hours=1))
+    )
+    atexit.register(distributed.destroy_process_group)  # or its threads may abort Python's end
+    return ProcessGroup(distributed.get_rank(), distributed.get_world_size(), group)

@@ -1,0 +1,358 @@
+"""What a run can do in the minutes that it has: the size of its pictures, its epochs, its end."""
+
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from images.batches import load_batches
+from learning.activations import Activations
+from learning.fit import Learner, share_of_new_views, train_one_epoch
+from learning.head import count_gradients
+from learning.resources import Resources
+from learning.resume import RunRecord, count_epochs
+from learning.start import Start
+from learning.views import PhotographViews
+from network.architectures import find_architecture
+from network.classifier import count_frozen_layers
+from network.inference import extract_features, for_inference
+from running.console import no_progress
+from running.environment import Clock
+from running.errors import InputError
+from running.flags import IMAGE_SIZE
+
+Split = tuple[Sequence[str], np.ndarray]  # paths, and the index of each one's category
+
+# Photographs that are looked at to see how quick this machine is. A few come first, as everything
+# takes longer for the first time, and are looked at once more where many would cost too much:
+# this share of the time, reckoned from the first look.
+FEW, MANY = 16, 128
+MOST = 0.3
+PLANNED = 0.96  # share of the time that is planned for: a run ends early rather than late
+SAVING = 0.5  # seconds to save a checkpoint and the resume file
+
+# What to choose from. A pretrained network: sides in parts of its own, and numbers of epochs;
+# from scratch, where the pictures decide the side, the epochs alone. A short epoch is at least half
+# of one, so that each category's photographs are among what it sees.
+FOURTEENTHS = range(8, 19)
+MOST_FROM_SCRATCH = 60
+
+# The losses of a pretrained network after so many epochs, that of the head alone being 1; eight
+# epochs were no better than five. docs/results.md, "So many minutes", has the runs.
+LOSSES = {0: 1.0, 1: 0.88, 2: 0.76, 3: 0.72, 4: 0.64, 5: 0.58}
+MOST_EPOCHS = max(LOSSES)
+
+
+def numbers_of_epochs(most: int) -> list[float]:
+    """List how many epochs there may be: 1, 1.5, 1.75, 2, 2.5 and so on."""
+    return [quarters / 4 for quarters in (4, *range(6, 4 * most + 1)) if quarters % 4 != 1]
+
+
+def expected_error(share: float, epochs: float) -> float:
+    """Guess the error of a pretrained network, to compare plans by; that of its head is 1.
+
+    Args:
+        share: side of its pictures, of its own.
+        epochs: 0 is the head alone.
+    """
+    loss = float(np.interp(epochs, [*LOSSES], [*LOSSES.values()]))
+    return loss * share ** (-1.6 if share < 1 else -0.15)
+
+
+# --- How quick this machine is ----------------------------------------------------------
+
+
+class Throughput(NamedTuple):
+    """How quick a machine is, in seconds for a photograph, with pictures of some side."""
+
+    side: int
+    num_frozen: int  # the number of frozen layers
+    fit: float  # seconds of all photographs together: the search for the head
+    decode: float
+    frozen: float  # the layers before the cut
+    random: float  # likewise of a random view, which has to be made
+    ask: float  # the layers behind the cut
+    learn: float  # likewise, while they learn
+
+    def at(self, side: int) -> "Throughput":
+        """Guess that of pictures of another side; networks take as long as there are pixels."""
+        factor = (side / self.side) ** 2
+        return self._replace(
+            side=side,
+            frozen=factor * self.frozen,
+            random=factor * self.random,
+            ask=factor * self.ask,
+            learn=factor * self.learn,
+        )
+
+    def head(self, counts: Mapping[str, int]) -> float:
+        """Guess the seconds of the head of a pretrained network, and of its evaluation."""
+        seen = counts["train"] + counts["valid"]
+        return seen * (self.decode + self.frozen + self.ask) + self.fit + SAVING
+
+    def epoch(self, epoch: int, counts: Mapping[str, int]) -> float:
+        """Guess the seconds of an epoch and of its evaluation."""
+        if self.num_frozen:
+            made = share_of_new_views(epoch) * (self.decode + self.random)
+        else:  # photographs are kept, once they are decoded
+            made = self.decode if epoch == 1 else 0
+        return counts["train"] * (made + self.learn) + self.evaluation(counts)
+
+    def epochs(self, number: float, counts: Mapping[str, int]) -> float:
+        """Guess the seconds of so many epochs, the last of which may be short."""
+        whole = int(number)
+        seconds = sum(self.epoch(epoch, counts) for epoch in range(1, whole + 1))
+        if part := number - whole:
+            evaluation = self.evaluation(counts)
+            seconds += part * (self.epoch(whole + 1, counts) - evaluation) + evaluation
+        return seconds
+
+    def evaluation(self, counts: Mapping[str, int]) -> float:
+        """Guess the seconds behind the last step of an epoch."""
+        return counts["valid"] * (self.ask + (0 if self.num_frozen else self.decode)) + SAVING
+
+    def end(self, counts: Mapping[str, int]) -> float:
+        """Guess the seconds behind the last epoch."""
+        return counts.get("test", 0) * (self.decode + self.frozen + self.ask) + 2 * SAVING
+
+
+def measure_throughput(start: Start, train: Split, resources: Resources, sample: int) -> Throughput:
+    """See on some photographs how quick this machine is; the network learns from them.
+
+    Raises:
+        ImageError: a photograph cannot be read.
+    """
+    all_paths, all_labels = train
+    count = len(all_labels)
+    some = np.linspace(0, count - 1, min(sample, count)).astype(int)
+    paths, labels, every = [all_paths[i] for i in some], all_labels[some], np.arange(len(some))
+    settings, model = start.record.settings, start.model
+    resources = dataclasses.replace(resources, progress=no_progress)
+    num_frozen = count_frozen_layers(model.body) if settings.tune == "tail" else 0
+    varied = start.record.source is not None
+    views = PhotographViews(paths, start.preprocessing, settings.seed, resources, 0, varied)
+    activations = Activations(for_inference(model), num_frozen, views, 2, "pace")
+    decode = _seconds(load_batches(paths, start.preprocessing, resources.workers))
+    plain, random = (
+        _seconds(activations.batches(every, np.full(len(every), number))) if num_frozen else decode
+        for number in (0, 1)
+    )
+    started = time.perf_counter()
+    features = extract_features(activations.model, activations.in_order(), len(every), num_frozen)
+    asked = time.perf_counter() - started
+    learner = Learner(start, activations, labels)
+    learner.plan_epochs(2)
+    for epoch in (1, 2):  # the second one counts
+        started = time.perf_counter()
+        train_one_epoch(learner, epoch)
+        learned = time.perf_counter() - started
+    activations.discard()
+    fit = 0.0
+    if start.fits_head:
+        fit = count_gradients(model.head, count) * _gradient_seconds(model.head, features)
+    made_again = 0.0 if num_frozen else decode
+    seconds = (decode, plain - decode, random - decode, asked - made_again, learned - made_again)
+    each = (max(0.0, value) / len(every) for value in seconds)
+    return Throughput(start.preprocessing.crop, num_frozen, fit, *each)
+
+
+def _seconds(work: Iterable[Any]) -> float:
+    """Do some work to its end; return the seconds that it took."""
+    started = time.perf_counter()
+    for _ in work:
+        pass
+    return time.perf_counter() - started
+
+
+def _gradient_seconds(head: nn.Module, features: torch.Tensor) -> float:
+    """Time the gradient of a photograph's loss in a head's weights, of many at a time."""
+    x = features.to(next(head.parameters()).device)[torch.arange(MANY) % len(features)]
+    least = math.inf
+    for _ in range(5):
+        started = time.perf_counter()
+        gradients = torch.autograd.grad(head(x).logsumexp(1).sum(), [*head.parameters()])
+        gradients[0].sum().item()  # waits for a GPU
+        least = min(least, time.perf_counter() - started)
+    return least / MANY
+
+
+# --- What to do with the time -----------------------------------------------------------
+
+
+class Plan(NamedTuple):
+    """What a run does with its time."""
+
+    side: int  # of the pictures
+    epochs: float
+    seconds: float  # that it will take, about
+    error: float  # to be compared with that of other plans
+
+    def describe(self, elapsed: float) -> str:
+        """Say what it is, and how long a run takes with it."""
+        minutes, epochs = (elapsed + self.seconds) / 60, count_epochs(self.epochs)
+        return f"{epochs} with {self.side} x {self.side} pixels, about {minutes:.1f} minutes"
+
+
+def make_plans(
+    sides: Iterable[int],
+    epochs: Iterable[float],
+    throughput: Throughput,
+    counts: Mapping[str, int],
+    own: int | None,
+) -> list[Plan]:
+    """List what could be done, the most accurate plan first.
+
+    Args:
+        sides: of the pictures.
+        epochs: how many there may be.
+        pace: of this machine.
+        counts: the number of photographs of each split.
+        own: side of the pictures that a pretrained network is made for; None: from scratch.
+    """
+    plans = []
+    for side, number in itertools.product(sides, epochs):
+        there = throughput.at(side)
+        seconds = there.epochs(number, counts)
+        seconds += there.end(counts) + (there.head(counts) if own else 0)
+        plans.append(
+            Plan(side, number, seconds, expected_error(side / own, number) if own else 1 / number)
+        )
+    return sorted(plans, key=lambda plan: (plan.error, plan.seconds))
+
+
+class TimeBudget:
+    """Sees that a run ends in its minutes; a run without them has no limit.
+
+    Args:
+        deadline: when it has to end, by `time.perf_counter`.
+        pace: of this machine, with the pictures that were chosen.
+        counts: the number of photographs of each split.
+        epochs: that are planned.
+        most: that there may be; 0: their number is not to be changed.
+    """
+
+    def __init__(
+        self,
+        deadline: float = math.inf,
+        throughput: Throughput | None = None,
+        counts: Mapping[str, int] | None = None,
+        epochs: float = 0,
+        most: int = 0,
+    ):
+        self.deadline, self.throughput, self.counts = deadline, throughput, counts or {}
+        self.epochs, self.most = epochs, most
+        self.slowness = 1.0  # how much longer epochs take than was guessed
+        self.saved = False  # whether there is a network already
+
+    def is_up(self) -> bool:
+        """Tell whether an epoch would end too late, and can be done without."""
+        if self.throughput is None or not self.saved:
+            return False
+        rest = self.throughput.evaluation(self.counts) + self.throughput.end(self.counts)
+        return time.perf_counter() + self.slowness * rest > self.deadline
+
+    def replan(self, learner: Learner, record: RunRecord) -> list[str]:
+        """Change the number of epochs to what there is time for; return what is to be said of it.
+
+        It is called when an epoch has been saved.
+        """
+        self.saved = True
+        if self.throughput is None:
+            return []
+        row, planned = record.history[-1], self.epochs
+        if epoch := row["epoch"]:
+            self.slowness = max(0.5, row["seconds"] / self.throughput.epoch(epoch, self.counts))
+        if not self.most:
+            return []
+        left = PLANNED * (self.deadline - time.perf_counter()) / self.slowness
+        left += self.throughput.epochs(epoch, self.counts) - self.throughput.end(self.counts)
+        possible = [
+            number
+            for number in numbers_of_epochs(self.most)
+            if number > epoch and self.throughput.epochs(number, self.counts) <= left
+        ]
+        epochs = max(possible, default=epoch)
+        # Late, the learning rate has come down already, and more epochs would raise it again.
+        if epochs < planned or 2 * epoch <= planned:
+            self.epochs = epochs
+        learner.plan_epochs(self.epochs)
+        record.settings = dataclasses.replace(record.settings, epochs=learner.recipe.epochs)
+        if self.epochs == planned:
+            return []
+        change = "more" if self.epochs > planned else "less"
+        return [f"plan: {count_epochs(self.epochs)} now, as there is {change} time than it seemed"]
+
+
+def plan_run(
+    start: Start,
+    splits: Mapping[str, Split],
+    typed: Mapping[str, Any],
+    resources: Resources,
+    clock: Clock,
+) -> tuple[dict[str, Any], TimeBudget, str]:
+    """Choose the most accurate run that ends in its minutes.
+
+    Args:
+        start: of a new run, with the network's own size of pictures or the one that was typed.
+        splits: paths and labels of each.
+        typed: settings that are not to be changed.
+        resources: threads, processes and progress.
+        clock: it has run since the start.
+
+    Returns:
+        The settings, what sees that the time is kept to, and a sentence on both.
+
+    Raises:
+        ImageError: a photograph cannot be read.
+        InputError: there is too little time.
+    """
+    own, pretrained = start.preprocessing.crop, start.record.source is not None
+    minutes = typed["minutes"]
+    counts = {name: len(labels) for name, (_, labels) in splits.items()}
+    most = MOST_EPOCHS if pretrained else MOST_FROM_SCRATCH
+    sides, numbers = [own], [0] * pretrained + numbers_of_epochs(most)
+    resizable = (
+        find_architecture(start.record.settings.arch).imagenet and start.model.feature_layers
+    )
+    if pretrained and resizable and "image_size" not in typed:
+        sides = [max(int(IMAGE_SIZE.lowest), own * part // 14) for part in FOURTEENTHS]
+    if "epochs" in typed:
+        numbers = [typed["epochs"]]
+    started = time.perf_counter()
+    measure_throughput(start, splits["train"], resources, FEW)
+    first = time.perf_counter() - started
+    sample = MANY if first * MANY / FEW < MOST * 60 * minutes else FEW
+    throughput = measure_throughput(start, splits["train"], resources, sample)
+    plans = make_plans(sides, numbers, throughput, counts, own if pretrained else None)
+    left = PLANNED * 60 * minutes - clock.elapsed
+    fitting = [plan for plan in plans if plan.seconds <= left]
+    if not fitting:
+        least = (min(plan.seconds for plan in plans) + clock.elapsed) / PLANNED / 60
+        raise InputError(
+            f"--minutes {minutes:g} is too little for these photographs on this machine; try "
+            f"{math.ceil(10 * least) / 10:g}"
+        )
+    plan = fitting[0]
+    words = f"plan: {plan.describe(clock.elapsed)} in all"
+    if better := plans[: plans.index(plan)]:  # all of which take too long
+        nearest = min(better, key=lambda plan: plan.seconds)
+        words += f"; better ones take longer, as {nearest.describe(clock.elapsed)}"
+    # A head alone freezes and caches nothing that epochs could learn on.
+    may_change = plan.epochs > 0 and "epochs" not in typed
+    time_budget = TimeBudget(
+        clock.started + 60 * minutes,
+        throughput.at(plan.side),
+        counts,
+        plan.epochs,
+        most if may_change else 0,
+    )
+    chosen = {**typed, "epochs": math.ceil(plan.epochs)}
+    if plan.side != own:
+        chosen["image_size"] = plan.side
+    return chosen, time_budget, words

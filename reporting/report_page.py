@@ -1,0 +1,363 @@
+"""The page of a report: what report.json says of a judged split, with pictures."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reporting.calibration import reliability
+from reporting.charts import bar_chart, line_chart
+from reporting.comparison import comparison_lines
+from reporting.page import (
+    Block,
+    Charts,
+    Facts,
+    Gallery,
+    Heading,
+    Item,
+    Picture,
+    Table,
+    Text,
+    render,
+)
+from reporting.report import MISNAMED_DRAWN, EvaluatedSplit
+from running.files import atomic_write
+
+SIDE_BY_SIDE = 3  # photographs of each category of a confused pair
+
+Report = Mapping[str, Any]  # what report.json says
+
+
+def write_page(
+    path: str | os.PathLike[str],
+    report: Report,
+    evaluated: EvaluatedSplit,
+    history: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Write report.html; it is whole at any time.
+
+    Args:
+        path: of the file.
+        report: what report.json says; see docs/reference.md.
+        judged: the photographs that it is about.
+        history: the rows of history.csv, if the report is a run's.
+
+    Raises:
+        RunError: the disk is full, or the folder cannot be written to.
+    """
+    page = make_page(report, evaluated, history)
+    with atomic_write(path) as file:
+        file.write(page)
+
+
+def make_page(
+    report: Report, evaluated: EvaluatedSplit, history: Sequence[Mapping[str, Any]] = ()
+) -> bytes:
+    """Make what `write_page` writes."""
+    top1 = report["top1"]
+    title = f"{top1['share']:.2%} of {_count(report['photographs'], 'photograph')} named correctly"
+    return render(title, _blocks(report, evaluated, history))
+
+
+def _blocks(
+    report: Report, evaluated: EvaluatedSplit, history: Sequence[Mapping[str, Any]]
+) -> Iterator[Block]:
+    network = report["network"]
+    yield Text(
+        f"What {network['arch']}, which knows {len(report['categories'])} categories, makes of the "
+        f"photographs of {report['split']}."
+    )
+    yield _headline(report)
+    if "update" in report:
+        yield Heading("Since the earlier run")
+        yield from map(Text, comparison_lines(report["update"]))
+    if history:
+        yield from (Heading("While it learned"), _curves(history))
+    yield Heading("How far its probabilities can be believed")
+    yield _reliability(evaluated)
+    if report["confused"]:
+        yield Heading("What it confuses most")
+        yield from _pairs(report, evaluated)
+    yield Heading("What it named wrongly")
+    yield from _misnamed(report)
+    if report.get("suspects"):
+        yield from _suspects(report)
+    yield Heading("Every category")
+    yield Text(
+        "Recall: the share of a category's photographs that get its name. Precision: the share of "
+        "the photographs with its name that are of it. F1: their harmonic mean."
+    )
+    yield _by_category(report)
+    yield Heading("How this was made")
+    yield from _card(report)
+
+
+def _headline(report: Report) -> Facts:
+    calibration = _calibration(report)
+    number = report["photographs"]
+    counts = [
+        (name, [f"{top['share']:.2%}", f"{top['right']} of {number}", _interval(top["interval"])])
+        for name, top in (
+            ("Correct", report["top1"]),
+            ("Among the five most probable", report["top5"]),
+        )
+    ]
+    evaluated = sum(row["photographs"] > 0 for row in report["categories"])
+    return Facts(
+        [
+            *counts,
+            (
+                "Mean per-class accuracy",
+                [
+                    f"{report['mean_category_accuracy']:.2%}",
+                    f"each of {evaluated} categories counts the same",
+                ],
+            ),
+            (
+                "Expected calibration error",
+                [
+                    f"{calibration['expected_calibration_error']:.2%}",
+                    "how far probabilities are from the shares that are correct",
+                    _interval(calibration["interval"]),
+                ],
+            ),
+        ],
+        large=True,
+    )
+
+
+def _curves(history: Sequence[Mapping[str, Any]]) -> Charts:
+    best = [row for row in history if row["saved"]][-1]
+    train, valid, accuracy = (
+        [row[key] for row in history] for key in ("train_loss", "valid_loss", "valid_accuracy")
+    )
+    first = history[0]["epoch"]
+    losses = {"train, while learning": train, "valid": valid}
+    return Charts(
+        [
+            (
+                line_chart(
+                    f"Loss over the epochs: on train from {train[0]:.4f} to {train[-1]:.4f}, on "
+                    f"valid from {valid[0]:.4f} to {valid[-1]:.4f}",
+                    losses,
+                    first,
+                ),
+                "Loss: the mean cross-entropy, in nats. That of train is measured while learning, "
+                "on random views and with smoothed labels, and may well be the higher one.",
+            ),
+            (
+                line_chart(
+                    f"Accuracy on valid over the epochs: from {accuracy[0]:.2%} to "
+                    f"{accuracy[-1]:.2%}",
+                    {"valid": accuracy},
+                    first,
+                    percent=True,
+                ),
+                f"Accuracy on valid. The network after "
+                f"{_epoch(best['epoch'])} was kept: {best['valid_accuracy']:.2%}.",
+            ),
+        ]
+    )
+
+
+def _reliability(evaluated: EvaluatedSplit) -> Charts:
+    bins = reliability(evaluated.logits, evaluated.labels)
+    said = ", ".join(
+        f"{each['accuracy']:.1%} of {each['photographs']} with {each['certainty']:.1%} on average"
+        for each in bins
+        if each["photographs"]
+    )
+    return Charts(
+        [
+            (
+                bar_chart(
+                    f"Reliability diagram, correct by probability: {said}",
+                    "share that is correct",
+                    [each["accuracy"] for each in bins],
+                    shares=True,
+                ),
+                "Of the photographs that were named with some probability, the share that is "
+                "correct. Where probabilities can be believed, bars end at the dashed line.",
+            ),
+            (
+                bar_chart(
+                    "How many photographs were named with which probability",
+                    "photographs",
+                    [each["photographs"] or None for each in bins],
+                ),
+                "How many photographs each bar stands for. Of a few, it says little.",
+            ),
+        ]
+    )
+
+
+# --- Photographs ----------------------------------------------------------------------
+
+
+def _pairs(report: Report, evaluated: EvaluatedSplit) -> Iterator[Block]:
+    """Show the most confused pairs: what was mistaken, or else what it was mistaken for."""
+    index = {row["category"]: i for i, row in enumerate(report["categories"])}
+    predictions = evaluated.logits.argmax(1)
+    for pair in report["confused"]:
+        times = "once" if pair["times"] == 1 else f"{pair['times']} times"
+        yield Heading(f"{pair['names'][0]} and {pair['names'][1]}: {times}", 3)
+        items = []
+        for one, other in ((0, 1), (1, 0)):
+            own, taken = (index[pair["categories"][i]] for i in (one, other))
+            name, wrong = pair["names"][one], pair["names"][other]
+            for said, which in (
+                (f"{name}, taken for {wrong}", predictions == taken),
+                (f"{name}, named correctly", predictions == own),
+                (f"{name}, taken for others", predictions != own),
+            ):
+                rows = np.flatnonzero((evaluated.labels == own) & which).tolist()
+                if rows:
+                    shown = [Picture(evaluated.paths[i], said) for i in rows[:SIDE_BY_SIDE]]
+                    more = f" ({len(shown)} of {len(rows)} shown)" if rows[SIDE_BY_SIDE:] else ""
+                    items.append(Item(shown, said + more))
+                    break
+        yield Gallery(items)
+
+
+def _misnamed(report: Report) -> Iterator[Block]:
+    rows = sorted(report["misnamed"], key=lambda row: -row["probability"])
+    if not rows:
+        yield Text("Nothing.")
+        return
+    text = "The most probable mistakes come first."
+    if more := len(rows[MISNAMED_DRAWN:]):
+        text += f" {more} more are listed in the JSON file beside this page."
+    yield Text(text)
+    yield Gallery(
+        [
+            Item(
+                [Picture(row["file"], row["name"])],
+                f"{row['name']}, taken for {row['taken_for']} ({row['probability']:.1%})",
+                os.path.join(*Path(row["file"]).parts[-2:]),
+            )
+            for row in rows[:MISNAMED_DRAWN]
+        ]
+    )
+
+
+# --- Figures and facts ----------------------------------------------------------------
+
+
+def _suspects(report: Report) -> Iterator[Block]:
+    yield Heading("Labels to look at")
+    yield Text(
+        "Photographs of train that look like another category even to a head that has learned "
+        "their own: the most suspicious ones, of which some labels may be wrong. --check_data "
+        "looks more closely, and at all photographs."
+    )
+    items = []
+    for row in report["suspects"]:
+        said = f"{row['name']}, looks like {row['looks_like']}"
+        items.append(Item([Picture(row["file"], said)], said, row["file"]))
+    yield Gallery(items)
+
+
+def _by_category(report: Report) -> Table:
+    rows = sorted(
+        report["categories"],
+        key=lambda row: (row["photographs"] == 0, row["recall"], row["right"] - row["photographs"]),
+    )
+    return Table(
+        "Figures of each category, the hardest first",
+        ("name", "category", "photographs", "correct", "precision", "recall", "F1"),
+        [
+            (
+                row["name"],
+                row["category"],
+                str(row["photographs"]),
+                str(row["right"]),
+                *(
+                    "none" if row[key] is None else f"{row[key]:.1%}"
+                    for key in ("precision", "recall", "f1")
+                ),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _card(report: Report) -> Iterator[Block]:
+    """Say what network this is, how it was made and judged, and what the figures do not say."""
+    network, data = report["network"], report.get("data")
+    entries = [("Command of this report", [report["command"]])]
+    if data:
+        splits = [f"{name}: {size}" for name, size in data["photographs"].items()]
+        entries.append(("Data", [f"{data['folder']} ({', '.join(splits)} photographs)"]))
+    else:
+        entries.append(("Data", [f"{report['split']} ({report['photographs']} photographs)"]))
+    side = network["image_size"]
+    entries += [
+        ("Network", [f"{network['arch']}, {side} x {side} pixels"]),
+        (
+            "Trained",
+            [
+                f"{network['date']}, seed {network['seed']}",
+                f"{network['valid_accuracy']:.2%} correct on {network['valid_images']} photographs "
+                f"of valid after {_epoch(network['epoch'])}, the best one",
+            ],
+        ),
+    ]
+    if network["command"] != report["command"]:
+        entries.append(("Command of the training", [network["command"]]))
+    if "settings" in report:
+        settings = [f"{k}: {v}" for k, v in report["settings"].items() if v not in (None, [])]
+        entries.append(("Settings", [", ".join(settings)]))
+    entries.append(("Versions", [", ".join(f"{k} {v}" for k, v in report["versions"].items())]))
+    yield Facts(entries)
+    yield Heading("What the figures do not say", 3)
+    yield from map(Text, _limits(report))
+
+
+def _limits(report: Report) -> Iterator[str]:
+    if "data" not in report:
+        yield (
+            "Of photographs that the network learned from, or that its epoch was chosen by, and of "
+            "near copies of them, the figures are too good. A photograph in the folder of another "
+            "category counts as a mistake, even if its name is right."
+        )
+    elif report["split"] == "valid":
+        yield (
+            "The epoch that was kept was chosen by these photographs, so the figures are somewhat "
+            "too good. Photographs of a split test, which have no part in anything, would tell."
+        )
+    else:
+        yield (
+            "These photographs had no part in the training: valid chose the epoch, and test was "
+            "looked at once, at the end. If you choose between runs by these figures, they become "
+            "somewhat too good, too."
+        )
+    yield (
+        "The intervals hold 95 % of what chance does to figures of so few photographs: other ones "
+        "of the same kind. They know nothing of other cameras, seasons or places, on whose "
+        "photographs the network may be worse. Figures of a category with few photographs can be "
+        "far off."
+    )
+    yield (
+        f"The network knows {len(report['categories'])} categories and gives one of their names to "
+        "whatever it is shown, unless predict.py is asked to --reject what looks unlike them."
+    )
+
+
+def _calibration(report: Report) -> Mapping[str, Any]:
+    """Find the calibration on the photographs of the report: it is the last one."""
+    return [*report["calibration"].values()][-1]
+
+
+def _epoch(epoch: int) -> str:
+    return f"epoch {epoch}" if epoch else "fitting the head"
+
+
+def _interval(interval: Sequence[float]) -> str:
+    low, high = interval
+    return f"95 % interval: {low:.2%} to {high:.2%}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,407 @@
+"""Exported networks: what is believed of a file, and what never reaches ONNX Runtime."""
+
+import json
+import os
+import random
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import save_small
+
+import model_utils
+from formats import onnx_file as onnx_runtime
+from formats.onnx_file import DIGITS, ENTRIES, SEAL, load, predict_each, seal
+from running.errors import ImageError, InputError
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+IMAGE = np.random.default_rng(0).integers(255, size=(32, 32, 3), dtype=np.uint8)
+
+# What version 1 of the format says of a network of three categories, to the letter.
+TEXTS = {
+    "format_version": "1",
+    "arch": '"cnn"',
+    "categories": '["1", "location", "Bl\\u00fcte"]',
+    "names": '["daisy", "\\ud83c\\udf3b", "rose \\\\ \\""]',
+    "preprocessing": '{"resize": 36, "crop": 32, "mean": [1.0, 2.0, 3.0], '
+    '"std": [4.0, 5.0, 6.0], "interpolation": "bicubic"}',
+    "calibration": '{"temperature": 0.5, "quantiles": ['
+    + ", ".join(str(i / 1000) for i in range(1001))
+    + "]}",
+    "figures": '{"epoch": 1, "valid_loss": 0.5, "valid_accuracy": 0.5, "valid_images": 2, '
+    '"precision": "torch.float32"}',
+    "seed": "7",
+    "command": '"python train.py"',
+    "date": '"2026-01-01T00:00:00+00:00"',
+    "versions": '{"python": "3.11"}',
+}
+
+
+def graph(nodes, *weights, output=("probabilities", "familiarity")) -> "onnx.ModelProto":
+    """A network of the right form, whatever its layers are."""
+    helper, kind = onnx.helper, onnx.TensorProto
+    return helper.make_model(
+        helper.make_graph(
+            nodes,
+            "g",
+            [helper.make_tensor_value_info("images", kind.UINT8, ["N", 32, 32, 3])],
+            [
+                helper.make_tensor_value_info(output[0], kind.FLOAT, ["N", 3]),
+                helper.make_tensor_value_info(output[1], kind.FLOAT, ["N"]),
+            ],
+            weights,
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=8,
+    )
+
+
+def filled(many: list[int], few: list[int], probability: float = 1 / 3) -> "onnx.ModelProto":
+    """A network whose outputs are blocks of these sizes, all of one probability and of 0.5."""
+    tensor, kind = onnx.helper.make_tensor, onnx.TensorProto
+    return graph(
+        [
+            onnx.helper.make_node(
+                "ConstantOfShape",
+                [name],
+                [output],
+                value=tensor("value", kind.FLOAT, [1], [value]),
+            )
+            for name, output, value in (
+                ("many", "probabilities", probability),
+                ("few", "familiarity", 0.5),
+            )
+        ],
+        tensor("many", kind.INT64, [len(many)], many),
+        tensor("few", kind.INT64, [len(few)], few),
+    )
+
+
+def external(place: str) -> "onnx.ModelProto":
+    """A network whose weights lie in another file."""
+    weights = onnx.helper.make_tensor("probabilities", onnx.TensorProto.FLOAT, [1, 3], [1, 0, 0])
+    weights.ClearField("float_data")
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value=place)
+    few = onnx.helper.make_tensor("few", onnx.TensorProto.INT64, [1], [1])
+    return graph([onnx.helper.make_node("ConstantOfShape", ["few"], ["familiarity"])], weights, few)
+
+
+def content_of(network: "onnx.ModelProto", **texts: str) -> bytes:
+    """Serialise a network with the metadata of version 1, some of them other ones."""
+    onnx.helper.set_model_props(network, {**TEXTS, **texts})
+    return network.SerializeToString()
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def assert_refused(path: Path) -> str:
+    """See that a file ends in one sentence that names it, before or when it predicts."""
+    with pytest.raises(InputError) as refusal:
+        load(path).predict(IMAGE)
+    sentence = str(refusal.value)
+    assert str(path) in sentence
+    assert sentence.isprintable()
+    return sentence
+
+
+# --- A file as it was exported --------------------------------------------------------
+
+
+def test_a_file_of_version_1_is_understood(tmp_path):
+    network = load(write(tmp_path / "a.onnx", seal(content_of(filled([1, 3], [1])))))
+    assert network.sealed
+    assert network.info.names == ["daisy", "\U0001f33b", 'rose \\ "']
+    assert network.info.categories == ["1", "location", "Blüte"]
+    assert network.info.preprocessing.mean == (1.0, 2.0, 3.0)
+    assert network.info.calibration.ood_threshold(0.9) == pytest.approx(0.1, abs=2e-5)
+    assert network.info.metrics.valid_images == 2
+    prediction = network.predict(IMAGE)
+    assert prediction.probabilities == pytest.approx(np.full(3, 1 / 3))
+    assert prediction.probabilities.dtype == np.float32
+    assert prediction.ood_score == 0.5
+
+
+def test_errors_stay_in_their_places(tmp_path, monkeypatch):
+    network = load(write(tmp_path / "a.onnx", seal(content_of(filled([1, 3], [1])))))
+    error = ImageError("missing.jpg: no such file")
+    items = [(i, error if i % 3 == 1 else IMAGE) for i in range(20)]
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    results = [*predict_each(network.predict, items)]
+    assert [key for key, _ in results] == [*range(20)]
+    assert all((result is error) == (key % 3 == 1) for key, result in results)
+
+
+def test_threads_are_those_that_the_user_wants(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert onnx_runtime.count_threads() == 3
+    for other in ("0", "x", "", "99999"):
+        monkeypatch.setenv("OMP_NUM_THREADS", other)
+        assert onnx_runtime.count_threads() == onnx_runtime.default_workers()
+
+
+def test_an_extension_tells_where_to_export_to():
+    assert onnx_runtime.is_onnx_name("a.onnx")
+    assert onnx_runtime.is_onnx_name(Path("A.ONNX"))
+    assert not onnx_runtime.is_onnx_name("onnx")
+    assert not onnx_runtime.is_onnx_name("checkpoint.pth")
+
+
+def test_the_content_tells_exported_networks(tmp_path, run_script, checkpoint):
+    exported, renamed = tmp_path / "exported.pth", tmp_path / "checkpoint.onnx"
+    write(exported, seal(content_of(filled([1, 3], [1]))))
+    write(renamed, checkpoint.read_bytes())
+    assert onnx_runtime.is_exported(exported)
+    assert run_script("predict", exported, "--info").out.startswith("network: cnn\n")
+    assert not onnx_runtime.is_exported(renamed)
+    same = [run_script("predict", path, "--info") for path in (renamed, checkpoint)]
+    assert same[0] == same[1]
+    run = run_script("predict", "--export", tmp_path / "a.onnx", exported)
+    assert (run.code, run.out) == (2, "")
+    assert "--export turns a checkpoint into a file named .onnx" in run.err
+    os.mkfifo(tmp_path / "pipe")
+    for other in ("missing", ".", "pipe", write(tmp_path / "empty", b"")):
+        assert not onnx_runtime.is_exported(tmp_path / other)
+
+
+# --- A file that was changed since ----------------------------------------------------
+
+
+def test_a_changed_file_is_used_but_told_apart(tmp_path):
+    whole = seal(content_of(filled([1, 3], [1])))
+    other_tool = onnx.load_from_string(whole)
+    other_tool.producer_name = "another tool"
+    for content in (
+        whole[: -len(SEAL) - DIGITS],
+        whole[:-1] + (b"0" if whole[-1:] != b"0" else b"1"),
+        other_tool.SerializeToString(),
+        content_of(filled([1, 3], [1]), names='["a", "b", "c"]'),
+    ):
+        network = load(write(tmp_path / "a.onnx", content))
+        assert not network.sealed
+        assert network.predict(IMAGE).probabilities.sum() == pytest.approx(1)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """A small exported network."""
+    pytest.importorskip("onnxscript")
+    path = tmp_path_factory.mktemp("small") / "small.onnx"
+    save_small(path.with_suffix(".pth"), ["1", "2", "3"], ["daisy", "poppy", "rose"])
+    model_utils.export(path, path.with_suffix(".pth"))
+    return path
+
+
+def damage(whole: bytes, rng: random.Random) -> bytes:
+    """Flip bits of a file, cut it off, or take out, repeat or overwrite a piece of it."""
+    size = len(whole)
+    if rng.random() < 0.5:
+        content = bytearray(whole)
+        for _ in range(rng.randint(1, 8)):
+            content[rng.randrange(size)] ^= 1 << rng.randrange(8)
+        return bytes(content)
+    start = rng.randrange(size)
+    end = rng.choice([size, rng.randint(start, size), min(size, start + rng.randrange(50))])
+    before, piece, after = whole[:start], whole[start:end], whole[end:]
+    return rng.choice(
+        [
+            before,
+            before + after,
+            before + piece + piece + after,
+            before + bytes(len(piece)) + after,
+            before + rng.randbytes(len(piece)) + after,
+        ]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["any", "without the weights"])
+def test_a_damaged_file_predicts_or_ends_in_a_sentence(small, tmp_path, part):
+    whole = small.read_bytes()
+    if part != "any":  # which are most of its bytes
+        network = onnx.load_from_string(whole)
+        for weights in network.graph.initializer:
+            if len(weights.raw_data) > 1000:
+                weights.raw_data = bytes(len(weights.raw_data))
+        onnx.helper.set_model_props(network, {p.key: p.value for p in network.metadata_props[:-1]})
+        whole = seal(network.SerializeToString())
+        places = [i for i, byte in enumerate(whole) if byte]
+        assert len(places) < 100_000
+    path, rng = tmp_path / "a.onnx", random.Random(part)
+    predicted = refused = 0
+    for _ in range(300):
+        if part == "any":
+            content = damage(whole, rng)
+        else:
+            content = bytearray(whole)
+            for place in rng.choices(places, k=rng.randint(1, 8)):
+                content[place] ^= 1 << rng.randrange(8)
+        path.write_bytes(content)
+        start = time.monotonic()
+        try:
+            network = load(path)
+            network.predict(IMAGE)
+        except InputError:
+            assert_refused(path)
+            refused += 1
+        else:
+            assert network.sealed == (bytes(content) == whole)
+            predicted += 1
+        assert time.monotonic() - start < 60
+    assert min(predicted, refused) > 5
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x08",
+        b"\x08\x08",  # a version, and nothing else
+        b"a text",
+        b"\xff\xd8\xff\xe0 as of a JPEG",
+        b"PK\x03\x04 as of a checkpoint",
+        b"\x08" + b"\xff" * 20,  # a number without an end
+        b"\x08\x08" * 10**6,  # fields without an end
+        b"\x08\x08\x3a\xff\xff\xff\xff\x0f" + bytes(100),  # a network that is cut off
+        b"\x08\x08\x0a\x00",  # a version of another kind
+        b"\x08\x08\x78\x00",  # a field that there is not
+    ],
+    ids=lambda content: content[:12].hex() or "empty",
+)
+def test_another_file_never_reaches_onnx_runtime(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(onnx_runtime, "_start", None)
+    assert "damaged or no network" in assert_refused(write(tmp_path / "a.onnx", content))
+
+
+@pytest.mark.parametrize("change", ["one graph more", "no graph", "no metadata", "no UTF-8"])
+def test_other_parts_never_reach_onnx_runtime(tmp_path, monkeypatch, change):
+    content = content_of(filled([1, 3], [1]))
+    if change == "one graph more":
+        content += filled([1, 3], [1]).SerializeToString()
+    elif change == "no graph":
+        content = onnx.ModelProto(
+            ir_version=8, metadata_props=onnx.load_from_string(content).metadata_props
+        ).SerializeToString()
+    elif change == "no metadata":
+        content = filled([1, 3], [1]).SerializeToString()
+    else:
+        content = content.replace(b'"daisy"', b'"d\xffisy"')
+    monkeypatch.setattr(onnx_runtime, "_start", None)
+    for each in (content, seal(content)):
+        assert "damaged" in assert_refused(write(tmp_path / "a.onnx", each))
+
+
+# --- Files that nobody vouches for ----------------------------------------------------
+
+NETWORKS = {
+    "no network": lambda: graph([]),
+    "other outputs": lambda: graph([onnx.helper.make_node("Identity", ["images"], ["other"])]),
+    "shapes that are not kept": lambda: filled([7, 3], [1]),
+    "a lone number": lambda: filled([1, 3], []),
+    "no probabilities": lambda: filled([1, 3], [1], 0.3329),
+    "not a number": lambda: filled([1, 3], [1], float("nan")),
+    "gigabytes": lambda: filled([5_000_000_000, 3], [1]),
+    "weights elsewhere": lambda: external("weights.bin"),
+    "weights above": lambda: external("../weights.bin"),
+    "weights anywhere": lambda: external("/dev/zero"),
+}
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_another_network_is_refused(tmp_path, monkeypatch, kind):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for folder in (tmp_path, tmp_path / "here"):
+        (folder / "weights.bin").write_bytes(np.array([1, 0, 0], np.float32).tobytes())
+    content = content_of(NETWORKS[kind]())
+    for each in (content, seal(content)):
+        path = write(tmp_path / "here" / "a.onnx", each)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert "damaged" in assert_refused(path)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
+
+
+METADATA = {
+    "categories": ["[]", "3", '["1", "1", "2"]', '["1", "2"]', '[["1"], "2", "3"]'],
+    "names": [
+        '["a", "b", "\\u001b[31m"]',
+        '["a", "b", "\\ud800"]',
+        "[" * 100_000,
+        '["' + "x" * 5_000_000 + '", "a", "b"]',
+    ],
+    "preprocessing": [
+        "{}",
+        '{"resize": 1000000, "crop": 1000000, "mean": [0.0, 0.0, 0.0], '
+        '"std": [1.0, 1.0, 1.0], "interpolation": "bicubic"}',
+        TEXTS["preprocessing"].replace("36", "36.5"),
+        TEXTS["preprocessing"].replace("32", "33"),  # which the network does not take
+    ],
+    "calibration": [
+        "{}",
+        '{"temperature": NaN, "quantiles": []}',
+        '{"temperature": 1.0, "quantiles": [' + ", ".join(["NaN"] * 1001) + "]}",
+        '{"temperature": 1.0, "quantiles": ['
+        + ", ".join(f"{-i / 1001}" for i in range(1001))
+        + "]}",
+    ],
+    "figures": ["null", '{"epoch": 1}'],
+    "seed": ["true", "1.5", "9" * 10_000],
+    "versions": ['{"python": 3}', '"x"'],
+    "format_version": ["2", "null", ""],
+    "arch": ["7"],
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [(key, text) for key in METADATA for text in METADATA[key]],
+    ids=lambda text: text[:20],
+)
+def test_other_metadata_are_refused(tmp_path, key, text):
+    content = content_of(filled([1, 3], [1]), **{key: text})
+    for each in (content, seal(content)):
+        path = write(tmp_path / "a.onnx", each)
+        with pytest.raises(InputError) as refusal:
+            load(path)
+        assert str(path) in str(refusal.value)
+        assert str(refusal.value).isprintable()
+        assert ("another version" in str(refusal.value)) == (text == "2")
+
+
+@pytest.mark.parametrize("key", ENTRIES)
+def test_missing_metadata_are_refused(tmp_path, key):
+    network = filled([1, 3], [1])
+    onnx.helper.set_model_props(network, {k: text for k, text in TEXTS.items() if k != key})
+    assert_refused(write(tmp_path / "a.onnx", seal(network.SerializeToString())))
+
+
+def test_metadata_that_are_not_ours_do_not_matter(tmp_path):
+    content = content_of(filled([1, 3], [1]), author="somebody", numbers=json.dumps([1]))
+    assert load(write(tmp_path / "a.onnx", content)).info.arch == "cnn"
+
+
+@pytest.mark.parametrize("place", ["missing", "a folder", "/dev/zero"])
+def test_what_is_no_file(tmp_path, place):
+    path = tmp_path / "a.onnx"
+    if place == "a folder":
+        path.mkdir()
+    elif place != "missing":
+        path.symlink_to(place)
+    assert_refused(path)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    path = tmp_path / "a.onnx"
+    with open(path, "wb") as file:
+        file.write(b"\x08\x08")
+        file.truncate(2**31)  # takes no room on the disk
+    start = time.monotonic()
+    assert_refused(path)
+    assert time.monotonic() - start < 5

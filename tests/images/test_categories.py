@@ -1,0 +1,67 @@
+"""Folders of categories: their photographs, and what is left out."""
+
+import os
+
+import pytest
+
+from images.categories import Remarks, images_by_category
+from running.errors import InputError
+
+
+def test_a_folder_lists_its_visible_photographs_in_order(put):
+    folder = put("1/b.jpg", "1/a.webp", "1/c/d.jpg", "1/._a.jpg", "1/notes.txt")
+    put(".ipynb_checkpoints/a.jpg", "2/notes.txt")
+    remarks = Remarks()
+    found = images_by_category(folder, remarks)
+    assert found == {
+        "1": [f"{folder}/1/{name}" for name in ("a.webp", "b.jpg", "c/d.jpg")],
+        "2": [],
+    }
+    assert remarks.left_out == remarks.unreadable == []
+    assert not remarks.only_within
+
+
+def test_what_is_left_out_has_its_reason(put):
+    folder = put("loose.JPG", "1/a.jpg", "1/b.cr2", "1/within/c.TGA", "1/d", "1/Thumbs.db", "e.cr2")
+    remarks = Remarks()
+    images_by_category(folder, remarks)
+    assert sorted(remarks.left_out) == [
+        (f"{folder}/1/b.cr2", "has a suffix that is not read (.cr2)"),
+        (f"{folder}/1/d", "has no suffix"),
+        (f"{folder}/1/within/c.TGA", "has a suffix that is not read (.TGA)"),
+        (f"{folder}/loose.JPG", "is in no category's folder"),
+    ]
+
+
+def test_links_that_lead_back_up_are_no_categories(put):
+    folder = put("train/1/a.jpg", "train/2/b.jpg")
+    for name in ("train/up", "train/1/up"):
+        (folder / name).symlink_to(folder)
+    (folder / "train/1/split").symlink_to("..")
+    (folder / "train/1/beside").symlink_to("../2")  # not up: the photographs are there twice
+    found = images_by_category(folder / "train", Remarks(), (os.path.realpath(folder),))
+    assert found == {
+        "1": [f"{folder}/train/1/a.jpg", f"{folder}/train/1/beside/b.jpg"],
+        "2": [f"{folder}/train/2/b.jpg"],
+    }
+
+
+def test_a_data_folder_beside_categories_is_none(put):
+    names = ["rose/a.jpg", "rose/old/train/1/b.jpg", "rose/old/valid/1/c.jpg", "rose/older/d.jpg"]
+    folder = put(*names, "tram/train/e.jpg", "zip/Train/1/f.jpg")
+    remarks = Remarks(has_splits=False)
+    assert images_by_category(folder, remarks) == {
+        "rose": [f"{folder}/rose/a.jpg", f"{folder}/rose/older/d.jpg"],
+        "tram": [f"{folder}/tram/train/e.jpg"],  # no folder of categories
+    }
+    reason = "is a data folder of its own: it has a folder train"
+    assert sorted(remarks.left_out) == [
+        (f"{folder}/{name}", reason) for name in ("rose/old", "zip")
+    ]
+    # In a split it is a folder like others.
+    assert len(images_by_category(folder, Remarks())["rose"]) == 4
+
+
+def test_the_folder_itself_has_to_be_read(put):
+    with pytest.raises(InputError, match="nowhere cannot be read"):
+        images_by_category(put() / "nowhere", Remarks())

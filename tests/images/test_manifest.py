@@ -1,0 +1,145 @@
+"""What has changed in a data folder: told by the content of its files."""
+
+import numpy as np
+import pytest
+
+from images.manifest import NO_DIGESTS, Manifest, compare, count_changed, count_known
+
+PLACES = {
+    "train": [("a", "lily"), ("b", "lily"), ("c", "rose"), ("d", "rose")],
+    "valid": [("e", "lily"), ("f", "rose")],
+}
+
+
+def seen(places) -> Manifest:
+    categories = sorted({category for split in places.values() for _, category in split})
+    splits = {
+        name: (
+            [f"{name}/{category}/{number}" for number, (_, category) in enumerate(split)],
+            np.array([categories.index(category) for _, category in split]),
+        )
+        for name, split in places.items()
+    }
+    digests = {
+        path: letter.encode() * 16
+        for name, (paths, _) in splits.items()
+        for path, (letter, _) in zip(paths, places[name])
+    }
+    return Manifest.of(categories, splits, digests)
+
+
+def changed(train, valid=PLACES["valid"]):
+    return compare(seen(PLACES), seen({"train": train, "valid": valid}))
+
+
+def test_the_places_of_photographs_come_back():
+    assert sorted(seen(PLACES).places()) == sorted(
+        (letter.encode() * 16, category, split)
+        for split, rows in PLACES.items()
+        for letter, category in rows
+    )
+    assert (seen(PLACES).count(), seen(PLACES).count("valid")) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("train", "text"),
+    [
+        (PLACES["train"], "nothing but names of files"),
+        (PLACES["train"][::-1], "nothing but names of files"),  # other file names
+        ([*PLACES["train"], ("x", "lily"), ("y", "rose")], "2 added"),
+        ([*PLACES["train"], ("a", "lily")], "nothing but names of files"),  # a copy
+        (PLACES["train"][1:], "1 removed"),
+        ([("a", "rose"), *PLACES["train"][1:]], "1 moved"),
+        (
+            [("a", "iris"), *PLACES["train"][1:3], ("x", "tulip")],
+            "1 added, 1 removed, 1 moved, 2 new categories (iris, tulip)",
+        ),
+    ],
+)
+def test_changes_are_counted_by_content(train, text):
+    assert changed(train).describe() == text
+
+
+def test_what_has_the_same_files_has_not_changed_at_all():
+    assert changed(PLACES["train"]).describe(has_same_files=True) == "nothing"
+
+
+RENAMED = [("a", "lily"), ("b", "lily"), ("c", "iris"), ("d", "iris")]
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "renamed", "text"),
+    [
+        (RENAMED, "iris", {"rose": "iris"}, "1 renamed category (rose is iris now)"),
+        (
+            [("x", "iris"), *RENAMED[:3]],
+            "iris",
+            {"rose": "iris"},
+            "1 added, 1 removed, 1 renamed category (rose is iris now)",
+        ),
+        # Of two categories, or from another one: these have not been renamed.
+        (
+            RENAMED,
+            "tulip",
+            {},
+            "3 moved, 2 new categories (iris, tulip), 1 removed category (rose)",
+        ),
+        (
+            [("a", "iris"), *RENAMED[1:]],
+            "iris",
+            {},
+            "4 moved, 1 new category (iris), 1 removed category (rose)",
+        ),
+        # One photograph of three is too little to tell by.
+        (RENAMED[:3], None, {}, "2 removed, 1 moved, 1 new category (iris), 1 removed category "),
+    ],
+)
+def test_a_category_may_have_another_name(train, valid, renamed, text):
+    changes = changed(train, [PLACES["valid"][0], *([("f", valid)] if valid else [])])
+    assert changes.renamed == renamed
+    assert changes.describe().startswith(text)
+
+
+def test_photographs_that_left_train_are_counted():
+    after = {"train": [("c", "rose"), ("f", "rose")], "valid": [("a", "lily"), ("e", "lily")]}
+    test = {**after, "test": [("b", "lily"), ("d", "rose"), ("x", "rose")]}
+    learned = seen(PLACES).splits["train"][0]
+    assert count_known(learned, seen(test)) == {"valid": 1, "test": 2}
+    assert count_known(learned, seen(PLACES)) == {"valid": 0}
+    both = {"train": [("a", "lily")], "valid": [("a", "lily")]}  # of which a warning speaks
+    assert count_known(learned, seen(both)) == {"valid": 0}
+    assert count_known(NO_DIGESTS, seen(test)) == {"valid": 0, "test": 0}
+
+
+def test_changes_of_train_are_what_the_head_sees():
+    swapped = {"train": [*PLACES["valid"], *PLACES["train"][1:]], "valid": PLACES["train"][:1]}
+    assert count_changed(seen(PLACES), seen(PLACES), {}) == 0
+    assert count_changed(seen(PLACES), seen(swapped), {}) == len(PLACES["valid"]) + 1
+    more_valid = {**PLACES, "valid": [*PLACES["valid"], ("n", "lily")]}
+    assert count_changed(seen(PLACES), seen(more_valid), {}) == 0
+    digest, category = PLACES["train"][0]
+    other = next(c for _, c in PLACES["train"] if c != category)
+    moved = {**PLACES, "train": [(digest, other), *PLACES["train"][1:]]}
+    assert count_changed(seen(PLACES), seen(moved), {}) == 1
+    renamed = {
+        split: [(d, c.replace("lily", "iris")) for d, c in PLACES[split]] for split in PLACES
+    }
+    assert count_changed(seen(PLACES), seen(renamed), {"lily": "iris"}) == 0
+    assert count_changed(seen(PLACES), seen(renamed), {}) == 2
+
+
+def test_categories_come_and_go_and_photographs_change_splits():
+    after = {"train": [("a", "lily"), ("e", "lily")], "valid": [("b", "lily")]}
+    changes = compare(seen(PLACES), seen(after))
+    assert changes.gone == ["rose"]
+    assert changes.describe() == "3 removed, 2 in another split, 1 removed category (rose)"
+    back = compare(seen(after), seen(PLACES))
+    assert back.describe() == "3 added, 2 in another split, 1 new category (rose)"
+
+
+def test_a_photograph_that_was_in_two_splits_belongs_to_neither():
+    twice = seen({**PLACES, "valid": [*PLACES["valid"], ("a", "lily")]})
+    splits = twice.splits_by_digest()
+    assert b"a" * 16 not in splits
+    assert splits[b"b" * 16] == "train"
+    assert splits[b"e" * 16] == "valid"

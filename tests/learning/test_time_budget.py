@@ -1,0 +1,234 @@
+"""Plans: how long things take, what fits into the minutes, and that a run keeps to them."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import CNN, history_of
+from kill import result_of
+
+from formats.pth import read_archive
+from learning.distributed import ProcessGroup
+from learning.evaluation import Evaluation
+from learning.resources import Resources
+from learning.resume import RunRecord
+from learning.start import start_new
+from learning.time_budget import (
+    FOURTEENTHS,
+    PLANNED,
+    SAVING,
+    Throughput,
+    TimeBudget,
+    expected_error,
+    make_plans,
+    numbers_of_epochs,
+)
+from running.errors import InputError
+from running.settings import FINE_TUNING, Settings, resolve_settings
+
+PACE = Throughput(224, 10, 20.0, 0.001, 0.008, 0.010, 0.002, 0.012)
+COUNTS = {"train": 1000, "valid": 100, "test": 100}
+
+
+def record_at(epoch: int, epochs: int, seconds: float) -> RunRecord:
+    """A run of so many epochs that has come to one which took so many seconds."""
+    settings = resolve_settings(Settings(epochs=epochs), 224, True, True)
+    record = RunRecord(settings, "weights", "photographs")
+    record.add_epoch(epoch, 1.0, Evaluation(1.0, 1.0, 0.5, np.zeros((1, 2))), seconds, True)
+    return record
+
+
+def test_larger_pictures_take_longer_but_not_to_decode():
+    there = PACE.at(448)
+    assert there.side == 448
+    assert (there.decode, there.fit, there.num_frozen) == (PACE.decode, PACE.fit, PACE.num_frozen)
+    for name in ("frozen", "random", "ask", "learn"):
+        assert getattr(there, name) == pytest.approx(4 * getattr(PACE, name))
+    assert there.at(224) == pytest.approx(PACE)
+
+
+def test_the_seconds_of_a_run():
+    assert PACE.head(COUNTS) == pytest.approx(1100 * 0.011 + 20 + SAVING)
+    # Four of five photographs are seen as never before.
+    assert PACE.epoch(1, COUNTS) == pytest.approx(800 * 0.011 + 12 + 0.2 + SAVING)
+    assert PACE.epoch(2, COUNTS) == pytest.approx(640 * 0.011 + 12 + 0.2 + SAVING)
+    whole = PACE._replace(num_frozen=0, frozen=0.0, random=0.0)  # where everything learns
+    for epoch, each in ((1, 0.013), (2, 0.012)):  # once decoded, photographs are kept
+        assert whole.epoch(epoch, COUNTS) == pytest.approx(1000 * each + 100 * 0.003 + SAVING)
+    assert PACE.end({"train": 9, "valid": 9}) == pytest.approx(2 * SAVING)
+
+
+def test_more_epochs_and_larger_pictures_are_expected_to_be_better():
+    for part in FOURTEENTHS:
+        errors = [expected_error(part / 14, epochs) for epochs in [0, *numbers_of_epochs(5)]]
+        assert errors == sorted(errors, reverse=True)
+    for epochs in (0, 1, 2.5, 20):
+        errors = [expected_error(part / 14, epochs) for part in FOURTEENTHS]
+        assert errors == sorted(errors, reverse=True)
+
+
+def test_the_best_plan_comes_first():
+    plans = make_plans([128, 224], [0, 3], PACE, COUNTS, 224)
+    best, worst = plans[0], plans[-1]
+    assert (best.side, best.epochs, worst.side, worst.epochs) == (224, 3, 128, 0)
+    seconds = PACE.head(COUNTS) + sum(PACE.epoch(n, COUNTS) for n in (1, 2, 3)) + PACE.end(COUNTS)
+    assert best.seconds == pytest.approx(seconds)
+    scratch = make_plans([32], numbers_of_epochs(9), PACE, COUNTS, None)
+    assert [plan.epochs for plan in scratch] == numbers_of_epochs(9)[::-1]
+
+
+class Told:
+    """A learner that notes how many epochs it is told."""
+
+    def plan_epochs(self, epochs: float) -> None:
+        self.epochs, self.recipe = epochs, FINE_TUNING._replace(epochs=math.ceil(epochs))
+
+
+@pytest.mark.parametrize(
+    ("epoch", "planned", "slowness", "left", "expected"),
+    [
+        (0, 5, 1, 10_000, 12),  # much more time
+        (2, 5, 1, 10_000, 12),
+        (3, 5, 1, 10_000, 5),  # the learning rate has come down already
+        (1, 5, 1, 36, 2.5),
+        (1, 5, 1, 40, 2.75),
+        (1, 5, 1, 9, 1),
+        (0, 5, 1, 12, 0),
+        (1, 5, 3, 120, 2.75),
+    ],
+)
+def test_epochs_go_by_the_time_that_is_left(monkeypatch, epoch, planned, slowness, left, expected):
+    monkeypatch.setattr(time, "perf_counter", lambda: 500.0)
+    guessed = PACE.epoch(epoch, COUNTS) if epoch else PACE.head(COUNTS)
+    record, learner = record_at(epoch, planned, slowness * guessed), Told()
+    time_budget = TimeBudget(500 + left, PACE, COUNTS, planned, 12)
+    said = time_budget.replan(learner, record)
+    assert time_budget.slowness == pytest.approx(slowness if epoch else 1)
+    assert learner.epochs == time_budget.epochs == expected
+    assert record.settings.epochs == math.ceil(expected)
+    assert bool(said) == (expected != planned)
+    rest = PACE.epochs(expected, COUNTS) - PACE.epochs(epoch, COUNTS) + PACE.end(COUNTS)
+    assert slowness * rest <= PLANNED * left or expected == epoch
+
+
+def test_an_epoch_may_be_short():
+    numbers = numbers_of_epochs(3)
+    assert numbers == [1, 1.5, 1.75, 2, 2.5, 2.75, 3]
+    half = (PACE.epoch(2, COUNTS) + PACE.evaluation(COUNTS)) / 2
+    assert PACE.epochs(1.5, COUNTS) == pytest.approx(PACE.epoch(1, COUNTS) + half)
+    seconds = [PACE.epochs(number, COUNTS) for number in numbers]
+    assert seconds == sorted(seconds)
+
+
+def test_an_epoch_that_would_end_too_late_is_noticed(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    time_budget = TimeBudget(100, PACE, COUNTS)
+    now[0] = 1000
+    assert not time_budget.is_up()  # there is no network yet
+    assert time_budget.replan(Told(), record_at(0, 5, 1)) == []
+    rest = PACE.evaluation(COUNTS) + PACE.end(COUNTS)
+    for slowness in (1, 2):
+        time_budget.slowness = slowness
+        now[0] = 99 - slowness * rest
+        assert not time_budget.is_up()
+        now[0] = 101 - slowness * rest
+        assert time_budget.is_up()
+
+
+def test_without_minutes_nothing_is_planned():
+    time_budget, record = TimeBudget(), record_at(1, 5, 1e6)
+    assert not time_budget.is_up()
+    assert time_budget.replan(Told(), record) == []
+    assert not time_budget.is_up()
+
+
+# --- Runs -------------------------------------------------------------------------------
+
+
+def test_too_little_time_is_one_sentence(run_script, drawn, tmp_path):
+    run = run_script("train", drawn, *CNN, "--minutes", 0.0001, "--save_dir", tmp_path)
+    assert run.code == 2
+    assert run.err.startswith("train.py: --minutes 0.0001 is too little for these photographs")
+    assert not (tmp_path / "checkpoint.pth").exists()
+
+
+@pytest.mark.slow
+def test_what_was_typed_is_kept_and_a_resumed_run_keeps_the_plan(run_script, drawn, tmp_path):
+    run = run_script("train", drawn, *CNN, "--minutes", 1, "--epochs", 2, "--save_dir", tmp_path)
+    assert run.code == 0
+    assert "plan: 2 epochs with 32 x 32 pixels, about " in run.out
+    assert [row["epoch"] for row in history_of(tmp_path)] == ["1", "2"]
+    again = run_script("train", drawn, "--resume", "--save_dir", tmp_path)
+    assert again.code == 0
+    assert "2 epochs" in again.out
+    assert "plan" not in again.out
+    other = run_script("train", drawn, "--resume", "--minutes", 2, "--save_dir", tmp_path)
+    assert other.code == 2
+    assert "--minutes 2.0: the run that --resume continues has 1.0" in other.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("learn", "plan"),
+    [(1 / 12, "2 epochs with 96 x 96"), (15 / 16, "the head alone with 96 x 96")],
+)
+def test_size_and_epochs_are_chosen_and_kept(run_script, drawn, tmp_path, monkeypatch, learn, plan):
+    """An epoch of 48 photographs with 96 x 96 pixels is said to take 4, and then 45 of 30 s."""
+    monkeypatch.setattr("learning.time_budget.FOURTEENTHS", (4, 6))  # of 224: 64 and 96 pixels
+    monkeypatch.setattr("learning.time_budget.MOST_EPOCHS", 2)
+    throughput = Throughput(224, 10, 0.0, 0.0, 0.0, 0.0, 0.0, learn * (224 / 96) ** 2)
+    monkeypatch.setattr("learning.time_budget.measure_pace", lambda *_: throughput)
+    run = run_script("train", drawn, "--minutes", 0.5, "--save_dir", tmp_path)
+    assert run.code == 0
+    assert f"plan: {plan} pixels, about 0." in run.out
+    settings = read_archive(tmp_path / "last.pth")["run"]["settings"]
+    assert f"{settings['image_size']} pixels" in f"{plan} pixels"
+    assert settings["minutes"] == 0.5
+    assert settings["epochs"] == int(history_of(tmp_path)[-1]["epoch"])
+
+
+def test_several_processes_have_no_plan(tmp_path):
+    resources = Resources(1, tmp_path, ProcessGroup(0, 2))
+    with pytest.raises(InputError, match="--minutes is for one process"):
+        start_new(Settings("cnn", minutes=1.0), 3, 32, torch.device("cpu"), resources)
+
+
+@pytest.mark.slow
+def test_the_head_alone_is_a_plan_too(run_script, drawn, tmp_path):
+    options = ["--minutes", 3, "--epochs", 0, "--image_size", 64, "--save_dir", tmp_path]
+    run = run_script("train", drawn, *options)
+    assert run.code == 0
+    assert "plan: the head alone with 64 x 64 pixels, about " in run.out
+    assert [row["epoch"] for row in history_of(tmp_path)] == ["0"]
+
+
+@pytest.mark.slow
+def test_an_epoch_is_broken_off_when_the_time_is_up(run_script, drawn, tmp_path, monkeypatch):
+    steps = []
+
+    def is_up(self):
+        steps.append(1)
+        return len(steps) > 5
+
+    monkeypatch.setattr("learning.time_budget.TimeBudget.is_up", is_up)
+    options = [*CNN, "--epochs", 9, "--batch_size", 16]  # three steps an epoch
+    run = run_script("train", drawn, *options, "--save_dir", tmp_path)
+    assert run.code == 0
+    assert "epoch 2 would end too late, and is broken off" in run.out
+    assert [row["epoch"] for row in history_of(tmp_path)] == ["1"]
+    monkeypatch.undo()
+    assert run_script("train", drawn, "--resume", "--save_dir", tmp_path).code == 0
+    assert [row["epoch"] for row in history_of(tmp_path)] == [*"123456789"]
+
+
+def test_seeing_how_quick_a_machine_is_changes_nothing(run_script, drawn, tmp_path):
+    options = [drawn, *CNN, "--epochs", 1, "--hidden_units", 8]
+    for name, more in (("plain", []), ("planned", ["--minutes", 5])):
+        assert run_script("train", *options, *more, "--save_dir", tmp_path / name).code == 0
+    here, there = (result_of(tmp_path / name) for name in ("plain", "planned"))
+    assert there["report"]["settings"].pop("minutes") == 5
+    assert here["report"]["settings"].pop("minutes") is None
+    assert here == there

@@ -1,0 +1,55 @@
+"""Familiarity: cosines with prototypes, against figures worked out by hand."""
+
+import pytest
+import torch
+
+from network.ood import LogitSums, centre, ood_score
+
+
+def sums_of(rows: list[list[float]]) -> LogitSums:
+    sums = LogitSums(len(rows))
+    sums.add(torch.arange(len(rows)), torch.tensor(rows))
+    return sums
+
+
+def test_sums_are_those_of_a_direct_computation():
+    rng = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(40, 5, generator=rng), torch.arange(40) % 4  # none of class 4
+    sums = LogitSums(5)
+    for start in range(0, 40, 7):
+        part = slice(start, start + 7)
+        sums.add(labels[part], logits[part].requires_grad_())
+    assert not sums.sums.requires_grad
+    expected = torch.stack([logits[labels == c].sum(0) for c in range(5)])
+    torch.testing.assert_close(sums.sums, expected)
+
+    class_means = sums.class_means()
+    assert class_means.dtype == torch.float32
+    for c in range(4):  # a mean points where a sum does
+        direction = expected[c] - expected[c].mean()
+        torch.testing.assert_close(class_means[c], direction / direction.square().sum().sqrt())
+    assert (class_means[4] == 0).all()  # and nan nowhere
+
+
+def test_centred_rows_have_mean_0_and_length_1():
+    rows = centre(torch.tensor([[1.0, 2.0, 6.0], [5.0, 5.0, 5.0]]))
+    torch.testing.assert_close(rows[0], torch.tensor([-2.0, -1.0, 3.0]) / 14**0.5)
+    assert rows[1].tolist() == [0, 0, 0]
+
+
+def test_familiarity_is_the_best_cosine_with_a_prototype():
+    class_means = sums_of([[5.0, 1, 0], [0, 3, 3], [1, 1, 7]]).class_means()
+    assert class_means[0].tolist() == pytest.approx([3 / 14**0.5, -1 / 14**0.5, -2 / 14**0.5])
+    logits = torch.tensor([[50.0, 10, 0], [-2, 1, 1], [0, 0, -9]])
+    assert ood_score(logits, class_means).tolist() == pytest.approx([1, 1, 18 / (14 * 54) ** 0.5])
+    assert ood_score(logits[:0], class_means).shape == (0,)
+
+
+def test_familiarity_does_not_depend_on_the_temperature_or_the_company():
+    rng = torch.Generator().manual_seed(1)
+    class_means = centre(torch.randn(6, 6, generator=rng))
+    logits = torch.randn(9, 6, generator=rng)
+    together = ood_score(logits, class_means)
+    assert torch.cat([ood_score(row[None], class_means) for row in logits]).equal(together)
+    torch.testing.assert_close(ood_score(logits / 3, class_means), together)
+    assert ((together > -1) & (together <= 1 + 1e-6)).all()

@@ -1,0 +1,292 @@
+"""The folder of an app: what is in it, when it is there, and where its runtime comes from."""
+
+import base64
+import hashlib
+import io
+import json
+import re
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import file_size_limit, small_info
+from file_server import FileServer
+
+from formats.schema import KEEP, QUANTILES, Calibration, CalibrationSet
+from images.decode import Preprocessing
+from prediction import app as web_app
+from prediction.answers import AnswerPolicy, Answers
+from prediction.app import PACKAGE, default_rules, package_path, write_app
+from running.errors import InputError, RunError
+
+PREPROCESSING = Preprocessing(36, 32, (1.0,) * 3, (2.0,) * 3)
+QUANTILE = np.linspace(0, 1, QUANTILES, dtype=np.float32)
+
+
+def info_of(count: int = 400, wrong: int = 0):
+    """What a file knows of a network that named so many of valid, so many of them wrongly."""
+    shares = np.full((count, 3), 0.005)
+    shares[:, 0] = 0.99
+    labels = np.zeros(count, int)
+    labels[:wrong] = 1
+    valid = CalibrationSet(np.log(shares).astype(np.float16), labels, np.full(count, 0.8))
+    return small_info(PREPROCESSING, calibration=Calibration(1.0, QUANTILE, valid))
+
+
+def answers_of(rules: AnswerPolicy | None = None, **changes) -> Answers:
+    info = info_of(**changes)
+    return Answers(info, info.names, rules or default_rules(info))
+
+
+def make_package(files: dict[str, bytes]) -> bytes:
+    """Pack files as npm does."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as package:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            package.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A registry that has a small package, and a cache without it."""
+    files = {name: name.encode() for name in ("package/a", *web_app.RUNTIME, "package/z")}
+    package = make_package(files)
+    monkeypatch.setattr(web_app, "PACKAGE_SIZE", len(package))
+    digest = base64.b64encode(hashlib.sha512(package).digest()).decode()
+    monkeypatch.setattr(web_app, "SHA512", digest)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with FileServer(package) as server:
+        monkeypatch.setenv("npm_config_registry", server.url(""))
+        yield server
+
+
+@pytest.fixture
+def app(server, tmp_path) -> Path:
+    write_app(tmp_path / "app", b"network", answers_of())
+    return tmp_path / "app"
+
+
+def digest_of(app: Path) -> str:
+    return re.match(r'const DIGEST = "([0-9a-f]{64})";\n', (app / "sw.js").read_text())[1]
+
+
+# --- What is in it --------------------------------------------------------------------
+
+
+def test_the_folder_holds_the_page_the_network_and_the_runtime(app, tmp_path):
+    sources = {path.name for path in web_app.SOURCES.iterdir()}
+    assert sources >= {"index.html", "app.js", "worker.js", "sw.js", "manifest.webmanifest"}
+    names = {path.name for path in app.iterdir()}
+    assert names == sources | {"flowers.onnx", "flowers.json", "onnxruntime.js", "onnxruntime.wasm"}
+    assert (app / "flowers.onnx").read_bytes() == b"network"
+    assert (app / "onnxruntime.js").read_bytes() == b"package/dist/ort.wasm.bundle.min.mjs"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["app", "cache"]
+
+
+def test_the_page_is_told_what_the_answers_go_by(app):
+    answers, known = answers_of(), json.loads((app / "flowers.json").read_text())
+    assert known["format"] == web_app.FORMAT
+    assert known["names"] == ["orchid", "10", "rose"]
+    assert known["categories"] == ["2", "10", "rose"]
+    assert known["preprocessing"] == {"resize": 36, "crop": 32, "interpolation": "bicubic"}
+    assert known["lowest"] == answers.lowest
+    assert known["promise"] == {
+        "promise": 0.99,
+        "lowest": answers.limit.lowest,
+        "least": answers.least,
+    }
+
+
+def test_without_rules_nothing_is_unknown(server, tmp_path):
+    write_app(tmp_path / "app", b"network", answers_of(AnswerPolicy()))
+    known = json.loads((tmp_path / "app" / "flowers.json").read_text())
+    assert known["lowest"] is known["promise"] is None
+
+
+def test_the_highest_promise_that_can_be_kept_is_kept():
+    assert default_rules(info_of(400)) == AnswerPolicy(keep=KEEP, promise=0.99)
+    assert default_rules(info_of(200)) == AnswerPolicy(keep=KEEP, promise=0.98)
+    assert default_rules(info_of(100)) == AnswerPolicy(keep=KEEP, promise=0.95)
+    assert default_rules(info_of(10)) == default_rules(info_of(400, 300)) == AnswerPolicy(keep=KEEP)
+    old = small_info(PREPROCESSING)  # of a version that kept nothing of valid
+    assert default_rules(old) == AnswerPolicy(keep=KEEP)
+
+
+def test_whatever_changes_is_new_to_phones_that_have_the_app(app, tmp_path, monkeypatch):
+    first = digest_of(app)
+    write_app(app, b"network", answers_of())
+    assert digest_of(app) == first
+    write_app(app, b"another", answers_of())
+    second = digest_of(app)
+    write_app(app, b"another", answers_of(AnswerPolicy()))
+    assert len({first, second, digest_of(app)}) == 3
+
+
+def test_everything_is_kept_for_the_time_without_a_connection(app):
+    text = re.search(r"^const FILES = (\{.*?\n\});$", (app / "sw.js").read_text(), re.M | re.S)
+    files = json.loads(text[1])
+    assert set(files) == {"./"} | {path.name for path in app.iterdir()} - {"sw.js"}
+    for name, digest in files.items():
+        path = app / ("index.html" if name == "./" else name)
+        assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_page_asks_nobody_else():
+    for path in web_app.SOURCES.iterdir():
+        if path.suffix != ".png":
+            urls = set(re.findall(r"https?://[^\s\"'<>)]+", path.read_text(encoding="utf-8")))
+            assert urls <= {"http://www.w3.org/2000/svg"}, path
+    policy = re.search(
+        r'content="(default-src[^"]*)"', (web_app.SOURCES / "index.html").read_text()
+    )
+    rules = dict(rule.split(" ", 1) for rule in policy[1].split("; "))
+    assert rules["default-src"] == "'none'"
+    assert rules["connect-src"] == "'self'"
+    assert {*" ".join(rules.values()).split()} == {"'none'", "'self'", "'wasm-unsafe-eval'"}
+
+
+def test_the_sources_are_short():
+    for path in web_app.SOURCES.glob("*.*s"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert len(lines) <= 400, path
+        assert max(map(len, lines)) <= 100, path
+
+
+# --- When it is there -----------------------------------------------------------------
+
+
+def test_an_earlier_app_is_replaced(app, tmp_path):
+    known = json.loads((app / "flowers.json").read_text())
+    known["files"].append("of an earlier version.js")
+    (app / "flowers.json").write_text(json.dumps(known))
+    (app / "of an earlier version.js").touch()
+    write_app(app, b"another", answers_of())
+    assert (app / "flowers.onnx").read_bytes() == b"another"
+    assert not (app / "of an earlier version.js").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["app", "cache"]
+
+
+def test_what_a_user_has_put_beside_it_is_kept(app):
+    (app / ".git").mkdir()
+    with pytest.raises(InputError, match="app holds .git, which is of no app of predict.py"):
+        write_app(app, b"another", answers_of())
+    assert (app / ".git").is_dir()
+    assert (app / "flowers.onnx").read_bytes() != b"another"
+
+
+def test_an_empty_folder_and_a_link_will_do(server, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    write_app(tmp_path / "link", b"network", answers_of())
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "empty" / "index.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("photo.jpg", "mine"),
+        ("flowers.json", "{"),
+        ("flowers.json", '{"format": "another"}'),
+        ("flowers.json", "[]"),
+    ],
+)
+def test_what_is_no_app_is_refused_before_anything_is_downloaded(server, tmp_path, name, content):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text(content)
+    with pytest.raises(InputError, match=f"mine holds {name}, which is of no app of predict.py; "):
+        write_app(tmp_path / "mine", b"network", answers_of())
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == [name]
+    assert not server.requests
+
+
+def test_a_file_is_no_folder(server, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is a file, where a folder would be written"):
+        write_app(tmp_path / "file", b"network", answers_of())
+
+
+def test_a_folder_that_cannot_be_read_is_refused(server, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+
+    def fail(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.listdir", fail)
+    with pytest.raises(InputError, match="mine cannot be read: Permission denied"):
+        write_app(tmp_path / "mine", b"network", answers_of())
+
+
+def test_a_full_disk_leaves_the_earlier_app(app, tmp_path):
+    with file_size_limit(100_000), pytest.raises(RunError, match="app cannot be written: File too"):
+        write_app(app, bytes(200_000), answers_of())
+    assert (app / "flowers.onnx").read_bytes() == b"network"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["app", "cache"]
+
+
+def test_where_the_last_step_fails_the_earlier_app_comes_back(app, tmp_path, monkeypatch):
+    rename = web_app.os.rename
+
+    def fail(source, target):
+        if ".new." in str(source):
+            raise PermissionError(13, "Permission denied")
+        rename(source, target)
+
+    monkeypatch.setattr(web_app.os, "rename", fail)
+    with pytest.raises(RunError, match="app cannot be written: Permission denied"):
+        write_app(app, b"another", answers_of())
+    assert (app / "flowers.onnx").read_bytes() == b"network"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["app", "cache"]
+
+
+def test_rules_that_the_page_does_not_know_are_a_mistake_of_ours(server, tmp_path):
+    info = info_of()
+    only = Answers(info, info.names, AnswerPolicy(only=np.array([True, False, True])))
+    with pytest.raises(ValueError, match="the page knows no such rules"):
+        write_app(tmp_path / "app", b"network", only)
+
+
+# --- The runtime ----------------------------------------------------------------------
+
+
+def test_the_runtime_is_downloaded_once(app, server):
+    assert package_path().parts[-3:] == ("cache", "name-that-flower", PACKAGE)
+    assert len(server.requests) == 1
+    write_app(app, b"network", answers_of())
+    assert len(server.requests) == 1
+
+
+def test_another_file_than_the_known_one_is_refused(server, tmp_path):
+    server.content = bytes(len(server.content))
+    with pytest.raises(InputError, match="what was downloaded has another checksum"):
+        write_app(tmp_path / "app", b"network", answers_of())
+    assert not package_path().exists()
+    assert not (tmp_path / "app").exists()
+
+
+def test_a_damaged_file_in_the_cache_is_refused(app, tmp_path):
+    package_path().write_bytes(b"damaged")
+    with pytest.raises(InputError, match=f"{PACKAGE} is damaged or another file"):
+        write_app(tmp_path / "other", b"network", answers_of())
+
+
+def test_without_a_network_one_sentence_says_what_to_do(server, tmp_path):
+    server.close()
+    with pytest.raises(InputError) as raised:
+        write_app(tmp_path / "app", b"network", answers_of())
+    message = str(raised.value)
+    assert message.startswith(f"the app computes with ONNX Runtime Web: {server.url('')}onnx")
+    assert f"or put {PACKAGE} into {package_path().parent} by hand" in message
+    assert "\n" not in message
+
+
+@pytest.mark.slow
+def test_the_package_is_the_one_that_npm_has():
+    path = web_app.package_path()
+    if not path.exists():
+        pytest.skip("the package is not in the cache")
+    assert set(web_app.find_runtime()) == {"onnxruntime.js", "onnxruntime.wasm"}

@@ -1,0 +1,233 @@
+"""The page of a report says what report.json says, and shows the photographs."""
+
+import re
+
+import numpy as np
+import pytest
+from pages import Page
+from PIL import Image
+
+from reporting.calibration import calibration_report
+from reporting.page import STYLE
+from reporting.report import EvaluatedSplit
+from reporting.report_page import make_page, write_page
+
+NAMES = ["rose", "<b>&lily", "iris", "never there"]
+LABELS = np.array([0, 0, 0, 0, 1, 1, 2, 2])
+TAKEN = [0, 0, 0, 1, 1, 1, 2, 0]
+LOGITS = 3.0 * np.eye(4)[TAKEN]
+LOGITS[3] *= 3  # the most certain mistake
+
+NETWORK = {
+    "arch": "cnn",
+    "image_size": 64,
+    "epoch": 0,
+    "valid_accuracy": 0.75,
+    "valid_images": 40,
+    "seed": 7,
+    "date": "2026-01-01T00:00:00+00:00",
+    "command": "python train.py flowers",
+    "versions": {"python": "3"},
+}
+HISTORY = [
+    {"epoch": i, "train_loss": 1 / (i + 1), "valid_loss": 0.5, "valid_accuracy": a, "saved": s}
+    for i, a, s in ((0, 0.5, 1), (1, 0.75, 1), (2, 0.625, 0))
+]
+
+
+@pytest.fixture
+def evaluated(tmp_path) -> EvaluatedSplit:
+    paths = [str(tmp_path / f"{label}" / f"{i}.png") for i, label in enumerate(LABELS)]
+    for i, path in enumerate(paths):
+        (tmp_path / f"{LABELS[i]}").mkdir(exist_ok=True)
+        Image.new("RGB", (20, 20), (20 * i, 0, 0)).save(path)
+    return EvaluatedSplit(paths, LABELS, LOGITS, list("0123"), NAMES)
+
+
+def report_of(evaluated: EvaluatedSplit, split: str = "test", **more) -> dict:
+    return {
+        **evaluated.figures(split),
+        "calibration": {
+            "valid, cross-fitted": {"expected_calibration_error": 9.0, "interval": [9.0, 9.0]},
+            split: calibration_report(evaluated.logits, evaluated.labels),
+        },
+        "command": "python predict.py flowers",
+        "versions": {"python": "3.11", "numpy": "2"},
+        "network": NETWORK,
+        **more,
+    }
+
+
+def run_of(evaluated: EvaluatedSplit, split: str = "test") -> dict:
+    sizes = {"train": 48, "valid": 16, "test": 8}
+    return report_of(
+        evaluated,
+        split,
+        settings={"arch": "cnn", "weights": None, "hidden_units": [], "epochs": 2, "seed": 0},
+        data={"folder": "my flowers", "photographs": sizes},
+    )
+
+
+def test_the_figures_are_those_of_the_report(evaluated):
+    report = report_of(evaluated)
+    found = Page(make_page(report, evaluated))
+    assert found.texts("h1") == ["75.00% of 8 photographs named correctly"]
+    low, high = report["top1"]["interval"]
+    large = found.texts("dd")
+    assert large[:3] == ["75.00%", "6 of 8", f"95 % interval: {low:.2%} to {high:.2%}"]
+    assert f"{report['mean_category_accuracy']:.2%}" in large
+    calibration = report["calibration"]["test"]
+    assert f"{calibration['expected_calibration_error']:.2%}" in large
+    header, *rows = found.rows()
+    assert header == ["name", "category", "photographs", "correct", "precision", "recall", "F1"]
+    assert rows == [
+        ["iris", "2", "2", "1", "100.0%", "50.0%", "66.7%"],
+        ["rose", "0", "4", "3", "75.0%", "75.0%", "75.0%"],
+        ["<b>&lily", "1", "2", "2", "66.7%", "100.0%", "80.0%"],
+        ["never there", "3", "0", "0", "none", "none", "none"],
+    ]
+
+
+def test_photographs_of_confused_pairs_stand_side_by_side(evaluated):
+    found = Page(make_page(report_of(evaluated), evaluated))
+    assert found.texts("h3")[:2] == ["rose and <b>&lily: once", "rose and iris: once"]
+    captions = found.texts("figcaption")[2:6]  # behind those of the charts
+    assert captions == [
+        "rose, taken for <b>&lily",
+        "<b>&lily, named correctly",
+        "rose, named correctly",
+        "iris, taken for rose",
+    ]
+    alts = [each["alt"] for each in found.all("img")]
+    assert alts[:7] == [captions[0], *[captions[1]] * 2, *[captions[2]] * 3, captions[3]]
+
+
+def test_of_many_photographs_of_a_pair_three_are_shown(evaluated):
+    labels, logits = np.repeat([0, 1], 5), 3.0 * np.eye(4)[np.repeat([1, 1], 5)]
+    many = EvaluatedSplit(
+        evaluated.paths[:1] * 10, labels, logits, evaluated.categories, evaluated.names
+    )
+    captions = Page(make_page(report_of(many), many)).texts("figcaption")
+    assert "rose, taken for <b>&lily (3 of 5 shown)" in captions
+
+
+def test_a_pair_is_shown_also_where_one_of_it_is_never_right(evaluated):
+    labels, taken = np.array([0, 0, 1]), [1, 1, 2]
+    few = evaluated._replace(
+        paths=evaluated.paths[:3], labels=labels, logits=3.0 * np.eye(4)[taken]
+    )
+    found = Page(make_page(report_of(few), few))
+    assert found.texts("h3")[0] == "rose and <b>&lily: 2 times"
+    assert found.texts("figcaption")[2:4] == [
+        "rose, taken for <b>&lily",
+        "<b>&lily, taken for others",
+    ]
+
+
+def test_mistakes_are_shown_the_most_probable_first(evaluated):
+    found = Page(make_page(report_of(evaluated), evaluated))
+    assert found.texts("figcaption")[-2:] == [
+        "rose, taken for <b>&lily (100.0%)0/3.png",
+        "iris, taken for rose (87.0%)2/7.png",
+    ]
+    assert not re.search("more are listed", found.source)
+
+
+def test_more_mistakes_than_there_is_room_for_are_counted(evaluated):
+    number = 75
+    labels, logits = np.zeros(number, int), 3.0 * np.eye(4)[np.ones(number, int)]
+    many = EvaluatedSplit(
+        evaluated.paths[:1] * number, labels, logits, evaluated.categories, evaluated.names
+    )
+    found = Page(make_page(report_of(many), many))
+    captions = found.texts("figcaption")
+    assert sum("(87.0%)" in caption for caption in captions) == 60
+    assert "15 more are listed in the JSON file beside this page." in found.source
+
+
+def test_photographs_that_have_gone_are_left_out(evaluated, tmp_path):
+    (tmp_path / "0" / "3.png").unlink()
+    found = Page(make_page(report_of(evaluated), evaluated))
+    assert found.texts("span") == [
+        "rose, taken for <b>&lily: cannot be read any more",
+        "rose: cannot be read any more",
+    ]
+    assert found.texts("h1") == ["75.00% of 8 photographs named correctly"]
+
+
+def test_nothing_is_confused_where_all_is_correct(evaluated):
+    right = evaluated._replace(logits=3.0 * np.eye(4)[LABELS])
+    found = Page(make_page(report_of(right), right))
+    assert "What it confuses most" not in found.texts("h2")
+    assert "Nothing." in found.texts("p")
+    assert not found.all("img")
+
+
+def test_charts_have_the_reports_numbers(evaluated):
+    found = Page(make_page(run_of(evaluated), evaluated, HISTORY))
+    titles = found.texts("title")[1:]
+    assert titles[0] == (
+        "Loss over the epochs: on train from 1.0000 to 0.3333, on valid from 0.5000 to 0.5000"
+    )
+    for said in ("train, while learning, 2: 0.3333", "valid, head: 50.00%", "valid, 1: 75.00%"):
+        assert said in titles
+    counts = [each["text"] for each in found.all("text") if each.get("class") == "small"]
+    assert sum(map(int, counts)) == 8
+    assert (
+        "Reliability diagram, correct by probability: 85.7% of 7 with 87.0% on average, "
+        "0.0% of 1 with 100.0% on average"
+    ) in titles
+    assert "Accuracy on valid. The network after epoch 1 was kept: 75.00%." in found.source
+
+
+def test_a_run_says_how_it_was_made(evaluated):
+    found = Page(make_page(run_of(evaluated), evaluated, HISTORY))
+    terms = found.texts("dt")[4:]
+    assert terms == [
+        "Command of this report",
+        "Data",
+        "Network",
+        "Trained",
+        "Command of the training",
+        "Settings",
+        "Versions",
+    ]
+    said = found.texts("dd")
+    assert "my flowers (train: 48, valid: 16, test: 8 photographs)" in said
+    assert "cnn, 64 x 64 pixels" in said
+    assert "2026-01-01T00:00:00+00:00, seed 7" in said
+    assert "75.00% correct on 40 photographs of valid after fitting the head, the best one" in said
+    assert "arch: cnn, epochs: 2, seed: 0" in said
+    assert "python 3.11, numpy 2" in said
+    own = Page(make_page({**run_of(evaluated), "command": NETWORK["command"]}, evaluated, HISTORY))
+    assert "Command of the training" not in own.texts("dt")
+
+
+@pytest.mark.parametrize(
+    ("report_for", "split", "words"),
+    [
+        (run_of, "test", "test was looked at once"),
+        (run_of, "valid", "chosen by these photographs"),
+        (report_of, "valid", "photographs that the network learned from"),
+    ],
+)
+def test_a_page_says_what_its_figures_do_not(evaluated, report_for, split, words):
+    report = report_for(evaluated, split)
+    found = Page(make_page(report, evaluated, HISTORY if report_for is run_of else ()))
+    assert found.texts("h3")[-1] == "What the figures do not say"
+    assert sum(words in text for text in found.texts("p")) == 1
+    assert ("While it learned" in found.texts("h2")) == (report_for is run_of)
+
+
+def test_every_class_of_a_page_has_its_rule(evaluated):
+    found = Page(make_page(run_of(evaluated), evaluated, HISTORY))
+    used = {name for each in found.elements for name in (each.get("class") or "").split()}
+    assert used - {*re.findall(r"\.([a-z]+)", STYLE.read_text())} == set()
+    assert {"large", "facts", "box", "gallery", "line", "other", "bar", "small"} <= used
+
+
+def test_the_page_is_written(evaluated, tmp_path):
+    write_page(tmp_path / "report.html", run_of(evaluated), evaluated, HISTORY)
+    assert (tmp_path / "report.html").read_bytes() == make_page(
+        run_of(evaluated), evaluated, HISTORY
+    )
