@@ -1,21 +1,20 @@
 """Threads: how many there may be, and work that they do ahead of its turn."""
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from queue import Empty, Queue
+from threading import Event, Semaphore, Thread
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 U = TypeVar("U")
 
-# Stands among items where the next one is not there yet, and whoever wrote the last one may wait
-# for what comes of it: nobody holds anything back for a fuller batch.
-PAUSE: Any = object()
+PAUSE: Any = object()  # `map_ahead` skips it
 
 
 def is_pause(item: object) -> bool:
-    """Tell a `PAUSE` from items."""
+    """Whether an item is a `PAUSE`."""
     return item is PAUSE
 
 
@@ -24,24 +23,53 @@ def map_ahead(
 ) -> Iterator[U]:
     """Apply a function to items in threads; yield the results in the order of the items.
 
-    At most `ahead` items are taken before their turn: memory stays flat. Threads suffice
-    for photographs, as Pillow's decoders release Python's lock. A `PAUSE` is passed on behind
-    the results of all items before it.
+    A thread of its own takes the items, at most `ahead` of them before their turn: memory stays
+    flat, and a result does not wait for the next item. Threads suffice for photographs, as
+    Pillow's decoders release Python's lock.
+
+    Whoever closes the results while an item is being waited for leaves a daemon thread, which
+    does not keep Python from exiting, unless it waits in `sys.stdin`: use `os.read` there.
     """
     pool = ThreadPoolExecutor(workers)
-    pending: deque[Future[U]] = deque()
+    futures: Queue[Future[U] | None] = Queue()  # in the order of the items; None is the end
+    room, stopped = Semaphore(ahead), Event()
+
+    def feed() -> None:
+        try:
+            room.acquire()
+            for item in items:
+                if is_pause(item):
+                    continue
+                futures.put(pool.submit(function, item))
+                room.acquire()
+                if stopped.is_set():
+                    break
+            futures.put(None)
+        except BaseException as error:  # of the items, raised in its turn
+            failed: Future[U] = Future()
+            failed.set_exception(error)
+            futures.put(failed)
+        finally:
+            if isinstance(items, Generator):
+                items.close()
+
+    feeder = Thread(target=feed, daemon=True)
+    feeder.start()
     try:
-        for item in items:
-            if not is_pause(item):
-                pending.append(pool.submit(function, item))
-            while pending and (is_pause(item) or len(pending) >= ahead):
-                yield pending.popleft().result()
-            if is_pause(item):
-                yield PAUSE
-        while pending:
-            yield pending.popleft().result()
+        while True:
+            try:
+                future = futures.get(timeout=1)  # Windows hears Ctrl-C only between two waits
+            except Empty:
+                continue
+            if future is None:
+                return
+            yield future.result()
+            room.release()
     finally:
+        stopped.set()
+        room.release()
         pool.shutdown(cancel_futures=True)
+        feeder.join(0.5)  # what it still reads may be removed next; a pipe is not waited for
 
 
 def default_workers(processes: int = 1) -> int:
@@ -54,7 +82,7 @@ def default_workers(processes: int = 1) -> int:
 
 
 def let_waiting_threads_sleep() -> None:
-    """Let threads that wait sleep instead of spin, unless the user decided; before torch.
+    """Make idle threads sleep instead of spin, unless the user decided; call it before torch.
 
     Spinning threads of two programs on the same processors keep each other from working:
     one photograph then takes seconds.

@@ -1,12 +1,23 @@
 """Threads: results in the order of the items, few ahead of their turn, and how many there are."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
+from conftest import ROOT
 
-from running.threads import PAUSE, default_workers, let_waiting_threads_sleep, map_ahead
+from running.threads import default_workers, let_waiting_threads_sleep, map_ahead
+
+
+def wait_until(is_true):
+    for _ in range(1000):
+        if is_true():
+            return
+        time.sleep(0.01)
+    raise AssertionError
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -32,7 +43,9 @@ def test_no_more_items_are_taken_than_may_be_ahead():
     assert taken == []
     for i in range(20):
         assert next(results) == str(i)
-        assert len(taken) == i + 5
+        wait_until(lambda last=i + 4: taken[-1] == last)
+    time.sleep(0.05)
+    assert len(taken) == 24
     results.close()
 
 
@@ -96,15 +109,58 @@ def test_waiting_threads_sleep_unless_the_user_decided(monkeypatch):
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
-def test_behind_a_pause_nothing_is_held_back():
-    taken = []
+def test_a_result_does_not_wait_for_the_next_item():
+    is_asked_further = threading.Event()
 
     def items():
-        for item in (1, 2, PAUSE, 3, PAUSE, PAUSE, 4):
-            taken.append(item)
-            yield item
+        yield 1
+        assert is_asked_further.wait(10)
+        yield 2
 
     results = map_ahead(str, items(), 2, 5)
-    assert [next(results), next(results), next(results)] == ["1", "2", PAUSE]
-    assert taken == [1, 2, PAUSE]
-    assert [*results] == ["3", PAUSE, PAUSE, "4"]
+    assert next(results) == "1"
+    is_asked_further.set()
+    assert [*results] == ["2"]
+
+
+def test_an_early_end_stops_the_thread_and_closes_the_items():
+    closed = []
+
+    def items():
+        try:
+            yield from range(10**9)
+        finally:
+            closed.append(threading.current_thread())
+
+    results = map_ahead(str, items(), 2, 5)
+    assert next(results) == "0"
+    results.close()
+    wait_until(lambda: closed)
+    wait_until(lambda: not closed[0].is_alive())
+
+
+WAITS_ON_A_PIPE = """
+import os
+from running.threads import map_ahead
+
+def lines():
+    while part := os.read(0, 100):
+        yield part
+
+results = map_ahead(bytes.upper, lines(), 2, 5)
+print(next(results).decode(), flush=True)
+results.close()
+"""
+
+
+def test_python_exits_although_an_item_is_still_waited_for():
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITS_ON_A_PIPE],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        process.stdin.write(b"a")
+        process.stdin.flush()
+        assert process.stdout.read() == b"A\n"
+        assert process.wait(60) == 0  # while its standard input is still open
