@@ -148,7 +148,7 @@ def test_what_another_process_uses_is_not_cleared(tmp_path, monkeypatch, rank):
     mine, others, left = (tmp_path / PATTERN.replace("*", name) for name in ("a", "b", "c"))
     for path in (mine, others, left):
         path.touch()
-    monkeypatch.setattr(ProcessGroup, "collect_objects", lambda self, part: [*part, others])
+    monkeypatch.setattr(ProcessGroup, "gather_objects", lambda self, part: [*part, others])
     discard_leftovers(Resources(folder=tmp_path, processes=ProcessGroup(rank, 2)), [mine])
     assert left.exists() == (rank == 1)  # one process alone clears them
     assert mine.exists()

@@ -138,11 +138,11 @@ for count in (3, 22, 24, 25):
     assert processes.collect(mine, count).equal(rows)
     first = processes.collect(mine, count, everywhere=False)
     assert first.equal(rows) if processes.is_primary else len(first) == 0
-    assert processes.collect_objects(mine.tolist()) == rows.tolist()
+    assert processes.gather_objects(mine.tolist()) == rows.tolist()
 assert processes.add(torch.tensor([1.0 + processes.rank])).item() == 6
 torch.manual_seed(processes.rank)
 model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-processes.copy_primary(model)
+processes.broadcast_weights(model)
 weights = model[0].weight.detach().clone()
 torch.manual_seed(0)
 assert weights.equal(nn.Linear(2, 2).weight)

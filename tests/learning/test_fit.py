@@ -159,7 +159,7 @@ def test_dropout_is_another_in_each_process():
 
 @pytest.mark.parametrize(("size", "batch_size", "steps"), [(1, 17, 3), (2, 9, 3), (4, 5, 3)])
 def test_a_step_is_shared_out(splits, monkeypatch, size, batch_size, steps):
-    monkeypatch.setattr(ProcessGroup, "copy_primary", lambda self, *modules: None)
+    monkeypatch.setattr(ProcessGroup, "broadcast_weights", lambda self, *modules: None)
     rank = size - 1
     learner = learner_of(begin(batch_size=17), splits["train"], processes=ProcessGroup(rank, size))
     assert (learner.recipe.batch_size, learner.steps_per_epoch) == (batch_size, steps)
@@ -348,7 +348,7 @@ def test_an_epochs_loss_is_the_mean_of_its_photographs(splits, monkeypatch):
 def test_a_photograph_that_a_process_repeats_does_not_count(splits, monkeypatch, rank):
     """Of 17 photographs one process has 9 and the other 8, of which it repeats one."""
     monkeypatch.setattr(ProcessGroup, "add", lambda self, value: value)
-    for name in ("average_gradients", "copy_primary"):
+    for name in ("average_gradients", "broadcast_weights"):
         monkeypatch.setattr(ProcessGroup, name, lambda self, *tensors: None)
     monkeypatch.setattr("learning.fit.learning_precision", lambda model, num_frozen: torch.float32)
     start = begin(epochs=1, batch_size=8)
