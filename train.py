@@ -37,6 +37,7 @@ from images.splits import has_train
 from reporting.report import (
     HEADER,
     EvaluatedSplit,
+    draw_run,
     epoch_line,
     report_lines,
     write_history,
@@ -44,7 +45,7 @@ from reporting.report import (
 from reporting.report_page import write_page
 from running import command_line
 from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
-from running.environment import Clock, peak_memory, spell_command, versions
+from running.environment import Clock, peak_memory, require, spell_command, versions
 from running.errors import InputError
 from running.launch import Launch
 from running.run_folder import DEMO_FOLDER, RunFolder, previous
@@ -94,6 +95,8 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
             console.print_result(*list_architectures())
             return 0
         find_architecture(args.arch or Settings.arch)  # a mistyped name need not wait
+    if args.plot:
+        require("matplotlib", "--plot")
     if console.launch.is_distributed and (args.demo or downloads):
         raise InputError(
             "under torchrun the photographs have to be there already; --demo and --download are "
@@ -198,6 +201,8 @@ def train(
         console.print_result(epoch_line(**record.history[-1]), *change)
 
     report, evaluated = evaluate_best(start, inspected, folder, valid_set, clock, notes.command)
+    if args.plot:
+        folder.write(draw_run, folder.path, record.history, evaluated, start.preprocessing)
     train_set.discard()
     valid_set.discard()
     return print_report(report, folder, console, evaluated.paths[0], args.min_accuracy)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from running.errors import InputError
-from running.run_folder import RunFolder
+from running.run_folder import PICTURES, RunFolder
 
 # What is looked for in a folder, and the only formats (but for HEIC) that it is opened as.
 EXTENSIONS = frozenset(
@@ -14,8 +14,9 @@ EXTENSIONS = frozenset(
     | {".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
 
-# A folder with one of these files is a run's.
+# A folder with one of these files is a run's, and what the run drew there is no photograph.
 RUN_FILES = frozenset(file.name for file in RunFolder("").files)
+DRAWN = frozenset({*PICTURES, *(name.replace(".", ".previous.") for name in PICTURES)})
 
 
 class Folder(NamedTuple):
@@ -86,12 +87,15 @@ def walk(
 
 
 def visible(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    """List what is in a folder, but for what is hidden.
+    """List what is in a folder, but for what is hidden and what a run of train.py drew there.
 
     Raises:
         InputError: it cannot be read.
     """
-    return [entry for entry in scan(folder) if not entry.name.startswith(".")]
+    entries = [entry for entry in scan(folder) if not entry.name.startswith(".")]
+    if RUN_FILES.isdisjoint(entry.name for entry in entries):
+        return entries
+    return [entry for entry in entries if entry.name not in DRAWN]
 
 
 def scan(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:

@@ -16,6 +16,9 @@ P = ParamSpec("P")
 
 DEMO_FOLDER = "drawn_flowers"  # where --demo draws its data set
 
+# What --plot draws into the folder.
+PICTURES = ("curves.png", "confusion.png", "mistakes.png")
+
 
 def previous(path: Path) -> Path:
     """Say where the file of an earlier run is when a later one has set it aside."""
@@ -54,6 +57,7 @@ class RunFolder:
         self.features = self.path / "features.bin"  # what an update need not compute again
         self.data_report = self.path / "data_report.csv"
         self.data_page = self.path / "data_report.html"
+        self.pictures = [self.path / name for name in PICTURES]
 
     def require_run(self, flag: str) -> None:
         """See that there is a run that a flag can go on from.
@@ -102,7 +106,7 @@ class RunFolder:
 
     @property
     def _names(self) -> list[str]:
-        files = (*self.files, self.data_report, self.data_page, self.features)
+        files = (*self.files, *self.pictures, self.data_report, self.data_page, self.features)
         return [file.name for file in files]
 
     def write(self, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -149,7 +153,7 @@ class RunFolder:
         """
         if not self.writes:
             return None
-        others = [self.history, self.report, self.page]
+        others = [self.history, self.report, self.page, *self.pictures]
         there = [path for path in (self.checkpoint, self.resume_file, *others) if path.exists()]
         path = self.checkpoint
         try:
@@ -180,5 +184,5 @@ class RunFolder:
         """Call a function that writes the checkpoint; what was said of an earlier one goes."""
         if self.writes:
             function(self.checkpoint, *args, **kwargs)
-            for path in (self.report, self.page):
+            for path in (self.report, self.page, *self.pictures):
                 path.unlink(missing_ok=True)

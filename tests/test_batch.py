@@ -397,9 +397,14 @@ def test_plot(run_script, photo, checkpoint, tmp_path):
         assert image.width > 3 * image.height  # photograph, evidence and bars
 
 
-def test_missing_matplotlib_is_a_sentence(run_script, photo, checkpoint, tmp_path, monkeypatch):
+def test_missing_matplotlib_is_a_sentence(
+    run_script, photo, drawn, checkpoint, tmp_path, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    run = run_script("predict", photo, checkpoint, "--plot", tmp_path / "a.png")
-    assert run.code == 2
-    assert "--plot needs matplotlib: pip install matplotlib" in run.err
+    for run in (
+        run_script("predict", photo, checkpoint, "--plot", tmp_path / "a.png"),
+        run_script("train", drawn, "--plot", "--save_dir", tmp_path),
+    ):
+        assert run.code == 2
+        assert "--plot needs matplotlib: pip install matplotlib" in run.err

@@ -6,6 +6,8 @@ import os
 import pytest
 
 from images.folders import (
+    DRAWN,
+    RUN_FILES,
     find_photographs,
     is_image_name,
     is_photograph,
@@ -89,6 +91,16 @@ def test_a_walk_tells_photographs_from_other_files(put):
     }
     # A folder that is one of those above it is not gone through again.
     assert [*walk(folder / "within/up", above=(os.path.realpath(folder),))] == []
+
+
+@pytest.mark.parametrize("name", sorted(RUN_FILES))
+def test_what_a_run_drew_is_no_photograph(put, name):
+    drawn = [*DRAWN]
+    assert {"curves.png", "mistakes.previous.png"} < {*drawn}
+    folder = put(f"runs/{name}", "runs/rose.png", *[f"runs/{each}" for each in drawn])
+    put(*[f"rose/{each}" for each in drawn])  # somebody's own
+    found = [os.path.relpath(path, folder) for path in find_photographs(folder)]
+    assert found == [*[f"rose/{each}" for each in sorted(drawn)], "runs/rose.png"]
 
 
 def test_a_folder_that_cannot_be_read_is_one_sentence(put):

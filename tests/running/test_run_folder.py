@@ -90,6 +90,9 @@ PREVIOUS = {
     "report.json": "report.previous.json",
     "report.html": "report.previous.html",
     "last.pth": "last.previous.pth",
+    "curves.png": "curves.previous.png",
+    "confusion.png": "confusion.previous.png",
+    "mistakes.png": "mistakes.previous.png",
 }
 
 
@@ -103,7 +106,7 @@ def test_an_earlier_runs_files_are_set_aside_together(tmp_path):
     # A checkpoint is there at any time; nobody resumes from the others with a new one.
     assert contents(tmp_path) == {**there, "checkpoint.pth": "checkpoint.pth"}
 
-    # The next run has no report: that of the first one is not its.
+    # The next run drew nothing: the pictures of the first one are not its.
     folder.checkpoint.write_text("later")
     folder.history.write_text("later")
     assert folder.back_up()
@@ -132,7 +135,7 @@ def test_wherever_setting_aside_is_broken_off_nothing_is_lost(tmp_path, monkeypa
         path = tmp_path / str(step)
         path.mkdir()
         folder = RunFolder(path)
-        for name in ["last.pth", *NAMES[:3]]:
+        for name in ["curves.png", "last.pth", *NAMES[:3]]:
             (path / name).write_text(f"finished {name}")
         for name in PREVIOUS.values():
             (path / name).write_text(f"earlier {name}")
@@ -158,7 +161,10 @@ def test_wherever_setting_aside_is_broken_off_nothing_is_lost(tmp_path, monkeypa
         folder.back_up()
         assert contents(path) == {
             "checkpoint.pth": "finished checkpoint.pth",
-            **{PREVIOUS[name]: f"finished {name}" for name in ["last.pth", *NAMES[:3]]},
+            **{
+                PREVIOUS[name]: f"finished {name}"
+                for name in ["curves.png", "last.pth", *NAMES[:3]]
+            },
         }
         if left[0]:
             break
