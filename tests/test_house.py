@@ -46,7 +46,6 @@ TORCH = {
 BESIDE = ("benchmarks", "docs", "tests")
 
 
-
 def all_files(*leave_out: str) -> list[Path]:
     """The project's Python files, but for those of some folders at the top."""
     found = [path.relative_to(ROOT) for path in (*ROOT.glob("*.py"), *ROOT.glob("*/**/*.py"))]

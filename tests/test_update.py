@@ -411,7 +411,7 @@ def test_an_update_that_broke_off_can_be_resumed(run_script, data, broken_off, t
     assert ", as a later one was broken off (--resume goes on with that one): 20 added" in again.out
     features = (broken_off / "features.bin").read_bytes()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("train.judge_run", die)  # a second kill, behind the epochs
+        patch.setattr("train.evaluate_best", die)  # a second kill, behind the epochs
         with pytest.raises(Killed):
             run_script("train", data, "--resume", "--epochs", 2, "--save_dir", broken_off)
     for flags in (["--resume"], ["--update", "--epochs", 2], ["--update"]):

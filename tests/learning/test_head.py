@@ -253,7 +253,9 @@ def test_the_primary_process_fits_the_head_for_all(bright_and_dark, monkeypatch,
 
     copied = []
     monkeypatch.setattr(ProcessGroup, "collect", collect)
-    monkeypatch.setattr(ProcessGroup, "broadcast_weights", lambda self, *modules: copied.append(modules))
+    monkeypatch.setattr(
+        ProcessGroup, "broadcast_weights", lambda self, *modules: copied.append(modules)
+    )
     monkeypatch.setattr(ProcessGroup, "add", add)
     before = model.head.weight.clone()
     loss, sums = fit_head(model, activations, labels, a_record())
