@@ -116,7 +116,7 @@ def test_a_killed_process_goes_on(photo, checkpoint, tmp_path, number):
     """The list is longer than the time; the rest is short."""
     output = tmp_path / "names.csv"
     command = [sys.executable, ROOT / "predict.py", "-", checkpoint, "--format", "csv"]
-    command += ["--output", output, "--continue"]
+    command += ["--output", output, "--continue", "--batch_size", "1"]
     part, log = tmp_path / "names.csv.part", tmp_path / "names.csv.part.log"
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdin.write(f"{photo}\n".encode() * 7)
@@ -149,7 +149,8 @@ def test_who_waits_gets_an_answer_at_once(drawn, checkpoint, tmp_path):
         for shard in ("1/1", "1/2"):
             with subprocess.Popen(
                 [sys.executable, ROOT / "predict.py", "-", network]
-                + ["--format", "jsonl", "--shard", shard],
+                + ["--format", "jsonl", "--shard", shard]
+                + (["--batch_size", "1"] if network == checkpoint else []),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

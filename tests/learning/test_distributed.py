@@ -126,18 +126,18 @@ def test_accelerators_that_cannot_work_together_are_refused(monkeypatch):
 SCRIPT = """
 import torch
 from torch import nn
-from learning.distributed import join_processes
+from learning.distributed import join_process_group
 from running.launch import Launch
 
-processes = join_processes(torch.device("cpu"), Launch.from_environment())
-assert (processes.size, processes.is_primary) == (3, processes.rank == 0)
+processes = join_process_group(torch.device("cpu"), Launch.from_environment())
+assert (processes.size, processes.is_rank_zero) == (3, processes.rank == 0)
 processes.BLOCK = 4
 for count in (3, 22, 24, 25):
     rows = torch.arange(2 * count).view(count, 2)
-    mine = processes.share_of(rows)
+    mine = processes.shard(rows)
     assert processes.collect(mine, count).equal(rows)
     first = processes.collect(mine, count, everywhere=False)
-    assert first.equal(rows) if processes.is_primary else len(first) == 0
+    assert first.equal(rows) if processes.is_rank_zero else len(first) == 0
     assert processes.gather_objects(mine.tolist()) == rows.tolist()
 assert processes.add(torch.tensor([1.0 + processes.rank])).item() == 6
 torch.manual_seed(processes.rank)

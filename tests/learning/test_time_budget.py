@@ -180,7 +180,7 @@ def test_size_and_epochs_are_chosen_and_kept(run_script, drawn, tmp_path, monkey
     monkeypatch.setattr("learning.time_budget.FOURTEENTHS", (4, 6))  # of 224: 64 and 96 pixels
     monkeypatch.setattr("learning.time_budget.MOST_EPOCHS", 2)
     throughput = Throughput(224, 10, 0.0, 0.0, 0.0, 0.0, 0.0, learn * (224 / 96) ** 2)
-    monkeypatch.setattr("learning.time_budget.measure_pace", lambda *_: throughput)
+    monkeypatch.setattr("learning.time_budget.measure_throughput", lambda *_: throughput)
     run = run_script("train", drawn, "--minutes", 0.5, "--save_dir", tmp_path)
     assert run.code == 0
     assert f"plan: {plan} pixels, about 0." in run.out
