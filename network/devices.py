@@ -11,8 +11,8 @@ from torch import nn
 
 from images.batches import ACCELERATOR_BATCH, EVALUATION_BATCH
 from network.classifier import Classifier, chain
+from running.environment import Launch
 from running.errors import InputError
-from running.launch import Launch
 from running.threads import map_ahead
 
 K = TypeVar("K")

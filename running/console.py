@@ -1,4 +1,4 @@
-"""What a script says, and how it ends: one voice, one mapping from errors to exit codes."""
+"""What a script prints, and how it ends: the one mapping from errors to exit codes."""
 
 import argparse
 import io
@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
+from running.environment import PACKAGES, Launch, install_command
 from running.errors import (
     FlowersError,
     ImageError,
@@ -19,33 +21,20 @@ from running.errors import (
     is_lost_connection,
     is_out_of_memory,
 )
-from running.launch import Launch
-from running.packages import PACKAGES, install_command
 from running.signals import Stopped, stoppable
 
 T = TypeVar("T")
 B = TypeVar("B", bound=Sized)
 
 
-class Progress(Protocol):
-    """Passes batches on, and shows how many photographs or bytes have passed."""
-
-    def __call__(
-        self,
-        batches: Iterable[B],
-        total: int | None,
-        description: str,
-        unit: str = " photos",
-        done: int = 0,
-    ) -> Iterator[B]:
-        """`total` and `done` count what the batches' lengths add up to, `done` from before."""
-
-
 def no_progress(
-    batches: Iterable[B], total: int | None, description: str, unit: str = "", done: int = 0
+    batches: Iterable[B], total: int | None, description: str, unit: str = " photos", done: int = 0
 ) -> Iterator[B]:
-    """Pass batches on and show nothing."""
+    """Pass batches on and show nothing; see `Console.progress`."""
     return iter(batches)
+
+
+Progress: TypeAlias = Callable[..., Iterator[Any]]  # is called as `no_progress` is
 
 
 def printable(text: str) -> str:
@@ -54,11 +43,10 @@ def printable(text: str) -> str:
 
 
 def prepare_streams() -> None:
-    """See that the standard streams can be used, whichever of them the shell has closed.
+    """Make the standard streams usable, whichever of them the shell has closed.
 
-    What is closed leads nowhere: else the next file that is opened would get its number, and
-    messages. A closed standard error says nothing, and `require_stdout` refuses a closed
-    standard output. Names that a terminal or a file's encoding cannot show are escaped.
+    A closed one is opened on the null device: the next file that is opened would get its number,
+    and the messages. `require_stdout` refuses a closed standard output.
     """
     for number in range(3):
         try:
@@ -66,33 +54,30 @@ def prepare_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - to the end
-    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until Python exits
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names may have letters that its encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def require_stdout() -> None:
-    """See that there is a standard output.
-
-    Raises:
-        RunError: it is closed.
-    """
+    """Raise a RunError if standard output is closed."""
     if sys.stdout is None:
         raise RunError("standard output is closed")
 
 
+@dataclass
 class ExitNotes:
-    """What a run that ends early tells its user: what is safe, and how to go on."""
+    """What a run that ends early tells its user."""
 
-    def __init__(self, command: str, memory_advice: str, flag: str = "--resume"):
-        self.command, self.flag = command, flag  # the flag goes on where the command stopped
-        self.replaces: str | None = None  # a flag of the command in whose place it comes
-        self.memory_advice = memory_advice  # what takes less memory
-        self.best: str | None = None  # a sentence about the best network so far
-        self.resume_files: list[Path] = []  # the run could go on, once one of them is there
+    command: str
+    memory_advice: str  # what takes less memory
+    flag: str = "--resume"  # added to the command, it resumes the run
+    replaces: str | None = None  # a flag that `flag` takes the place of
+    best: str | None = None  # a sentence about the best network so far
+    resume_files: list[Path] = field(default_factory=list)  # one of them is needed to resume
 
     def lines(self) -> Iterator[str]:
-        """Say it."""
+        """Yield the sentence about the best network, and the command that resumes the run."""
         if self.best:
             yield self.best
         if any(path.exists() for path in self.resume_files):
@@ -105,21 +90,21 @@ class ExitNotes:
 
 
 class Console:
-    """The voice of a script: facts and results on stdout, warnings and errors on stderr.
+    """Prints results on stdout, and warnings and errors on stderr.
 
-    Of several processes under torchrun only the primary one speaks.
+    Of several processes under torchrun only rank 0 prints.
     """
 
     def __init__(self, program: str, launch: Launch = Launch()):
         self.program, self.launch = program, launch
         self.speaks = launch.is_rank_zero
-        self.bars: list[Any] = []  # of what is going on; the last one is shown
+        self.bars: list[Any] = []  # from the outermost to the innermost, which is shown
 
     def print_result(self, *lines: str) -> None:
         """Print facts and results on stdout.
 
         Raises:
-            RunError: nobody reads them, or the disk is full that they go to.
+            RunError: its reader has gone, or its disk is full.
         """
         if not self.speaks:
             return
@@ -128,27 +113,28 @@ class Console:
         try:
             print(*map(printable, lines), sep="\n", flush=True)
         except OSError as error:
-            with suppress(OSError, AttributeError):  # or Python would try once more at the end
+            with suppress(OSError, AttributeError):  # or Python would try once more at its exit
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise RunError(f"standard output cannot be written: {error.strerror}") from error
 
     def print_note(self, *lines: str) -> None:
-        """Print on stderr what belongs to no result, such as warnings in several lines."""
+        """Print on stderr, without the script's name."""
         if lines and self.speaks:
-            self._clear_bar()
-            with suppress(OSError):
-                print(*map(printable, lines), sep="\n", file=sys.stderr, flush=True)
+            self._print_error(*lines)
 
     def print_message(self, *lines: str, everybody: bool = False) -> None:
-        """Print on stderr, behind the script's name, what is wrong or worth a warning.
+        """Print errors and warnings on stderr, each after the script's name.
 
-        `everybody`: what perhaps one of several processes alone has seen.
+        `everybody`: also where this is not rank 0, as it may be the only one that knows.
         """
         if self.speaks or everybody:
-            self._clear_bar()
-            with suppress(OSError):
-                for line in lines:
-                    print(f"{self.program}: {printable(line)}", file=sys.stderr, flush=True)
+            self._print_error(*(f"{self.program}: {line}" for line in lines))
+
+    def _print_error(self, *lines: str) -> None:
+        self._clear_bar()
+        with suppress(OSError):
+            for line in lines:
+                print(printable(line), file=sys.stderr, flush=True)
 
     def progress(
         self,
@@ -158,11 +144,14 @@ class Console:
         unit: str = " photos",
         done: int = 0,
     ) -> Iterator[B]:
-        """Pass batches on; on a terminal, show progress in photographs or bytes ("B")."""
+        """Pass batches on; on a terminal, show progress in photographs or bytes ("B").
+
+        `total` and `done`, where the bar begins, are sums of the batches' lengths.
+        """
         if not (self.speaks and sys.stderr.isatty()):
             yield from batches
             return
-        from tqdm import tqdm  # where nobody watches, it need not be imported
+        from tqdm import tqdm  # elsewhere it need not be installed
 
         self._clear_bar()
         with tqdm(
@@ -172,7 +161,7 @@ class Console:
             unit_scale=unit == "B",
             initial=done,
             leave=False,
-            position=0,  # on one line with the others, of which one is shown
+            position=0,  # all bars share a line, on which the innermost is shown
         ) as bar:
             self.bars.append(bar)
             try:
@@ -180,7 +169,7 @@ class Console:
                     yield batch
                     if bar is self.bars[-1]:
                         bar.update(len(batch))
-                    else:  # what it waits for has a bar of its own
+                    else:
                         bar.n += len(batch)
             except GeneratorExit:
                 _leave(bar)
@@ -189,9 +178,8 @@ class Console:
                 self.bars.remove(bar)
 
     def _clear_bar(self) -> None:
-        """Empty the line of the bar, which comes back when it moves on."""
-        if self.bars:
-            self.bars[-1].clear()
+        for bar in self.bars[-1:]:  # another thread may remove it meanwhile
+            bar.clear()
 
     def count(self, items: Iterable[T], total: int | None, description: str) -> Iterator[T]:
         """Pass photographs on one by one; on a terminal, show how many."""
@@ -201,10 +189,9 @@ class Console:
     def run_guarded(self, work: Callable[[], int], notes: ExitNotes) -> int:
         """Do a script's work and return its exit code.
 
-        What is the user's to mend becomes a sentence; a bug of ours keeps its traceback.
+        An error that the user can correct becomes a sentence; a bug keeps its traceback.
         """
         try:
-            # Of several processes only the primary one has to say something.
             with stoppable() if self.speaks else nullcontext():
                 return work()
         except ModuleNotFoundError as error:
@@ -230,7 +217,7 @@ class Console:
                     + str(error).splitlines()[0]
                 )
             elif is_out_of_memory(error):
-                notes.resume_files = []  # it would need as much again
+                notes.resume_files = []  # a resumed run would need as much again
                 self.print_message(f"out of memory; {notes.memory_advice}", everybody=True)
             else:
                 raise
@@ -239,19 +226,19 @@ class Console:
         return code
 
     def wait_for_primary(self) -> None:
-        """Wait a little before this process ends: torchrun then stops the others at once."""
+        """Wait for rank 0 to end first: torchrun stops the others as soon as one has ended."""
         if not self.speaks:
             time.sleep(2)
 
 
 def _leave(bar: Any) -> None:
-    """Let a bar that is stopped stay on its line, behind which the terminal may have put ^C."""
+    """Close a bar and keep its line: the terminal may have written ^C there."""
     bar.leave = True
     bar.close()
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose messages leave the terminal alone, whatever was typed."""
+    """A parser whose messages are printable, whatever was typed."""
 
     def __init__(self, console: Console, **options: Any):
         super().__init__(

@@ -1,4 +1,7 @@
-"""The machine and its packages: what is installed, seconds, memory, the command."""
+"""The machine: installed packages, torchrun's processes, seconds, memory, the command.
+
+It must import without any package: `require_packages` is the first thing that a script calls.
+"""
 
 import importlib.util
 import os
@@ -7,30 +10,79 @@ import shlex
 import sys
 import time
 from pathlib import Path
-
-import numpy as np
-import PIL
+from typing import NamedTuple
 
 from running.errors import InputError
 
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("numpy", "PIL", "torch", "torchvision", "tqdm")  # PIL is of pillow
+
+
+def install_command(package: str) -> str:
+    """Return the command that installs a package and all others that this script needs."""
+    words = [word.lower() for word in sys.argv[1:]]
+    exported = any(word.endswith(".onnx") for word in words) and "--export" not in words
+    # Exported networks need no torch, which is large.
+    light = exported and package not in ("torch", "torchvision")
+    name = "requirements-predict.txt" if light else "requirements.txt"
+    file = os.path.relpath(ROOT / name)
+    if "UV" in os.environ:  # uv run, whose environments are not for pip
+        return shlex.join(["uv", "run", "--with-requirements", file, *sys.argv])
+    return shlex.join(["pip", "install", "-r", file])
+
+
+def require_packages() -> None:
+    """Exit with a sentence if a package is missing that every command needs."""
+    for name in ("numpy", "PIL"):
+        if importlib.util.find_spec(name) is None:
+            script = os.path.basename(sys.argv[0])
+            print(f"{script}: {name} is not installed: {install_command(name)}", file=sys.stderr)
+            sys.exit(2)
+
 
 def require(package: str, what: str, install: str | None = None) -> None:
-    """See that an optional package is installed, which comes with `install` (default: itself).
-
-    Raises:
-        InputError: it is not.
-    """
+    """Raise an InputError if an optional package, a part of `install`, is not installed."""
     if importlib.util.find_spec(package) is None:
         raise InputError(f"{what} needs {package}: pip install {install or package}")
 
 
 def versions() -> dict[str, str]:
-    """Say which versions of Python and of the packages are at work; torch where it is imported."""
+    """Return the versions of Python and of the packages in use; torch's if it is imported."""
+    import numpy
+    import PIL
+
     found = {"python": platform.python_version()}
     if "torch" in sys.modules:
         # torch.__version__ is a subclass of str, which is no plain data.
         found["torch"] = str(sys.modules["torch"].__version__)
-    return {**found, "numpy": np.__version__, "pillow": PIL.__version__}
+    return {**found, "numpy": numpy.__version__, "pillow": PIL.__version__}
+
+
+class Launch(NamedTuple):
+    """This process's place among those that torchrun started; the default is alone."""
+
+    rank: int = 0
+    size: int = 1  # processes, on all machines
+    local_rank: int = 0
+    local_world_size: int = 1  # processes on this machine
+
+    @property
+    def is_rank_zero(self) -> bool:
+        """Whether this is the process that prints and writes."""
+        return self.rank == 0
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether there are other processes."""
+        return self.size > 1
+
+    @classmethod
+    def from_environment(cls) -> "Launch":
+        """Read the variables that torchrun sets."""
+        if "RANK" not in os.environ:
+            return cls()
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        return cls(*(int(os.environ.get(name, default)) for name, default in zip(names, "0101")))
 
 
 class Clock:
@@ -42,7 +94,7 @@ class Clock:
 
     @property
     def elapsed(self) -> float:
-        """The seconds since it was started."""
+        """The seconds since the clock was made."""
         return time.perf_counter() - self.started
 
     def lap(self, phase: str) -> float:
@@ -53,7 +105,7 @@ class Clock:
 
 
 def peak_memory() -> float | None:
-    """Ask how much memory this process has taken at most, in MiB; None on Windows."""
+    """Return the most memory that this process has used, in MiB; None on Windows."""
     try:
         import resource
     except ImportError:
@@ -63,6 +115,5 @@ def peak_memory() -> float | None:
 
 
 def spell_command(script: str, *arguments: str) -> str:
-    """Spell the command that runs a script of this project from the present folder."""
-    path = os.path.relpath(Path(__file__).parent.with_name(script))
-    return shlex.join(["python", path, *arguments])
+    """Spell the command that runs a script of this project from the current folder."""
+    return shlex.join(["python", os.path.relpath(ROOT / script), *arguments])

@@ -2,9 +2,9 @@
 
 
 class FlowersError(Exception):
-    """What went wrong, as one sentence for the user; a script prints it and exits.
+    """A sentence for the user, which a script prints before it exits.
 
-    `can_go_on`: False where a run that is resumed would come to the same again.
+    `can_go_on`: False where a resumed run would fail in the same way.
     """
 
     exit_code = 1
@@ -30,16 +30,15 @@ class RunError(FlowersError):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Recognise Python's own error, PyTorch's for accelerators, and its CPU allocator's."""
+    words = "can't allocate memory", "out of memory"
     return (
         isinstance(error, MemoryError)
         or "OutOfMemory" in type(error).__name__
-        or "can't allocate memory" in str(error)
-        or "out of memory" in str(error)
+        or any(each in str(error) for each in words)
     )
 
 
 def is_lost_connection(error: BaseException) -> bool:
-    """Recognise what torch.distributed raises where another process has gone."""
-    return type(error).__name__.startswith("Dist") or any(
-        word in str(error).lower() for word in ("gloo", "connection")
-    )
+    """Recognise what torch.distributed raises where another process has ended."""
+    words = "gloo", "connection"
+    return type(error).__name__.startswith("Dist") or any(w in str(error).lower() for w in words)

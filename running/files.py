@@ -1,4 +1,4 @@
-"""Files: whole or not there, one run a folder, earlier ones kept."""
+"""Files: written whole or not at all, by one process at a time."""
 
 import glob
 import os
@@ -12,16 +12,24 @@ from running.errors import InputError, RunError
 
 
 def is_special(path: str | os.PathLike[str]) -> bool:
-    """Tell pipes, devices and sockets, which could keep a reader waiting for ever."""
+    """Whether a path is a pipe, a device or a socket, from which reading may never end."""
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def is_same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two paths lead to one file, by links of any kind."""
+    try:
+        return os.path.samefile(path, other)
+    except OSError:  # one of them does not exist
+        return False
 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file whose content appears at `path` whole, or not at all.
 
-    It is written beside its place, synced to the disk and renamed when the block ends. What a
-    link leads to is replaced, not the link.
+    It is written beside `path`, synced to the disk and renamed when the block ends. Where `path`
+    is a link, the file that it leads to is replaced.
 
     Raises:
         RunError: the disk is full, or the folder cannot be written to.
@@ -40,7 +48,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
-    """Give a whole file its name, so that content and name outlive a power cut.
+    """Rename a whole file so that its content and its name outlive a power cut.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written to.
@@ -58,14 +66,14 @@ def put_in_place(temporary: Path, path: Path) -> None:
 
 @contextmanager
 def hold_lock(lock: Path, busy: str, files: Iterable[Path]) -> Iterator[None]:
-    """Keep other processes out of the block, and clear what killed ones left half written.
+    """Keep other processes out of the block, and remove temporary files of killed ones.
 
-    A process that is killed lets go. Where there are no such locks, on Windows and on some
-    network file systems, nobody is kept out.
+    The lock of a process that is killed ends with it. On Windows and on some network file
+    systems, which have no such locks, nobody is kept out.
 
     Args:
-        lock: a file that is there during the block; its folder exists.
-        busy: what is said where another process is in the block.
+        lock: a file that exists during the block; its folder exists.
+        busy: the message where another process is in the block.
         files: what is written in the block.
 
     Raises:
@@ -101,22 +109,15 @@ def lock_folder(
     folder: str | os.PathLike[str], files: Iterable[str]
 ) -> AbstractContextManager[None]:
     """Keep other runs, which write these files, out of a folder during the block."""
-    return hold_lock(
-        Path(folder, ".train.lock"),
-        f"another train.py is at work in {folder}; wait for its end, or give another folder",
-        [Path(folder, name) for name in files],
-    )
+    busy = f"another train.py is at work in {folder}; wait for its end, or give another folder"
+    return hold_lock(Path(folder, ".train.lock"), busy, [Path(folder, name) for name in files])
 
 
 @contextmanager
 def take_turns(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Let one process at a time go through the block; the others wait for it.
+    """Run the block in one process at a time; the others wait, where there are locks.
 
-    A process that is killed lets go. Where there are no such locks, see `hold_lock`,
-    nobody waits.
-
-    Args:
-        path: of an empty file, which stays there.
+    `path` is the lock, an empty file, which is not removed.
     """
     with open(path, "w") as file:
         with suppress(ImportError, OSError):
@@ -127,7 +128,7 @@ def take_turns(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def prepare_folder(folder: str | os.PathLike[str], files: Iterable[str]) -> None:
-    """Make a folder where there is none, and see that these files can be written in it.
+    """Make a folder where it does not exist, and check that these files can be written in it.
 
     Raises:
         InputError: they cannot.
@@ -149,60 +150,37 @@ def prepare_folder(folder: str | os.PathLike[str], files: Iterable[str]) -> None
 
 
 def find_target(path: str | os.PathLike[str], reads: Iterable[str | os.PathLike[str]] = ()) -> Path:
-    """See that a file can be written at a path, and say where that is: links are followed.
+    """Return where a file of the user's is to be written: links are followed.
 
-    Args:
-        path: as the user named it.
-        reads: the files that the same command reads, which may be missing.
+    `reads` are the files that the same command reads, which may be missing.
 
     Raises:
-        InputError: it cannot, or the command reads it.
+        InputError: it cannot be written there, or the command reads it.
     """
-    if is_special(path) or _is_descriptor(path):
+    # /dev/stdout may lead to a file that the shell appends to.
+    names = [os.path.abspath(path), os.readlink(path) if os.path.islink(path) else ""]
+    is_stream = any(name.startswith(("/dev/fd/", "/dev/std", "/proc/")) for name in names)
+    if is_special(path) or is_stream:
         raise InputError(f"{path} is a pipe or a device, where a file would be written")
     target = Path(os.path.realpath(path) if os.path.islink(path) else path)
     if target.is_symlink():
         raise InputError(f"{path} is a link that leads back to itself")
-    for other in reads:
-        if is_same_file(target, other):
-            raise InputError(f"{path} is what this command reads; give another name to write to")
+    if any(is_same_file(target, other) for other in reads):
+        raise InputError(f"{path} is what this command reads; give another name to write to")
     prepare_folder(target.parent, [target.name])
     return target
 
 
 @contextmanager
 def write_alone(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file as `atomic_write` does, where a user wants it and nobody else writes it.
+    """Open a file as `atomic_write` does, for which the user has given the path.
 
     Raises:
-        InputError: it cannot be written there, or another process is at it.
+        InputError: it cannot be written there, or another process is writing it.
         RunError: the disk is full.
     """
     target = find_target(path)
     busy = f"another predict.py is writing {path}; wait for its end, or give another name"
-    with (
-        hold_lock(target.with_name(f".{target.name}.lock"), busy, [target]),
-        atomic_write(target) as file,
-    ):
+    lock = target.with_name(f".{target.name}.lock")
+    with hold_lock(lock, busy, [target]), atomic_write(target) as file:
         yield file
-
-
-def is_same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
-    """Tell whether two paths lead to one file, by links of any kind."""
-    try:
-        return os.path.samefile(path, other)
-    except OSError:  # one of them is not there
-        return False
-
-
-def _is_descriptor(path: str | os.PathLike[str]) -> bool:
-    """Tell /dev/stdout and the like, which may lead to the file that output is appended to."""
-    step = os.path.abspath(path)
-    for _ in range(40):  # as many links as Linux follows
-        folder = os.path.realpath(os.path.dirname(step))
-        if folder.startswith(("/proc/", "/dev/fd")):
-            return True
-        if not os.path.islink(step):
-            return False
-        step = os.path.join(folder, os.readlink(step))
-    return False

@@ -1,4 +1,4 @@
-"""Flags: both spellings of each, and what their values may be."""
+"""Flags: both spellings of each, and the values that they may have."""
 
 import argparse
 import re
@@ -15,9 +15,9 @@ def add_flag(parser: argparse._ActionsContainer, name: str, *others: str, **opti
 
 
 def fill_in(argv: Sequence[str], name: str, values: Sequence[str]) -> list[str]:
-    """Give a flag that may stand alone the first of its values where none of them follows it.
+    """Give a flag its first value where none of its values follows.
 
-    Argparse would take what follows for the value, which is perhaps a folder.
+    Argparse would take the next word, perhaps a folder, for the value.
     """
     spellings = {f"--{name}", f"--{name}".replace("_", "-")}
     return [
@@ -28,16 +28,16 @@ def fill_in(argv: Sequence[str], name: str, values: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Number:
-    """What a number may be; as an argparse `type` it reads one."""
+    """The numbers that are allowed; as an argparse `type` it reads one."""
 
     kind: type[int] | type[float]
     lowest: float
     highest: float
-    above: bool = False  # whether the lowest is not among them
+    above: bool = False  # whether `lowest` itself is too low
     hint: str = ""
 
     def holds(self, value: Any) -> bool:
-        """Tell whether a value is such a number; True is none, and neither is nan."""
+        """Whether a value is such a number; neither True nor nan is one."""
         if type(value) is not self.kind or (self.above and value == self.lowest):
             return False
         return bool(self.lowest <= value <= self.highest)
@@ -59,11 +59,11 @@ class Number:
 
 SHARE = Number(float, 0, 1)
 WORKERS = Number(int, 1, 1024)
-IMAGE_SIZE = Number(int, 32, 1024)  # side of the squares that a network may ask for, in pixels
+IMAGE_SIZE = Number(int, 32, 1024)  # pixels, the side of a network's square input
 
 
 def file_name(text: str) -> str:
-    """Take a path; an empty one is a variable that the shell did not have."""
+    """Read a path; an empty one is an unset variable of the shell."""
     if not text:
         raise argparse.ArgumentTypeError("it is empty; is a variable of the shell not set?")
     return text
@@ -77,7 +77,7 @@ def widths(text: str) -> list[int]:
 
 
 def shard(text: str) -> tuple[int, int]:
-    """Read which part of how many, as in 2/8."""
+    """Read I and N from I/N, as in 2/8."""
     parts = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
     if not parts or not 1 <= int(parts[1]) <= int(parts[2]):
         raise argparse.ArgumentTypeError(

@@ -1,10 +1,9 @@
-"""Ctrl-C and SIGTERM: a run ends in order, and imports are not torn apart."""
+"""Ctrl-C and SIGTERM: a run ends in order, and imports are not interrupted."""
 
 import os
 import signal
 import sys
 import threading
-from _thread import interrupt_main
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -21,26 +20,13 @@ class Stopped(KeyboardInterrupt):
         self.exit_code = 128 + number
 
 
-def _send(number: int) -> None:
-    """Send the main thread a signal, from another one."""
-    if hasattr(signal, "pthread_kill"):  # it wakes the thread, too
-        main = threading.main_thread().ident
-        assert main is not None
-        signal.pthread_kill(main, number)
-    else:
-        interrupt_main(signal.Signals(number))
-
-
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM end the block in order, the second one at once.
+    """Raise `Stopped` in the block at the first Ctrl-C or SIGTERM; exit at once at the second.
 
-    Only the main thread hears signals; elsewhere nothing changes. Python ignores an exception
-    that is raised while it clears away an object that nobody needs any more; then the signal
-    comes once more a moment later, or at the end of the block.
-
-    Raises:
-        Stopped: there was a signal.
+    Python ignores an exception that is raised while it deletes an object; then the signal comes
+    again a moment later, or `Stopped` is raised at the end of the block. Only the main thread
+    gets signals; in others nothing changes.
     """
 
     def leave(number: int, _: FrameType | None) -> None:
@@ -80,24 +66,31 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _send(number: int) -> None:
+    """Send the main thread a signal from another thread."""
+    if hasattr(signal, "pthread_kill"):  # wakes the main thread, too
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, number)
+    else:  # Windows
+        signal.raise_signal(number)
+
+
 @contextmanager
 def delay_signals() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the block is done, a second or two of imports.
+    """Delay Ctrl-C and SIGTERM until the end of the block, a second or two of imports.
 
-    An exception in the middle of importing a module in C++ can end Python itself.
+    An exception in the middle of importing a module in C++ can crash Python.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # which never hears signals
+        yield
         return
     waiting: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _: waiting.append(number))
-        for number in NUMBERS
-    }
+    before = [signal.signal(each, lambda number, _: waiting.append(number)) for each in NUMBERS]
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in zip(NUMBERS, before):
             signal.signal(number, handler)
         for waited in waiting:
             signal.raise_signal(waited)

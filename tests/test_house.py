@@ -197,7 +197,7 @@ assert predict.main([sys.argv[1], sys.argv[2], *flags]) == 0
 
 # --- Each thing in its place ------------------------------------------------------------
 
-SPEAKS = {"train.py", "predict.py", "running/console.py", "running/packages.py"}
+SPEAKS = {"train.py", "predict.py", "running/console.py", "running/environment.py"}
 PARSES = SPEAKS | {"running/flags.py", "running/settings.py"}
 PARSES |= {f"{folder}/command_line.py" for folder in ("running", "prediction")}
 

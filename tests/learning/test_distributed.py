@@ -10,8 +10,8 @@ from conftest import ROOT
 from torch import distributed, nn
 
 from learning.distributed import SINGLE_PROCESS, ProcessGroup, join_process_group
+from running.environment import Launch
 from running.errors import InputError
-from running.launch import Launch
 
 CPU = torch.device("cpu")
 
@@ -127,7 +127,7 @@ SCRIPT = """
 import torch
 from torch import nn
 from learning.distributed import join_process_group
-from running.launch import Launch
+from running.environment import Launch
 
 processes = join_process_group(torch.device("cpu"), Launch.from_environment())
 assert (processes.size, processes.is_rank_zero) == (3, processes.rank == 0)

@@ -21,8 +21,8 @@ from network.devices import (
     rows_at_once,
     to_device,
 )
+from running.environment import Launch
 from running.errors import InputError
-from running.launch import Launch
 
 CPU = torch.device("cpu")
 

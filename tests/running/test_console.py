@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from running.console import Console, ExitNotes, Parser, no_progress, prepare_streams, printable
+from running.environment import Launch
 from running.errors import FlowersError, ImageError, InputError, RunError
-from running.launch import Launch
 from running.signals import Stopped
 
 PRIMARY, OTHER = Launch(0, 2), Launch(1, 2)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from running.launch import Launch
+from running.environment import Launch
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 

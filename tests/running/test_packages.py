@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from running.packages import install_command, require_packages
+from running.environment import install_command, require_packages
 
 
 def test_what_every_command_needs_is_looked_for(monkeypatch, capsys):
