@@ -1,3 +1,4 @@
+# For `uv run`; a checkpoint.pth needs torch, too: uv run --with-requirements requirements.txt
 # /// script
 # requires-python = ">=3.10"
 # dependencies = [

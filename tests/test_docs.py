@@ -1,6 +1,11 @@
-"""The pages: links that lead somewhere, tables that are up to date, commands and code that work."""
+"""The pages: links that lead somewhere, tables that are up to date, commands and code that work.
 
-import importlib.util
+python tests/test_docs.py    writes the tables of flags and the list of arrows
+"""
+
+import argparse
+import contextlib
+import io
 import re
 import shlex
 import sys
@@ -8,10 +13,16 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from conftest import CNN, ROOT, save_small
 from PIL import Image
+from test_house import HOUSE, ORDER, arrows
 
 import running.command_line
+import running.errors
 import train
 from images.drawn import draw_data
 from prediction import command_line
@@ -21,22 +32,24 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+REFERENCE, ARCHITECTURE = ROOT / "docs" / "reference.md", ROOT / "docs" / "architecture.md"
+PARSERS = {"train.py": train.build_parser, "predict.py": command_line.build_parser}
 
-pages = pytest.mark.parametrize(
-    "page", [pytest.param(page, id=page.relative_to(ROOT).as_posix()) for page in PAGES]
-)
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+README = read(ROOT / "README.md")
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
 
 
 def blocks(text: str, kind: str) -> list[str]:
     """The content of the code blocks of a kind."""
     return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.M | re.S)
-
-
-def without_code(text: str) -> str:
-    """A page without its code blocks, and without what is between backticks."""
-    text = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
-    return re.sub(r"`[^`\n]+`", "", text)
 
 
 # --- Links ----------------------------------------------------------------------------
@@ -58,7 +71,8 @@ def slugs(text: str) -> set[str]:
 def broken_links(page: Path, text: str) -> list[str]:
     """The links within the project that lead nowhere."""
     broken = []
-    targets = re.findall(r"\]\(\s*<?([^)\s>]+)>?[^)]*\)", without_code(text))
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+    targets = re.findall(r"\]\(\s*<?([^)\s>]+)>?[^)]*\)", re.sub(r"`[^`\n]+`", "", prose))
     targets += re.findall(r"^\[[^]]+\]: *(\S+)", text, re.M)
     for target in targets:
         if re.match(r"[a-z]+:", target):
@@ -67,15 +81,16 @@ def broken_links(page: Path, text: str) -> list[str]:
         file = (page.parent / path).resolve() if path else page
         found = file.is_relative_to(ROOT) and file.exists()
         if found and anchor:
-            found = file.suffix == ".md" and anchor in slugs(file.read_text("utf-8"))
+            found = file.suffix == ".md" and anchor in slugs(read(file))
         if not found:
             broken.append(target)
     return broken
 
 
-@pages
-def test_links_lead_somewhere(page):
-    assert broken_links(page, page.read_text(encoding="utf-8")) == []
+def test_links_lead_somewhere():
+    assert {name_of(page): broken_links(page, read(page)) for page in PAGES} == {
+        name_of(page): [] for page in PAGES
+    }
 
 
 def test_links_that_lead_nowhere_would_be_noticed():
@@ -87,20 +102,8 @@ def test_links_that_lead_nowhere_would_be_noticed():
 [j](nowhere.md)
 ```
 """
-    assert broken_links(ROOT / "README.md", text) == [
-        "docs/nowhere.md",
-        "docs/reference.md#nothing",
-        "#nothing",
-        "docs/nothing.png",
-        "../elsewhere",
-    ]
-
-
-def test_anchors_are_those_of_github():
-    text = (
-        "# One `two_three`, four-five!\n## Same\n```sh\n# no heading\n```\n## Same\n## [L](x.md) 2"
-    )
-    assert slugs(text) == {"one-two_three-four-five", "same", "same-1", "l-2"}
+    broken = ["docs/nowhere.md", "docs/reference.md#nothing", "#nothing", "docs/nothing.png"]
+    assert broken_links(ROOT / "README.md", text) == [*broken, "../elsewhere"]
 
 
 def test_every_page_is_linked_from_the_readme():
@@ -108,69 +111,76 @@ def test_every_page_is_linked_from_the_readme():
     assert linked == {f"docs/{page.name}" for page in PAGES if page.parent.name == "docs"}
 
 
-# --- Form -----------------------------------------------------------------------------
+def test_no_page_names_a_path_of_somebodys_machine():
+    for page in PAGES:
+        found = re.findall(r"(?<![\w.)/])/(?:home|root|work|tmp|Users|opt|mnt|data)/", read(page))
+        assert not found, name_of(page)
 
 
-def test_the_readme_is_short():
-    assert len(README.splitlines()) <= 150
+# --- Flags, exit codes and the map ------------------------------------------------------
 
 
-@pages
-def test_no_page_tells_of_a_machine_or_is_unfinished(page):
-    text = page.read_text(encoding="utf-8")
-    assert str(ROOT) not in text
-    assert not re.findall(r"(?<![\w.)/])/(?:home|root|work|tmp|Users|opt|mnt|data)/", text)
-    assert not re.findall(r"[A-Z]:\\\w", text)
-    assert not re.findall(r"OUTPUT-[A-Z]|TODO|FIXME|XXX", text)
+def flag_table(parser: argparse.ArgumentParser) -> str:
+    """A Markdown table of a parser's flags, each with its help."""
+    lines = ["| flag | what it does |", "|---|---|"]
+    for action in parser._actions:
+        flags = [flag for flag in action.option_strings if "-" not in flag.removeprefix("--")]
+        if not flags or "--help" in flags:
+            continue
+        value = str(action.metavar or "|".join(action.choices or ()))
+        value = f"[{value}]" if action.nargs == "?" else value
+        value = value.replace("|", r"\|")  # which would end the table's cell
+        spelled = ", ".join(f"`{flag} {value}".rstrip() + "`" for flag in flags)
+        lines.append(f"| {spelled} | {(action.help or '') % vars(action)} |")
+    return "\n".join(lines) + "\n"
 
 
-# --- Flags ----------------------------------------------------------------------------
+def arrow_list() -> str:
+    """A line for each room that imports others, in the order of the ladder."""
+    return "".join(
+        f"{room} -> {', '.join(sorted(below, key=ORDER.index))}\n"
+        for room, below in arrows().items()
+        if below
+    )
 
 
-@pytest.fixture
-def write_flags(monkeypatch):
-    """docs/write_flags.py as a module."""
-    monkeypatch.setattr(sys, "path", [*sys.path])  # it adds to that
-    spec = importlib.util.spec_from_file_location("write_flags", ROOT / "docs" / "write_flags.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def with_tables(text: str) -> str:
+    """The page with today's flags between its marks."""
+    for name, build_parser in PARSERS.items():
+        begin, end = (f"<!-- flags of {name}: {mark} -->\n" for mark in ("begin", "end"))
+        before, rest = text.split(begin)
+        text = before + begin + flag_table(build_parser(Console(name))) + end + rest.split(end)[1]
+    return text
 
 
-def test_the_tables_of_flags_are_up_to_date(write_flags):
-    """Else: python docs/write_flags.py"""
-    text = write_flags.REFERENCE.read_text(encoding="utf-8")
-    assert write_flags.with_tables(text) == text
+def with_arrows(text: str) -> str:
+    """The page with today's arrows in the place of its list."""
+    return re.sub(r"(?<=^```text\n)(\w+ -> .*\n)+(?=```$)", arrow_list(), text, flags=re.M)
 
 
-@pytest.mark.parametrize("script", [train, command_line], ids=["train", "predict"])
-def test_the_tables_are_the_same_on_every_machine(write_flags, monkeypatch, script):
+def test_every_flag_is_in_the_reference():
+    """Else: python tests/test_docs.py"""
+    assert with_tables(read(REFERENCE)) == read(REFERENCE)
+
+
+def test_the_tables_are_the_same_on_every_machine(monkeypatch):
     tables = []
     for processors in (2, 64):
         for module in (command_line, running.command_line):
             monkeypatch.setattr(module, "default_workers", lambda *_, count=processors: count)
-        tables.append(write_flags.flag_table(script.build_parser(Console("a.py"))))
+        tables.append(with_tables(read(REFERENCE)))
     assert tables[0] == tables[1]
 
 
-@pytest.mark.parametrize("script", [train, command_line], ids=["train", "predict"])
-def test_every_flag_is_in_a_table_with_its_help(write_flags, script):
-    table = write_flags.flag_table(script.build_parser(Console("a.py")))
-    rows = re.findall(r"^\| `(--\w+).*?` \| (.+) \|$", table, re.M)
-    assert len(rows) == table.count("\n") - 2 >= 10
-    parser = script.build_parser(Console("a.py"))
-    flags = {
-        flag
-        for action in parser._actions
-        for flag in action.option_strings
-        if flag.startswith("--") and "-" not in flag[2:]
-    }
-    named = {
-        flag
-        for row in re.findall(r"^\| (.+?) \|", table, re.M)
-        for flag in re.findall(r"--\w+", row)
-    }
-    assert named == flags - {"--help"}
+def test_the_map_shows_the_arrows_that_exist():
+    """Else: python tests/test_docs.py"""
+    assert arrow_list() in blocks(read(ARCHITECTURE), "text")
+
+
+def test_the_map_knows_every_module():
+    page = read(ARCHITECTURE)
+    names = {path.name for path in HOUSE} - {"__init__.py"}
+    assert [name for name in sorted(names) if not re.search(rf"(?<!\w){name}\b", page)] == []
 
 
 def commands_of(text: str) -> list[list[str]]:
@@ -184,25 +194,40 @@ def commands_of(text: str) -> list[list[str]]:
     return found
 
 
-@pages
-def test_the_scripts_know_the_flags_of_every_command(page):
-    for name, *words in commands_of(page.read_text(encoding="utf-8")):
-        parser = {"train": train, "predict": command_line}[name].build_parser(Console(name))
-        known = set(parser._option_string_actions)
-        flags = {word.split("=")[0] for word in words if word.startswith("--")}
-        assert flags <= known, f"{name}.py {' '.join(words)}"
+def test_the_scripts_know_the_flags_of_every_command():
+    for page in PAGES:
+        for name, *words in commands_of(read(page)):
+            known = PARSERS[f"{name}.py"](Console(name))._option_string_actions.keys()
+            flags = {word.split("=")[0] for word in words if word.startswith("--")}
+            assert flags <= known, f"{name_of(page)}: {name}.py {' '.join(words)}"
+
+
+@pytest.mark.parametrize(
+    ("script", "own"), [("train", {0, 3, 130, 143}), ("predict", {0, 130, 143})]
+)
+def test_help_and_reference_know_every_exit_code(script, own):
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), pytest.raises(SystemExit):
+        PARSERS[f"{script}.py"](Console(script)).parse_args(["--help"])
+    epilog = text.getvalue().split("exit codes:\n")[1]
+    codes = {int(code) for code in re.findall(r"^  (\d+)  +\S", epilog, re.M)}
+    errors = vars(running.errors).values()
+    assert codes == own | {each.exit_code for each in errors if hasattr(each, "exit_code")}
+    table = read(REFERENCE).split("## Exit codes\n")[1].split("\n## ")[0]
+    assert codes <= {int(code) for code in re.findall(r"^\| (\d+) \| \S", table, re.M)}
 
 
 # --- The README's commands --------------------------------------------------------------
 
 INSTALL = "python3 -m venv .venv && . .venv/bin/activate && pip install -r requirements.txt"
 TESTS = INSTALL.replace("-r ", "-r tests/") + " && python -m pytest tests"
+RUN_SLOWLY = "python train.py --demo"
 
-NOT_RUN = {
-    INSTALL.replace("requirements", "requirements-predict"): "it installs packages from PyPI; "
-    ".ci/run does so",
-    TESTS: "it would run this test; .ci/run does it",
-}
+NOT_RUN = [  # as they install packages; .ci/run does
+    INSTALL.replace("requirements", "requirements-predict"),
+    TESTS,
+    f"{INSTALL} && {RUN_SLOWLY}",
+]
 
 # In their order, in one folder, and what each prints; the flags that make training short.
 PERCENT = r" *\d+\.\d\d%  "
@@ -215,20 +240,14 @@ RUN = {
     "python train.py flowers": ([*CNN, "--epochs", "1"], r"flowers: 48 train, "),
     "python predict.py image.jpg checkpoint.pth": ([], rf"({PERCENT}drawn \w+ +\d\n){{4}}$"),
 }
-RUN_SLOWLY = "python train.py --demo"
-
-
-def readme_commands() -> list[str]:
-    """The lines of the README's blocks for the shell, without comments."""
-    lines = [line for block in blocks(README, "sh") for line in block.splitlines()]
-    return [re.sub(r" +#.*", "", line) for line in lines if line.strip()]
 
 
 def test_every_command_of_the_readme_is_run_or_has_a_reason():
-    commands = readme_commands()
-    assert commands == [command.strip() for command in commands]
-    known = {*RUN, *NOT_RUN, f"{INSTALL} && {RUN_SLOWLY}"}
-    assert set(commands) == known
+    lines = [line for block in blocks(README, "sh") for line in block.splitlines()]
+    commands = {re.sub(r" +#.*", "", line) for line in lines if line.strip()}
+    uv = {command for command in commands if command.startswith("uv ")}  # as with pip
+    assert commands - uv == {*RUN, *NOT_RUN}
+    assert {command.replace("uv run", "python") for command in uv} <= RUN.keys()
 
 
 def run_command(run_script, command: str, more: list[str]):
@@ -247,6 +266,7 @@ def as_a_user(drawn, photo, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_work(run_script, as_a_user):
     for command, (more, output) in RUN.items():
         run = run_command(run_script, command, more)
@@ -259,9 +279,8 @@ def test_the_demo_of_the_readme_works(run_script, as_a_user, monkeypatch):
     monkeypatch.setattr(train, "draw_data", lambda folder, progress: draw_data(folder, 6, 2, 2, 3))
     run = run_command(run_script, RUN_SLOWLY, ["--epochs", "1"])
     assert run.code == 0, run.err
-    following = run.out.splitlines()[-1].removeprefix("next: ")
     # From this folder the scripts lie elsewhere.
-    _, script, *words = shlex.split(following)
+    _, script, *words = shlex.split(run.out.splitlines()[-1].removeprefix("next: "))
     assert Path(script).resolve() == ROOT / "predict.py"
     answer = run_script("predict", *words)
     assert answer.code == 0
@@ -270,20 +289,16 @@ def test_the_demo_of_the_readme_works(run_script, as_a_user, monkeypatch):
 
 # --- Python -----------------------------------------------------------------------------
 
-# docs/export.md's is run by tests/test_export.py, which has an exported network.
-RUN_HERE = {"docs/python.md": 1, "docs/export.md": 1}
 
-
-def test_every_block_of_python_is_known_here():
-    found = {
-        page.relative_to(ROOT).as_posix(): len(blocks(page.read_text(encoding="utf-8"), "python"))
-        for page in PAGES
-    }
-    assert {name: count for name, count in found.items() if count} == RUN_HERE
+def test_every_block_of_python_is_run():
+    found = {name_of(page): len(blocks(read(page), "python")) for page in PAGES}
+    # That of export.md is run by tests/test_export.py, which has an exported network.
+    expected = {"docs/python.md": 1, "docs/export.md": 1}
+    assert {name: count for name, count in found.items() if count} == expected
 
 
 def test_the_lines_for_python_work(photo, tmp_path, monkeypatch, capsys):
-    (code,) = blocks((ROOT / "docs" / "python.md").read_text(encoding="utf-8"), "python")
+    (code,) = blocks(read(ROOT / "docs" / "python.md"), "python")
     monkeypatch.chdir(tmp_path)
     save_small(tmp_path / "checkpoint.pth", ["1", "2", "3"], ["daisy", "poppy", "rose"])
     for name in ("a.jpg", "b.jpg"):
@@ -295,3 +310,8 @@ def test_the_lines_for_python_work(photo, tmp_path, monkeypatch, capsys):
         name, probability = line.split()
         assert name in ("daisy", "poppy", "rose")
         assert 1 / 3 <= float(probability) <= 1
+
+
+if __name__ == "__main__":
+    REFERENCE.write_text(with_tables(read(REFERENCE)), encoding="utf-8")
+    ARCHITECTURE.write_text(with_arrows(read(ARCHITECTURE)), encoding="utf-8")
