@@ -32,7 +32,8 @@ if __name__ == "__main__":
     require_packages()
 
 import warnings
-from dataclasses import asdict
+from collections.abc import Collection
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import data_utils
@@ -58,7 +59,7 @@ from running import command_line
 from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
 from running.environment import Clock, Launch, peak_memory, require, spell_command, versions
 from running.errors import InputError
-from running.run_folder import DEMO_FOLDER, RunFolder, previous
+from running.run_folder import DEMO_FOLDER, RunFolder
 from running.settings import Settings
 from running.signals import delay_signals
 from running.threads import let_waiting_threads_sleep
@@ -66,9 +67,7 @@ from running.threads import let_waiting_threads_sleep
 if TYPE_CHECKING:
     from learning.activations import Activations
     from learning.distributed import ProcessGroup
-    from learning.resources import Resources
-    from learning.start import Start
-    from learning.time_budget import TimeBudget
+    from learning.run import Run
 
 # torch and what imports it come in functions, so that --help and most mistakes need not wait.
 
@@ -115,8 +114,9 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
     if console.launch.is_distributed and args.update:
         raise InputError("--update is for one process, and torchrun has started several")
     folder = RunFolder(args.save_dir, writes=console.launch.is_rank_zero)
-    if args.resume or args.update:
-        folder.require_run("--resume" if args.resume else "--update")
+    if (args.resume or args.update) and not folder.resume_file.exists():
+        flag = "--resume continues" if args.resume else "--update starts"
+        raise InputError(f"{flag} from {folder.resume_file}, which does not exist")
     data_dir = args.data_dir
     if args.demo:
         data_dir = str(folder.path / DEMO_FOLDER)
@@ -153,33 +153,134 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
 def train(
     args: argparse.Namespace, data: DataSet, folder: RunFolder, console: Console, notes: ExitNotes
 ) -> int:
-    """The whole way, from the folder of photographs to the report; return the exit code."""
+    """Go the whole way from the folder of photographs to the report; return the exit code."""
     clock = Clock()
     with delay_signals():
+        from learning.distributed import join_process_group
         from learning.evaluation import calibrate, evaluate
+        from learning.features import open_features
         from learning.fit import Learner, open_activations, require_finite, train_one_epoch
         from learning.head import fit_head
-        from learning.resume import save_training
-        from model_utils import for_inference, save_checkpoint
+        from learning.resources import Resources
+        from learning.run import new_run, resume_run
+        from learning.time_budget import TimeBudget, plan_run
+        from learning.update import (
+            describe_changes,
+            load_finished,
+            names_to_keep,
+            needs_backups,
+            take_changes,
+            update_run,
+        )
+        from model_utils import for_inference, load_checkpoint, rename_categories, save_checkpoint
+        from network.devices import describe_device, find_device, keep_freed_memory
 
-    start, inspected, time_budget, resources = set_up(args, data, folder, console, notes, clock)
-    record, splits = start.record, inspected.data.splits
+    # --- Device and processes
+    keep_freed_memory()
+    device = find_device(args.gpu, console.launch)
+    processes = join_process_group(device, console.launch)
+    resources = Resources(args.workers, args.save_dir, processes, console.progress)
+    device_line, *hints = describe_device(device, args.gpu, processes.size)
+
+    # --- The run: a new one, or what last.pth knows of it
+    typed, num_classes = Settings.typed(args), len(data.categories)
+    checkpoint, earlier, info, side = folder.checkpoint, None, None, None
+    backups_are_needed = not args.resume and needs_backups(folder, load_checkpoint)
+    if args.resume:
+        _, info = load_checkpoint(checkpoint)
+        run = resume_run(folder.resume_file, info, typed, device)
+        notes.best = run.describe_best(checkpoint)
+    elif args.update:
+        earlier, _, info, checkpoint = load_finished(folder, load_checkpoint, backups_are_needed)
+        run = update_run(earlier, info, checkpoint, num_classes, args.epochs or 0, device)
+        notes.best, notes.flag = earlier.describe_best(checkpoint), "--update"
+    else:
+        side = typical_side(data.splits["train"].paths)
+        run = new_run(Settings(**typed), num_classes, side, device, resources)
+    if args.resume or args.update:
+        notes.resume_files = [folder.resume_file]
+    batch_size = run.settings.recipe.batch_size
+    processes.require_shard(batch_size)
+    if batch_size > 1:
+        notes.memory_advice = f"try --batch_size {batch_size // 2}, or a lower {LESS_MEMORY}"
+    is_planned = args.minutes and not args.resume
+    if not run.is_update:  # which is described when its changes are known
+        lines = [] if is_planned else [run.describe()]
+        console.print_result(*data_utils.describe_data(data), *lines)
+    console.print_result(device_line)
+    console.print_note(*hints)
+    if args.no_cache:
+        folder.write(folder.features.unlink, missing_ok=True)
+    keeps_features = not args.no_cache and processes.size == 1
+    run.features = open_features(folder.features, run, keeps_features)
+    clock.lap("start")
+
+    # --- Every photograph is read once, before hours are spent
+    pinned = earlier.manifest if earlier else run.manifest if run.is_update else None
+    inspected = read_photographs(data, args, console, processes, run.features.known, pinned)
+    console.print_note(*data_utils.problem_lines(inspected.problems, 10))
+    data_utils.require_usable(inspected, processes.size)
+    splits = inspected.data.splits
     labels, valid_labels = splits["train"].labels, splits["valid"].labels
-    train_set, valid_set = open_activations(start, splits, resources)
-    if train_set.num_frozen and start.first_epoch <= record.settings.recipe.epochs:
+    clock.lap("reading every photograph once")
+
+    time_budget = TimeBudget()
+    if is_planned:
+        typed, time_budget, plan = plan_run(run, splits, typed, resources, clock)
+        run = new_run(Settings(**typed), num_classes, side, device, resources)
+        run.features = open_features(folder.features, run, keeps_features)
+        console.print_result(run.describe(), plan)
+        clock.lap("planning")
+    run.features.take(inspected.digests, resources, console.print_note)
+
+    # --- What has changed since the earlier run; which names its categories keep
+    known = dict(zip(info.categories, info.names)) if info and args.resume else {}
+    lines = [run.describe()]
+    is_earlier = (
+        not backups_are_needed
+        and earlier
+        and is_up_to_date(earlier, inspected.fingerprint, args.epochs, folder)
+    )
+    if earlier and info and is_earlier:
+        known = names_to_keep(info, {})
+        earlier.features, run = run.features, earlier.to(device)
+        run.settings = replace(run.settings, epochs=run.epoch)  # --minutes may have ended the last
+        lines = ["nothing has changed: the network stays as it is"]
+    elif run.best and not run.has_same_photographs(inspected.fingerprint, valid_labels):
+        way = "--update starts over" if run.is_update else "without --resume a new run starts"
+        raise InputError(
+            f"the photographs in {data.folder} are not those of the run in {folder.resume_file}; "
+            f"{way}",
+            can_go_on=False,
+        )
+    else:
+        run.manifest = Manifest.of(inspected.data.categories, splits, inspected.digests)
+        run.fingerprint = inspected.fingerprint
+    if earlier and info and not is_earlier:
+        changes = take_changes(run, earlier)
+        known = names_to_keep(info, changes.renamed)
+        lines = [*describe_changes(changes, checkpoint, earlier, run), *lines]
+    if earlier or run.is_update:
+        console.print_result(*data_utils.describe_data(inspected.data), *lines)
+    known = {} if args.category_names else known
+    console.print_result(*data_utils.describe_names(inspected, known, checkpoint))
+    names = inspected.with_names(known).names
+    if run.best and info and names != info.names:
+        folder.write(rename_categories, checkpoint, names)
+
+    # --- What the epochs work on, and the head, which is epoch 0 of a pretrained network
+    train_set, valid_set = open_activations(run, splits, resources)
+    if train_set.num_frozen and run.epoch < run.settings.recipe.epochs:
         console.print_result(f"activations of the frozen layers are cached {train_set.location}")
+    console.print_result(HEADER, *(epoch_line(**row) for row in run.history))
+    if run.history:  # a killed run may not have written its last row
+        folder.write(write_history, folder.history, run.history)
+    head = fit_head(run, train_set, labels) if run.epoch < 0 else None
+    learner = Learner(run, train_set, labels)
 
-    console.print_result(HEADER, *(epoch_line(**row) for row in record.history))
-    if record.history:  # a killed run may not have written its last row
-        folder.write(write_history, folder.history, record.history)
-
-    # A pretrained network's head is fitted first, as epoch 0, on features that are computed once.
-    known = start.features
-    head = fit_head(start.model, train_set, labels, record, known) if start.fits_head else None
-    learner = Learner(start, train_set, labels)
-
-    # Every epoch is evaluated on valid; the checkpoint holds the best one so far.
-    for epoch in record.epochs_from(start.first_epoch):
+    # --- Training loop: every epoch is evaluated on valid; the checkpoint holds the best one
+    while run.epoch < run.settings.recipe.epochs:
+        epoch = run.epoch + 1
         learned = head if epoch == 0 else train_one_epoch(learner, epoch, time_budget.is_up)
         if not learned:
             console.print_result(f"epoch {epoch} would end too late, and is broken off")
@@ -187,220 +288,107 @@ def train(
         train_loss, logit_sums = learned
         seconds = clock.lap("epochs" if epoch else "head")
         network = for_inference(learner.network)
-        result = evaluate(network, valid_set, valid_labels, None if epoch else known)
+        result = evaluate(network, valid_set, valid_labels, None if epoch else run.features)
         require_finite(epoch, train_loss, result.loss)
-        if is_best := record.best is None or result.is_better(record.best):
-            if record.best is None and (kept := start.back_up(folder)):
-                console.print_result(f"kept the earlier run as {kept} and so on")
+        if is_best := run.best is None or result.is_better(run.best):
+            if run.best is None and not backups_are_needed and (backup := folder.back_up()):
+                console.print_result(f"kept the earlier run as {backup} and so on")
             class_means = logit_sums.class_means()
             calibration = calibrate(result.logits, valid_labels, class_means)
             metrics = result.metrics(epoch, valid_set.model.precision)
-            info = start.describe(
-                inspected.data.categories, inspected.names, calibration, metrics, notes.command
-            )
+            info = run.network_info(names, calibration, metrics, notes.command)
             folder.write_checkpoint(save_checkpoint, learner.network, info, class_means)
-            record.best = result
+            run.best = result
         seconds += clock.lap("evaluating and saving")
-        record.add_epoch(epoch, train_loss, result, seconds, is_best)
-        notes.best = record.describe_best(folder.checkpoint)
-        change = time_budget.replan(learner, record)
-        state = learner.state(epoch)
-        folder.write(save_training, folder.resume_file, state, start.preprocessing, record)
+        run.add_epoch(epoch, train_loss, result, seconds, is_best)
+        notes.best = run.describe_best(folder.checkpoint)
+        learner.write_state(run, epoch)
+        change = time_budget.replan(learner, run)
+        folder.write(run.save, folder.resume_file)
         notes.flag, notes.resume_files = "--resume", [folder.resume_file]
-        folder.write(write_history, folder.history, record.history)
-        console.print_result(epoch_line(**record.history[-1]), *change)
+        folder.write(write_history, folder.history, run.history)
+        console.print_result(epoch_line(**run.history[-1]), *change)
 
-    report, evaluated = evaluate_best(start, inspected, folder, valid_set, clock, notes.command)
+    # --- The best network, evaluated once, on photographs that it was not chosen by
+    report, evaluated = evaluate_best(
+        run, inspected, names, folder, valid_set, clock, notes.command
+    )
+    folder.write_report(report)
+    folder.write(write_page, folder.page, report, evaluated, run.history)
     if args.plot:
-        folder.write(draw_run, folder.path, record.history, evaluated, start.preprocessing)
+        folder.write(draw_run, folder.path, run.history, evaluated, run.preprocessing)
     train_set.discard()
     valid_set.discard()
     return print_report(report, folder, console, evaluated.paths[0], args.min_accuracy)
 
 
-def set_up(
-    args: argparse.Namespace,
-    data: DataSet,
-    folder: RunFolder,
-    console: Console,
-    notes: ExitNotes,
-    clock: Clock,
-) -> tuple["Start", Inspected, "TimeBudget", "Resources"]:
-    """Build the network or load it, and read every photograph once, before hours are spent.
+def is_up_to_date(earlier: "Run", fingerprint: str, epochs: int | None, folder: RunFolder) -> bool:
+    """Whether an update has nothing to learn: its photographs are those of the earlier run.
 
-    Raises:
-        InputError: something that was typed, or a photograph, cannot be used.
+    With `--epochs` an update that has ended is made once more, unless only its report is missing.
     """
-    from learning.distributed import join_process_group
-    from learning.resources import Resources
-    from learning.start import start_new
-    from learning.time_budget import TimeBudget, plan_run
-    from network.devices import describe_device, find_device, keep_freed_memory
-
-    keep_freed_memory()
-    device = find_device(args.gpu, console.launch)
-    processes = join_process_group(device, console.launch)
-    resources = Resources(args.workers, args.save_dir, processes, console.progress)
-    typed, num_classes = Settings.typed(args), len(data.categories)
-    side = None if args.resume or args.update else typical_side(data.splits["train"].paths)
-    if args.resume or args.update:
-        start = go_on(args, folder, num_classes, device, notes)
-    else:
-        start = start_new(Settings(**typed), num_classes, side, device, resources)
-    batch_size = start.record.settings.recipe.batch_size
-    processes.require_shard(batch_size)
-    if batch_size > 1:
-        notes.memory_advice = f"try --batch_size {batch_size // 2}, or a lower {LESS_MEMORY}"
-    place, *hints = describe_device(device, args.gpu, processes.size)
-    planned = args.minutes and not args.resume
-    if not start.record.is_update:  # which first has to know what has changed, and in which splits
-        network = [] if planned else [start.record.describe(start.preprocessing.crop)]
-        console.print_result(*data_utils.describe_data(data), *network)
-    console.print_result(place)
-    console.print_note(*hints)
-    keeps = not args.no_cache and processes.size == 1
-    if args.no_cache:
-        folder.write(folder.features.unlink, missing_ok=True)
-    start = start.with_features(folder.features, keeps)
-    clock.lap("start")
-    inspected = read_photographs(data, args, console, start, processes)
-    console.print_note(*data_utils.problem_lines(inspected.problems, 10))
-    data_utils.require_usable(inspected, processes.size)
-    time_budget = TimeBudget()
-    clock.lap("reading every photograph once")
-    if planned:
-        typed, time_budget, plan = plan_run(start, inspected.data.splits, typed, resources, clock)
-        start = start_new(Settings(**typed), num_classes, side, device, resources)
-        start = start.with_features(folder.features, keeps)
-        console.print_result(start.record.describe(start.preprocessing.crop), plan)
-        clock.lap("planning")
-    start.features.take(inspected.digests, resources, console.print_note)
-    return *settle(start, inspected, args, folder, console), time_budget, resources
-
-
-def go_on(
-    args: argparse.Namespace,
-    folder: RunFolder,
-    num_classes: int,
-    device: Any,
-    notes: ExitNotes,
-) -> "Start":
-    """Load the run that --resume or --update goes on from.
-
-    Raises:
-        InputError: it cannot be used.
-    """
-    from learning.start import resume_run, update_run
-    from model_utils import load_checkpoint
-
-    if args.update:
-        start = update_run(folder, load_checkpoint, args.epochs or 0, num_classes, device)
-        assert start.earlier is not None
-        notes.best = start.earlier.record.describe_best(start.earlier.checkpoint)
-        notes.flag = "--update"
-        notes.resume_files = [folder.resume_file, previous(folder.resume_file)]
-    else:
-        _, info = load_checkpoint(folder.checkpoint)
-        start = resume_run(folder, info, Settings.typed(args), num_classes, device)
-        notes.best = start.record.describe_best(folder.checkpoint)
-        notes.resume_files = [folder.resume_file]
-    return start
-
-
-def settle(
-    start: "Start",
-    inspected: Inspected,
-    args: argparse.Namespace,
-    folder: RunFolder,
-    console: Console,
-) -> tuple["Start", Inspected]:
-    """Let a run take its photographs and the names of their categories; say what has changed.
-
-    Raises:
-        InputError: a resumed run has learned from others.
-    """
-    from model_utils import rename_categories
-
-    data = inspected.data
-    seen = Manifest.of(data.categories, data.splits, inspected.digests)
-    if start.has_nothing_to_learn(inspected.fingerprint, args.epochs, folder):
-        start = start.back_to_earlier(folder)
-    if not start.take_photographs(inspected.fingerprint, len(data.splits["valid"].paths), seen):
-        way = "--update starts over"
-        if not start.record.is_update:
-            way = "without --resume a new run starts"
-        raise InputError(
-            f"the photographs in {data.folder} are not those of the run in {folder.resume_file}; "
-            f"{way}",
-            can_go_on=False,
-        )
-    if args.update or start.record.is_update:
-        console.print_result(*data_utils.describe_data(data), *start.describe_update())
-    known = {} if args.category_names else start.names
-    source = start.earlier.checkpoint if start.earlier else folder.checkpoint
-    console.print_result(*data_utils.describe_names(inspected, known, source))
-    inspected = inspected.with_names(known)
-    if start.state and start.info and inspected.names != start.info.names:
-        folder.write(rename_categories, folder.checkpoint, inspected.names)
-    return start, inspected
+    lacks_report = earlier.is_update and not folder.has_report
+    is_same = epochs is None or (lacks_report and epochs == earlier.settings.epochs)
+    return is_same and earlier.fingerprint == fingerprint
 
 
 def read_photographs(
     data: DataSet,
     args: argparse.Namespace,
     console: Console,
-    start: "Start | None" = None,
     processes: "ProcessGroup | None" = None,
+    known: Collection[bytes] = (),
+    pinned: Manifest | None = None,
 ) -> Inspected:
-    """Read every photograph once; several processes share them out."""
+    """Read every photograph once, shared out among the processes; of known ones, the digest."""
     mine = processes.shard(data.paths) if processes else data.paths
-    known = start.features.known if start else ()
     results = [*console.count(digest_each(mine, args.workers, known), len(mine), "reading")]
     if processes:
         results = processes.gather_objects(results)
-    return data_utils.inspect(data, args.category_names, results, start.seen if start else None)
+    return data_utils.inspect(data, args.category_names, results, pinned)
 
 
 def evaluate_best(
-    start: "Start",
+    run: "Run",
     inspected: Inspected,
+    names: list[str],
     folder: RunFolder,
     valid_set: "Activations",
     clock: Clock,
     command: str,
 ) -> tuple[dict[str, Any], EvaluatedSplit]:
-    """Judge the best network once, on photographs that it was not chosen by; write the report.
+    """Evaluate the best network, once, on photographs that it was not chosen by.
 
-    Returns what report.json says, and what was judged.
+    Returns what report.json says, and what was evaluated.
     """
     from learning.evaluation import judge
-    from learning.update import compare_update, find_compared
+    from learning.update import compare_update, load_backups
     from model_utils import load_checkpoint
 
-    best, train = start.record.best, inspected.data.splits["train"]
-    assert best is not None
-    valid_set.resources.processes.wait()  # for the one that writes the checkpoint
-    model, info = load_checkpoint(folder.checkpoint, start.model.mean.device)
-    splits, features = inspected.data.splits, None if info.metrics.epoch else start.features
-    report, evaluated = judge(model, info, best, splits, valid_set.resources, features)
-    earlier = start.earlier
-    if earlier is None and start.record.is_update and valid_set.resources.processes.size == 1:
-        earlier = find_compared(folder, load_checkpoint)  # this run goes on with an update
-    if earlier:
-        seen = start.see_as(earlier, valid_set)
-        report["update"] = compare_update(earlier, start.record, seen, splits, evaluated)
+    splits, resources = inspected.data.splits, valid_set.resources
+    resources.processes.wait()  # for rank 0, which writes the checkpoint
+    model, info = load_checkpoint(folder.checkpoint, run.model.mean.device)
+    assert run.best
+    features = None if info.metrics.epoch else run.features
+    report, evaluated = judge(model, info, run.best, splits, resources, features)
+    is_compared = run.is_update and resources.processes.size == 1
+    if is_compared and (backups := load_backups(folder, load_checkpoint)):
+        labels = splits["valid"].labels
+        report["update"] = compare_update(run, backups, valid_set, labels, evaluated)
     clock.lap("final evaluation")
     report |= {
         "seconds": clock.seconds,
         "peak_memory_mib": peak_memory(),
         "versions": versions(),
         "command": command,
-        "settings": asdict(start.record.settings),
+        "settings": asdict(run.settings),
         "data": inspected.data.summary(),
-        "suspects": start.record.list_suspects(train.paths, train.labels, evaluated.names),
+        "suspects": [
+            {"file": splits["train"].paths[i], "name": names[label], "looks_like": names[other]}
+            for i, other in run.suspects
+            for label in [splits["train"].labels[i]]
+        ],
     }
-    folder.write_report(report)
-    folder.write(write_page, folder.page, report, evaluated, start.record.history)
     return report, evaluated
 
 

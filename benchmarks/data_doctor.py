@@ -34,7 +34,7 @@ from data_utils import DataSet
 from images.batches import typical_side
 from learning.head import FOLDS, SMOOTHING, fit_linear_head, out_of_fold
 from learning.resources import Resources
-from learning.start import Start, start_new
+from learning.run import Run, new_run
 from reporting.calibration import softmax
 from running.settings import Settings
 from running.threads import default_workers
@@ -48,7 +48,7 @@ class Manifest(NamedTuple):
     """All photographs of a folder, looked at once."""
 
     data: DataSet
-    start: Start
+    run: Run
     resources: Resources
     features: torch.Tensor  # (N, F)
     small: np.ndarray  # (N, S, S, 3)
@@ -61,8 +61,8 @@ def look(data_dir: str) -> Manifest:
     labels = np.concatenate([split.labels for split in data.splits.values()])
     resources = Resources(default_workers())
     side, cpu = typical_side(data.paths), torch.device("cpu")
-    start = start_new(Settings(), len(data.categories), side, cpu, resources)
-    features, statistics = see(data.paths, start, resources)
+    run = new_run(Settings(), len(data.categories), side, cpu, resources)
+    features, statistics = see(data.paths, run, resources)
     small = np.stack([each.small for each in statistics])
     nearest = find_neighbours(features.clone())[0][:, :5].numpy()
     began = time.perf_counter()
@@ -72,7 +72,7 @@ def look(data_dir: str) -> Manifest:
         f"{copies.limit:.4f} on ({time.perf_counter() - began:.1f} s)"
     )
     groups = copies.groups(len(labels))
-    return Manifest(data, start, resources, features, small, labels, groups)
+    return Manifest(data, run, resources, features, small, labels, groups)
 
 
 # --- Wrong labels ---------------------------------------------------------------------
@@ -199,7 +199,7 @@ def try_copies(seen: Manifest, folder: Path, seed: int, kinds: tuple[str, ...]) 
             copy = change(image.convert("RGB"), kind, rng)
         paths.append(str(folder / f"{number}.jpg"))
         copy.save(paths[-1], quality=40 if kind in ("quality 40", "all at once") else 75)
-    more, statistics = see(paths, seen.start, seen.resources)
+    more, statistics = see(paths, seen.run, seen.resources)
     small = np.concatenate([seen.small, np.stack([each.small for each in statistics])])
     labels = np.concatenate([seen.labels, seen.labels[sources]])
     nearest = find_neighbours(torch.cat([seen.features, more]))[0][:, :5].numpy()

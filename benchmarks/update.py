@@ -31,7 +31,7 @@ from common import ROOT, Program, machine, make_parser, run, run_train
 import data_utils
 from formats.pth import read_archive
 
-IMPORTS = "import train, learning.fit, learning.head, learning.start, learning.resume, model_utils"
+IMPORTS = "import train, learning.fit, learning.head, learning.run, learning.update, model_utils"
 
 
 def link_categories(source: data_utils.DataSet, folder: Path, categories: list[str]) -> None:

@@ -27,12 +27,12 @@ from images.batches import typical_side
 from images.decode import load_image, open_image
 from images.statistics import BLANK, ImageStatistics, find_flaws, measure_image
 from learning.resources import Resources
-from learning.start import Start, start_new
+from learning.run import Run, new_run
 from network.devices import find_device, rows_at_once
 from network.inference import extract_features, for_inference
 from running.console import Progress
 from running.errors import InputError
-from running.run_folder import RunFolder
+from running.run_folder import RunFolder, back_up
 from running.settings import Settings
 from running.threads import map_ahead
 
@@ -92,10 +92,10 @@ def check_folder(
     with folder.lock():
         resources = Resources(workers, folder.path, progress=progress)
         device, side = find_device(gpu), typical_side(data.paths)
-        start = start_new(settings, len(data.categories), side, device, resources)
-        issues = check_pictures(data, inspected.names, start, resources)
+        run = new_run(settings, len(data.categories), side, device, resources)
+        issues = check_pictures(data, inspected.names, run, resources)
         if has_answers(folder.data_report):
-            folder.back_up_data_report()
+            back_up(folder.data_report)
         write_issues(folder.data_report, data.folder, issues)
         sizes = data.summary()["photographs"]
         write_check_page(folder.data_page, data.folder, sizes, inspected.problems, issues)
@@ -103,28 +103,28 @@ def check_folder(
 
 
 def check_pictures(
-    data: DataSet, names: Sequence[str], start: Start, resources: Resources
+    data: DataSet, names: Sequence[str], run: Run, resources: Resources
 ) -> list[Issue]:
     """Look at all photographs of a folder, of all splits, and list what is suspicious.
 
     Args:
         data: what is in the folder; all of it can be read.
         names: of its categories.
-        start: a new run's, of which the pretrained network is used.
+        run: a new one, of which the pretrained network is used.
         resources: threads, memory and progress.
 
     Raises:
         ImageError: a photograph has gone since.
         InputError: the network has learned nothing yet.
     """
-    if start.record.source is None:
+    if run.weights_source is None:
         raise InputError(
             "the pictures are looked at with a pretrained network, and this one has no weights; "
             "--check_data files leaves the pictures out"
         )
     labels = np.concatenate([split.labels for split in data.splits.values()])
     split_of = [name for name, split in data.splits.items() for _ in split.paths]
-    features, statistics = see(data.paths, start, resources)
+    features, statistics = see(data.paths, run, resources)
     neighbours = find_neighbours(features)
     small = np.stack([look.small for look in statistics])
     nearest = neighbours[0][:, :5].numpy()
@@ -133,7 +133,7 @@ def check_pictures(
     groups = copies.groups(len(labels))
     weights, logits = score_labels(features, labels, groups, neighbours, resources.progress)
     far = 1 - neighbours[1].mean(1).numpy()
-    flaws = [*_flawed(checked, start.preprocessing.crop)]
+    flaws = [*_flawed(checked, run.preprocessing.crop)]
     blank = {flaw.file for flaw in flaws if flaw.kind == BLANK}  # has no label that could be wrong
     wrong = _wrong_labels(checked, weights, groups, neighbours[0], names)
     return [
@@ -145,10 +145,10 @@ def check_pictures(
 
 
 def see(
-    paths: Sequence[str], start: Start, resources: Resources
+    paths: Sequence[str], run: Run, resources: Resources
 ) -> tuple[torch.Tensor, list[ImageStatistics]]:
     """Compute the features of photographs, float32 (N, F), and look at each, decoding it once."""
-    network, preprocessing = for_inference(start.model), start.preprocessing
+    network, preprocessing = for_inference(run.model), run.preprocessing
     rows = rows_at_once(network.mean.device)
     statistics: list[ImageStatistics] = []
 

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,6 +26,9 @@ from network.inference import for_inference, infer
 from running.environment import versions
 from running.errors import RunError
 from running.files import atomic_write
+
+if TYPE_CHECKING:
+    from learning.run import Run
 
 VERSION = 1  # of what is computed, beside weights and preprocessing
 
@@ -244,15 +248,16 @@ def _round(features: torch.Tensor) -> torch.Tensor:
     return features.clamp(-LARGEST_HALF, LARGEST_HALF).half()
 
 
-def open_features(
-    path: Path, model: Classifier, preprocessing: Preprocessing, keeps: bool
-) -> FeatureCache:
-    """Open the file of a run's folder for the body of a network; `keeps`: or else none."""
-    if not keeps:
+def open_features(path: Path, run: "Run", keeps: bool) -> FeatureCache:
+    """Open the file of a run's folder, where the body of the run stays as it is.
+
+    `keeps`: whether features may be kept at all.
+    """
+    is_frozen = run.is_update or not run.settings.recipe.epochs
+    if not keeps or run.weights_source is None or run.has_learned or not is_frozen:
         return FeatureCache()
-    frozen = for_inference(model)
-    file = FeatureFile(path, identify(frozen, preprocessing), describe_head(model)["in_features"])
-    return FeatureCache(file=file)
+    identity = identify(for_inference(run.model), run.preprocessing)
+    return FeatureCache(file=FeatureFile(path, identity, describe_head(run.model)["in_features"]))
 
 
 def identify(model: Classifier, preprocessing: Preprocessing) -> str:

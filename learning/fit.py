@@ -14,14 +14,14 @@ from learning.activations import Activations
 from learning.cache import discard_leftovers
 from learning.head import SMOOTHING
 from learning.resources import Resources
-from learning.resume import TrainingState, restore_optimizer
-from learning.start import Start
+from learning.run import Run
 from learning.views import PhotographViews, mirror_some
+from network.checkpoint import as_float
 from network.classifier import Classifier, chain, count_frozen_layers
 from network.devices import learning_precision
 from network.inference import for_inference
 from network.ood import LogitSums
-from running.errors import RunError
+from running.errors import InputError, RunError
 
 # Random views of a photograph that are cached, beside the photograph as it is, where the
 # first layers are frozen; where they learn, every epoch sees a new one.
@@ -29,23 +29,20 @@ CACHED_VIEWS = 4
 
 
 def open_activations(
-    start: Start, splits: Mapping[str, tuple[Sequence[str], np.ndarray]], resources: Resources
+    run: Run, splits: Mapping[str, tuple[Sequence[str], np.ndarray]], resources: Resources
 ) -> tuple[Activations, Activations]:
-    """Prepare the activations of train and valid that the epochs work on; clear leftovers."""
-    model, settings = start.model, start.record.settings
-    num_frozen = (
-        count_frozen_layers(model.body) if settings.tune == "tail" and settings.epochs else 0
-    )
+    """Open the activations of train and valid that the epochs work on; clear leftovers."""
+    model, settings = run.model, run.settings
+    learns_tail = settings.tune == "tail" and settings.recipe.epochs
+    num_frozen = count_frozen_layers(model.body) if learns_tail else 0
     frozen = for_inference(model)
     opened = []
     for name, num_views in (("train", 1 + CACHED_VIEWS), ("valid", 1)):
         memory = 0 if num_frozen else resources.memory
         paths = splits[name][0]
-        varied = start.record.source is not None  # from scratch it was not tried
-        views = PhotographViews(
-            paths, start.preprocessing, settings.seed, resources, memory, varied
-        )
-        identity = f"{start.record.photographs} {name}"
+        varied = run.weights_source is not None  # from scratch it was not tried
+        views = PhotographViews(paths, run.preprocessing, settings.seed, resources, memory, varied)
+        identity = f"{run.fingerprint} {name}"
         opened.append(Activations(frozen, num_frozen, views, num_views, identity))
     in_use = [file for each in opened if each.cache for file in each.cache.files]
     discard_leftovers(resources, in_use)
@@ -61,18 +58,21 @@ class Learner:
     first lose what the head knew. From scratch everything learns, and nothing is averaged.
 
     Args:
-        start: its model is changed in place.
+        run: its model is changed in place.
         activations: of the training photographs.
         labels: of all of them (N,), int64.
+
+    Raises:
+        InputError: the optimizer's state in last.pth is damaged.
     """
 
-    def __init__(self, start: Start, activations: Activations, labels: np.ndarray):
-        model, state, settings = start.model, start.state, start.record.settings
-        pretrained = start.record.source is not None
+    def __init__(self, run: Run, activations: Activations, labels: np.ndarray):
+        model, settings = run.model, run.settings
+        pretrained = run.weights_source is not None
         processes = activations.resources.processes
         self.model, self.activations, self.labels = model, activations, labels
         self.processes, self.seed = processes, settings.seed
-        # What falls to this process of the photographs of a step, and of an epoch's weights.
+        # This process's part of the photographs of a step, and of an epoch's weights.
         batch_size = -(-settings.recipe.batch_size // processes.size)
         self.recipe = settings.recipe._replace(batch_size=batch_size)
         weights = sample_weights(len(labels), batch_size, processes.rank, processes.size)
@@ -85,15 +85,14 @@ class Learner:
                 layer.requires_grad_(False)
         self.average: AveragedModel | None = None
         if pretrained:
-            averaged = state.averaged if state and state.epoch else model
-            self.average = AveragedModel(averaged, use_buffers=True)
+            self.average = AveragedModel(run.averaged or model, use_buffers=True)
             # What it starts from counts: else the first step's weights would replace it.
             self.average.n_averaged.fill_(1)
         self.plan_epochs(self.recipe.epochs)
-        if state:
-            torch.set_rng_state(state.random)
-            if state.epoch:
-                restore_optimizer(self.optimizer, state.optimizer)
+        if run.rng_state is not None:
+            torch.set_rng_state(run.rng_state)
+        if run.optimizer_state:
+            restore_optimizer(self.optimizer, run.optimizer_state)
         processes.broadcast_weights(model)  # what all start from
 
     @cached_property
@@ -122,11 +121,12 @@ class Learner:
             decay = max(0.0, 1 - 10 / max(self.steps, 1))
             self.average.multi_avg_fn = get_ema_multi_avg_fn(decay)
 
-    def state(self, epoch: int) -> TrainingState:
-        """Collect what a run needs to go on behind an epoch; 0 is the head."""
-        averaged = self.network if epoch else self.model
-        optimizer = self.optimizer.state_dict()["state"] if epoch else {}
-        return TrainingState(epoch, self.model, averaged, optimizer, torch.get_rng_state())
+    def write_state(self, run: Run, epoch: int) -> None:
+        """Note in a run what it needs to continue after this epoch; 0 is the head."""
+        run.epoch, run.rng_state = epoch, torch.get_rng_state()
+        if epoch:
+            run.averaged = self.network if self.average else None
+            run.optimizer_state = self.optimizer.state_dict()["state"]
 
     def step(self, loss: torch.Tensor, scaler: torch.amp.GradScaler, number: int) -> None:
         """Take a training step down the gradient of a loss; `number` counts from the first one."""
@@ -271,3 +271,25 @@ def lr_factor(step: int, steps: int) -> float:
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, state: dict[int, dict[str, torch.Tensor]]
+) -> None:
+    """Give an optimizer back its state, which a file has had.
+
+    Raises:
+        InputError: it is of other parameters.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    try:
+        if state.keys() != {*range(len(parameters))}:
+            raise ValueError("of other parameters")
+        for i, parameter in enumerate(parameters):
+            if state[i].keys() != {"step", "exp_avg", "exp_avg_sq"}:
+                raise ValueError("of another optimizer")
+            for key, values in state[i].items():
+                as_float(values, () if key == "step" else parameter.shape)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError("the optimizer's state in last.pth is damaged") from error
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -10,10 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from learning.activations import Activations
-from learning.features import FeatureCache
 from learning.regression import Regression
-from learning.resume import Penalty, RunRecord
-from network.classifier import Classifier
+from learning.run import L2Penalty, Run
 from network.devices import move_if_it_fits
 from network.ood import LogitSums
 from running.console import Progress, no_progress
@@ -42,31 +40,24 @@ def count_gradients(head: nn.Module, count: int) -> int:
     return _count_learning_epochs(count) * count
 
 
-def fit_head(
-    model: Classifier,
-    activations: Activations,
-    labels: np.ndarray,
-    record: RunRecord,
-    known: FeatureCache | None = None,
-) -> tuple[float, LogitSums]:
-    """Fit a pretrained network's head; return the mean loss, and the sums of the logits.
+def fit_head(run: Run, activations: Activations, labels: np.ndarray) -> tuple[float, LogitSums]:
+    """Fit the head of a pretrained network; return the mean loss, and the sums of the logits.
 
-    The record notes the most suspicious photographs: those that look like others of another
+    The run notes the most suspicious photographs: those that look like others of another
     category even to a head that has learned their own.
 
     Args:
-        model: its head is changed in place.
+        run: its model's head is changed in place.
         activations: of the training photographs.
         labels: of all of them (N,), int64.
-        record: of the run.
-        known: features that need not be computed again.
 
     Raises:
         RunError: the features are not finite.
     """
+    model = run.model
     resources = activations.resources
     processes = resources.processes
-    features = (known or FeatureCache()).of(activations)
+    features = run.features.of(activations)
     features = processes.collect(
         features, len(labels), everywhere=False, allocate=resources.allocate
     )
@@ -76,12 +67,12 @@ def fit_head(
         targets = torch.from_numpy(labels).to(features.device)
         if isinstance(model.head, nn.Linear):
             size = len(labels), len(sums.sums)
-            penalty = record.penalty.value_for(*size) if record.penalty else None
+            penalty = run.l2_penalty.value_for(*size) if run.l2_penalty else None
             logits, found = fit_linear_head(
                 model.head, features, targets, SMOOTHING, resources.progress, penalty
             )
             if penalty is None:
-                record.penalty = Penalty(found, *size)
+                run.l2_penalty = L2Penalty(found, *size)
         else:
             logits = learn_head(model.head, features, targets, SMOOTHING, resources.progress)
         loss = F.cross_entropy(logits, targets, label_smoothing=SMOOTHING)
@@ -89,7 +80,7 @@ def fit_head(
         own = logits.gather(1, targets[:, None])
         margins, best = (logits.scatter(1, targets[:, None], -torch.inf) - own).max(1)
         worst = margins.topk(min(SUSPECTS, len(margins))).indices
-        record.suspects = [*zip(worst.tolist(), best[worst].tolist())]
+        run.suspects = [*zip(worst.tolist(), best[worst].tolist())]
     processes.broadcast_weights(model.head)
     sums.sums = processes.add(sums.sums)
     return processes.add(loss.cpu()).item(), sums

@@ -16,8 +16,7 @@ from learning.activations import Activations
 from learning.fit import Learner, share_of_new_views, train_one_epoch
 from learning.head import count_gradients
 from learning.resources import Resources
-from learning.resume import RunRecord, count_epochs
-from learning.start import Start
+from learning.run import Run, count_epochs
 from learning.views import PhotographViews
 from network.architectures import find_architecture
 from network.classifier import count_frozen_layers
@@ -122,7 +121,7 @@ class Throughput(NamedTuple):
         return counts.get("test", 0) * (self.decode + self.frozen + self.ask) + 2 * SAVING
 
 
-def measure_throughput(start: Start, train: Split, resources: Resources, sample: int) -> Throughput:
+def measure_throughput(run: Run, train: Split, resources: Resources, sample: int) -> Throughput:
     """See on some photographs how quick this machine is; the network learns from them.
 
     Raises:
@@ -132,13 +131,13 @@ def measure_throughput(start: Start, train: Split, resources: Resources, sample:
     count = len(all_labels)
     some = np.linspace(0, count - 1, min(sample, count)).astype(int)
     paths, labels, every = [all_paths[i] for i in some], all_labels[some], np.arange(len(some))
-    settings, model = start.record.settings, start.model
+    settings, model = run.settings, run.model
     resources = dataclasses.replace(resources, progress=no_progress)
     num_frozen = count_frozen_layers(model.body) if settings.tune == "tail" else 0
-    varied = start.record.source is not None
-    views = PhotographViews(paths, start.preprocessing, settings.seed, resources, 0, varied)
+    varied = run.weights_source is not None
+    views = PhotographViews(paths, run.preprocessing, settings.seed, resources, 0, varied)
     activations = Activations(for_inference(model), num_frozen, views, 2, "pace")
-    decode = _seconds(load_batches(paths, start.preprocessing, resources.workers))
+    decode = _seconds(load_batches(paths, run.preprocessing, resources.workers))
     plain, random = (
         _seconds(activations.batches(every, np.full(len(every), number))) if num_frozen else decode
         for number in (0, 1)
@@ -146,7 +145,7 @@ def measure_throughput(start: Start, train: Split, resources: Resources, sample:
     started = time.perf_counter()
     features = extract_features(activations.model, activations.in_order(), len(every), num_frozen)
     asked = time.perf_counter() - started
-    learner = Learner(start, activations, labels)
+    learner = Learner(run, activations, labels)
     learner.plan_epochs(2)
     for epoch in (1, 2):  # the second one counts
         started = time.perf_counter()
@@ -154,12 +153,12 @@ def measure_throughput(start: Start, train: Split, resources: Resources, sample:
         learned = time.perf_counter() - started
     activations.discard()
     fit = 0.0
-    if start.fits_head:
+    if run.epoch < 0:  # the head is to be fitted
         fit = count_gradients(model.head, count) * _gradient_seconds(model.head, features)
     made_again = 0.0 if num_frozen else decode
     seconds = (decode, plain - decode, random - decode, asked - made_again, learned - made_again)
     each = (max(0.0, value) / len(every) for value in seconds)
-    return Throughput(start.preprocessing.crop, num_frozen, fit, *each)
+    return Throughput(run.preprocessing.crop, num_frozen, fit, *each)
 
 
 def _seconds(work: Iterable[Any]) -> float:
@@ -257,7 +256,7 @@ class TimeBudget:
         rest = self.throughput.evaluation(self.counts) + self.throughput.end(self.counts)
         return time.perf_counter() + self.slowness * rest > self.deadline
 
-    def replan(self, learner: Learner, record: RunRecord) -> list[str]:
+    def replan(self, learner: Learner, run: Run) -> list[str]:
         """Change the number of epochs to what there is time for; return what is to be said of it.
 
         It is called when an epoch has been saved.
@@ -265,7 +264,7 @@ class TimeBudget:
         self.saved = True
         if self.throughput is None:
             return []
-        row, planned = record.history[-1], self.epochs
+        row, planned = run.history[-1], self.epochs
         if epoch := row["epoch"]:
             self.slowness = max(0.5, row["seconds"] / self.throughput.epoch(epoch, self.counts))
         if not self.most:
@@ -282,7 +281,7 @@ class TimeBudget:
         if epochs < planned or 2 * epoch <= planned:
             self.epochs = epochs
         learner.plan_epochs(self.epochs)
-        record.settings = dataclasses.replace(record.settings, epochs=learner.recipe.epochs)
+        run.settings = dataclasses.replace(run.settings, epochs=learner.recipe.epochs)
         if self.epochs == planned:
             return []
         change = "more" if self.epochs > planned else "less"
@@ -290,7 +289,7 @@ class TimeBudget:
 
 
 def plan_run(
-    start: Start,
+    run: Run,
     splits: Mapping[str, Split],
     typed: Mapping[str, Any],
     resources: Resources,
@@ -299,7 +298,7 @@ def plan_run(
     """Choose the most accurate run that ends in its minutes.
 
     Args:
-        start: of a new run, with the network's own size of pictures or the one that was typed.
+        run: a new one, with the network's own size of pictures or the one that was typed.
         splits: paths and labels of each.
         typed: settings that are not to be changed.
         resources: threads, processes and progress.
@@ -312,23 +311,21 @@ def plan_run(
         ImageError: a photograph cannot be read.
         InputError: there is too little time.
     """
-    own, pretrained = start.preprocessing.crop, start.record.source is not None
+    own, pretrained = run.preprocessing.crop, run.weights_source is not None
     minutes = typed["minutes"]
     counts = {name: len(labels) for name, (_, labels) in splits.items()}
     most = MOST_EPOCHS if pretrained else MOST_FROM_SCRATCH
     sides, numbers = [own], [0] * pretrained + numbers_of_epochs(most)
-    resizable = (
-        find_architecture(start.record.settings.arch).imagenet and start.model.feature_layers
-    )
+    resizable = find_architecture(run.settings.arch).imagenet and run.model.feature_layers
     if pretrained and resizable and "image_size" not in typed:
         sides = [max(int(IMAGE_SIZE.lowest), own * part // 14) for part in FOURTEENTHS]
     if "epochs" in typed:
         numbers = [typed["epochs"]]
     started = time.perf_counter()
-    measure_throughput(start, splits["train"], resources, FEW)
+    measure_throughput(run, splits["train"], resources, FEW)
     first = time.perf_counter() - started
     sample = MANY if first * MANY / FEW < MOST * 60 * minutes else FEW
-    throughput = measure_throughput(start, splits["train"], resources, sample)
+    throughput = measure_throughput(run, splits["train"], resources, sample)
     plans = make_plans(sides, numbers, throughput, counts, own if pretrained else None)
     left = PLANNED * 60 * minutes - clock.elapsed
     fitting = [plan for plan in plans if plan.seconds <= left]

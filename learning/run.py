@@ -1,0 +1,416 @@
+"""A training run: its settings, its network, and how far it has come. last.pth holds it."""
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from formats.pth import state_of, write_archive
+from formats.schema import (
+    Calibration,
+    NetworkInfo,
+    ValidMetrics,
+    check_types,
+    preprocessing_entries,
+)
+from images.decode import Preprocessing
+from images.manifest import DIGEST, NO_DIGESTS, Manifest
+from learning.evaluation import Evaluation
+from learning.features import FeatureCache
+from learning.resources import Resources
+from network.checkpoint import (
+    FORMAT_VERSION,
+    as_float,
+    check_forward,
+    describe_head,
+    new_model,
+    read_entries,
+    rebuild,
+)
+from network.classifier import Classifier
+from running.environment import versions
+from running.errors import InputError, is_out_of_memory
+from running.settings import Settings, resolve_settings, resume_settings
+
+# The columns of history.csv, an epoch a row.
+HISTORY: dict[str, Any] = {
+    "epoch": int,
+    "train_loss": float,
+    "valid_loss": float,
+    "calibrated_loss": float,
+    "valid_accuracy": float,
+    "seconds": float,
+    "saved": int,
+}
+
+# The part of last.pth that is neither weights nor how to build the network.
+ENTRIES: dict[str, Any] = {
+    "settings": dict,
+    "source": (str, type(None)),
+    "photographs": str,
+    "history": list,
+    "best": dict,
+    "suspects": list,
+    "seen": dict,
+    "is_update": bool,
+    "tuned": list,
+    "tuned_on": torch.Tensor,
+    "has_ended": bool,
+    "penalty": (list, type(None)),
+}
+
+
+def count_epochs(number: float) -> str:
+    """Spell a number of epochs; without any, only the head is fitted."""
+    if number == 0:
+        return "the head alone"
+    return "1 epoch" if number == 1 else f"{number:g} epochs"
+
+
+class L2Penalty(NamedTuple):
+    """The L2 penalty that cross-validation chose for a linear head."""
+
+    value: float
+    photographs: int  # of train, when it was chosen
+    categories: int
+    changed: int = 0  # photographs of train, since then
+
+    def value_for(self, photographs: int, categories: int) -> float | None:
+        """Return the penalty for other photographs; None where it has to be chosen again.
+
+        Penalties are a factor of ten apart, so that a tenth of the photographs changes little.
+        """
+        changed = max(self.changed, abs(photographs - self.photographs))
+        near = changed <= self.photographs / 10
+        return self.value if near and abs(categories - self.categories) <= categories / 10 else None
+
+
+@dataclass
+class Run:
+    """A training run. All but `features` is saved after every epoch."""
+
+    settings: Settings  # resolved
+    model: Classifier  # on the device
+    preprocessing: Preprocessing
+    weights_source: str | None  # None: it started from scratch
+    epoch: int  # the last one that has ended; 0: the head is fitted, -1: nothing yet
+    averaged: Classifier | None = None  # the moving average of the model's weights, if there is one
+    # Of each parameter, by number, the optimizer's running averages.
+    optimizer_state: dict[int, dict[str, torch.Tensor]] = field(default_factory=dict)
+    rng_state: torch.Tensor | None = None  # of PyTorch's generator: uint8; None: a new run
+    history: list[dict[str, Any]] = field(default_factory=list)  # rows of `HISTORY`
+    best: Evaluation | None = None  # on valid, of the epoch that the checkpoint holds
+    # Of train: photographs whose label is most suspicious, and the category that each looks like.
+    suspects: list[tuple[int, int]] = field(default_factory=list)
+    manifest: Manifest = Manifest([], {})  # its photographs
+    fingerprint: str = ""  # of these and of their files' names, see `data_utils.fingerprint`
+    l2_penalty: L2Penalty | None = None  # of a linear head
+    is_update: bool = False  # of an earlier run, whose body it has taken
+    has_ended: bool = False  # at least once, before more epochs were asked for
+    # The history of the run that tuned the body, as long as updates have left it frozen, and the
+    # digests of its train (n, DIGEST).
+    tuned_history: list[dict[str, Any]] = field(default_factory=list)
+    tuned_on: np.ndarray = field(default_factory=lambda: NO_DIGESTS)
+    features: FeatureCache = field(default_factory=FeatureCache)
+
+    # --- How far it has come
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether the body is no longer the one that the run started with."""
+        return self.rng_state is not None and self.epoch > 0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no epoch is to come; --minutes may have broken the last one off."""
+        return self.epoch >= self.settings.recipe.epochs or self.settings.minutes is not None
+
+    @property
+    def is_unfinished_update(self) -> bool:
+        """Whether it is an update that has never come to its end."""
+        return self.is_update and not (self.is_finished or self.has_ended)
+
+    def to(self, device: torch.device) -> "Run":
+        """Move the network to a device."""
+        self.model.to(device)
+        if self.averaged:
+            self.averaged.to(device)
+        return self
+
+    def has_same_photographs(self, fingerprint: str, valid_labels: np.ndarray) -> bool:
+        """Whether these are the photographs that the run has learned from."""
+        assert self.best
+        return self.fingerprint == fingerprint and len(self.best.logits) == len(valid_labels)
+
+    def add_epoch(
+        self, epoch: int, train_loss: float, result: Evaluation, seconds: float, saved: bool
+    ) -> None:
+        """Add a row to the history."""
+        figures = (result.loss, result.calibrated_loss, result.accuracy, seconds, int(saved))
+        self.history.append(dict(zip(HISTORY, (epoch, train_loss, *figures), strict=True)))
+
+    def owns(self, info: NetworkInfo) -> bool:
+        """Whether a checkpoint holds the best network of this run.
+
+        Its network may be a better one of the next epoch, if the run was killed between the two
+        files.
+        """
+        assert self.best
+        ours = self.settings.arch, self.settings.seed, self.manifest.categories
+        metrics = info.metrics
+        return (info.arch, info.seed, info.categories) == ours and (
+            metrics.epoch == self.epoch + 1 or metrics.valid_loss == self.best.loss
+        )
+
+    # --- In words
+
+    def describe(self) -> str:
+        """Describe what learns, on which pictures, and for how long."""
+        settings, side = self.settings, self.preprocessing.crop
+        start = f"starting from {self.weights_source or 'scratch'}"
+        if self.is_update:
+            start = "with the layers of the earlier run"
+        epochs = count_epochs(settings.epochs or 0)
+        if settings.tune == "tail" and settings.epochs:
+            epochs += " of the last third of its layers"
+        return f"network: {settings.arch}, {start}, {side} x {side} pixels, {epochs}"
+
+    def describe_best(self, checkpoint: str | os.PathLike[str]) -> str:
+        """Say where the best network so far is, and how good it is."""
+        best = [row for row in self.history if row["saved"]][-1]
+        epoch = f"epoch {best['epoch']}" if best["epoch"] else "the head"
+        accuracy = best["valid_accuracy"]
+        return f"the best network so far is in {checkpoint} ({epoch}, {accuracy:.2%} on valid)"
+
+    def network_info(
+        self, names: list[str], calibration: Calibration, metrics: ValidMetrics, command: str
+    ) -> NetworkInfo:
+        """Collect what a checkpoint of this run keeps beside the weights."""
+        return NetworkInfo(
+            arch=self.settings.arch,
+            preprocessing=self.preprocessing,
+            categories=self.manifest.categories,
+            names=names,
+            calibration=calibration,
+            metrics=metrics,
+            seed=self.settings.seed,
+            command=command,
+            date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            versions=versions(),
+        )
+
+    # --- last.pth
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all that the run needs to continue as if it had never been stopped.
+
+        Raises:
+            RunError: the disk is full, or the folder cannot be written to.
+        """
+        assert self.best
+        splits = {
+            name: {"digests": torch.tensor(digests), "labels": torch.tensor(labels)}
+            for name, (digests, labels) in self.manifest.splits.items()
+        }
+        run = {
+            "settings": dataclasses.asdict(self.settings),
+            "source": self.weights_source,
+            "photographs": self.fingerprint,
+            "history": self.history,
+            "best": {**self.best._asdict(), "logits": torch.from_numpy(self.best.logits)},
+            "suspects": self.suspects,
+            "seen": {"categories": self.manifest.categories, "splits": splits},
+            "is_update": self.is_update,
+            "tuned": self.tuned_history,
+            "tuned_on": torch.tensor(self.tuned_on),
+            "has_ended": self.has_ended,
+            "penalty": self.l2_penalty and [*self.l2_penalty],
+        }
+        entries = {
+            "format_version": FORMAT_VERSION,
+            "run": run,
+            "arch": self.settings.arch,
+            "head": describe_head(self.model),
+            "preprocessing": preprocessing_entries(self.preprocessing),
+            "epoch": self.epoch,
+            "model": state_of(self.model),
+            "averaged": state_of(self.averaged) if self.averaged else None,
+            "optimizer": {
+                i: {key: value.cpu() for key, value in kept.items()}
+                for i, kept in self.optimizer_state.items()
+            },
+            "random": self.rng_state,
+            "versions": versions(),
+        }
+        write_archive(path, entries)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Run":
+        """Read what `save` wrote; the network is on the CPU.
+
+        Whether the optimizer's state fits its parameters is checked where it is restored.
+
+        Raises:
+            InputError: the file is missing, damaged, or something else.
+        """
+        entries = read_entries(path, "run")
+        try:
+            return cls._from_entries(entries)
+        except (
+            *(AttributeError, LookupError, TypeError, ValueError),  # of plain data
+            *(InputError, RuntimeError),  # of the network
+        ) as error:
+            if is_out_of_memory(error):
+                raise
+            raise InputError(f"{path} is damaged: its parts do not fit together") from error
+
+    @classmethod
+    def _from_entries(cls, entries: dict[str, Any]) -> "Run":
+        check_types(entries, {"epoch": int, "run": dict, "optimizer": dict, "model": dict})
+        check_types(entries, {"averaged": (dict, type(None)), "random": torch.Tensor})
+        run = entries["run"]
+        check_types(run, ENTRIES)
+        check_types(run["best"], dict.fromkeys(("loss", "calibrated_loss", "accuracy"), float))
+        for row in run["history"] + run["tuned"]:
+            check_types(row, HISTORY)
+            if row.keys() != HISTORY.keys():
+                raise ValueError("other columns")
+        categories, logits = run["seen"]["categories"], run["best"]["logits"]
+        num_classes = len(categories)
+        suspects = [(i, looks_like) for i, looks_like in run["suspects"]]
+        splits = {}
+        for name, split in run["seen"]["splits"].items():
+            _check_digests(split["digests"])
+            _check_indices(split["labels"], len(split["digests"]), num_classes)
+            splits[name] = split["digests"].numpy(), split["labels"].numpy()
+        _check_digests(run["tuned_on"])
+        penalty = run["penalty"] and L2Penalty(*run["penalty"])
+        if penalty:
+            check_types(penalty._asdict(), L2Penalty.__annotations__)
+        rng_state = torch.get_rng_state()
+        settings = Settings.from_entries(run["settings"])
+        if (
+            not all(type(each) is str for each in categories)
+            or not all(type(i) is type(c) is int and 0 <= c < num_classes for i, c in suspects)
+            or min((i for i, _ in suspects), default=0) < 0
+            or not any(row["saved"] for row in run["history"])
+            or logits.dtype != torch.float32
+            or (penalty and not 0 < penalty.value < 1)
+            or entries["random"].dtype != rng_state.dtype
+            or entries["random"].shape != rng_state.shape
+            or entries["epoch"] < 0
+            or (entries["epoch"], entries["arch"]) != (run["history"][-1]["epoch"], settings.arch)
+        ):
+            raise ValueError("impossible entries")
+        logits = as_float(logits, (len(logits), num_classes)).numpy()
+        model, preprocessing = rebuild(entries, num_classes, entries["model"])
+        averaged = None
+        if entries["averaged"] is not None:
+            averaged, _ = rebuild(entries, num_classes, entries["averaged"])
+        check_forward(model, preprocessing.crop)
+        return cls(
+            settings,
+            model,
+            preprocessing,
+            run["source"],
+            entries["epoch"],
+            averaged,
+            entries["optimizer"],
+            entries["random"],
+            run["history"],
+            Evaluation(**{**run["best"], "logits": logits}),
+            suspects,
+            Manifest(categories, splits),
+            run["photographs"],
+            penalty,
+            run["is_update"],
+            run["has_ended"],
+            run["tuned"],
+            run["tuned_on"].numpy(),
+        )
+
+
+def _check_digests(digests: torch.Tensor) -> None:
+    if digests.dim() != 2 or digests.shape[1] != DIGEST or digests.dtype != torch.uint8:
+        raise ValueError("impossible digests")
+
+
+def _check_indices(labels: torch.Tensor, count: int, num_classes: int) -> None:
+    if labels.shape != (count,) or labels.dtype != torch.int64:
+        raise ValueError("impossible labels")
+    if not ((labels >= 0) & (labels < num_classes)).all():
+        raise ValueError("impossible labels")
+
+
+# --- Where a run starts ---------------------------------------------------------------
+
+
+def new_run(
+    settings: Settings,
+    num_classes: int,
+    side: int | None,
+    device: torch.device,
+    resources: Resources,
+) -> Run:
+    """Build the network of a new run, and resolve its settings.
+
+    Args:
+        settings: what was typed, and the defaults.
+        num_classes: C, the number of categories.
+        side: short side of the photographs in pixels, where it is known.
+        device: for the network.
+        resources: rank 0 may download weights, before the others look for them.
+
+    Raises:
+        InputError: there is no such network, its weights are not available, or the settings do
+            not go together.
+    """
+    if settings.minutes and resources.processes.size > 1:
+        raise InputError("--minutes is for one process, and torchrun has started several")
+    torch.manual_seed(settings.seed)
+    with resources.processes.rank_zero_first():
+        model, preprocessing, source = new_model(
+            settings.arch,
+            num_classes,
+            settings.image_size,
+            settings.hidden_units,
+            settings.weights,
+            side,
+            resources.progress,
+        )
+    settings = resolve_settings(
+        settings, preprocessing.crop, source is not None, bool(model.feature_layers)
+    )
+    return Run(settings, model.to(device), preprocessing, source, epoch=-1 if source else 0)
+
+
+def resume_run(
+    path: str | os.PathLike[str],
+    info: NetworkInfo,
+    typed: dict[str, Any],
+    device: torch.device,
+) -> Run:
+    """Load the run that --resume continues.
+
+    Args:
+        path: of last.pth.
+        info: what the checkpoint beside it knows.
+        typed: settings that the command line names again, or epochs that extend the run.
+        device: for the network.
+
+    Raises:
+        InputError: a file is damaged, or other settings are asked for.
+    """
+    run = Run.load(path)
+    if not run.owns(info):
+        raise InputError(
+            f"the checkpoint is not the best network of the run in {path}; "
+            "without --resume a new run starts"
+        )
+    run.has_ended |= run.is_finished
+    run.settings = resume_settings(typed, run.settings)
+    return run.to(device)
