@@ -188,7 +188,7 @@ def train(
     backups_are_needed = not args.resume and needs_backups(folder, load_checkpoint)
     if args.resume:
         _, info = load_checkpoint(checkpoint)
-        run = resume_run(folder.resume_file, info, typed, device)
+        run = resume_run(folder, info, typed, device)
         notes.best = run.describe_best(checkpoint)
     elif args.update:
         earlier, _, info, checkpoint = load_finished(folder, load_checkpoint, backups_are_needed)

@@ -1,5 +1,6 @@
-"""What has changed in a data folder since a run learned from it: told by the files' content."""
+"""The photographs of a run, told by the content of their files, and what has changed since."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ NO_DIGESTS = np.empty((0, DIGEST), np.uint8)
 
 
 class Manifest(NamedTuple):
-    """The photographs that a run has learned from: where each one stood."""
+    """The photographs that a run has learned from: split and category of each."""
 
     categories: list[str]
     splits: dict[str, tuple[np.ndarray, np.ndarray]]  # digests uint8 (n, DIGEST), labels int64 (n,)
@@ -24,13 +25,7 @@ class Manifest(NamedTuple):
         splits: Mapping[str, tuple[Sequence[str], np.ndarray]],
         digests: Mapping[str, bytes],
     ) -> "Manifest":
-        """Note where photographs stand.
-
-        Args:
-            categories: in the order of the indices.
-            splits: paths and labels of each.
-            digests: of the photographs, by path.
-        """
+        """Make it of the paths and labels of each split, and the digests by path."""
         rows = {
             name: np.frombuffer(b"".join(digests[path] for path in paths), np.uint8)
             for name, (paths, _) in splits.items()
@@ -47,15 +42,11 @@ class Manifest(NamedTuple):
                 yield digest.tobytes(), self.categories[label], name
 
     def splits_by_digest(self) -> dict[bytes, str]:
-        """Say in which split each photograph was; one that was in two is left out."""
-        found: dict[bytes, set[str]] = {}
+        """Return the split of each photograph; those that are in two are left out."""
+        found = defaultdict[bytes, set[str]](set)
         for digest, _, split in self.places():
-            found.setdefault(digest, set()).add(split)
+            found[digest].add(split)
         return {digest: splits.pop() for digest, splits in found.items() if len(splits) == 1}
-
-    def count(self, split: str = "train") -> int:
-        """Count the photographs of a split."""
-        return len(self.splits[split][1])
 
 
 class Changes(NamedTuple):
@@ -69,37 +60,38 @@ class Changes(NamedTuple):
     gone: list[str]
     renamed: dict[str, str]  # what these categories are now, whose photographs did not move
 
-    def describe(self, has_same_files: bool = False) -> str:
-        """Say it in a line; `has_same_files`: whether they have the same names and splits, too."""
-        photographs = {
-            "added": self.added,
-            "removed": self.removed,
-            "moved": self.moved,
-            "in another split": self.resplit,
-        }
-        said = [f"{number} {word}" for word, number in photographs.items() if number]
+    def describe(self, has_same_files: bool) -> str:
+        """Spell it in a line; `has_same_files`: whether names and splits are the same, too."""
+        counts = [
+            f"{number} {word}"
+            for number, word in zip(self, ("added", "removed", "moved", "in another split"))
+            if number
+        ]
         renamed = [f"{old} is {new} now" for old, new in self.renamed.items()]
         for word, names in (("new", self.new), ("removed", self.gone), ("renamed", renamed)):
             if names:
                 kind = "category" if len(names) == 1 else "categories"
                 more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-                said.append(f"{len(names)} {word} {kind} ({', '.join(names[:5])}{more})")
-        nothing = "nothing" if has_same_files else "nothing but names of files"
-        return ", ".join(said) or nothing
+                counts.append(f"{len(names)} {word} {kind} ({', '.join(names[:5])}{more})")
+        return ", ".join(counts) or ("nothing" if has_same_files else "nothing but names of files")
 
 
 def compare(before: Manifest, after: Manifest) -> Changes:
-    """Say what has changed; files that are equal count as one photograph, whatever their names."""
+    """Find what has changed; equal files count as one photograph, whatever their names."""
     renamed = find_renamed(before, after)
-    earlier = _stand(before._replace(categories=[renamed.get(c, c) for c in before.categories]))
-    later = _stand(after)
+    earlier, later = defaultdict[bytes, set](set), defaultdict[bytes, set](set)
+    for digest, category, split in before.places():
+        earlier[digest].add((renamed.get(category, category), split))
+    for digest, category, split in after.places():
+        later[digest].add((category, split))
     common = earlier.keys() & later.keys()
-    stay = [each for each in common if _categories(earlier[each]) == _categories(later[each])]
+    changed = [each for each in common if earlier[each] != later[each]]
+    moved = sum({c for c, _ in earlier[each]} != {c for c, _ in later[each]} for each in changed)
     return Changes(
         added=len(later.keys() - common),
         removed=len(earlier.keys() - common),
-        moved=len(common) - len(stay),
-        resplit=sum(earlier[each] != later[each] for each in stay),
+        moved=moved,
+        resplit=len(changed) - moved,
         new=sorted({*after.categories} - {*before.categories, *renamed.values()}, key=natural_key),
         gone=sorted({*before.categories} - {*after.categories, *renamed}, key=natural_key),
         renamed=renamed,
@@ -107,12 +99,16 @@ def compare(before: Manifest, after: Manifest) -> Changes:
 
 
 def find_renamed(before: Manifest, after: Manifest) -> dict[str, str]:
-    """Find the categories that have another name: most of their photographs are there, as one.
+    """Find the categories whose folders have another name.
 
-    All that are left of the earlier category are in the new one, and none of another category
-    is. Photographs may have been added.
+    All photographs that are left of the earlier category, at least half of them, are in the new
+    one, and none of another category is. Photographs may have been added.
     """
-    earlier, later = _by_category(before), _by_category(after)
+    earlier, later = defaultdict[str, set](set), defaultdict[str, set](set)
+    for digest, category, _ in before.places():
+        earlier[category].add(digest)
+    for digest, category, _ in after.places():
+        later[category].add(digest)
     known, left = set[bytes]().union(*earlier.values()), set[bytes]().union(*later.values())
     new = {name: later[name] & known for name in later.keys() - earlier.keys()}
     renamed = {}
@@ -125,46 +121,17 @@ def find_renamed(before: Manifest, after: Manifest) -> dict[str, str]:
 
 
 def count_changed(before: Manifest, after: Manifest, renamed: Mapping[str, str]) -> int:
-    """Count the photographs that came into train, or left it, or have another category there.
-
-    `renamed`: what categories of before are now, see `find_renamed`.
-    """
-    earlier, later = (
-        {
-            digest: renamed.get(category, category)
-            for digest, category, split in seen.places()
-            if split == "train"
-        }
-        for seen in (before, after)
-    )
+    """Count the photographs that came into train, or left it, or have another category there."""
+    earlier = {d: renamed.get(c, c) for d, c, split in before.places() if split == "train"}
+    later = {d: c for d, c, split in after.places() if split == "train"}
     return sum(earlier.get(digest) != later.get(digest) for digest in earlier.keys() | later.keys())
 
 
-def count_known(learned: np.ndarray, seen: Manifest) -> dict[str, int]:
-    """Count the photographs of each split that a run has learned from, other than train's.
+def count_known(learned: np.ndarray, manifest: Manifest) -> dict[str, int]:
+    """Count the photographs of each split but train that are among those learned from.
 
-    `learned` are their digests: uint8 (n, DIGEST).
+    `learned` are the digests of these: uint8 (n, DIGEST).
     """
-    digests = {name: {row.tobytes() for row in rows} for name, (rows, _) in seen.splits.items()}
+    digests = {name: {row.tobytes() for row in rows} for name, (rows, _) in manifest.splits.items()}
     known = {row.tobytes() for row in learned} - digests["train"]
     return {name: len(known & each) for name, each in digests.items() if name != "train"}
-
-
-def _by_category(seen: Manifest) -> dict[str, set[bytes]]:
-    """Collect the digests of each category's photographs."""
-    found: dict[str, set[bytes]] = {category: set() for category in seen.categories}
-    for digest, category, _ in seen.places():
-        found[category].add(digest)
-    return found
-
-
-def _stand(seen: Manifest) -> dict[bytes, set[tuple[str, str]]]:
-    """Say in which categories and splits each photograph stands."""
-    found: dict[bytes, set[tuple[str, str]]] = {}
-    for digest, category, split in seen.places():
-        found.setdefault(digest, set()).add((category, split))
-    return found
-
-
-def _categories(places: set[tuple[str, str]]) -> set[str]:
-    return {category for category, _ in places}

@@ -1,14 +1,14 @@
-"""What the head sees of photographs, rounded to half precision, and the file that keeps it.
+"""What the head sees of photographs, in half precision, and the file that keeps it.
 
-The file lies in the run's folder, so that a later run computes nothing anew for photographs
-that it finds there. A head is always solved on the rounded features, kept or not: so it is the
+The file is in the run's folder: a later run with the same body computes the features of new
+photographs only. A head is always fitted on the rounded features, kept or not, so that it is the
 same in both cases.
 """
 
 import hashlib
 import os
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,64 +44,52 @@ LARGEST_HALF = 65504.0
 
 
 class FeatureFile:
-    """Rows of photographs' features, found by the digests of the photographs' files.
+    """Rows of features, found by the digests of the photographs' files.
 
-    A row is the digest, the features (float16) and a checksum of both. Rows are only appended,
-    so that a run that is killed leaves those before; what is not whole counts as not there, and
-    so does what a network of another identity has left.
+    A row is the digest, the features (float16) and a checksum of both. Rows are only appended, so
+    that a killed run loses its last one at most. Rows that are not whole do not count, nor do those
+    of a network of another identity.
     """
 
     def __init__(self, path: Path, identity: str, width: int):
         self.path, self.width = path, width
         self.header = MAGIC + bytes.fromhex(identity) + width.to_bytes(8, "little")
-        self.row = DIGEST + 2 * width + CHECKSUM
         self.kind = np.dtype(
             [("digest", f"V{DIGEST}"), ("features", "<f2", (width,)), ("check", "<u4")]
         )
+        self.row = self.kind.itemsize
         self.places: dict[bytes, int] = {}  # the number of each photograph's row
         self.rows = 0  # whole ones, of which some may be stale
-        if self._is_ours():
-            for first, rows in self._blocks():
-                for i, (row, content) in enumerate(zip(rows, _bytes(rows))):
-                    if zlib.crc32(content[:-CHECKSUM]) == row["check"]:
-                        self.places[row["digest"].tobytes()] = first + i
-
-    def _is_ours(self) -> bool:
-        """Tell whether the file is there and of this identity; count its rows."""
-        with suppress(OSError), open(self.path, "rb") as file:
+        with suppress(OSError), open(path, "rb") as file:
             if file.read(HEADER) == self.header:
-                self.rows = (os.path.getsize(self.path) - HEADER) // self.row
-                return True
-        return False
+                self.rows = (os.path.getsize(path) - HEADER) // self.row
+        for first, rows in self._blocks():
+            for i, row in enumerate(rows, start=first):
+                if zlib.crc32(row.tobytes()[:-CHECKSUM]) == row["check"]:
+                    self.places[row["digest"].tobytes()] = i
 
-    def _blocks(self, wanted: Collection[int] | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield rows, a block at a time, with the number of the first; `wanted` are blocks.
+    def _blocks(self, wanted: Iterable[int] | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield rows, some blocks or all, with the number of the first row of each.
 
         They are read, not mapped: mapped pages would count as memory of this process.
         """
-        blocks = range(-(-self.rows // BLOCK)) if wanted is None else wanted
-        if not blocks:
+        if not self.rows:
             return
         with open(self.path, "rb") as file:
-            for first in (BLOCK * block for block in blocks):
+            for block in range(-(-self.rows // BLOCK)) if wanted is None else wanted:
+                first = BLOCK * block
                 file.seek(HEADER + first * self.row)
                 content = file.read(min(BLOCK, self.rows - first) * self.row)
                 yield first, np.frombuffer(content, self.kind)
 
     def read(self, digests: Collection[bytes], into: torch.Tensor) -> np.ndarray:
-        """Put what is there of some photographs (n) into rows (n, F); tell which is: (n,), bool."""
-        found = np.array([digest in self.places for digest in digests], bool)
+        """Copy the features that are there into rows (n, F); return for which: (n,), bool."""
         rows = np.array([self.places.get(digest, -1) for digest in digests], int)
-        order = np.argsort(rows, kind="stable")
-        order = order[np.count_nonzero(~found) :]  # by their places in the file
-        done = 0
-        for first, block in self._blocks(np.unique(rows[order] // BLOCK).tolist()):
-            until = int(np.searchsorted(rows[order], first + len(block)))
-            part = order[done:until]
-            features = block["features"][rows[part] - first]
-            into[torch.from_numpy(part)] = torch.from_numpy(features.astype(np.float32))
-            done = until
-        return found
+        for first, block in self._blocks(np.unique(rows[rows >= 0] // BLOCK).tolist()):
+            inside = np.flatnonzero((rows >= first) & (rows < first + len(block)))
+            features = block["features"][rows[inside] - first].astype(np.float32)
+            into[torch.from_numpy(inside)] = torch.from_numpy(features)
+        return rows >= 0
 
     def append(self, digests: Collection[bytes], features: np.ndarray) -> None:
         """Add rows of photographs (n,), float16 (n, F).
@@ -109,62 +97,48 @@ class FeatureFile:
         Raises:
             OSError: there is no room.
         """
-        new = _pack(digests, features, self.kind)
+        new = np.zeros(len(features), self.kind)
+        new["digest"] = np.frombuffer(b"".join(digests), f"V{DIGEST}")
+        new["features"] = features
+        for row in new:
+            row["check"] = zlib.crc32(row.tobytes()[:-CHECKSUM])
         with open(self.path, "r+b" if self.rows else "w+b") as file:
             if not self.rows:
                 file.write(self.header)
             file.truncate(HEADER + self.rows * self.row)  # half a row of a killed run
             file.seek(0, os.SEEK_END)
             file.write(new.tobytes())
-        for i, digest in enumerate(digests):
-            self.places[digest] = self.rows + i
+        self.places |= {digest: self.rows + i for i, digest in enumerate(digests)}
         self.rows += len(new)
 
     def drop_stale(self, needed: Collection[bytes]) -> None:
         """Write the file anew without what nobody needs, where that is more than half of it."""
-        if 2 * len(self.places.keys() & needed) >= self.rows:
+        kept = {row: digest for digest, row in self.places.items() if digest in needed}
+        if 2 * len(kept) >= self.rows:
             return
-        places: dict[bytes, int] = {}
         with atomic_write(self.path) as file:
             file.write(self.header)
             for first, rows in self._blocks():
-                for i, row in enumerate(rows):
-                    digest = row["digest"].tobytes()
-                    if digest in needed and self.places.get(digest) == first + i:
-                        file.write(row.tobytes())
-                        places[digest] = len(places)
-        self.places, self.rows = places, len(places)
-
-
-def _pack(digests: Collection[bytes], features: np.ndarray, kind: np.dtype) -> np.ndarray:
-    """Make rows of a file."""
-    rows = np.zeros(len(features), kind)
-    for row, digest, each in zip(rows, digests, features, strict=True):
-        row["digest"], row["features"] = np.void(digest), each
-    for row, content in zip(rows, _bytes(rows)):
-        row["check"] = zlib.crc32(content[:-CHECKSUM])
-    return rows
-
-
-def _bytes(rows: np.ndarray) -> np.ndarray:
-    return rows.view(np.uint8).reshape(len(rows), rows.itemsize)
+                file.writelines(row.tobytes() for i, row in enumerate(rows, first) if i in kept)
+        self.places = {kept[row]: i for i, row in enumerate(sorted(kept))}
+        self.rows = len(kept)
 
 
 class FeatureCache:
     """What the head sees of photographs, each computed once, if a file may keep it.
 
     Args:
-        digests: of the photographs, by path.
         file: which keeps the features of a body that does not change.
+        digests: of the photographs, by path.
     """
 
-    def __init__(self, digests: Mapping[str, bytes] | None = None, file: FeatureFile | None = None):
-        self.digests, self.file = digests or {}, file
+    def __init__(self, file: FeatureFile | None = None, digests: Mapping[str, bytes] | None = None):
+        self.file, self.digests = file, digests or {}
         self.warn: Callable[[str], None] = lambda text: None
 
     @property
     def known(self) -> Collection[bytes]:
-        """The digests of the photographs that were computed before."""
+        """The digests of the photographs whose features were computed before."""
         return self.file.places.keys() if self.file else ()
 
     def count_missing(self) -> int:
@@ -192,7 +166,11 @@ class FeatureCache:
         shown = resources.progress(batches, len(indices), description)
         done = 0
         for part in infer(model, lambda x: model.features(x, num_frozen), shown):
-            rounded = _round(part.cpu())
+            if not part.isfinite().all():
+                raise RunError(
+                    "the network's features are not finite numbers; its weights are damaged"
+                )
+            rounded = part.cpu().clamp(-LARGEST_HALF, LARGEST_HALF).half()
             places = indices[done : done + len(part)]
             if features is None:  # one block: for many photographs twice the memory is too much
                 features = resources.allocate(len(paths), part.shape[1])
@@ -206,7 +184,7 @@ class FeatureCache:
         if self.file:
             try:
                 self.file.append([self.digests[path] for path in paths], rows.numpy())
-            except OSError as error:  # no room after all: the run does without
+            except OSError as error:  # the run does without
                 why = error.strerror or error
                 self.warn(f"features are no longer kept for an --update: {self.file.path}: {why}")
                 self.file = None
@@ -214,20 +192,14 @@ class FeatureCache:
     def take(
         self, digests: Mapping[str, bytes], resources: Resources, warn: Callable[[str], None]
     ) -> None:
-        """Learn which photographs there are.
+        """Take the digests of the photographs, by path; make sure that there is room for them.
 
-        What the file knows of others goes, where that is most of it and there is room to write
-        the rest.
-
-        Args:
-            digests: of the photographs, by path.
-            resources: know the disk.
-            warn: is told where features cannot be kept, now or later.
+        `warn` is called where features cannot be kept, now or later.
         """
         self.digests, needed, self.warn = digests, {*digests.values()}, warn
         if self.file:
             size = HEADER + self.file.row * len(needed)
-            new = self.file.row * len(needed - self.file.places.keys())
+            new = self.file.row * len(needed - self.known)
             if size > LARGEST_FILE or not resources.fits_on_disk(new):
                 why = "more than the file may have" if size > LARGEST_FILE else "the disk is full"
                 warn(f"features are not kept for an --update: {size / 1e9:.1f} GB, {why}")
@@ -237,27 +209,16 @@ class FeatureCache:
                     self.file.drop_stale(needed)
 
 
-def _round(features: torch.Tensor) -> torch.Tensor:
-    """Round features to half precision.
-
-    Raises:
-        RunError: they are not finite.
-    """
-    if not features.isfinite().all():
-        raise RunError("the network's features are not finite numbers; its weights are damaged")
-    return features.clamp(-LARGEST_HALF, LARGEST_HALF).half()
-
-
 def open_features(path: Path, run: "Run", keeps: bool) -> FeatureCache:
     """Open the file of a run's folder, where the body of the run stays as it is.
 
     `keeps`: whether features may be kept at all.
     """
-    is_frozen = run.is_update or not run.settings.recipe.epochs
+    is_frozen = run.is_update or not run.settings.epochs
     if not keeps or run.weights_source is None or run.has_learned or not is_frozen:
         return FeatureCache()
     identity = identify(for_inference(run.model), run.preprocessing)
-    return FeatureCache(file=FeatureFile(path, identity, describe_head(run.model)["in_features"]))
+    return FeatureCache(FeatureFile(path, identity, describe_head(run.model)["in_features"]))
 
 
 def identify(model: Classifier, preprocessing: Preprocessing) -> str:

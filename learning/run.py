@@ -34,6 +34,7 @@ from network.checkpoint import (
 from network.classifier import Classifier
 from running.environment import versions
 from running.errors import InputError, is_out_of_memory
+from running.run_folder import RunFolder
 from running.settings import Settings, resolve_settings, resume_settings
 
 # The columns of history.csv, an epoch a row.
@@ -389,26 +390,23 @@ def new_run(
 
 
 def resume_run(
-    path: str | os.PathLike[str],
-    info: NetworkInfo,
-    typed: dict[str, Any],
-    device: torch.device,
+    folder: RunFolder, info: NetworkInfo, typed: dict[str, Any], device: torch.device
 ) -> Run:
     """Load the run that --resume continues.
 
     Args:
-        path: of last.pth.
-        info: what the checkpoint beside it knows.
+        folder: of the run.
+        info: what the checkpoint in it knows.
         typed: settings that the command line names again, or epochs that extend the run.
         device: for the network.
 
     Raises:
         InputError: a file is damaged, or other settings are asked for.
     """
-    run = Run.load(path)
+    run = Run.load(folder.resume_file)
     if not run.owns(info):
         raise InputError(
-            f"the checkpoint is not the best network of the run in {path}; "
+            f"{folder.checkpoint} is not the best network of the run in {folder.resume_file}; "
             "without --resume a new run starts"
         )
     run.has_ended |= run.is_finished

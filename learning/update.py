@@ -1,6 +1,7 @@
 """An update: a run whose photographs have changed gets a new head, and is compared with itself."""
 
 import dataclasses
+import filecmp
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import torch
 from formats.schema import NetworkInfo
 from images.manifest import Changes, compare, count_changed, count_known
 from learning.activations import Activations
-from learning.evaluation import evaluate, head_logits
+from learning.evaluation import head_logits
 from learning.run import Run
 from network.checkpoint import build_classifier, describe_head, read_entries, rebuild
 from network.classifier import Classifier
+from network.inference import compute_logits
 from reporting.comparison import compare_networks
 from reporting.report import EvaluatedSplit
 from running.errors import InputError
@@ -32,11 +34,15 @@ def needs_backups(folder: RunFolder, load: Load) -> bool:
     It had written its first checkpoint and not yet its last.pth; or it is an update with epochs to
     come. No run may overwrite the backups then.
     """
-    if not (previous(folder.checkpoint).exists() and previous(folder.resume_file).exists()):
+    backup = previous(folder.resume_file)
+    if not (previous(folder.checkpoint).exists() and backup.exists()):
         return False
     try:
         run = Run.load(folder.resume_file)
-        return run.is_unfinished_update or not run.owns(load(folder.checkpoint)[1])
+        if run.is_unfinished_update:
+            return True
+        is_earlier = filecmp.cmp(folder.resume_file, backup, shallow=False)
+        return is_earlier and not run.owns(load(folder.checkpoint)[1])
     except InputError:
         return False
 
@@ -176,10 +182,9 @@ def compare_update(
     assert run.best
     if run.has_learned:
         network = network.to(run.model.mean.device)
-        activations = Activations(network, 0, valid_set.photographs)
-        before = evaluate(network, activations, labels).logits
+        before = compute_logits(network, Activations(network, 0, valid_set.photographs).in_order())
     else:
-        before = head_logits(network, run.features.of(valid_set, "the earlier network")).numpy()
+        before = head_logits(network, run.features.of(valid_set, "the earlier network"))
     changes = compare(earlier.manifest, run.manifest)
     train = earlier.manifest.splits["train"][0]
     tuned_on = train if info.metrics.epoch else earlier.tuned_on
@@ -192,7 +197,7 @@ def compare_update(
         "from_train": from_train,
         **compare_networks(
             [changes.renamed.get(category, category) for category in info.categories],
-            {"before": before, "after": run.best.logits},
+            {"before": before.numpy(), "after": run.best.logits},
             labels,
             evaluated.categories,
             evaluated.names,

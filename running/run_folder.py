@@ -48,16 +48,8 @@ class RunFolder:
 
     @property
     def _names(self) -> list[str]:
-        return [
-            path.name
-            for path in (
-                *self.files,
-                *self.pictures,
-                self.data_report,
-                self.data_page,
-                self.features,
-            )
-        ]
+        checks = self.data_report, self.data_page
+        return [path.name for path in (*self.files, *self.pictures, *checks, self.features)]
 
     @property
     def has_report(self) -> bool:

@@ -10,7 +10,7 @@ from conftest import CNN, ROOT
 from kill import result_of
 
 import data_utils
-import learning.resume
+import learning.run
 import model_utils
 
 pytestmark = pytest.mark.skipif(not torch.accelerator.is_available(), reason="no accelerator here")
@@ -45,17 +45,17 @@ def test_a_run_that_goes_on_is_the_run_left_in_peace(
 ):
     options = [drawn, *NETWORKS[network], "--epochs", 2, "--batch_size", 8, "--gpu"]
     assert run_script("train", *options, "--save_dir", tmp_path / "peace").code == 0
-    save = learning.resume.save_training
+    save = learning.run.Run.save
 
     def save_and_die(path, state, *rest):
         save(path, state, *rest)
         if state.epoch == 1:
             raise Killed
 
-    monkeypatch.setattr("learning.resume.save_training", save_and_die)
+    monkeypatch.setattr("learning.run.Run.save", save_and_die)
     with pytest.raises(Killed):
         run_script("train", *options, "--save_dir", tmp_path / "killed")
-    monkeypatch.setattr("learning.resume.save_training", save)
+    monkeypatch.setattr("learning.run.Run.save", save)
     resume = [drawn, "--gpu", "--resume", "--save_dir", tmp_path / "killed"]
     assert run_script("train", *resume).code == 0
     assert result_of(tmp_path / "killed") == result_of(tmp_path / "peace")

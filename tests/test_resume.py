@@ -17,12 +17,12 @@ from conftest import ROOT, file_size_limit, history_of
 from kill import EXIT_CODES, NETWORKS, kill, result_of, start
 
 import learning.evaluation
-import learning.resume
+import learning.run
 import model_utils
 import running.files
 import train
 from formats.pth import read_archive
-from learning.start import resume_run
+from learning.run import resume_run
 from reporting.report import HEADER
 from running.errors import InputError
 from running.files import lock_folder
@@ -80,19 +80,19 @@ def test_a_run_that_goes_on_is_the_run_left_in_peace(
     peace = run_script("train", drawn, *options, "--save_dir", tmp_path / "peace")
     assert peace.code == 0
     assert ("are cached in a file in" in peace.out) == (case == "activations in a file")
-    save, judge = learning.resume.save_training, learning.evaluation.judge
+    save, judge = learning.run.Run.save, learning.evaluation.judge
     moments = iter(["before", "after"])
     folder = tmp_path / "killed"
 
-    def save_and_die(path, *rest):
+    def save_and_die(run, path):
         moment = next(moments, None) if (folder / "last.pth").exists() else None
         if moment == "before":
             raise Killed
-        save(path, *rest)
+        save(run, path)
         if moment == "after":
             raise Killed
 
-    monkeypatch.setattr("learning.resume.save_training", save_and_die)
+    monkeypatch.setattr("learning.run.Run.save", save_and_die)
     monkeypatch.setattr("learning.evaluation.judge", die)
     for _ in range(3):
         resume = ["--resume"] if (folder / "last.pth").exists() else []
@@ -256,9 +256,8 @@ def change(entries: dict, place: str, value) -> None:
 def test_the_whole_resume_file_is_believed(known, finished):
     """Which the changes of the next test are made to."""
     _, info = known
-    start = resume_run(RunFolder(finished), info, {}, 4, torch.device("cpu"))
-    assert start.first_epoch == 5
-    assert not start.fits_head
+    start = resume_run(RunFolder(finished), info, {}, torch.device("cpu"))
+    assert start.epoch == 4
 
 
 @pytest.mark.parametrize(
@@ -320,7 +319,7 @@ def test_a_resume_file_is_not_believed(known, tmp_path, place, value):
     change(entries, place, value)
     torch.save(entries, tmp_path / "last.pth")
     with pytest.raises(InputError, match=str(tmp_path)):
-        resume_run(RunFolder(tmp_path), info, {}, 4, torch.device("cpu"))
+        resume_run(RunFolder(tmp_path), info, {}, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
@@ -346,19 +345,6 @@ def test_what_a_run_finds_out_later_is_not_believed_either(
     run = run_script("train", drawn, "--resume", "--epochs", 5, "--save_dir", copied)
     assert run.code == 2
     assert message in run.err
-
-
-def test_a_resume_file_of_version_1_goes_on(run_script, drawn, copied):
-    """It knows no calibrated losses, but that of the best epoch."""
-    entries = read_archive(copied / "last.pth")
-    for row in entries["run"]["history"]:
-        del row["calibrated_loss"]
-    torch.save(entries, copied / "last.pth")
-    run = run_script("train", drawn, "--resume", "--epochs", 5, "--save_dir", copied)
-    assert run.code == 0
-    losses = [row["calibrated_loss"] for row in history_of(copied)]
-    assert losses[:4] == [""] * 4
-    assert float(losses[4]) > 0
 
 
 # --- What is left when a run fails ----------------------------------------------------

@@ -38,7 +38,6 @@ def test_the_places_of_photographs_come_back():
         for split, rows in PLACES.items()
         for letter, category in rows
     )
-    assert (seen(PLACES).count(), seen(PLACES).count("valid")) == (4, 2)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +56,7 @@ def test_the_places_of_photographs_come_back():
     ],
 )
 def test_changes_are_counted_by_content(train, text):
-    assert changed(train).describe() == text
+    assert changed(train).describe(False) == text
 
 
 def test_what_has_the_same_files_has_not_changed_at_all():
@@ -97,7 +96,7 @@ RENAMED = [("a", "lily"), ("b", "lily"), ("c", "iris"), ("d", "iris")]
 def test_a_category_may_have_another_name(train, valid, renamed, text):
     changes = changed(train, [PLACES["valid"][0], *([("f", valid)] if valid else [])])
     assert changes.renamed == renamed
-    assert changes.describe().startswith(text)
+    assert changes.describe(False).startswith(text)
 
 
 def test_photographs_that_left_train_are_counted():
@@ -132,9 +131,9 @@ def test_categories_come_and_go_and_photographs_change_splits():
     after = {"train": [("a", "lily"), ("e", "lily")], "valid": [("b", "lily")]}
     changes = compare(seen(PLACES), seen(after))
     assert changes.gone == ["rose"]
-    assert changes.describe() == "3 removed, 2 in another split, 1 removed category (rose)"
+    assert changes.describe(False) == "3 removed, 2 in another split, 1 removed category (rose)"
     back = compare(seen(after), seen(PLACES))
-    assert back.describe() == "3 added, 2 in another split, 1 new category (rose)"
+    assert back.describe(False) == "3 added, 2 in another split, 1 new category (rose)"
 
 
 def test_a_photograph_that_was_in_two_splits_belongs_to_neither():

@@ -1,5 +1,7 @@
 """What the head sees of photographs, and the file that keeps it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -11,11 +13,13 @@ from images.batches import digest_each
 from learning.activations import Activations
 from learning.features import HEADER, FeatureCache, FeatureFile, identify, open_features
 from learning.resources import Resources
+from learning.run import Run
 from learning.views import PhotographViews
 from network.checkpoint import new_model
 from network.classifier import Classifier
 from network.inference import for_inference
 from running.errors import RunError
+from running.settings import Settings
 
 ONE, OTHER = "01" * 32, "02" * 32
 WIDTH = 6
@@ -111,17 +115,16 @@ def test_what_is_stale_goes_when_it_is_most_of_the_file(path):
 
 
 @pytest.fixture
-def network():
+def run():
     torch.manual_seed(0)
     model, preprocessing, _ = new_model("cnn", 4, 32)
-    return model.eval(), preprocessing
+    return Run(Settings(epochs=0), model.eval(), preprocessing, "weights", -1)
 
 
 @pytest.fixture
-def activations(network, drawn):
+def activations(run, drawn):
     paths = find_data(drawn).splits["valid"].paths
-    model, preprocessing = network
-    return Activations(for_inference(model), 0, PhotographViews(paths, preprocessing))
+    return Activations(for_inference(run.model), 0, PhotographViews(paths, run.preprocessing))
 
 
 @pytest.fixture
@@ -137,11 +140,11 @@ def test_features_are_those_of_the_network_in_half_precision(activations):
     assert len(features) == 16
 
 
-def test_what_is_known_is_not_computed_again(network, activations, known, tmp_path, monkeypatch):
+def test_what_is_known_is_not_computed_again(run, activations, known, tmp_path, monkeypatch):
     path = tmp_path / "features.bin"
 
     def opened(digests=known):
-        features = open_features(path, *network, True)
+        features = open_features(path, run, True)
         features.take(digests, Resources(), pytest.fail)
         return features
 
@@ -161,9 +164,9 @@ def test_what_is_known_is_not_computed_again(network, activations, known, tmp_pa
     assert third.of(activations).equal(expected)
 
 
-def test_a_full_disk_leaves_the_result_as_it_is(network, activations, known, tmp_path):
+def test_a_full_disk_leaves_the_result_as_it_is(run, activations, known, tmp_path):
     path = tmp_path / "features.bin"
-    features = open_features(path, *network, True)
+    features = open_features(path, run, True)
     said = []
     features.take(known, Resources(), said.append)
     with file_size_limit(HEADER + 3 * features.file.row):
@@ -173,9 +176,9 @@ def test_a_full_disk_leaves_the_result_as_it_is(network, activations, known, tmp
     assert said == [f"features are no longer kept for an --update: {path}: File too large"]
 
 
-def test_too_much_is_not_kept(network, known, tmp_path, monkeypatch):
+def test_too_much_is_not_kept(run, known, tmp_path, monkeypatch):
     monkeypatch.setattr(learning.features, "LARGEST_FILE", 10_000)
-    features = open_features(tmp_path / "features.bin", *network, True)
+    features = open_features(tmp_path / "features.bin", run, True)
     said = []
     features.take(known, Resources(), said.append)
     [line] = said
@@ -183,10 +186,8 @@ def test_too_much_is_not_kept(network, known, tmp_path, monkeypatch):
     assert features.file is None
 
 
-def test_features_that_are_no_numbers_are_not_kept(
-    network, activations, known, tmp_path, monkeypatch
-):
-    features = open_features(tmp_path / "features.bin", *network, True)
+def test_features_that_are_no_numbers_are_not_kept(run, activations, known, tmp_path, monkeypatch):
+    features = open_features(tmp_path / "features.bin", run, True)
     features.take(known, Resources(), pytest.fail)
     monkeypatch.setattr(Classifier, "features", lambda *_: torch.full((8, 3), torch.inf))
     with pytest.raises(RunError, match="not finite numbers; its weights are damaged"):
@@ -194,11 +195,28 @@ def test_features_that_are_no_numbers_are_not_kept(
     assert not (tmp_path / "features.bin").exists()
 
 
-def test_an_identity_knows_weights_and_preprocessing(network):
-    model, preprocessing = network
+def test_features_of_another_body_or_preprocessing_are_not_taken(run):
+    model, preprocessing = run.model, run.preprocessing
     one = identify(for_inference(model), preprocessing)
     assert identify(for_inference(model), preprocessing) == one
     assert identify(for_inference(model), preprocessing._replace(resize=40)) != one
     with torch.no_grad():
         next(model.body.parameters())[0] += 0.1
     assert identify(for_inference(model), preprocessing) != one
+
+
+@pytest.mark.parametrize(
+    ("epochs", "changes", "kept"),
+    [
+        (0, {}, True),
+        (5, {"is_update": True}, True),
+        (5, {}, False),  # the body will learn
+        (0, {"weights_source": None}, False),
+        (5, {"is_update": True, "epoch": 1, "rng_state": torch.get_rng_state()}, False),
+    ],
+)
+def test_features_are_kept_for_frozen_bodies_alone(run, tmp_path, epochs, changes, kept):
+    run.settings = Settings(epochs=epochs)
+    run = dataclasses.replace(run, **changes)
+    assert bool(open_features(tmp_path / "features.bin", run, True).file) == kept
+    assert not open_features(tmp_path / "features.bin", run, False).file

@@ -23,8 +23,7 @@ from learning.fit import (
 )
 from learning.head import fit_head
 from learning.resources import Resources
-from learning.resume import RunRecord, TrainingState
-from learning.start import Start
+from learning.run import Run
 from learning.views import PhotographViews
 from network.checkpoint import new_model
 from network.classifier import chain, count_frozen_layers
@@ -37,28 +36,25 @@ def splits(drawn):
     return find_data(drawn).splits
 
 
-def begin(arch="cnn", side=32, source=None, state=None, **settings) -> Start:
-    """Build what a run starts from, with resolved settings."""
+def begin(arch="cnn", side=32, source=None, **settings) -> Run:
+    """A new run with resolved settings."""
     torch.manual_seed(0)
     model, preprocessing, weights = new_model(arch, 4, side)
     source = source or weights
     resolved = resolve_settings(
         Settings(arch=arch, **settings), side, source is not None, bool(model.feature_layers)
     )
-    return Start(model, preprocessing, RunRecord(resolved, source), state)
+    return Run(resolved, model, preprocessing, source, -1 if source else 0)
 
 
-def learner_of(start: Start, split, count: int = 48, **resources) -> Learner:
-    """Let a network learn from some photographs of each of four kinds, on their pixels."""
+def learner_of(run: Run, split, count: int = 48, **resources) -> Learner:
+    """A learner of some photographs of each of four kinds, on their pixels."""
     chosen = [i % 4 * 12 + i // 4 for i in range(count)]
+    paths = [split.paths[i] for i in chosen]
     views = PhotographViews(
-        [split.paths[i] for i in chosen],
-        start.preprocessing,
-        start.record.settings.seed,
-        Resources(**resources),
-        10**9,
+        paths, run.preprocessing, run.settings.seed, Resources(**resources), 10**9
     )
-    return Learner(start, Activations(start.model, 0, views), split.labels[chosen])
+    return Learner(run, Activations(run.model, 0, views), split.labels[chosen])
 
 
 # --- What falls to a process ------------------------------------------------------------
@@ -135,38 +131,6 @@ def test_processes_share_out_the_order_of_an_epoch(monkeypatch, count, num_froze
         assert (other[1].photographs != whole.photographs).any()
 
 
-def test_dropout_is_another_in_each_process():
-    def drawn(rank):
-        torch.manual_seed(0)
-        learner = SimpleNamespace(
-            processes=ProcessGroup(rank, 3),
-            activations=SimpleNamespace(num_frozen=0, num_views=1),
-            labels=np.zeros(9),
-            weights=np.zeros(3),
-            seed=0,
-            recipe=FINE_TUNING,
-            steps_per_epoch=1,
-            steps=1,
-        )
-        draw_epoch(learner, 1)
-        return torch.rand(1).item()
-
-    torch.manual_seed(0)
-    plain = torch.rand(1).item()
-    assert drawn(0) == plain
-    assert len({drawn(rank) for rank in range(3)}) == 3
-
-
-@pytest.mark.parametrize(("size", "batch_size", "steps"), [(1, 17, 3), (2, 9, 3), (4, 5, 3)])
-def test_a_step_is_shared_out(splits, monkeypatch, size, batch_size, steps):
-    monkeypatch.setattr(ProcessGroup, "broadcast_weights", lambda self, *modules: None)
-    rank = size - 1
-    learner = learner_of(begin(batch_size=17), splits["train"], processes=ProcessGroup(rank, size))
-    assert (learner.recipe.batch_size, learner.steps_per_epoch) == (batch_size, steps)
-    assert learner.steps == steps * learner.recipe.epochs
-    assert (learner.weights.numpy() == sample_weights(48, batch_size, rank, size)).all()
-
-
 @pytest.mark.parametrize("steps", [1, 2, 9, 1000])
 def test_the_learning_rate_rises_and_then_falls_towards_0(steps):
     factors = [lr_factor(step, steps) for step in range(steps)]
@@ -185,10 +149,10 @@ def test_the_learning_rate_rises_and_then_falls_towards_0(steps):
 
 def test_the_average_moves_by_its_share_from_the_first_step_on(splits):
     """Of a pretrained network that takes 40 steps: by a tenth of the run, 10 of 40."""
-    start = begin(source="weights", epochs=4, batch_size=5)
-    learner = learner_of(start, splits["train"])
+    run = begin(source="weights", epochs=4, batch_size=5)
+    learner = learner_of(run, splits["train"])
     assert learner.steps == 40
-    expected = {key: value.clone() for key, value in start.model.state_dict().items()}
+    expected = {key: value.clone() for key, value in run.model.state_dict().items()}
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     rng = torch.Generator().manual_seed(0)
     for number in range(3):
@@ -208,31 +172,17 @@ def test_the_average_moves_by_its_share_from_the_first_step_on(splits):
     assert learner.network is not learner.model
 
 
-def test_a_short_run_keeps_the_last_weights(splits):
-    learner = learner_of(begin(source="weights", epochs=1, batch_size=16), splits["train"])
-    assert learner.steps == 3
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
-    learner.step(learner.model.head.weight.sum(), scaler, 0)
-    torch.testing.assert_close(learner.network.head.weight, learner.model.head.weight)
-
-
-def test_from_scratch_nothing_is_averaged(splits):
-    learner = learner_of(begin(), splits["train"])
-    assert learner.average is None
-    assert learner.network is learner.model
-    assert isinstance(learner.optimizer, torch.optim.Adam)
-    assert not isinstance(learner.optimizer, torch.optim.AdamW)
-    state = learner.state(1)
-    assert state.averaged is state.model
-
-
-def test_a_pretrained_network_keeps_its_statistics_and_learns_with_adamw(splits):
-    start = begin(source="weights")
-    learner = learner_of(start, splits["train"])
-    assert isinstance(learner.optimizer, torch.optim.AdamW)
-    assert start.model.frozen_statistics
-    assert learner.state(0).averaged is learner.model  # the head alone has been fitted
-    assert learner.state(1).averaged is learner.network
+@pytest.mark.parametrize("source", [None, "weights"])
+def test_the_average_is_what_a_pretrained_run_keeps(splits, source):
+    run = begin(source=source)
+    learner = learner_of(run, splits["train"])
+    assert isinstance(learner.optimizer, torch.optim.AdamW) == bool(source)
+    assert run.model.frozen_statistics == bool(source)
+    assert (learner.network is learner.model) == (not source)
+    learner.write_state(run, 0)
+    assert run.averaged is None  # the head alone has been fitted
+    learner.write_state(run, 1)
+    assert run.averaged is (learner.network if source else None)
 
 
 def test_every_step_has_its_learning_rate(splits):
@@ -249,16 +199,16 @@ def test_every_step_has_its_learning_rate(splits):
 
 @pytest.mark.parametrize("tune", ["tail", pytest.param("all", marks=pytest.mark.slow)])
 def test_tune_says_which_layers_learn(splits, tune, tmp_path):
-    start = begin("efficientnet_lite0", 32, tune=tune, epochs=1, lr=1e-3, batch_size=16)
-    model, labels = start.model, splits["train"].labels
-    assert start.record.settings.tune == tune
+    run = begin("efficientnet_lite0", 32, tune=tune, epochs=1, lr=1e-3, batch_size=16)
+    model, labels = run.model, splits["train"].labels
+    assert run.settings.tune == tune
     resources = Resources(folder=tmp_path)
-    activations, valid = open_activations(start, splits, resources)
+    activations, valid = open_activations(run, splits, resources)
     num_frozen = count_frozen_layers(model.body) if tune == "tail" else 0
     assert activations.num_frozen == valid.num_frozen == num_frozen
     before = [[p.clone() for p in layer.parameters()] for layer in chain(model.body)]
-    head_loss, solved = fit_head(model, activations, labels, RunRecord(Settings(), None))
-    learner = Learner(start, activations, labels)
+    head_loss, solved = fit_head(run, activations, labels)
+    learner = Learner(run, activations, labels)
     frozen, behind = chain(model.body)[:num_frozen], chain(model.body)[num_frozen:]
     assert not any(p.requires_grad for layer in frozen for p in layer.parameters())
     assert all(p.requires_grad for layer in behind for p in layer.parameters() if p.dim() > 1)
@@ -280,45 +230,45 @@ def test_tune_says_which_layers_learn(splits, tune, tmp_path):
 
 
 def test_without_epochs_the_head_alone_is_cached_nowhere(splits, tmp_path):
-    start = begin("efficientnet_lite0", 32, tune="tail", epochs=0)
+    run = begin("efficientnet_lite0", 32, tune="tail", epochs=0)
     resources = Resources(folder=tmp_path, total_memory=1000)
     (tmp_path / ".activations.left.tmp").touch()
-    activations, valid = open_activations(start, splits, resources)
+    activations, valid = open_activations(run, splits, resources)
     assert activations.num_frozen == valid.num_frozen == 0
     assert activations.photographs.memory_left == 1000
     assert [*tmp_path.iterdir()] == []  # what killed runs left is cleared
 
 
 def test_the_frozen_layers_output_is_cached_for_several_views(splits, tmp_path):
-    start = begin("efficientnet_lite0", 32, tune="tail", epochs=1)
-    start.record.photographs = "these"
+    run = begin("efficientnet_lite0", 32, tune="tail", epochs=1)
+    run.fingerprint = "these"
     resources = Resources(folder=tmp_path, total_memory=0)
-    train_set, valid_set = open_activations(start, splits, resources)
+    train_set, valid_set = open_activations(run, splits, resources)
     assert (train_set.num_views, valid_set.num_views) == (1 + CACHED_VIEWS, 1)
     assert train_set.cache.rows.shape[:2] == (5, 48)
     assert valid_set.cache.rows.shape[:2] == (1, 16)
     assert train_set.photographs.memory_left == 0
     assert {*tmp_path.iterdir()} == {train_set.cache.file, valid_set.cache.file}
-    start.record.photographs = "others"
-    others = open_activations(start, splits, resources)
+    run.fingerprint = "others"
+    others = open_activations(run, splits, resources)
     assert {*tmp_path.iterdir()} == {each.cache.file for each in others}
 
 
 def test_an_epoch_learns_and_says_its_loss_and_logits(splits):
-    start = begin(epochs=4, batch_size=8, lr=1e-2)
-    learner = learner_of(start, splits["train"])
-    before = [p.clone() for p in start.model.parameters()]
+    run = begin(epochs=4, batch_size=8, lr=1e-2)
+    learner = learner_of(run, splits["train"])
+    before = [p.clone() for p in run.model.parameters()]
     losses = [train_one_epoch(learner, epoch) for epoch in (1, 2, 3, 4)]
     assert losses[0][0] > losses[-1][0] > 0
-    assert all((a != b).any() for a, b in zip(start.model.parameters(), before))
+    assert all((a != b).any() for a, b in zip(run.model.parameters(), before))
     # Every class has as many photographs, and its sum stands out at the end.
     assert (losses[-1][1].sums.argmax(1) == torch.arange(4)).float().mean() >= 0.5
 
 
 def test_an_epochs_loss_is_the_mean_of_its_photographs(splits, monkeypatch):
     """Nothing learns here, so that the loss is known; the last batch is one photograph."""
-    start = begin(epochs=1, batch_size=8)
-    learner = learner_of(start, splits["train"], 17)
+    run = begin(epochs=1, batch_size=8)
+    learner = learner_of(run, splits["train"], 17)
     sizes = []
 
     def step(loss, scaler, number):
@@ -326,7 +276,7 @@ def test_an_epochs_loss_is_the_mean_of_its_photographs(splits, monkeypatch):
 
     monkeypatch.setattr(learner, "step", step)
     monkeypatch.setattr("learning.fit.learning_precision", lambda model, num_frozen: torch.float32)
-    model = start.model.eval()
+    model = run.model.eval()
     monkeypatch.setattr(model, "train", lambda mode=True: model)
     loss, sums = train_one_epoch(learner, 1)
     assert [number for number, _ in sizes] == [0, 1, 2]
@@ -351,14 +301,14 @@ def test_a_photograph_that_a_process_repeats_does_not_count(splits, monkeypatch,
     for name in ("average_gradients", "broadcast_weights"):
         monkeypatch.setattr(ProcessGroup, name, lambda self, *tensors: None)
     monkeypatch.setattr("learning.fit.learning_precision", lambda model, num_frozen: torch.float32)
-    start = begin(epochs=1, batch_size=8)
-    model = start.model.eval()
+    run = begin(epochs=1, batch_size=8)
+    model = run.model.eval()
     monkeypatch.setattr(model, "train", lambda mode=True: model)
     chosen = [i % 4 * 12 + i // 4 for i in range(17)]
     paths, labels = [splits["train"].paths[i] for i in chosen], splits["train"].labels[chosen]
     resources = Resources(processes=ProcessGroup(rank, 2))
-    views = PhotographViews(paths, start.preprocessing, resources=resources)
-    learner = Learner(start, Activations(model, 0, views), labels)
+    views = PhotographViews(paths, run.preprocessing, resources=resources)
+    learner = Learner(run, Activations(model, 0, views), labels)
     steps = []
     monkeypatch.setattr(learner, "step", lambda loss, *_: steps.append(loss.item()))
     loss, sums = train_one_epoch(learner, 1)
@@ -377,15 +327,15 @@ def test_a_photograph_that_a_process_repeats_does_not_count(splits, monkeypatch,
 
 
 def test_a_loss_that_is_no_number_ends_the_epoch(splits, monkeypatch):
-    start = begin(epochs=1, batch_size=8)
-    learner = learner_of(start, splits["train"])
+    run = begin(epochs=1, batch_size=8)
+    learner = learner_of(run, splits["train"])
     steps = []
 
     def step(loss, scaler, number):
         steps.append(number)
         if number == 2:
             with torch.no_grad():
-                start.model.head.bias.fill_(torch.nan)
+                run.model.head.bias.fill_(torch.nan)
 
     monkeypatch.setattr(learner, "step", step)
     loss, _ = train_one_epoch(learner, 1)
@@ -393,39 +343,31 @@ def test_a_loss_that_is_no_number_ends_the_epoch(splits, monkeypatch):
     assert steps == [0, 1, 2, 3]  # of 6
 
 
-def test_the_same_seed_gives_the_same_epoch(splits):
-    def losses(seed):
-        learner = learner_of(begin(epochs=2, batch_size=8, seed=seed), splits["train"], 24)
-        return [train_one_epoch(learner, epoch)[0] for epoch in (1, 2)]
-
-    first = losses(3)
-    assert losses(3) == first
-    assert losses(4) != first
-
-
-def test_a_run_that_goes_on_learns_as_if_left_in_peace(splits):
+def test_a_killed_run_learns_on_bit_for_bit(splits):
     """With dropout; of a pretrained network, which has an average."""
 
-    def begin_dropping(state=None) -> Start:
-        start = begin(source="weights", state=state, epochs=3, batch_size=8)
+    def begin_dropping() -> Run:
+        run = begin(source="weights", epochs=3, batch_size=8)
         torch.manual_seed(1)
-        return start._replace(model=new_model("cnn", 4, 32, [8])[0])
+        run.model = new_model("cnn", 4, 32, [8])[0]
+        return run
 
-    peace = learner_of(begin_dropping(), splits["train"], 24)
+    peace = begin_dropping()
+    learner = learner_of(peace, splits["train"], 24)
     for epoch in (1, 2):
-        train_one_epoch(peace, epoch)
-    state = copy.deepcopy(peace.state(2))  # as if it came from a file
-    expected, _ = train_one_epoch(peace, 3)
+        train_one_epoch(learner, epoch)
+    learner.write_state(peace, 2)
+    resumed = copy.deepcopy(peace)  # as if it came from a file
+    expected, _ = train_one_epoch(learner, 3)
     torch.manual_seed(99)
-    start = begin_dropping(state)._replace(model=state.model)
-    resumed = learner_of(start, splits["train"], 24)
-    assert train_one_epoch(resumed, 3)[0] == expected
-    for one, other in ((peace.model, resumed.model), (peace.network, resumed.network)):
+    again = learner_of(resumed, splits["train"], 24)
+    assert train_one_epoch(again, 3)[0] == expected
+    for one, other in ((learner.model, again.model), (learner.network, again.network)):
         assert all(value.equal(other.state_dict()[key]) for key, value in one.state_dict().items())
 
 
 def test_an_optimizers_state_of_another_network_is_refused(splits):
-    start = begin()
-    state = TrainingState(1, start.model, start.model, {0: {}}, torch.get_rng_state())
+    run = begin()
+    run.optimizer_state = {0: {}}
     with pytest.raises(InputError, match=r"the optimizer's state in last\.pth is damaged"):
-        learner_of(start._replace(state=state), splits["train"])
+        learner_of(run, splits["train"])

@@ -16,7 +16,7 @@ from learning.activations import Activations
 from learning.distributed import ProcessGroup
 from learning.head import FOLDS, SMOOTHING, fit_head, fit_linear_head, learn_head, out_of_fold
 from learning.resources import Resources
-from learning.resume import RunRecord
+from learning.run import Run
 from learning.views import PhotographViews
 from network.checkpoint import build_classifier
 from network.classifier import Classifier
@@ -24,11 +24,6 @@ from network.inference import for_inference
 from network.layers import basic_cnn
 from running.errors import RunError
 from running.settings import Settings
-
-
-def a_record() -> RunRecord:
-    return RunRecord(Settings(), None)
-
 
 # --- Solved -----------------------------------------------------------------------------
 
@@ -216,16 +211,18 @@ def bright_and_dark(tmp_path):
         body = nn.Sequential(*basic_cnn()[:3], nn.AdaptiveAvgPool2d(1))
         model = build_classifier(body, [], 16, hidden_units, 2, preprocessing)
         views = PhotographViews(paths, preprocessing, resources=Resources(**resources))
-        return model, Activations(for_inference(model, torch.float32), 0, views), labels
+        run = Run(Settings(), model, preprocessing, "weights", -1)
+        return run, Activations(for_inference(model, torch.float32), 0, views), labels
 
     return build
 
 
 @pytest.mark.parametrize("hidden_units", [(), pytest.param((8,), marks=pytest.mark.slow)])
 def test_the_head_of_a_network_is_fitted_and_its_logits_are_summed(bright_and_dark, hidden_units):
-    model, activations, labels = bright_and_dark(hidden_units)
+    run, activations, labels = bright_and_dark(hidden_units)
+    model = run.model
     body = {key: value.clone() for key, value in model.body.state_dict().items()}
-    loss, sums = fit_head(model, activations, labels, a_record())
+    loss, sums = fit_head(run, activations, labels)
     assert all(value.equal(body[key]) for key, value in model.body.state_dict().items())
     fast = for_inference(model, torch.float32)
     logits = model_utils.compute_logits(fast, activations.in_order())
@@ -240,7 +237,7 @@ def test_the_head_of_a_network_is_fitted_and_its_logits_are_summed(bright_and_da
 @pytest.mark.parametrize("rank", [0, 1])
 def test_the_primary_process_fits_the_head_for_all(bright_and_dark, monkeypatch, rank):
     given = []
-    model, activations, labels = bright_and_dark(processes=ProcessGroup(rank, 2))
+    run, activations, labels = bright_and_dark(processes=ProcessGroup(rank, 2))
 
     def collect(self, rows, count, everywhere, allocate):
         assert (len(rows), count, everywhere) == (6, 12, False)
@@ -257,8 +254,9 @@ def test_the_primary_process_fits_the_head_for_all(bright_and_dark, monkeypatch,
         ProcessGroup, "broadcast_weights", lambda self, *modules: copied.append(modules)
     )
     monkeypatch.setattr(ProcessGroup, "add", add)
+    model = run.model
     before = model.head.weight.clone()
-    loss, sums = fit_head(model, activations, labels, a_record())
+    loss, sums = fit_head(run, activations, labels)
     assert copied == [(model.head,)]
     assert model.head.weight.equal(before) == (rank == 1)
     the_sums, the_loss = given
@@ -268,26 +266,25 @@ def test_the_primary_process_fits_the_head_for_all(bright_and_dark, monkeypatch,
 
 
 def test_the_record_notes_what_looks_like_another_category(bright_and_dark):
-    model, activations, labels = bright_and_dark()
+    run, activations, labels = bright_and_dark()
     labels = labels.copy()
     labels[2] = 1 - labels[2]
-    record = a_record()
-    fit_head(model, activations, labels, record)
-    assert len(record.suspects) == 5
-    assert record.suspects[0] == (2, 1 - labels[2])
+    fit_head(run, activations, labels)
+    assert len(run.suspects) == 5
+    assert run.suspects[0] == (2, 1 - labels[2])
 
 
 def test_features_that_are_no_numbers_are_one_sentence(bright_and_dark, monkeypatch):
-    model, activations, labels = bright_and_dark()
+    run, activations, labels = bright_and_dark()
     monkeypatch.setattr(Classifier, "features", lambda *_: torch.full((8, 3), torch.nan))
     with pytest.raises(RunError, match="features are not finite numbers; its weights are damaged"):
-        fit_head(model, activations, labels, a_record())
+        fit_head(run, activations, labels)
 
 
 def test_features_are_counted_while_they_pass_and_then_the_fits(bright_and_dark):
     bar = Bar()
-    model, activations, labels = bright_and_dark(progress=bar)
-    fit_head(model, activations, labels, a_record())
+    run, activations, labels = bright_and_dark(progress=bar)
+    fit_head(run, activations, labels)
     features, (description, _, total, _) = bar.shown
     assert features == ("features", 12, 12, "")
     assert (description, total) == ("solving the head", 13)

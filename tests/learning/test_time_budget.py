@@ -13,8 +13,7 @@ from formats.pth import read_archive
 from learning.distributed import ProcessGroup
 from learning.evaluation import Evaluation
 from learning.resources import Resources
-from learning.resume import RunRecord
-from learning.start import start_new
+from learning.run import Run, new_run
 from learning.time_budget import (
     FOURTEENTHS,
     PLANNED,
@@ -32,10 +31,10 @@ PACE = Throughput(224, 10, 20.0, 0.001, 0.008, 0.010, 0.002, 0.012)
 COUNTS = {"train": 1000, "valid": 100, "test": 100}
 
 
-def record_at(epoch: int, epochs: int, seconds: float) -> RunRecord:
+def record_at(epoch: int, epochs: int, seconds: float) -> Run:
     """A run of so many epochs that has come to one which took so many seconds."""
     settings = resolve_settings(Settings(epochs=epochs), 224, True, True)
-    record = RunRecord(settings, "weights", "photographs")
+    record = Run(settings, None, None, "weights", 0)
     record.add_epoch(epoch, 1.0, Evaluation(1.0, 1.0, 0.5, np.zeros((1, 2))), seconds, True)
     return record
 
@@ -193,7 +192,7 @@ def test_size_and_epochs_are_chosen_and_kept(run_script, drawn, tmp_path, monkey
 def test_several_processes_have_no_plan(tmp_path):
     resources = Resources(1, tmp_path, ProcessGroup(0, 2))
     with pytest.raises(InputError, match="--minutes is for one process"):
-        start_new(Settings("cnn", minutes=1.0), 3, 32, torch.device("cpu"), resources)
+        new_run(Settings("cnn", minutes=1.0), 3, 32, torch.device("cpu"), resources)
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """The folder of a run: its files, and that nothing is written where it must not be."""
 
-import contextlib
 import json
 import os
 from pathlib import Path
@@ -14,21 +13,14 @@ from running.run_folder import RunFolder
 NAMES = ["checkpoint.pth", "history.csv", "report.json", "report.html", "last.pth"]
 
 
-def test_a_run_has_five_files(tmp_path):
-    folder = RunFolder(str(tmp_path))
-    assert [path.name for path in folder.files] == NAMES
-    assert {path.parent for path in folder.files} == {tmp_path}
-    assert folder.resume_file == tmp_path / "last.pth"
-
-
 def test_a_folder_is_made_where_there_is_none(tmp_path):
     folder = RunFolder(tmp_path / "a" / "b")
-    folder.prepare()
-    assert os.listdir(tmp_path / "a" / "b") == []
-    folder.prepare()  # once more is no mistake
+    for _ in range(2):  # once more is no mistake
+        folder.prepare()
+        assert os.listdir(tmp_path / "a" / "b") == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["checkpoint.pth", "last.pth"])
 def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path, name):
     (tmp_path / name).mkdir()
     with pytest.raises(InputError, match=f"{name} is a folder, where a file would be written"):
@@ -68,139 +60,47 @@ def test_a_report_is_readable_and_whole_or_not_there(tmp_path):
     assert os.listdir(tmp_path) == ["report.json"]
 
 
-def test_functions_write_with_their_arguments(tmp_path):
-    calls = []
-
-    def write(*args, **kwargs):
-        calls.append((args, kwargs))
-
-    RunFolder(tmp_path).write(write, 1, 2, three=3)
-    assert calls == [((1, 2), {"three": 3})]
-    RunFolder(tmp_path, writes=False).write(write, 1)
-    assert len(calls) == 1
-
-
 def contents(folder) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
-PREVIOUS = {
-    "checkpoint.pth": "checkpoint.previous.pth",
-    "history.csv": "history.previous.csv",
-    "report.json": "report.previous.json",
-    "report.html": "report.previous.html",
-    "last.pth": "last.previous.pth",
-    "curves.png": "curves.previous.png",
-    "confusion.png": "confusion.previous.png",
-    "mistakes.png": "mistakes.previous.png",
-}
+FILES = [*NAMES, "curves.png", "confusion.png", "mistakes.png"]
+BACKUPS = {name: name.replace(".", ".previous.") for name in FILES}
 
 
-def test_an_earlier_runs_files_are_set_aside_together(tmp_path):
+@pytest.mark.parametrize("links", [True, False])
+def test_backups_are_of_one_run_and_its_files_stay(tmp_path, monkeypatch, links):
+    def no_link(*_):
+        raise OSError("no links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_link)
     folder = RunFolder(tmp_path)
     assert not folder.back_up()
-    for name in PREVIOUS:
+    for name in FILES:
         (tmp_path / name).write_text(name)
-    assert folder.back_up() == tmp_path / "checkpoint.previous.pth"
-    there = {previous: name for name, previous in PREVIOUS.items()}
-    # A checkpoint is there at any time; nobody resumes from the others with a new one.
-    assert contents(tmp_path) == {**there, "checkpoint.pth": "checkpoint.pth"}
-
-    # The next run drew nothing: the pictures of the first one are not its.
-    folder.checkpoint.write_text("later")
-    folder.history.write_text("later")
-    assert folder.back_up()
-    assert contents(tmp_path) == {
-        "checkpoint.pth": "later",
-        "checkpoint.previous.pth": "later",
-        "history.previous.csv": "later",
-    }
-
-
-def test_without_a_checkpoint_what_was_set_aside_stays(tmp_path):
-    folder = RunFolder(tmp_path)
-    (tmp_path / "checkpoint.previous.pth").write_text("earlier")
-    assert not folder.back_up()
-    folder.history.write_text("a")
-    assert folder.back_up()
-    assert contents(tmp_path) == {
-        "checkpoint.previous.pth": "earlier",
-        "history.previous.csv": "a",
-    }
-
-
-def test_wherever_setting_aside_is_broken_off_nothing_is_lost(tmp_path, monkeypatch):
-    """A run is killed before each step, and another one begins."""
-    for step in range(30):
-        path = tmp_path / str(step)
-        path.mkdir()
-        folder = RunFolder(path)
-        for name in ["curves.png", "last.pth", *NAMES[:3]]:
-            (path / name).write_text(f"finished {name}")
-        for name in PREVIOUS.values():
-            (path / name).write_text(f"earlier {name}")
-        left = [step]
-
-        def count(original, left=left):
-            def act(*arguments, **options):
-                if not left[0]:
-                    raise KeyboardInterrupt
-                left[0] -= 1
-                return original(*arguments, **options)
-
-            return act
-
-        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-            patch.setattr(os, "replace", count(os.replace))
-            patch.setattr(Path, "unlink", count(Path.unlink))
-            folder.back_up()
-        has_moved = not folder.resume_file.exists()
-        assert folder.is_set_aside == has_moved
-        if has_moved:
-            folder.require_run("--update")
-        folder.back_up()
-        assert contents(path) == {
-            "checkpoint.pth": "finished checkpoint.pth",
-            **{
-                PREVIOUS[name]: f"finished {name}"
-                for name in ["curves.png", "last.pth", *NAMES[:3]]
-            },
+    for _ in range(2):  # killed, and started again
+        assert folder.back_up() == tmp_path / "checkpoint.previous.pth"
+        assert contents(tmp_path) == {
+            path: name for name in FILES for path in (name, BACKUPS[name])
         }
-        if left[0]:
-            break
-    assert left[0] and step > 5
-
-
-def test_what_is_aside_stays_where_the_run_behind_it_broke_off(tmp_path):
-    folder = RunFolder(tmp_path)
-    for name in ("checkpoint.pth", "last.pth"):
-        (tmp_path / PREVIOUS[name]).write_text("finished")
-    aside = contents(tmp_path)
-    folder.checkpoint.write_text("later")  # its last.pth is not there yet
-    assert folder.is_set_aside
-    assert not folder.back_up()
-    assert contents(tmp_path) == {**aside, "checkpoint.pth": "later"}
-    for name in ("last.pth", "history.csv"):
-        (tmp_path / name).write_text("later")
-    assert not folder.back_up(is_broken_off=True)
-    assert contents(tmp_path) == {**aside, "checkpoint.pth": "later"}
-
-
-@pytest.mark.parametrize("name", ["history.csv", "report.json", "report.html"])
-def test_a_last_pth_that_somebody_has_removed_is_no_broken_update(tmp_path, name):
-    folder = RunFolder(tmp_path)
-    for path in (*PREVIOUS.values(), "checkpoint.pth"):
-        (tmp_path / path).write_text(path)
-    folder.require_run("--update")
-    (tmp_path / name).write_text("of the network that is here")
-    with pytest.raises(InputError, match=r"goes on from .*last\.pth, which does not exist"):
-        folder.require_run("--update")
+    # The next run drew nothing: the pictures of the first one are not its own.
+    for name in FILES:
+        (tmp_path / name).unlink()
+    folder.checkpoint.write_text("later")
     assert folder.back_up()
-    assert not (tmp_path / "last.previous.pth").exists()
-    assert (tmp_path / "checkpoint.previous.pth").read_text() == "checkpoint.pth"
+    assert contents(tmp_path) == {"checkpoint.pth": "later", "checkpoint.previous.pth": "later"}
 
 
-def test_what_cannot_be_set_aside_is_one_sentence(tmp_path):
+def test_a_new_file_leaves_the_backup_as_it_was(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_report({"a": 1})
+    folder.back_up()
+    folder.write_report({"a": 2})
+    assert json.loads((tmp_path / "report.previous.json").read_text()) == {"a": 1}
+
+
+def test_a_backup_that_cannot_be_written_is_one_sentence(tmp_path):
     folder = RunFolder(tmp_path)
     folder.history.write_text("a")
     (tmp_path / "history.previous.csv").mkdir()
@@ -208,11 +108,11 @@ def test_what_cannot_be_set_aside_is_one_sentence(tmp_path):
         folder.back_up()
 
 
-def test_what_was_said_of_another_checkpoint_goes(tmp_path):
-    for name in PREVIOUS:
+def test_a_report_on_another_checkpoint_goes(tmp_path):
+    for name in FILES:
         (tmp_path / name).touch()
     RunFolder(tmp_path, writes=False).write_checkpoint(Path.write_text, "new")
-    assert contents(tmp_path).keys() == PREVIOUS.keys()
+    assert contents(tmp_path).keys() == {*FILES}
     RunFolder(tmp_path).write_checkpoint(Path.write_text, "new")
     assert (tmp_path / "checkpoint.pth").read_text() == "new"
     assert contents(tmp_path).keys() == {"checkpoint.pth", "history.csv", "last.pth"}
