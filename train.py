@@ -158,7 +158,6 @@ def train(
     with delay_signals():
         from learning.distributed import join_process_group
         from learning.evaluation import calibrate, evaluate
-        from learning.features import open_features
         from learning.fit import Learner, open_activations, require_finite, train_one_epoch
         from learning.head import fit_head
         from learning.resources import Resources
@@ -212,7 +211,7 @@ def train(
     if args.no_cache:
         folder.write(folder.features.unlink, missing_ok=True)
     keeps_features = not args.no_cache and processes.size == 1
-    run.features = open_features(folder.features, run, keeps_features)
+    run.open_features(folder.features, keeps_features)
     clock.lap("start")
 
     # --- Every photograph is read once, before hours are spent
@@ -228,7 +227,7 @@ def train(
     if is_planned:
         typed, time_budget, plan = plan_run(run, splits, typed, resources, clock)
         run = new_run(Settings(**typed), num_classes, side, device, resources)
-        run.features = open_features(folder.features, run, keeps_features)
+        run.open_features(folder.features, keeps_features)
         console.print_result(run.describe(), plan)
         clock.lap("planning")
     run.features.take(inspected.digests, resources, console.print_note)

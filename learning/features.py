@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,15 +19,11 @@ from images.decode import Preprocessing
 from images.manifest import DIGEST
 from learning.activations import Activations
 from learning.resources import Resources
-from network.checkpoint import describe_head
 from network.classifier import Classifier
-from network.inference import for_inference, infer
+from network.inference import infer
 from running.environment import versions
 from running.errors import RunError
 from running.files import atomic_write
-
-if TYPE_CHECKING:
-    from learning.run import Run
 
 VERSION = 1  # of what is computed, beside weights and preprocessing
 
@@ -199,7 +194,7 @@ class FeatureCache:
         self.digests, needed, self.warn = digests, {*digests.values()}, warn
         if self.file:
             size = HEADER + self.file.row * len(needed)
-            new = self.file.row * len(needed - self.known)
+            new = self.file.row * len(needed - self.file.places.keys())
             if size > LARGEST_FILE or not resources.fits_on_disk(new):
                 why = "more than the file may have" if size > LARGEST_FILE else "the disk is full"
                 warn(f"features are not kept for an --update: {size / 1e9:.1f} GB, {why}")
@@ -207,18 +202,6 @@ class FeatureCache:
             else:
                 with suppress(RunError):
                     self.file.drop_stale(needed)
-
-
-def open_features(path: Path, run: "Run", keeps: bool) -> FeatureCache:
-    """Open the file of a run's folder, where the body of the run stays as it is.
-
-    `keeps`: whether features may be kept at all.
-    """
-    is_frozen = run.is_update or not run.settings.epochs
-    if not keeps or run.weights_source is None or run.has_learned or not is_frozen:
-        return FeatureCache()
-    identity = identify(for_inference(run.model), run.preprocessing)
-    return FeatureCache(FeatureFile(path, identity, describe_head(run.model)["in_features"]))
 
 
 def identify(model: Classifier, preprocessing: Preprocessing) -> str:

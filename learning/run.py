@@ -4,6 +4,7 @@ import dataclasses
 import os
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from formats.schema import (
 from images.decode import Preprocessing
 from images.manifest import DIGEST, NO_DIGESTS, Manifest
 from learning.evaluation import Evaluation
-from learning.features import FeatureCache
+from learning.features import FeatureCache, FeatureFile, identify
 from learning.resources import Resources
 from network.checkpoint import (
     FORMAT_VERSION,
@@ -32,6 +33,7 @@ from network.checkpoint import (
     rebuild,
 )
 from network.classifier import Classifier
+from network.inference import for_inference
 from running.environment import versions
 from running.errors import InputError, is_out_of_memory
 from running.run_folder import RunFolder
@@ -166,6 +168,15 @@ class Run:
         return (info.arch, info.seed, info.categories) == ours and (
             metrics.epoch == self.epoch + 1 or metrics.valid_loss == self.best.loss
         )
+
+    def open_features(self, path: Path, keeps: bool) -> None:
+        """Open the file of features, where the body stays as it is; `keeps`: if at all."""
+        is_frozen = self.is_update or not self.settings.epochs
+        self.features = FeatureCache()
+        if keeps and is_frozen and self.weights_source is not None and not self.has_learned:
+            identity = identify(for_inference(self.model), self.preprocessing)
+            width = describe_head(self.model)["in_features"]
+            self.features = FeatureCache(FeatureFile(path, identity, width))
 
     # --- In words
 

@@ -11,7 +11,7 @@ import learning.features
 from data_utils import find_data
 from images.batches import digest_each
 from learning.activations import Activations
-from learning.features import HEADER, FeatureCache, FeatureFile, identify, open_features
+from learning.features import HEADER, FeatureCache, FeatureFile, identify
 from learning.resources import Resources
 from learning.run import Run
 from learning.views import PhotographViews
@@ -144,7 +144,8 @@ def test_what_is_known_is_not_computed_again(run, activations, known, tmp_path, 
     path = tmp_path / "features.bin"
 
     def opened(digests=known):
-        features = open_features(path, run, True)
+        run.open_features(path, True)
+        features = run.features
         features.take(digests, Resources(), pytest.fail)
         return features
 
@@ -166,7 +167,8 @@ def test_what_is_known_is_not_computed_again(run, activations, known, tmp_path, 
 
 def test_a_full_disk_leaves_the_result_as_it_is(run, activations, known, tmp_path):
     path = tmp_path / "features.bin"
-    features = open_features(path, run, True)
+    run.open_features(path, True)
+    features = run.features
     said = []
     features.take(known, Resources(), said.append)
     with file_size_limit(HEADER + 3 * features.file.row):
@@ -178,7 +180,8 @@ def test_a_full_disk_leaves_the_result_as_it_is(run, activations, known, tmp_pat
 
 def test_too_much_is_not_kept(run, known, tmp_path, monkeypatch):
     monkeypatch.setattr(learning.features, "LARGEST_FILE", 10_000)
-    features = open_features(tmp_path / "features.bin", run, True)
+    run.open_features(tmp_path / "features.bin", True)
+    features = run.features
     said = []
     features.take(known, Resources(), said.append)
     [line] = said
@@ -187,7 +190,8 @@ def test_too_much_is_not_kept(run, known, tmp_path, monkeypatch):
 
 
 def test_features_that_are_no_numbers_are_not_kept(run, activations, known, tmp_path, monkeypatch):
-    features = open_features(tmp_path / "features.bin", run, True)
+    run.open_features(tmp_path / "features.bin", True)
+    features = run.features
     features.take(known, Resources(), pytest.fail)
     monkeypatch.setattr(Classifier, "features", lambda *_: torch.full((8, 3), torch.inf))
     with pytest.raises(RunError, match="not finite numbers; its weights are damaged"):
@@ -218,5 +222,7 @@ def test_features_of_another_body_or_preprocessing_are_not_taken(run):
 def test_features_are_kept_for_frozen_bodies_alone(run, tmp_path, epochs, changes, kept):
     run.settings = Settings(epochs=epochs)
     run = dataclasses.replace(run, **changes)
-    assert bool(open_features(tmp_path / "features.bin", run, True).file) == kept
-    assert not open_features(tmp_path / "features.bin", run, False).file
+    run.open_features(tmp_path / "features.bin", True)
+    assert bool(run.features.file) == kept
+    run.open_features(tmp_path / "features.bin", False)
+    assert not run.features.file
