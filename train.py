@@ -48,7 +48,6 @@ from images.manifest import Manifest
 from images.splits import has_train
 from reporting.report import (
     HEADER,
-    EvaluatedSplit,
     draw_run,
     epoch_line,
     report_lines,
@@ -65,7 +64,6 @@ from running.signals import delay_signals
 from running.threads import let_waiting_threads_sleep
 
 if TYPE_CHECKING:
-    from learning.activations import Activations
     from learning.distributed import ProcessGroup
     from learning.run import Run
 
@@ -157,14 +155,16 @@ def train(
     clock = Clock()
     with delay_signals():
         from learning.distributed import join_process_group
-        from learning.evaluation import calibrate, evaluate
+        from learning.evaluation import calibrate, evaluate, judge
         from learning.fit import Learner, open_activations, require_finite, train_one_epoch
         from learning.head import fit_head
         from learning.resources import Resources
         from learning.run import new_run, resume_run
         from learning.time_budget import TimeBudget, plan_run
         from learning.update import (
+            compare_update,
             describe_changes,
+            load_backups,
             load_finished,
             names_to_keep,
             needs_backups,
@@ -233,32 +233,33 @@ def train(
     run.features.take(inspected.digests, resources, console.print_note)
 
     # --- What has changed since the earlier run; which names its categories keep
-    known = dict(zip(info.categories, info.names)) if info and args.resume else {}
-    lines = [run.describe()]
-    is_earlier = (
-        not backups_are_needed
-        and earlier
-        and is_up_to_date(earlier, inspected.fingerprint, args.epochs, folder)
-    )
-    if earlier and info and is_earlier:
-        known = names_to_keep(info, {})
+    known, lines = {}, [run.describe()]
+    if (
+        earlier
+        and info
+        and not backups_are_needed
+        and is_up_to_date(earlier, inspected, args, folder)
+    ):
         earlier.features, run = run.features, earlier.to(device)
         run.settings = replace(run.settings, epochs=run.epoch)  # --minutes may have ended the last
+        known = names_to_keep(info, {})
         lines = ["nothing has changed: the network stays as it is"]
-    elif run.best and not run.has_same_photographs(inspected.fingerprint, valid_labels):
-        way = "--update starts over" if run.is_update else "without --resume a new run starts"
-        raise InputError(
-            f"the photographs in {data.folder} are not those of the run in {folder.resume_file}; "
-            f"{way}",
-            can_go_on=False,
-        )
+    elif run.best and info:
+        if not run.has_same_photographs(inspected.fingerprint, valid_labels):
+            way = "--update starts over" if run.is_update else "without --resume a new run starts"
+            raise InputError(
+                f"the photographs in {data.folder} are not those of the run in "
+                f"{folder.resume_file}; {way}",
+                can_go_on=False,
+            )
+        known = dict(zip(info.categories, info.names))
     else:
         run.manifest = Manifest.of(inspected.data.categories, splits, inspected.digests)
         run.fingerprint = inspected.fingerprint
-    if earlier and info and not is_earlier:
-        changes = take_changes(run, earlier)
-        known = names_to_keep(info, changes.renamed)
-        lines = [*describe_changes(changes, checkpoint, earlier, run), *lines]
+        if earlier and info:
+            changes = take_changes(run, earlier)
+            known = names_to_keep(info, changes.renamed)
+            lines = [*describe_changes(changes, checkpoint, earlier, run), *lines]
     if earlier or run.is_update:
         console.print_result(*data_utils.describe_data(inspected.data), *lines)
     known = {} if args.category_names else known
@@ -309,9 +310,23 @@ def train(
         console.print_result(epoch_line(**run.history[-1]), *change)
 
     # --- The best network, evaluated once, on photographs that it was not chosen by
-    report, evaluated = evaluate_best(
-        run, inspected, names, folder, valid_set, clock, notes.command
-    )
+    processes.wait()  # for rank 0, which writes the checkpoint
+    assert run.best
+    best, info = load_checkpoint(folder.checkpoint, device)
+    features = None if info.metrics.epoch else run.features
+    report, evaluated = judge(best, info, run.best, splits, resources, features)
+    if run.is_update and processes.size == 1 and (pair := load_backups(folder, load_checkpoint)):
+        report["update"] = compare_update(run, pair, valid_set, valid_labels, evaluated)
+    clock.lap("final evaluation")
+    report |= {
+        "seconds": clock.seconds,
+        "peak_memory_mib": peak_memory(),
+        "versions": versions(),
+        "command": notes.command,
+        "settings": asdict(run.settings),
+        "data": inspected.data.summary(),
+        "suspects": run.list_suspects(splits["train"].paths, labels, names),
+    }
     folder.write_report(report)
     folder.write(write_page, folder.page, report, evaluated, run.history)
     if args.plot:
@@ -321,14 +336,16 @@ def train(
     return print_report(report, folder, console, evaluated.paths[0], args.min_accuracy)
 
 
-def is_up_to_date(earlier: "Run", fingerprint: str, epochs: int | None, folder: RunFolder) -> bool:
+def is_up_to_date(
+    earlier: "Run", inspected: Inspected, args: argparse.Namespace, folder: RunFolder
+) -> bool:
     """Whether an update has nothing to learn: its photographs are those of the earlier run.
 
     With `--epochs` an update that has ended is made once more, unless only its report is missing.
     """
     lacks_report = earlier.is_update and not folder.has_report
-    is_same = epochs is None or (lacks_report and epochs == earlier.settings.epochs)
-    return is_same and earlier.fingerprint == fingerprint
+    is_same = args.epochs is None or (lacks_report and args.epochs == earlier.settings.epochs)
+    return is_same and earlier.fingerprint == inspected.fingerprint
 
 
 def read_photographs(
@@ -345,50 +362,6 @@ def read_photographs(
     if processes:
         results = processes.gather_objects(results)
     return data_utils.inspect(data, args.category_names, results, pinned)
-
-
-def evaluate_best(
-    run: "Run",
-    inspected: Inspected,
-    names: list[str],
-    folder: RunFolder,
-    valid_set: "Activations",
-    clock: Clock,
-    command: str,
-) -> tuple[dict[str, Any], EvaluatedSplit]:
-    """Evaluate the best network, once, on photographs that it was not chosen by.
-
-    Returns what report.json says, and what was evaluated.
-    """
-    from learning.evaluation import judge
-    from learning.update import compare_update, load_backups
-    from model_utils import load_checkpoint
-
-    splits, resources = inspected.data.splits, valid_set.resources
-    resources.processes.wait()  # for rank 0, which writes the checkpoint
-    model, info = load_checkpoint(folder.checkpoint, run.model.mean.device)
-    assert run.best
-    features = None if info.metrics.epoch else run.features
-    report, evaluated = judge(model, info, run.best, splits, resources, features)
-    is_compared = run.is_update and resources.processes.size == 1
-    if is_compared and (backups := load_backups(folder, load_checkpoint)):
-        labels = splits["valid"].labels
-        report["update"] = compare_update(run, backups, valid_set, labels, evaluated)
-    clock.lap("final evaluation")
-    report |= {
-        "seconds": clock.seconds,
-        "peak_memory_mib": peak_memory(),
-        "versions": versions(),
-        "command": command,
-        "settings": asdict(run.settings),
-        "data": inspected.data.summary(),
-        "suspects": [
-            {"file": splits["train"].paths[i], "name": names[label], "looks_like": names[other]}
-            for i, other in run.suspects
-            for label in [splits["train"].labels[i]]
-        ],
-    }
-    return report, evaluated
 
 
 def print_report(

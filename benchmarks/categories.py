@@ -1,4 +1,4 @@
-"""Seconds of solving the head against the number of photographs and of categories, on one thread.
+"""Seconds of fitting the head against the number of photographs and of categories, on one thread.
 
     python benchmarks/categories.py
 

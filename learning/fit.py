@@ -52,10 +52,10 @@ def open_activations(
 class Learner:
     """A network that learns, with its optimizer and the moving average of its weights.
 
-    A pretrained network, whose head has been fitted, learns with the layers behind the cut
-    of the activations. What is evaluated and kept of it is a moving average of its weights
-    over about a tenth of the run: good from the first epoch on, while the weights themselves
-    first lose what the head knew. From scratch everything learns, and nothing is averaged.
+    Of a pretrained network the layers after the frozen ones learn. What is evaluated and kept is a
+    moving average of its weights over about a tenth of the run: good from the first epoch on, while
+    the weights themselves first lose what the head knew. From scratch everything learns, and
+    nothing is averaged.
 
     Args:
         run: its model is changed in place.
@@ -97,24 +97,21 @@ class Learner:
 
     @cached_property
     def optimizer(self) -> torch.optim.Optimizer:
-        """What takes the steps; PyTorch imports for a second before it makes the first one."""
+        """Adam; PyTorch imports for a second before it makes the first one."""
         kind = torch.optim.Adam if self.average is None else torch.optim.AdamW
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         return kind(parameters, lr=self.recipe.lr, fused=True)
 
     @property
     def network(self) -> Classifier:
-        """What is to be evaluated and kept: the average, if there is one."""
+        """The network that is evaluated and kept: the average, if there is one."""
         if self.average is None:
             return self.model
         assert isinstance(self.average.module, Classifier)
         return self.average.module
 
     def plan_epochs(self, epochs: float) -> None:
-        """Let the learning rate and the moving average go by so many epochs in all.
-
-        Of the last one it may be a part alone.
-        """
+        """Set the schedule and the moving average for so many epochs; the last may be a part."""
         self.recipe = self.recipe._replace(epochs=math.ceil(epochs))
         self.steps = round(self.steps_per_epoch * epochs)
         if self.average is not None:
@@ -144,11 +141,11 @@ class Learner:
 def train_one_epoch(
     learner: Learner, epoch: int, time_is_up: Callable[[], bool] = lambda: False
 ) -> tuple[float, LogitSums] | None:
-    """Show the network every photograph once, while it learns; in a short epoch, some of them.
+    """Train on every photograph once; in a short last epoch, on some of them.
 
     Returns:
-        The mean loss, and the sums of the logits. Where one process works alone, an epoch
-        whose loss is no finite number is broken off. None: the time was up before its end.
+        The mean loss, and the sums of the logits; a single process ends an epoch whose loss is not
+        finite. None: the time was up before the end.
     """
     model, processes = learner.model, learner.processes
     num_frozen, device = learner.activations.num_frozen, model.mean.device
@@ -191,11 +188,7 @@ def train_one_epoch(
 
 
 def require_finite(epoch: int, *losses: float) -> None:
-    """Stop a run that no longer computes with numbers.
-
-    Raises:
-        RunError: a loss of the epoch is not finite.
-    """
+    """Raise RunError where a loss of the epoch is not finite."""
     if not all(map(math.isfinite, losses)):
         raise RunError(
             f"the loss of epoch {epoch} is not a finite number; try a lower --lr", can_go_on=False
@@ -203,15 +196,12 @@ def require_finite(epoch: int, *losses: float) -> None:
 
 
 def share_of_new_views(epoch: int) -> float:
-    """Tell of how many photographs an epoch sees a view that none before it has seen, 0..1.
-
-    It is the expected share, where views are cached; the head sees them as they are.
-    """
+    """Return the expected share of photographs whose cached view no epoch has seen before."""
     return (CACHED_VIEWS / (1 + CACHED_VIEWS)) ** epoch
 
 
 class EpochOrder(NamedTuple):
-    """What an epoch shows this process, in order: (n,) each."""
+    """The photographs of an epoch in this process, in order: (n,) each."""
 
     photographs: np.ndarray  # indices among all photographs
     views: np.ndarray  # the number of the view of each
@@ -228,10 +218,10 @@ def draw_epoch(learner: Learner, epoch: int) -> EpochOrder:
         views = rng.integers(activations.num_views, size=count)
     mirrored = rng.random(count) < 0.5
     mine = np.flatnonzero(order % processes.size == processes.rank)
-    mine = np.resize(mine, len(learner.weights))  # where it has one too few, one comes twice
+    mine = np.resize(mine, len(learner.weights))  # with one too few, one comes twice
     steps = learner.steps - learner.steps_per_epoch * (epoch - 1)  # the last epoch may be short
     mine = mine[: steps * learner.recipe.batch_size]
-    if processes.rank:  # what dropout leaves out is another thing in each process
+    if processes.rank:  # dropout differs between processes
         torch.manual_seed(int(rng.integers(2**31)) + processes.rank)
     return EpochOrder(order[mine], views[mine], mirrored[mine])
 
@@ -248,11 +238,11 @@ def batches_of(learner: Learner, order: EpochOrder, epoch: int) -> Iterator[torc
 
 
 def sample_weights(count: int, batch_size: int, rank: int, size: int) -> np.ndarray:
-    """Weigh the photographs that one of `size` processes learns from in an epoch: float32 (n,).
+    """Weigh the losses of the photographs of one process in an epoch: float32 (n,).
 
-    The processes' gradients are averaged. With these weights, in sums of the photographs'
-    losses, the average is the gradient of the mean loss of all photographs of a step. Where
-    they cannot be shared out evenly, a process that has one less repeats one, of weight 0.
+    The processes' gradients are averaged; with these weights the average is the gradient of the
+    mean loss of all photographs of a step. A process with one photograph less than others repeats
+    one, of weight 0.
     """
     longest = -(-count // size)
     weights = np.empty(longest, np.float32)
@@ -266,7 +256,7 @@ def sample_weights(count: int, batch_size: int, rank: int, size: int) -> np.ndar
 
 
 def lr_factor(step: int, steps: int) -> float:
-    """Scale the learning rate: up in a line for a tenth of the steps, then a cosine to 0."""
+    """Scale the learning rate: a linear warm-up for a tenth of the steps, then a cosine to 0."""
     warmup = steps / 10
     if step < warmup:
         return (step + 1) / (warmup + 1)

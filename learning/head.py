@@ -1,4 +1,4 @@
-"""The head of a pretrained network: solved exactly, or learned where it has hidden layers."""
+"""The head of a pretrained network: logistic regression, or learned where it has hidden layers."""
 
 import math
 from collections import deque
@@ -20,24 +20,28 @@ from running.console import Progress, no_progress
 # al., "Rethinking the Inception architecture", CVPR 2016).
 SMOOTHING = 0.1
 
-# Penalties on squared weights, from strong to weak, as each solution is where the search for
-# the next one starts.
-PENALTIES = (1e-2, 1e-3, 1e-4, 1e-5)
-PENALTY = 1e-3  # where none is looked for
+# L2 penalties, from strong to weak: each solution is where the search for the next one starts.
+L2_PENALTIES = (1e-2, 1e-3, 1e-4, 1e-5)
+L2_PENALTY = 1e-3  # where none is chosen
 FOLDS = 3
-ENOUGH = 2000  # photographs to judge a penalty by; a large set's folds need not all be tried
+ENOUGH = 2000  # photographs to choose a penalty by; a large set's folds need not all be tried
 BATCH = 128  # photographs in a step of a head with hidden layers
 SUSPECTS = 5  # photographs that a run's report names
 
 
 def count_gradients(head: nn.Module, count: int) -> int:
-    """Guess the time of fitting a head, in gradients of a photograph each.
+    """Estimate the time of fitting a head, in gradients of one photograph each.
 
     For a linear head it is what Oxford's 6,552 photographs took, or a half and a quarter of them.
     """
     if isinstance(head, nn.Linear):
         return (70 if count > head.in_features else 110) * count
-    return _count_learning_epochs(count) * count
+    return count_head_epochs(count) * count
+
+
+def count_head_epochs(count: int) -> int:
+    """Return how many epochs `learn_head` takes: 2000 steps, or 20 epochs if these are more."""
+    return max(20, math.ceil(2000 / math.ceil(count / BATCH)))
 
 
 def fit_head(run: Run, activations: Activations, labels: np.ndarray) -> tuple[float, LogitSums]:
@@ -87,9 +91,9 @@ def fit_head(run: Run, activations: Activations, labels: np.ndarray) -> tuple[fl
 
 
 def standardise(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scale features (N, F), in place, to mean 0 and standard deviation 1; return what these were.
+    """Scale features (N, F), in place, to mean 0 and standard deviation 1; return both.
 
-    Those below a tenth of the median count as that: a feature that hardly ever changes
+    A standard deviation is at least a tenth of the median: a feature that hardly ever changes
     would otherwise get weights that blow up where it does.
     """
     mean, std = features.mean(0), features.std(0, correction=0)
@@ -99,15 +103,12 @@ def standardise(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _search(regression: Regression, labels: torch.Tensor, folds: int) -> Iterator[list[float]]:
-    """Look for the penalty: yield the best one so far after each fit, as a batch of one.
-
-    Folds that are left out of the fits judge it, by their loss.
-    """
-    # Photographs stand sorted by category, so that every fold has its share of each.
+    """Choose the L2 penalty by cross-validation: yield the best one so far after each fit."""
+    # Photographs are sorted by category, so that every fold has its share of each.
     parts = [(regression.x[i::FOLDS], labels[i::FOLDS]) for i in range(FOLDS)]
     solutions = [regression.zero] * folds
-    lowest, best = math.inf, PENALTIES[0]
-    for penalty in PENALTIES:
+    lowest, best = math.inf, L2_PENALTIES[0]
+    for penalty in L2_PENALTIES:
         for i, start in enumerate(solutions):
             others = parts[:i] + parts[i + 1 :]
             solutions[i] = regression.solve(others, penalty, start, 1e-4)
@@ -129,23 +130,20 @@ def fit_linear_head(
     progress: Progress = no_progress,
     penalty: float | None = None,
 ) -> tuple[torch.Tensor, float]:
-    """Set a linear head to the optimum of logistic regression; return its logits and penalty.
+    """Fit a linear head by logistic regression; return its logits (N, C), and its L2 penalty.
 
-    The features (N, F) are overwritten. They are standardised, which is folded into the
-    weights; fewer photographs than features are searched along their own directions alone. The
-    problem is convex, but a search ends before the very optimum: it starts at zero, so that it
-    ends at the same head whether the penalty had to be looked for or was known.
+    The features are standardised, which is folded into the weights; fewer photographs than
+    features are searched along their own directions alone. The problem is convex, but a search
+    ends before the very optimum: it starts at zero, so that it ends at the same head whether the
+    penalty had to be chosen or was known.
 
     Args:
         head: to be set.
-        features: of the photographs.
+        features: of the photographs (N, F), overwritten.
         labels: the index of each one's category (N,).
         smoothing: of the labels.
         progress: shows how far it is.
-        penalty: on squared weights, where it is known.
-
-    Returns:
-        The logits of the photographs (N, C), and the penalty.
+        penalty: L2, where it is known.
     """
     mean, std = standardise(features)
     regression = Regression(features, head.out_features, smoothing)
@@ -161,8 +159,8 @@ def fit_linear_head(
         solution = regression.solve([(regression.x, labels)], best[0], regression.zero, 1e-5)
         yield best
 
-    most = 1 if penalty else len(PENALTIES) * folds + 1  # the search may end early
-    [found] = deque(progress(fits(), most, "solving the head", " fits"), maxlen=1).pop()
+    most = 1 if penalty else len(L2_PENALTIES) * folds + 1  # the search may end early
+    [found] = deque(progress(fits(), most, "fitting the head", " fits"), maxlen=1).pop()
     weight, bias = solution
     with torch.no_grad():
         logits = F.linear(regression.x, weight, bias)
@@ -178,7 +176,7 @@ def out_of_fold(
     folds: torch.Tensor,
     progress: Progress = no_progress,
 ) -> torch.Tensor:
-    """Compute what linear heads say of photographs that they have not learned from: (N, C).
+    """Compute the logits (N, C) of linear heads that have not learned from the photograph itself.
 
     A head for each fold learns from the others; then a second one for each, from those of them
     that the first heads name as they are labelled, where that is at least half of a category. The
@@ -194,14 +192,14 @@ def out_of_fold(
     regression = Regression(features, int(labels.max()) + 1, SMOOTHING)
     x, logits = regression.x, features.new_zeros(len(features), regression.num_classes)
 
-    def solve_each() -> Iterator[list[int]]:
+    def fit_each() -> Iterator[list[int]]:
         learned_from = torch.ones(len(x), dtype=torch.bool)
         for _ in range(2):
             for fold in range(FOLDS):
                 own = folds == fold
                 others = ~own & learned_from
                 part = x[others], labels[others]
-                solution = regression.solve([part], PENALTY, regression.zero, 1e-4)
+                solution = regression.solve([part], L2_PENALTY, regression.zero, 1e-4)
                 logits[own] += F.linear(x[own], *solution) / 2
                 yield [fold]
             agreed = logits.argmax(1) == labels
@@ -209,14 +207,9 @@ def out_of_fold(
             # A small category that is hard to tell would know even less.
             learned_from = agreed | (shares[labels] < 0.5)
 
-    for _ in progress(solve_each(), 2 * FOLDS, "solving heads", " fits"):
+    for _ in progress(fit_each(), 2 * FOLDS, "fitting heads", " fits"):
         pass
     return logits
-
-
-def _count_learning_epochs(count: int) -> int:
-    """Say how many epochs `learn_head` takes with so many photographs."""
-    return max(20, math.ceil(2000 / math.ceil(count / BATCH)))
 
 
 def learn_head(
@@ -226,11 +219,10 @@ def learn_head(
     smoothing: float = 0.0,
     progress: Progress = no_progress,
 ) -> torch.Tensor:
-    """Train a head with hidden layers on features (N, F); return its logits (N, C) at the end.
+    """Train a head with hidden layers on features (N, F), overwritten; return its logits (N, C).
 
-    The features are overwritten: standardised, which is folded into the first layer. AdamW
-    with a cosine schedule takes 2000 steps, or 20 epochs if these are more: on features a
-    step costs a millisecond or two.
+    By AdamW with a cosine schedule: on features a step costs a millisecond or two. That the
+    features are standardised is folded into the first layer.
     """
     mean, std = standardise(features)
     assert isinstance(head, nn.Sequential)
@@ -239,11 +231,11 @@ def learn_head(
     device = first.weight.device
     head.to(features.device).train()
     steps_an_epoch = math.ceil(len(labels) / BATCH)
-    epochs = _count_learning_epochs(len(labels))
+    epochs = count_head_epochs(len(labels))
     optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps_an_epoch)
     numbers = ([epoch] for epoch in range(epochs))
-    for _ in progress(numbers, epochs, "solving the head", " epochs"):
+    for _ in progress(numbers, epochs, "fitting the head", " epochs"):
         for batch in torch.randperm(len(labels)).to(features.device).split(BATCH):
             loss = F.cross_entropy(head(features[batch]), labels[batch], label_smoothing=smoothing)
             optimizer.zero_grad()

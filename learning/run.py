@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -197,6 +198,16 @@ class Run:
         epoch = f"epoch {best['epoch']}" if best["epoch"] else "the head"
         accuracy = best["valid_accuracy"]
         return f"the best network so far is in {checkpoint} ({epoch}, {accuracy:.2%} on valid)"
+
+    def list_suspects(
+        self, paths: Sequence[str], labels: np.ndarray, names: Sequence[str]
+    ) -> list[dict[str, str]]:
+        """List the suspects, of the paths and labels of train, for report.json."""
+        return [
+            {"file": paths[i], "name": names[labels[i]], "looks_like": names[other]}
+            for i, other in self.suspects
+            if i < len(paths)
+        ]
 
     def network_info(
         self, names: list[str], calibration: Calibration, metrics: ValidMetrics, command: str

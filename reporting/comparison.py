@@ -20,11 +20,10 @@ def compare_networks(
     What is of a category that the earlier one does not know counts as named wrongly by it.
 
     Args:
-        known: the categories of the earlier network.
-        logits: of the networks "before" and "after", on valid (V, C before), (V, C).
+        known: the categories of the earlier network, as they are called now.
+        logits: of the networks "before" and "after" (V, C before), (V, C).
         labels: of the photographs (V,).
-        categories: of the new network.
-        names: parallel to the categories.
+        categories: of the new network, with their names.
 
     Returns:
         A part of report.json; docs/reference.md explains each entry.

@@ -7,7 +7,7 @@ from functools import partial
 from running.console import Console, Parser
 from running.flags import SHARE, WORKERS, add_flag, file_name, fill_in
 from running.run_folder import DEMO_FOLDER
-from running.settings import Settings, clash_with_update
+from running.settings import Settings
 from running.threads import default_workers
 
 CHECKS = ("pictures", "files")  # for --check_data
@@ -46,9 +46,7 @@ def build_parser(console: Console, data_sets: Sequence[str]) -> Parser:
     add("download", choices=data_sets, help=text + "(345 MB) or CIFAR-10 (170 MB)")
     text = "continue from SAVE_DIR/last.pth, with the settings of that run; a higher --epochs "
     switch("resume", help=text + "extends it")
-    text = (
-        "go on from the finished run in SAVE_DIR, whose photographs have changed: solve its head "
-    )
+    text = "start from the finished run in SAVE_DIR, whose photographs have changed: fit its head "
     switch("update", help=text + "again; only --epochs lets the layers before it learn again")
     text = "say what is wrong with the photographs, and stop: wrong labels, near duplicates and "
     text += "outliers, too, which takes a minute or two; or what is wrong with their files alone"
@@ -77,17 +75,35 @@ def build_parser(console: Console, data_sets: Sequence[str]) -> Parser:
 def parse_args(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line; what does not go together ends with exit code 2."""
     args = parser.parse_args(fill_in(argv, "check_data", CHECKS))
-    if bool(args.apply) != bool(args.to):
-        parser.error("--apply FILE and --to DIR go together")
-    if args.update and (clash := clash_with_update(args)):
-        parser.error(clash)
-    if args.arch != "help":
-        if args.demo == (args.data_dir is not None):
-            parser.error(
-                "--demo draws its own photographs: leave DATA_DIR out"
-                if args.demo
-                else "DATA_DIR is missing: the folder of photographs (or try --demo)"
+    lists, typed = args.arch == "help", Settings.typed(args)
+    alone = ("resume", "demo", "download", "check_data", "apply")
+    clashes = [
+        (bool(args.apply) != bool(args.to), "--apply FILE and --to DIR go together"),
+        *(
+            (args.update and getattr(args, name), f"--update and --{name} do not go together")
+            for name in alone
+        ),
+        *(
+            (
+                args.update and name != "epochs",
+                f"--update takes the settings of the run: leave --{name} out",
             )
-        if args.demo and args.download:
-            parser.error("--demo draws its own photographs: leave --download out")
+            for name in typed
+        ),
+        (
+            args.demo and args.data_dir is not None and not lists,
+            "--demo draws its own photographs: leave DATA_DIR out",
+        ),
+        (
+            not args.demo and args.data_dir is None and not lists,
+            "DATA_DIR is missing: the folder of photographs (or try --demo)",
+        ),
+        (
+            args.demo and args.download and not lists,
+            "--demo draws its own photographs: leave --download out",
+        ),
+    ]
+    for is_wrong, sentence in clashes:
+        if is_wrong:
+            parser.error(sentence)
     return args

@@ -1,7 +1,7 @@
-"""What decides the result of a training run, beside the photographs.
+"""The settings that decide the result of a training run.
 
-Each setting is written down once: the flag and its help, the check of what is typed, the
-check of a resume file and the table in docs/reference.md all come from `Settings`.
+Each is written once: its flag and help, the check of the command line, the check of last.pth and
+the table in docs/reference.md all come from `Settings`.
 """
 
 import argparse
@@ -28,7 +28,7 @@ FROM_SCRATCH = Recipe(epochs=13, lr=6e-3, batch_size=256)
 
 
 def _setting(default: Any, check: Callable[[str], Any] | None = None, **flag: Any) -> Any:
-    """Make a field that knows its default, what its values may be, and its flag."""
+    """Make a field with its default, the check of its values, and its flag."""
     if "help" in flag:
         flag["help"] = flag["help"].format(fine=FINE_TUNING, scratch=FROM_SCRATCH, default=default)
     if check:
@@ -73,7 +73,7 @@ class Settings:
         None,
         Number(int, 0, 10**6),
         metavar="N",
-        help="times that the network sees every photograph; 0: solve the head of a pretrained "
+        help="times that the network sees every photograph; 0: fit the head of a pretrained "
         "network and stop (default: {fine.epochs}, from scratch {scratch.epochs})",
     )
     lr: float | None = _setting(
@@ -119,18 +119,17 @@ class Settings:
 
     @classmethod
     def typed(cls, args: argparse.Namespace) -> dict[str, Any]:
-        """Collect what the command line says of the settings."""
+        """Collect the settings that were typed."""
         names = [field.name for field in dataclasses.fields(cls)]
         return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
     @classmethod
     def from_entries(cls, entries: dict[str, Any]) -> "Settings":
-        """Read the settings of a run, all resolved, from what its resume file says.
+        """Read the resolved settings of a run from its last.pth.
 
         Raises:
             TypeError, ValueError: they are impossible.
         """
-        entries = {"minutes": None, **entries}  # files of earlier versions do not know it
         settings = cls(**entries)
         for field in dataclasses.fields(cls):
             value, check = entries[field.name], field.metadata.get("type")
@@ -158,7 +157,7 @@ class Settings:
 def resolve_settings(
     settings: Settings, image_size: int, pretrained: bool, has_tail: bool
 ) -> Settings:
-    """Fill in what the settings leave to the network.
+    """Fill in the settings that depend on the network.
 
     Args:
         settings: what was typed, and the defaults.
@@ -195,43 +194,24 @@ def resolve_settings(
     )
 
 
-def clash_with_update(args: argparse.Namespace) -> str | None:
-    """Say which flag does not go with --update, if one does not."""
-    for name in ("resume", "demo", "download", "check_data", "apply"):
-        if getattr(args, name):
-            return f"--update and --{name} do not go together"
-    for name in Settings.typed(args):
-        if name != "epochs":
-            return f"--update takes the settings of the run: leave --{name} out"
-    return None
-
-
 def resume_settings(typed: dict[str, Any], settings: Settings) -> Settings:
     """Take the settings of the run that is resumed; only more epochs may be asked for.
 
     Raises:
         InputError: other settings are asked for, which would be another run.
     """
-    wanted = dataclasses.replace(settings, **typed)
+
+    def spell(value: Any) -> str:
+        if value is None:  # as weights and minutes may be
+            return "the default"
+        return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
     others = [
-        name
-        for name in typed
-        if getattr(wanted, name) != getattr(settings, name)
-        and (name != "epochs" or typed["epochs"] < settings.recipe.epochs)
+        f"--{name} {spell(value)}: the run that --resume continues has "
+        f"{spell(getattr(settings, name))}"
+        for name, value in typed.items()
+        if value != getattr(settings, name) and (name != "epochs" or value < settings.recipe.epochs)
     ]
     if others:
-
-        def spell(value: Any) -> str:
-            if value is None:  # as weights and minutes may be
-                return "the default"
-            return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-        raise InputError(
-            "; ".join(
-                f"--{name} {spell(typed[name])}: the run that --resume continues has "
-                f"{spell(getattr(settings, name))}"
-                for name in others
-            )
-            + ". Leave it out, or start a new run without --resume"
-        )
-    return wanted
+        raise InputError("; ".join(others) + ". Leave it out, or start a new run without --resume")
+    return dataclasses.replace(settings, **typed)

@@ -169,7 +169,7 @@ def test_features_that_do_not_fit_into_memory_lie_in_a_file_without_a_name(
 ):
     model, preprocessing = small_model
     labels, heads, mapped, memmap = torch.arange(21) % 3, [], [], np.memmap
-    monkeypatch.setattr(learning.head, "PENALTIES", (1e-2,))
+    monkeypatch.setattr(learning.head, "L2_PENALTIES", (1e-2,))
     monkeypatch.setattr(np, "memmap", lambda *a, **k: mapped.append(k["shape"]) or memmap(*a, **k))
     for memory in (10**9, 0):
         views = views_of(paths, preprocessing, tmp_path, memory)

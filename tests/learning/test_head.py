@@ -32,7 +32,7 @@ from running.settings import Settings
 @pytest.mark.parametrize("width", [5, 40, 200])
 def test_the_solved_head_is_the_optimum(smoothing, width, monkeypatch):
     torch.manual_seed(0)
-    monkeypatch.setattr(learning.head, "PENALTIES", [0.01])
+    monkeypatch.setattr(learning.head, "L2_PENALTIES", [0.01])
     labels = torch.arange(60) % 3
     features = torch.randn(60, width) * torch.linspace(0.5, 10, width) + 3
     features[:, 0] += labels
@@ -62,7 +62,7 @@ def test_folds_find_the_penalty_that_generalises(monkeypatch):
     features = torch.randn(2000, 60) + 0.2 * (2 * labels[:, None] - 1)
 
     def accuracy(*penalties):
-        monkeypatch.setattr(learning.head, "PENALTIES", penalties)
+        monkeypatch.setattr(learning.head, "L2_PENALTIES", penalties)
         head = nn.Linear(60, 2)
         fit_linear_head(head, features[:90].clone(), labels[:90])
         return (head(features[90:]).argmax(1) == labels[90:]).float().mean().item()
@@ -76,7 +76,7 @@ def test_folds_find_the_penalty_that_generalises(monkeypatch):
 def test_the_plain_search_ends_at_the_same_optimum(width, monkeypatch):
     """Without whitening, and for 100 features without the detour by 60 photographs' directions."""
     torch.manual_seed(0)
-    monkeypatch.setattr(learning.head, "PENALTIES", [0.1])
+    monkeypatch.setattr(learning.head, "L2_PENALTIES", [0.1])
     labels = torch.arange(60) % 3
     features = torch.randn(60, width)
     features[:, 0] += labels
@@ -138,13 +138,13 @@ def test_a_bar_counts_the_fits(count, folds, monkeypatch):
     bar = Bar()
     fit_linear_head(nn.Linear(3, 2), features.clone(), labels, progress=bar)
     [(description, passed, total, unit)] = bar.shown
-    assert (description, total, unit) == ("solving the head", 4 * folds + 1, " fits")
+    assert (description, total, unit) == ("fitting the head", 4 * folds + 1, " fits")
     assert passed <= total
     assert passed % folds == 1 % folds  # every penalty by all folds, and the last fit
 
-    monkeypatch.setattr(learning.head, "PENALTIES", [1e-2])  # nothing to end early
+    monkeypatch.setattr(learning.head, "L2_PENALTIES", [1e-2])  # nothing to end early
     fit_linear_head(nn.Linear(3, 2), features.clone(), labels, progress=bar)
-    assert bar.shown[1:] == [("solving the head", folds + 1, folds + 1, " fits")]
+    assert bar.shown[1:] == [("fitting the head", folds + 1, folds + 1, " fits")]
 
 
 def test_a_feature_that_hardly_changes_gets_no_weight_that_blows_up():
@@ -170,7 +170,7 @@ def test_a_learned_head_takes_plain_features():
     head = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 3))
     bar = Bar()
     logits = learn_head(head, features.clone(), labels, progress=bar)
-    assert bar.shown == [("solving the head", 2000, 2000, " epochs")]
+    assert bar.shown == [("fitting the head", 2000, 2000, " epochs")]
     torch.testing.assert_close(head(features), logits, rtol=0, atol=1e-2)
     assert (head(features).argmax(1) == labels).float().mean() > 0.95
     assert not head.training
@@ -287,4 +287,4 @@ def test_features_are_counted_while_they_pass_and_then_the_fits(bright_and_dark)
     fit_head(run, activations, labels)
     features, (description, _, total, _) = bar.shown
     assert features == ("features", 12, 12, "")
-    assert (description, total) == ("solving the head", 13)
+    assert (description, total) == ("fitting the head", 13)

@@ -10,7 +10,6 @@ from running.errors import InputError
 from running.settings import (
     FINE_TUNING,
     FROM_SCRATCH,
-    Recipe,
     Settings,
     resolve_settings,
     resume_settings,
@@ -74,14 +73,6 @@ def test_what_is_impossible_is_refused(name, text):
     assert f"argument --{name}" in str(caught.value)
 
 
-def test_the_settings_of_two_runs_are_their_own():
-    one, other = Settings(), Settings()
-    assert one == other
-    assert one.hidden_units is not other.hidden_units
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        one.seed = 5
-
-
 # --- Resolved ---------------------------------------------------------------------------
 
 
@@ -114,13 +105,6 @@ def test_the_learning_rate_goes_with_the_root_of_the_batch_size(typed, lr):
         size = typed.get("batch_size", FROM_SCRATCH.batch_size)
         expected = FROM_SCRATCH.lr * math.sqrt(size / FROM_SCRATCH.batch_size)
         assert scratch.recipe.lr == pytest.approx(expected)
-
-
-def test_what_is_typed_stays():
-    typed = Settings("cnn", "a.pth", [7], "tail", 0, 0.5, 9, None, 5)
-    settings = resolve_settings(typed, 48, True, True)
-    assert settings == dataclasses.replace(typed, image_size=48)
-    assert settings.recipe == Recipe(0, 0.5, 9)
 
 
 @pytest.mark.parametrize("has_tail", [True, False])
@@ -160,19 +144,9 @@ def test_other_settings_are_another_run(name):
     with pytest.raises(InputError) as caught:
         resume_settings({name: OTHERS[name]}, RESOLVED)
     value = "7,5" if name == "hidden_units" else OTHERS[name]
-    here = {"hidden_units": "", "weights": "the default", "minutes": "the default"}.get(
-        name, getattr(RESOLVED, name)
-    )
-    start = f"--{name} {value}: the run that --resume continues has {here}"
-    assert str(caught.value).startswith(start)
-    assert "without --resume" in str(caught.value)
+    assert f"--{name} {value}: " in str(caught.value)
     same = {name: getattr(RESOLVED, name)}
     assert resume_settings(same, RESOLVED) == RESOLVED
-
-
-def test_all_other_settings_are_named():
-    with pytest.raises(InputError, match=r"--seed 5: .* has 0; --lr 0\.5: .* has 0\.0004\. Leave"):
-        resume_settings({"seed": 5, "lr": 0.5}, RESOLVED)
 
 
 def test_only_more_epochs_may_be_asked_for():
@@ -183,18 +157,11 @@ def test_only_more_epochs_may_be_asked_for():
 
 # --- From a resume file -----------------------------------------------------------------
 
-IMPOSSIBLE = {
-    "arch": [None, 5, []],
-    "weights": [5, [], False],
-    "hidden_units": [None, "8", 8, (8,), {}],
-    "tune": [None, 5],
-    "epochs": [None, -1, 10**9, 2.0, True, "2"],
-    "lr": [None, 0.0, -1.0, 1, "x", math.nan, math.inf, 100.5],
-    "batch_size": [None, 0, 10**7, "16", False],
-    "image_size": [None, 31, 1025, 64.0],
-    "minutes": [0.0, -1.0, 5, "5", math.nan, True],
-    "seed": [None, -1, 2**63, True],
-}
+IMPOSSIBLE = [
+    *(("arch", 5), ("weights", False), ("hidden_units", [0]), ("hidden_units", [True])),
+    *(("tune", "half"), ("epochs", None), ("epochs", True), ("lr", math.nan), ("lr", 1)),
+    *(("batch_size", 0), ("image_size", 31), ("minutes", 5), ("seed", 2**63)),
+]
 
 
 def test_resolved_settings_come_back():
@@ -202,45 +169,18 @@ def test_resolved_settings_come_back():
         assert Settings.from_entries(dataclasses.asdict(settings)) == settings
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name in NAMES for value in IMPOSSIBLE[name]]
-)
+@pytest.mark.parametrize(("name", "value"), IMPOSSIBLE)
 def test_impossible_settings_of_a_file_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} is impossible"):
         Settings.from_entries({**dataclasses.asdict(RESOLVED), name: value})
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("tune", "half"),
-        ("hidden_units", ["8"]),
-        ("hidden_units", [0]),
-        ("hidden_units", [8.0]),
-        ("hidden_units", [True]),
-    ],
-)
-def test_what_no_flag_takes_is_impossible_in_a_file_too(name, value):
-    with pytest.raises(ValueError, match=f"{name} is impossible"):
-        Settings.from_entries({**dataclasses.asdict(RESOLVED), name: value})
-
-
-def test_a_file_of_an_earlier_version_knows_no_minutes():
+@pytest.mark.parametrize("name", ["seed", "arch", "more"])
+def test_a_file_has_all_settings_and_no_others(name):
     entries = dataclasses.asdict(RESOLVED)
-    del entries["minutes"]
-    assert Settings.from_entries(entries) == RESOLVED
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "minutes"])
-def test_a_file_has_every_setting(name):
-    entries = dataclasses.asdict(RESOLVED)
-    del entries[name]
-    with pytest.raises((KeyError, TypeError, ValueError)):
+    if name in entries:
+        del entries[name]
+    else:
+        entries[name] = 1
+    with pytest.raises((KeyError, TypeError)):
         Settings.from_entries(entries)
-
-
-def test_a_file_has_no_other_setting():
-    with pytest.raises(TypeError):
-        Settings.from_entries({**dataclasses.asdict(RESOLVED), "more": 1})
-    with pytest.raises(TypeError):
-        Settings.from_entries([])
