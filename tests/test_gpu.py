@@ -40,16 +40,14 @@ def test_the_cpu_agrees_with_it(run_script, drawn, tmp_path):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_run_that_goes_on_is_the_run_left_in_peace(
-    run_script, drawn, tmp_path, monkeypatch, network
-):
+def test_a_killed_run_resumes_bit_for_bit(run_script, drawn, tmp_path, monkeypatch, network):
     options = [drawn, *NETWORKS[network], "--epochs", 2, "--batch_size", 8, "--gpu"]
     assert run_script("train", *options, "--save_dir", tmp_path / "peace").code == 0
     save = learning.run.Run.save
 
-    def save_and_die(path, state, *rest):
-        save(path, state, *rest)
-        if state.epoch == 1:
+    def save_and_die(run, path):
+        save(run, path)
+        if run.epoch == 1:
             raise Killed
 
     monkeypatch.setattr("learning.run.Run.save", save_and_die)

@@ -5,15 +5,12 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
-import threading
 import time
 from contextlib import contextmanager
 
 import pytest
-import torch
-from conftest import ROOT, file_size_limit, history_of
+from conftest import file_size_limit
 from kill import EXIT_CODES, NETWORKS, kill, result_of, start
 
 import learning.evaluation
@@ -21,12 +18,8 @@ import learning.run
 import model_utils
 import running.files
 import train
-from formats.pth import read_archive
-from learning.run import resume_run
 from reporting.report import HEADER
-from running.errors import InputError
 from running.files import lock_folder
-from running.run_folder import RunFolder
 from running.signals import Stopped
 
 CNN = NETWORKS["cnn, with dropout"]
@@ -71,9 +64,7 @@ def copied(finished, tmp_path):
         ),
     ],
 )
-def test_a_run_that_goes_on_is_the_run_left_in_peace(
-    run_script, drawn, tmp_path, monkeypatch, case, options
-):
+def test_a_killed_run_resumes_bit_for_bit(run_script, drawn, tmp_path, monkeypatch, case, options):
     """It is killed between its two files, after both, and after the last epoch."""
     if case == "activations in a file":
         monkeypatch.setattr("learning.resources.CACHE_MEMORY", 0)
@@ -110,7 +101,7 @@ def test_a_run_that_goes_on_is_the_run_left_in_peace(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", EXIT_CODES, ids=lambda number: number.name)
-def test_a_run_that_is_sent_a_signal_goes_on(run_script, drawn, finished, tmp_path, number):
+def test_a_run_that_was_sent_a_signal_resumes(run_script, drawn, finished, tmp_path, number):
     folder = tmp_path / "run"
     process = start(drawn, folder, CNN)
     log = folder.with_suffix(".log")
@@ -152,7 +143,7 @@ def test_more_epochs_extend_a_finished_run(run_script, drawn, copied):
     assert [line.split()[0] for line in table[:6]] == [*"123456"]
 
 
-def test_names_stay_unless_others_are_given(run_script, drawn, copied, tmp_path):
+def test_a_resumed_run_keeps_its_names_unless_others_are_given(run_script, drawn, copied, tmp_path):
     def names_after(*flags) -> list[str]:
         run = run_script("train", drawn, "--save_dir", copied, "--resume", *flags)
         assert run.code == 0
@@ -172,43 +163,10 @@ def test_names_stay_unless_others_are_given(run_script, drawn, copied, tmp_path)
     assert names_after() == ["one", "two", "three", "four"]  # those of the checkpoint
 
 
-@pytest.mark.slow
-def test_the_solved_head_goes_on_with_epochs(run_script, drawn, tmp_path):
-    options = ["--image_size", "64", "--batch_size", "8"]
-    for folder, epochs in (("at once", [2]), ("in turn", [0, 2])):
-        for i, number in enumerate(epochs):
-            more = ["--epochs", number, *["--resume"][:i]]
-            run = run_script("train", drawn, *options, *more, "--save_dir", tmp_path / folder)
-            assert run.code == 0
-    assert result_of(tmp_path / "at once") == result_of(tmp_path / "in turn")
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("arch", "resnet18"),
-        ("hidden_units", "7"),
-        ("epochs", "3"),
-        ("lr", "0.5"),
-        ("batch_size", "9"),
-        ("image_size", "64"),
-        ("seed", "5"),
-        ("weights", "none"),
-        ("tune", "tail"),
-    ],
-)
-def test_other_settings_are_another_run(run_script, drawn, finished, option, value):
-    run = run_script("train", drawn, "--save_dir", finished, "--resume", f"--{option}", value)
+def test_other_settings_are_refused(run_script, drawn, finished):
+    run = run_script("train", drawn, "--save_dir", finished, "--resume", "--lr", "0.5")
     assert run.code == 2
-    assert f"--{option} {value}: the run that --resume continues has " in run.err
-    assert ". Leave it out, or start a new run without --resume\n" in run.err
-
-
-def test_settings_that_change_no_result_are_accepted(run_script, drawn, copied):
-    result = result_of(copied)
-    more = ["--resume", "--workers", 1, "--min_accuracy", 0]
-    assert run_script("train", drawn, *CNN, *more, "--save_dir", copied).code == 0
-    assert result_of(copied) == result
+    assert "--lr 0.5" in run.err
 
 
 def test_other_photographs_are_another_run(run_script, drawn, copied, tmp_path):
@@ -238,135 +196,7 @@ def test_a_file_that_is_missing_damaged_or_anothers_is_no_silent_start(
         assert run.out == ""
 
 
-@pytest.fixture
-def known(finished):
-    """What the resume file of a finished run has, and what its checkpoint knows."""
-    _, info = model_utils.load_checkpoint(finished / "checkpoint.pth")
-    return read_archive(finished / "last.pth"), info
-
-
-def change(entries: dict, place: str, value) -> None:
-    """Put a value where a path of keys leads."""
-    *way, last = [int(key) if key.isdecimal() else key for key in place.split(".")]
-    for key in way:
-        entries = entries[key]
-    entries[last] = value
-
-
-def test_the_whole_resume_file_is_believed(known, finished):
-    """Which the changes of the next test are made to."""
-    _, info = known
-    start = resume_run(RunFolder(finished), info, {}, torch.device("cpu"))
-    assert start.epoch == 4
-
-
-@pytest.mark.parametrize(
-    ("place", "value"),
-    [
-        ("format_version", 1),
-        ("epoch", -1),
-        ("epoch", 3),
-        ("epoch", "4"),
-        ("model", {}),
-        ("averaged", {}),
-        ("random", torch.zeros(9, dtype=torch.uint8)),
-        ("random", None),
-        ("optimizer", []),
-        ("run", {}),
-        ("run.settings", {}),
-        ("run.settings.lr", "x"),
-        ("run.settings.lr", float("nan")),
-        ("run.settings.epochs", 10**9),
-        ("run.settings.seed", -1),
-        ("run.seen", []),
-        ("run.seen.categories", ["1", "2"]),
-        ("run.seen.categories", [1, 2, 3, 4]),
-        ("run.seen.splits.train.digests", torch.zeros(2, 16, dtype=torch.uint8)),
-        ("run.seen.splits.train.labels", torch.full((48,), 4)),
-        ("run.tuned", [1]),
-        ("run.penalty", [0.1, 2]),
-        ("run.penalty", [2.0, 2, 2]),
-        ("run.settings.batch_size", 0),
-        ("run.settings.arch", "vgg99"),
-        ("run.photographs", 5),
-        ("run.history", []),
-        ("run.history", [{}]),
-        (
-            "run.history",
-            [
-                {
-                    "epoch": 4,
-                    "train_loss": 1.0,
-                    "valid_loss": 1.0,
-                    "calibrated_loss": 1.0,
-                    "valid_accuracy": 1.0,
-                    "seconds": 1.0,
-                    "saved": 0,
-                }
-            ],
-        ),
-        ("run.best", {}),
-        ("run.best.loss", None),
-        ("run.best.loss", 0.0),
-        ("run.best.logits", torch.zeros(16, 3)),
-        ("run.source", 7),
-        ("head.in_features", 10**9),
-        ("preprocessing.crop", 10**6),
-    ],
-)
-def test_a_resume_file_is_not_believed(known, tmp_path, place, value):
-    entries, info = known
-    change(entries, place, value)
-    torch.save(entries, tmp_path / "last.pth")
-    with pytest.raises(InputError, match=str(tmp_path)):
-        resume_run(RunFolder(tmp_path), info, {}, torch.device("cpu"))
-
-
-@pytest.mark.parametrize(
-    ("place", "value", "message"),
-    [
-        # What is seen when the optimizer is there.
-        (
-            "optimizer.0",
-            {"step": torch.tensor(1.0)},
-            "the optimizer's state in last.pth is damaged",
-        ),
-        ("optimizer.1.exp_avg", torch.zeros(1), "the optimizer's state in last.pth is damaged"),
-        ("optimizer.1.exp_avg_sq", None, "the optimizer's state in last.pth is damaged"),
-        ("run.best.logits", torch.zeros(15, 4), "are not those of the run"),
-    ],
-)
-def test_what_a_run_finds_out_later_is_not_believed_either(
-    run_script, drawn, copied, known, place, value, message
-):
-    entries, _ = known
-    change(entries, place, value)
-    torch.save(entries, copied / "last.pth")
-    run = run_script("train", drawn, "--resume", "--epochs", 5, "--save_dir", copied)
-    assert run.code == 2
-    assert message in run.err
-
-
 # --- What is left when a run fails ----------------------------------------------------
-
-
-def test_two_demos_at_a_time(run_script, tmp_path, monkeypatch):
-    """The second one is refused while the first one draws; what a killed one drew is cleared."""
-    (tmp_path / ".drawn_flowers.123.tmp" / "train").mkdir(parents=True)
-    command = ["train", "--demo", "--save_dir", tmp_path]
-
-    def draw(folder, progress):
-        assert os.listdir(tmp_path) == [".train.lock"]
-        second = run_script(*command)
-        assert second.code == 2
-        assert second.err == (
-            f"train.py: another train.py is at work in {tmp_path}; wait for its end, or give "
-            "another folder\n"
-        )
-        raise InputError("that is enough")
-
-    monkeypatch.setattr(train, "draw_data", draw)
-    assert run_script(*command).err == "train.py: that is enough\n"
 
 
 def test_one_run_at_a_time(run_script, drawn, tmp_path):
@@ -433,24 +263,6 @@ def test_a_full_output_is_one_sentence(run_script, drawn, tmp_path, monkeypatch)
     assert "standard output cannot be written: No space left on device" in run.err
 
 
-def test_a_closed_output_is_one_sentence(drawn):
-    """Of `--check_data`, which says something at once."""
-    read, write = os.pipe()
-    os.close(read)
-    run = subprocess.run(
-        [sys.executable, ROOT / "train.py", drawn, "--check_data", "files"],
-        stdout=write,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=LIMIT,
-    )
-    os.close(write)
-    assert run.returncode == 1
-    assert run.stderr.splitlines()[-1] == (
-        "train.py: standard output cannot be written: Broken pipe"
-    )
-
-
 @pytest.mark.parametrize("what", ["folder", "photograph"])
 def test_what_vanishes_during_a_run_is_one_sentence(run_script, drawn, tmp_path, monkeypatch, what):
     data, folder = shutil.copytree(drawn, tmp_path / "data"), tmp_path / "run"
@@ -476,55 +288,6 @@ def test_what_vanishes_during_a_run_is_one_sentence(run_script, drawn, tmp_path,
         shutil.copytree(drawn / "train" / "1", data / "train" / "1")
         monkeypatch.setattr("learning.evaluation.evaluate", evaluate)
         assert run_script("train", data, "--save_dir", folder, "--resume").code == 0
-
-
-def test_a_loss_that_is_no_number_ends_the_epoch(run_script, drawn, tmp_path, monkeypatch):
-    step, steps = torch.optim.Adam.step, []
-
-    def spoil(optimizer):
-        step(optimizer)
-        steps.append(1)
-        if len(steps) == 7:
-            with torch.no_grad():
-                optimizer.param_groups[0]["params"][0].fill_(torch.nan)
-
-    monkeypatch.setattr(torch.optim.Adam, "step", spoil)
-    run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
-    assert run.code == 1
-    assert len(steps) == 8
-    *_, wrong, best = run.err.splitlines()
-    assert wrong == "train.py: the loss of epoch 2 is not a finite number; try a lower --lr"
-    assert best.startswith("the best network so far is in ")  # and no word of --resume
-
-
-def test_the_second_ctrl_c_leaves_at_once():
-    script = """
-import time
-from running.signals import stoppable
-with stoppable():
-    try:
-        print("working", flush=True)
-        time.sleep(60)
-    finally:
-        print("stopping", flush=True)
-        time.sleep(60)
-"""
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    limit = threading.Timer(30, process.kill)  # readline would wait for ever
-    limit.start()
-    try:
-        assert process.stdout.readline() == "working\n"
-        process.send_signal(signal.SIGTERM)
-        assert process.stdout.readline() == "stopping\n"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
-    finally:
-        limit.cancel()
-        process.kill()
-        process.wait(10)
-        process.stdout.close()
 
 
 # --- The data's check -----------------------------------------------------------------

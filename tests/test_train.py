@@ -111,12 +111,6 @@ def test_the_same_seed_repeats_a_pretrained_run_exactly(run_script, drawn, tmp_p
     assert other[1] != losses[1]
 
 
-def test_a_tail_needs_a_pretrained_chain(run_script, drawn, tmp_path):
-    run = run_script("train", drawn, *CNN, "--tune", "tail", "--save_dir", tmp_path)
-    assert run.code == 2
-    assert "--tune tail: cnn as it is here has no tail" in run.err
-
-
 @pytest.mark.slow
 def test_the_basic_cnn_learns_from_scratch(run_script, drawn, tmp_path):
     run = run_script("train", drawn, *CNN, "--epochs", 8, "--batch_size", 8, "--save_dir", tmp_path)
@@ -140,25 +134,6 @@ def test_without_a_test_split_it_says_so(run_script, drawn, tmp_path):
     assert "there is no test split" in run.out
     assert "test accuracy" not in run.out
     assert re.search(r"valid accuracy: .* of 16\), the figure by which", run.out)
-
-
-@pytest.mark.slow
-def test_an_earlier_checkpoint_is_kept(run_script, drawn, tmp_path):
-    for seed in (0, 1):
-        run = run_script(
-            "train", drawn, *CNN, "--epochs", 2, "--seed", seed, "--save_dir", tmp_path
-        )
-        assert run.code == 0
-        kept = [line for line in run.out.splitlines() if "kept" in line]
-        assert len(kept) == seed  # the first run had nothing to keep
-    assert kept == [f"kept the earlier run as {tmp_path / 'checkpoint.previous.pth'} and so on"]
-    assert (tmp_path / "report.previous.json").exists()
-    seeds = [
-        model_utils.load_checkpoint(tmp_path / f"{name}.pth")[1].seed
-        for name in ("checkpoint.previous", "checkpoint")
-    ]
-    assert seeds == [0, 1]
-    assert (tmp_path / "last.previous.pth").exists()
 
 
 def test_test_is_judged_once_and_by_the_reloaded_file(run_script, drawn, tmp_path, monkeypatch):
@@ -186,19 +161,6 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_best_checkpoint(
     assert info_of(tmp_path).metrics.epoch == 1
 
 
-def test_numbers_that_overflow_in_validation_end_the_run_too(
-    run_script, drawn, tmp_path, monkeypatch
-):
-    evaluate = learning.evaluation.evaluate
-    monkeypatch.setattr(
-        "learning.evaluation.evaluate", lambda *a: evaluate(*a)._replace(loss=math.nan)
-    )
-    run = run_script("train", drawn, *CNN, "--epochs", 1, "--save_dir", tmp_path)
-    assert run.code == 1
-    assert "not a finite number" in run.err
-    assert os.listdir(tmp_path) == []
-
-
 @pytest.mark.parametrize(
     "error",
     [
@@ -216,15 +178,6 @@ def test_too_little_memory_is_one_sentence(run_script, drawn, tmp_path, monkeypa
     run = run_script("train", drawn, *CNN, "--epochs", 1, "--save_dir", tmp_path)
     assert run.code == 1
     assert "out of memory; try --batch_size 128, or a lower" in run.err
-
-
-def test_a_bug_keeps_its_traceback(run_script, drawn, tmp_path, monkeypatch):
-    def fail(*_):
-        raise RuntimeError("a bug of ours")
-
-    monkeypatch.setattr("learning.fit.train_one_epoch", fail)
-    with pytest.raises(RuntimeError, match="a bug of ours"):
-        run_script("train", drawn, *CNN, "--epochs", 1, "--save_dir", tmp_path)
 
 
 def test_a_full_disk_ends_the_demo_without_a_half_drawn_folder(run_script, tmp_path):
@@ -256,14 +209,6 @@ def test_the_demo_draws_and_trains(run_script, tmp_path, monkeypatch):
 
 
 # --- Folders and photographs that cannot be used ----------------------------------------
-
-
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_refused(run_script, drawn, tmp_path):
-    tmp_path.chmod(0o555)
-    run = run_script("train", drawn, "--save_dir", tmp_path)
-    assert run.code == 2
-    assert "cannot be written to: Permission denied" in run.err
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no folder that root cannot write to")
@@ -383,19 +328,6 @@ def test_the_run_leaves_a_page_for_people(trained, drawn):
         where = row["epoch"] if row["epoch"] != "0" else "head"
         accuracy = float(row["valid_accuracy"])
         assert f"valid, {where}: {accuracy:.2%}" in found.texts("title")
-
-
-def test_the_checkpoints_probabilities_are_the_calibrated_ones(trained, drawn):
-    """The temperature divides the logits wherever the checkpoint is used."""
-    model, info = model_utils.load_checkpoint(trained / "checkpoint.pth")
-    (batch,) = data_utils.load_batches(
-        list(map(str, sorted((drawn / "valid").glob("*/*.jpg"))))[:8], info.preprocessing
-    )
-    calibrated = model_utils.compute_logits(model, [batch])
-    model.temperature = 1.0
-    temperature = info.calibration.temperature
-    torch.testing.assert_close(calibrated * temperature, model_utils.compute_logits(model, [batch]))
-    assert temperature != 1
 
 
 @pytest.mark.parametrize(("wanted", "code"), [(0.0, 0), (1.0, 3)])

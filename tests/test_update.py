@@ -73,7 +73,7 @@ def report_of(folder):
 # --- The result -----------------------------------------------------------------------
 
 
-def test_an_update_is_the_run_from_nothing(run_script, data, ran, head_alone, tmp_path):
+def test_an_update_has_the_head_of_a_run_from_scratch(run_script, data, ran, head_alone, tmp_path):
     first = weights_of(ran)
     shutil.copytree(ran, tmp_path / "before")
     bring(data, tmp_path)
@@ -108,7 +108,9 @@ def test_an_update_is_the_run_from_nothing(run_script, data, ran, head_alone, tm
     assert same(weights_of(ran), first)
 
 
-def test_a_label_that_is_mended(run_script, data, ran, head_alone, tmp_path):
+def test_a_corrected_label_is_learned_without_computing_features(
+    run_script, data, ran, head_alone, tmp_path
+):
     photograph = next((data / "train" / "2").iterdir())
     photograph.rename(data / "train" / "3" / "other.jpg")
     update = run_script("train", data, "--update", "--save_dir", ran, "--min_accuracy", 1)
@@ -119,7 +121,7 @@ def test_a_label_that_is_mended(run_script, data, ran, head_alone, tmp_path):
     assert same(weights_of(ran), weights_of(tmp_path / "nothing"))
 
 
-def test_where_nothing_has_changed_the_network_stays(run_script, data, ran):
+def test_an_update_without_changes_leaves_the_network_as_it_is(run_script, data, ran):
     before = (ran / "checkpoint.pth").read_bytes()
     update = run_script("train", data, "--update", "--save_dir", ran)
     assert update.code == 0
@@ -134,7 +136,7 @@ def change_settings(folder, **settings):
     torch.save(entries, folder / "last.pth")
 
 
-def test_where_nothing_has_changed_a_run_of_minutes_learns_no_more(
+def test_an_update_without_changes_trains_no_epoch_that_minutes_broke_off(
     run_script, drawn, cnn, tmp_path
 ):
     """Its last epoch was broken off."""
@@ -149,18 +151,7 @@ def test_where_nothing_has_changed_a_run_of_minutes_learns_no_more(
     assert {name: (folder / name).read_bytes() for name in files} == files
 
 
-@pytest.mark.slow
-def test_where_nothing_has_changed_nothing_is_said_to_be_cached(
-    run_script, drawn, trained, tmp_path
-):
-    folder = shutil.copytree(trained, tmp_path / "run")
-    for flag in ("--update", "--resume"):
-        run = run_script("train", drawn, flag, "--save_dir", folder)
-        assert run.code == 0
-        assert "are cached" not in run.out
-
-
-def test_an_update_learns_no_epochs_unless_they_are_typed(run_script, drawn, cnn, tmp_path):
+def test_epochs_are_trained_again_only_where_they_are_typed(run_script, drawn, cnn, tmp_path):
     """The basic CNN has learned all its layers: its head is solved on them."""
     folder = shutil.copytree(cnn, tmp_path / "run")
     data = shutil.copytree(drawn, tmp_path / "data")
@@ -185,9 +176,7 @@ def test_an_update_learns_no_epochs_unless_they_are_typed(run_script, drawn, cnn
     assert [row["epoch"] for row in history_of(folder)] == ["0", "1"]
 
 
-def test_photographs_stay_in_the_splits_that_were_split_off(
-    run_script, drawn, head_alone, tmp_path
-):
+def test_photographs_keep_the_splits_that_they_had(run_script, drawn, head_alone, tmp_path):
     data = shutil.copytree(drawn / "train", tmp_path / "data")
     folder = tmp_path / "run"
     assert run_script("train", data, *head_alone, "--save_dir", folder).code == 0
@@ -221,7 +210,7 @@ def learning_splits(folder) -> dict[str, set[bytes]]:
     }
 
 
-def test_a_category_with_another_name_is_not_a_loss_and_a_gain(run_script, data, ran):
+def test_a_renamed_category_keeps_its_name_and_figures(run_script, data, ran):
     before = weights_of(ran)
     for split in ("train", "valid", "test"):
         (data / split / "1").rename(data / split / "10")  # in another place among the others
@@ -238,17 +227,9 @@ def test_a_category_with_another_name_is_not_a_loss_and_a_gain(run_script, data,
     assert not before["head.weight"].equal(after["state_dict"]["head.weight"])
 
 
-def test_photographs_that_leave_train_are_counted_in_the_report(run_script, data, ran):
-    photographs = sorted((data / "train" / "1").iterdir())
-    for path in photographs[:2]:
-        path.rename(data / "valid" / "1" / f"from train {path.name}")
-    update = run_script("train", data, "--update", "--save_dir", ran)
-    assert update.code == 0
-    assert "\n2 of valid came from train, where the earlier network learned" in update.out
-    assert report_of(ran)["update"]["from_train"] == {"valid": 2, "test": 0}
-
-
-def test_what_layers_have_learned_from_is_known_for_good(run_script, drawn, cnn, tmp_path):
+def test_figures_are_called_too_good_for_photographs_that_were_in_train(
+    run_script, drawn, cnn, tmp_path
+):
     """Also by updates that did not see the photographs go."""
     folder = shutil.copytree(cnn, tmp_path / "run")
     data = shutil.copytree(drawn, tmp_path / "data")
@@ -266,7 +247,7 @@ def test_what_layers_have_learned_from_is_known_for_good(run_script, drawn, cnn,
         next((data / "train" / "2").iterdir()).unlink()
 
 
-def test_names_of_a_checkpoint_stay(run_script, data, ran, tmp_path):
+def test_categories_keep_the_names_of_the_checkpoint(run_script, data, ran, tmp_path):
     names = tmp_path / "names.json"
     names.write_text(json.dumps({"1": "one", "2": "two", "3": "three"}))
     run_script("train", data, "--resume", "--category_names", names, "--save_dir", ran)
@@ -286,7 +267,7 @@ def test_names_of_a_checkpoint_stay(run_script, data, ran, tmp_path):
 
 
 @pytest.mark.slow
-def test_without_a_file_the_result_is_the_same(run_script, data, ran, tmp_path):
+def test_without_the_cache_the_result_is_the_same(run_script, data, ran, tmp_path):
     assert (ran / "features.bin").exists()
     bring(data, tmp_path)
     other = shutil.copytree(ran, tmp_path / "other")
@@ -296,40 +277,17 @@ def test_without_a_file_the_result_is_the_same(run_script, data, ran, tmp_path):
     assert same(weights_of(ran), weights_of(other))
 
 
-def test_epochs_keep_no_features(cnn):
-    assert not (cnn / "features.bin").exists()
-
-
-def test_features_that_find_no_room_are_mentioned(run_script, data, ran, tmp_path, monkeypatch):
-    bring(data, tmp_path)
-
-    def no_room(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("learning.features.FeatureFile.append", no_room)
-    update = run_script("train", data, "--update", "--save_dir", ran)
-    assert update.code == 0
-    line = f"features are no longer kept for an --update: {ran}/features.bin: No space left on"
-    assert update.err.count(line) == 1
-
-
 # --- What is refused ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--resume"], "--update and --resume do not go together"),
-        (["--download", "flowers"], "--update and --download do not go together"),
-        (["--check_data"], "--update and --check_data do not go together"),
-        (["--lr", "0.1"], "--update takes the settings of the run: leave --lr out"),
-        (["--minutes", "3"], "--update takes the settings of the run: leave --minutes out"),
-    ],
+    ("flags", "name"),
+    [(["--resume"], "--resume"), (["--lr", "0.1"], "--lr"), (["--minutes", "3"], "--minutes")],
 )
-def test_flags_that_do_not_go_with_it(run_script, drawn, tmp_path, flags, message):
+def test_flags_that_do_not_go_with_it_are_refused(run_script, drawn, tmp_path, flags, name):
     run = run_script("train", drawn, "--update", *flags, "--save_dir", tmp_path)
     assert run.code == 2
-    assert message in run.err
+    assert name in run.err
 
 
 def test_there_has_to_be_a_finished_run(run_script, drawn, cnn, tmp_path):
@@ -355,7 +313,9 @@ def test_there_has_to_be_a_finished_run(run_script, drawn, cnn, tmp_path):
         pytest.param("learning.fit.train", marks=pytest.mark.slow),
     ],
 )
-def test_a_killed_update_can_be_given_again(run_script, data, ran, tmp_path, monkeypatch, moment):
+def test_a_killed_update_given_again_has_the_same_weights(
+    run_script, data, ran, tmp_path, monkeypatch, moment
+):
     """Before its first file, between its two files, and, twice, in an epoch."""
     bring(data, tmp_path)
     command = ["train", data, "--update", "--save_dir", ran]
@@ -372,6 +332,10 @@ def test_a_killed_update_can_be_given_again(run_script, data, ran, tmp_path, mon
         for _ in range(2):
             with pytest.raises(Killed):
                 run_script(*command)
+    if moment == "model_utils.save_checkpoint":  # its two files are of two runs
+        resumed = run_script("train", data, "--resume", "--save_dir", ran)
+        assert resumed.code == 2
+        assert f"{ran}/checkpoint.pth is not the best network" in resumed.err
     kept = ran / "checkpoint.previous.pth"
     assert (kept if kept.exists() else ran / "checkpoint.pth").read_bytes() == before
     assert run_script(*command).code == 0
@@ -397,7 +361,7 @@ def test_an_update_that_broke_off_can_be_resumed(run_script, data, broken_off, t
     assert f"since the run in {peace}/checkpoint.previous.pth: 20 added" in again.out
     features = (broken_off / "features.bin").read_bytes()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("train.evaluate_best", die)  # a second kill, behind the epochs
+        patch.setattr("learning.evaluation.judge", die)  # a second kill, behind the epochs
         with pytest.raises(Killed):
             run_script("train", data, "--resume", "--epochs", 2, "--save_dir", broken_off)
     for flags in (["--resume"], ["--update", "--epochs", 2], ["--update"]):
@@ -440,7 +404,7 @@ def networks_aside(folder) -> list[bytes]:
     return [(folder / f"{name}.previous.pth").read_bytes() for name in ("checkpoint", "last")]
 
 
-def test_a_new_run_leaves_what_a_broken_update_has_set_aside(
+def test_a_new_run_keeps_the_backups_of_an_unfinished_update(
     run_script, data, broken_off, head_alone, monkeypatch
 ):
     aside = networks_aside(broken_off)
@@ -455,7 +419,7 @@ def test_a_new_run_leaves_what_a_broken_update_has_set_aside(
     assert networks_aside(broken_off) == aside
 
 
-def test_an_update_that_had_ended_is_no_broken_one(
+def test_an_extended_update_is_backed_up_like_any_run(
     run_script, data, broken_off, head_alone, monkeypatch
 ):
     """More epochs were asked for, and broke off."""

@@ -16,9 +16,7 @@ from learning.resources import Resources
 from learning.run import Run
 from learning.views import PhotographViews
 from network.checkpoint import new_model
-from network.classifier import Classifier
 from network.inference import for_inference
-from running.errors import RunError
 from running.settings import Settings
 
 ONE, OTHER = "01" * 32, "02" * 32
@@ -176,27 +174,6 @@ def test_a_full_disk_leaves_the_result_as_it_is(run, activations, known, tmp_pat
     assert found.equal(FeatureCache().of(activations))
     assert features.file is None
     assert said == [f"features are no longer kept for an --update: {path}: File too large"]
-
-
-def test_too_much_is_not_kept(run, known, tmp_path, monkeypatch):
-    monkeypatch.setattr(learning.features, "LARGEST_FILE", 10_000)
-    run.open_features(tmp_path / "features.bin", True)
-    features = run.features
-    said = []
-    features.take(known, Resources(), said.append)
-    [line] = said
-    assert line.startswith("features are not kept for an --update: 0.0 GB, more than the file may")
-    assert features.file is None
-
-
-def test_features_that_are_no_numbers_are_not_kept(run, activations, known, tmp_path, monkeypatch):
-    run.open_features(tmp_path / "features.bin", True)
-    features = run.features
-    features.take(known, Resources(), pytest.fail)
-    monkeypatch.setattr(Classifier, "features", lambda *_: torch.full((8, 3), torch.inf))
-    with pytest.raises(RunError, match="not finite numbers; its weights are damaged"):
-        features.of(activations)
-    assert not (tmp_path / "features.bin").exists()
 
 
 def test_features_of_another_body_or_preprocessing_are_not_taken(run):

@@ -185,15 +185,6 @@ def test_the_average_is_what_a_pretrained_run_keeps(splits, source):
     assert run.averaged is (learner.network if source else None)
 
 
-def test_every_step_has_its_learning_rate(splits):
-    learner = learner_of(begin(epochs=4, batch_size=12, lr=0.5), splits["train"])
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
-    for number in (0, 1, 15):
-        learner.step(learner.model.head.weight.sum(), scaler, number)
-        (group,) = learner.optimizer.param_groups
-        assert group["lr"] == 0.5 * lr_factor(number, 16)
-
-
 # --- Epochs -----------------------------------------------------------------------------
 
 
@@ -292,38 +283,6 @@ def test_an_epochs_loss_is_the_mean_of_its_photographs(splits, monkeypatch):
     torch.testing.assert_close(sums.sums, direct, rtol=1e-4, atol=1e-4)
     expected = nn.functional.cross_entropy(logits, labels, label_smoothing=0.1).item()
     assert loss == pytest.approx(expected, rel=1e-4)
-
-
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_photograph_that_a_process_repeats_does_not_count(splits, monkeypatch, rank):
-    """Of 17 photographs one process has 9 and the other 8, of which it repeats one."""
-    monkeypatch.setattr(ProcessGroup, "add", lambda self, value: value)
-    for name in ("average_gradients", "broadcast_weights"):
-        monkeypatch.setattr(ProcessGroup, name, lambda self, *tensors: None)
-    monkeypatch.setattr("learning.fit.learning_precision", lambda model, num_frozen: torch.float32)
-    run = begin(epochs=1, batch_size=8)
-    model = run.model.eval()
-    monkeypatch.setattr(model, "train", lambda mode=True: model)
-    chosen = [i % 4 * 12 + i // 4 for i in range(17)]
-    paths, labels = [splits["train"].paths[i] for i in chosen], splits["train"].labels[chosen]
-    resources = Resources(processes=ProcessGroup(rank, 2))
-    views = PhotographViews(paths, run.preprocessing, resources=resources)
-    learner = Learner(run, Activations(model, 0, views), labels)
-    steps = []
-    monkeypatch.setattr(learner, "step", lambda loss, *_: steps.append(loss.item()))
-    loss, sums = train_one_epoch(learner, 1)
-    assert len(steps) == 3
-    assert len(learner.weights) == 9
-
-    with torch.no_grad():
-        count = len(views.paths)
-        pixels = learner.activations.batches(np.arange(count), np.ones(count, int), 17)
-        logits = model(torch.cat([*pixels]))
-    targets = torch.from_numpy(labels[rank::2])
-    losses = nn.functional.cross_entropy(logits, targets, label_smoothing=0.1, reduction="none")
-    assert loss == pytest.approx(losses.sum().item() / 17, rel=1e-4)
-    direct = torch.stack([logits[targets == c].sum(0) for c in range(4)])
-    torch.testing.assert_close(sums.sums, direct, rtol=1e-4, atol=1e-4)
 
 
 def test_a_loss_that_is_no_number_ends_the_epoch(splits, monkeypatch):

@@ -176,22 +176,6 @@ def test_a_learned_head_takes_plain_features():
     assert not head.training
 
 
-@pytest.mark.slow
-def test_hidden_layers_learn_from_the_features(run_script, drawn, tmp_path):
-    options = ["--hidden_units", "64,32", "--epochs", 1, "--image_size", 96]
-    run = run_script("train", drawn, *options, "--save_dir", tmp_path)
-    assert run.code == 0
-    model, _ = model_utils.load_checkpoint(tmp_path / "checkpoint.pth")
-    head = model_utils.describe_head(model)
-    assert head["in_features"] == 3808
-    assert head["hidden_units"] == [64, 32]
-    hidden = [nn.Linear, nn.ReLU, nn.Dropout]
-    assert [type(layer) for layer in model.head] == [*hidden, *hidden, nn.Linear]
-    lines = map(str.split, run.out.splitlines())
-    [head_line] = [line for line in lines if line[:1] == ["head"]]
-    assert float(head_line[3].rstrip("%")) >= 60  # chance is 25 %
-
-
 # --- Of a network -----------------------------------------------------------------------
 
 
@@ -279,12 +263,3 @@ def test_features_that_are_no_numbers_are_one_sentence(bright_and_dark, monkeypa
     monkeypatch.setattr(Classifier, "features", lambda *_: torch.full((8, 3), torch.nan))
     with pytest.raises(RunError, match="features are not finite numbers; its weights are damaged"):
         fit_head(run, activations, labels)
-
-
-def test_features_are_counted_while_they_pass_and_then_the_fits(bright_and_dark):
-    bar = Bar()
-    run, activations, labels = bright_and_dark(progress=bar)
-    fit_head(run, activations, labels)
-    features, (description, _, total, _) = bar.shown
-    assert features == ("features", 12, 12, "")
-    assert (description, total) == ("fitting the head", 13)
