@@ -27,9 +27,7 @@ from network.classifier import Classifier
 from network.export import as_file, halve_weights, to_onnx
 from network.inference import compute_logits, for_inference, infer
 from network.ood import ood_score
-from prediction.halves import choose_weights
 from running.console import Progress, no_progress
-from running.environment import require
 from running.errors import FlowersError, InputError, is_out_of_memory
 from running.files import write_alone
 from running.threads import PAUSE, is_pause
@@ -145,50 +143,41 @@ def halve(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Non
 def export(
     path: str | os.PathLike[str],
     checkpoint: str | os.PathLike[str],
-    photographs: Sequence[str] = (),
+    float32: bool = False,
     progress: Progress = no_progress,
-) -> str:
-    """Write a checkpoint's network as one ONNX file; return a note, see `export_bytes`.
+) -> None:
+    """Write a checkpoint's network as one ONNX file; see `export_bytes`.
 
     Raises:
         InputError: see `export_bytes`; or the file cannot be written there.
         RunError: the disk is full, or the folder cannot be written to.
     """
-    content, note = export_bytes(checkpoint, photographs, progress)
+    content = export_bytes(checkpoint, float32, progress)
     with write_alone(path) as file:
         file.write(content)
-    return note
 
 
 def export_bytes(
     checkpoint: str | os.PathLike[str],
-    photographs: Sequence[str] = (),
+    float32: bool = False,
     progress: Progress = no_progress,
-) -> tuple[bytes, str]:
+) -> bytes:
     """Turn a checkpoint's network into the content of an ONNX file.
 
-    It computes in float32. Its weights are stored in half precision where that changes no name
-    of the photographs: their paths and those of folders, as predict.py takes them.
-
-    Returns:
-        The content, and a sentence on how the weights are stored.
+    It computes in float32; its weights are stored in half precision unless `float32` is true.
 
     Raises:
-        InputError: the checkpoint cannot be used, its network cannot be exported, none of the
-            photographs can be read, or onnxruntime is missing, which names them.
+        InputError: the checkpoint cannot be used, or its network cannot be exported.
     """
-    if photographs:
-        require("onnxruntime", "comparing names")
     steps: tuple[Callable[[Any], Any], ...] = (
         lambda source: load_checkpoint(source, precision=torch.float32),
         lambda loaded: to_onnx(*loaded),
-        lambda network: (as_file(network), as_file(halve_weights(network))),
+        lambda network: as_file(network if float32 else halve_weights(network)),
     )
     result: Any = checkpoint
     for (step,) in progress(((step,) for step in steps), len(steps), "exporting", " steps"):
         result = step(result)
-    exact, halved = result
-    return choose_weights(exact, halved, photographs, progress)
+    return result
 
 
 # --- Ask ------------------------------------------------------------------------------

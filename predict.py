@@ -33,10 +33,9 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
-import numpy as np
-
+from data_utils import load_names
 from formats import onnx_file
 from formats.onnx_file import is_exported, is_onnx_name
 from formats.schema import KEEP, NetworkInfo, Prediction
@@ -52,6 +51,8 @@ from prediction.answers import (
 from prediction.command_line import parse_args
 from prediction.inputs import (
     STDIN,
+    Pixels,
+    Predicted,
     check_checkpoint_file,
     choose,
     expand,
@@ -63,34 +64,22 @@ from prediction.inputs import (
 from prediction.output import Output, open_output
 from prediction.records import RECORD_FORMATS, Record, format_alone
 from prediction.sorting import Sorter, check_folder
-from running.console import Console, ExitNotes, Progress, prepare_streams, require_stdout
+from running.console import Console, ExitNotes, prepare_streams, require_stdout
 from running.environment import require, versions
-from running.errors import FlowersError, InputError
+from running.errors import InputError
 from running.files import find_target, write_alone
 from running.signals import delay_signals
 from running.threads import let_waiting_threads_sleep, map_ahead
 
-# torch and what imports it come where a checkpoint is loaded, and what scores and draws where
-# that is asked for, as names are read: one photograph need not wait for them.
-
-# A path with its pixels, then with their prediction; or with what is wrong with it.
-Read: TypeAlias = tuple[str, np.ndarray | FlowersError]
-Named: TypeAlias = tuple[str, Prediction | FlowersError]
+# torch, scores, plots and the app are imported where they are needed: one photograph is named
+# sooner without them.
 
 
 class Network(NamedTuple):
-    """A network of either kind of file, ready to be asked."""
+    """A network from a checkpoint or from an exported file."""
 
-    predict_each: Callable[[Iterable[Read]], Iterator[Named]]
+    predict_each: Callable[[Iterable[Pixels]], Iterator[Predicted]]
     info: NetworkInfo
-
-
-class Wishes(NamedTuple):
-    """What the user's files say, before it is known whether the network has such categories."""
-
-    names: dict[str, str] | None  # of categories
-    only: set[str] | None  # categories or names
-    groups: dict[str, str] | None  # of categories or names
 
 
 # --- The story ------------------------------------------------------------------------
@@ -109,13 +98,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
-    """Do what is asked for: name photographs, describe a network or export it."""
-    # What can be wrong is found before torch is imported.
+    """Name photographs, describe a network or export it."""
+    # Mistakes are found before torch is imported.
     check_checkpoint_file(args.checkpoint)
     check_targets(args)
-    wishes = read_wishes(args)
+    args.names = load_names(args.category_names) if args.category_names else None
+    args.groups = load_names(args.group) if args.group else None
+    args.possible = read_list(args.only) if args.only else None
     if args.export:
-        console.print_note(export_network(args, wishes, console))
+        export_network(args, console)
         return 0
     if args.format == "text" and is_one_photograph(args.inputs):
         open_image(args.inputs[0]).close()
@@ -125,31 +116,14 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
     if args.info:
         console.print_result(*describe(network.info))
         return 0
-    return name_photographs(args, network, wishes, console, notes)
-
-
-def read_wishes(args: argparse.Namespace) -> Wishes:
-    """Read the files of names, categories and groups.
-
-    Raises:
-        InputError: one cannot be read, or is another kind of file.
-    """
-    names = only = groups = None
-    if args.category_names or args.group:
-        from data_utils import load_names
-
-        names = load_names(args.category_names) if args.category_names else None
-        groups = load_names(args.group) if args.group else None
-    if args.only:
-        only = read_list(args.only)
-    return Wishes(names, only, groups)
+    return name_photographs(args, network, console, notes)
 
 
 def check_targets(args: argparse.Namespace) -> None:
-    """See that what is written takes the place of nothing that is read.
+    """Check that the files to be written replace nothing that is read.
 
     Raises:
-        InputError: it would, or cannot be written there.
+        InputError: one does, or cannot be written there.
     """
     reads = [args.checkpoint, *args.inputs]
     reads += [path for path in (args.category_names, args.only, args.group) if path]
@@ -173,15 +147,14 @@ def check_targets(args: argparse.Namespace) -> None:
 
 
 def name_photographs(
-    args: argparse.Namespace, network: Network, wishes: Wishes, console: Console, notes: ExitNotes
+    args: argparse.Namespace, network: Network, console: Console, notes: ExitNotes
 ) -> int:
-    """Go from paths to records, one after the other; return the exit code."""
+    """Answer the photographs one after the other; return the exit code."""
     info = network.info
-    names = find_names(args, info, wishes.names, console)
-    rules = find_rules(args, info.categories, names, wishes)
-    answers = Answers(info, names, rules)
-    alone = is_one_photograph(args.inputs)
-    format_record = format_alone if alone and args.format == "text" else RECORD_FORMATS[args.format]
+    names = find_names(args, info, console)
+    answers = Answers(info, names, find_policy(args, info.categories, names))
+    alone = is_one_photograph(args.inputs) and args.format == "text"
+    format_record = format_alone if alone else RECORD_FORMATS[args.format]
     score = sorter = None
     if args.score:
         from prediction.score import Score
@@ -189,20 +162,22 @@ def name_photographs(
         score = Score(info.categories, keeps=bool(args.report))
     if args.sort_into:
         sorter = Sorter(args.sort_into, args.copy)
-    job = describe_job(args, names, wishes) if args.output else None
-    with open_output(args.output, args.format, job, args.goes_on) as output:
-        if output.part and not (args.score or args.plot):  # which go with no --continue
+    job = describe_job(args, names) if args.output else None
+    with open_output(args.output, args.format, job, args.resume) as output:
+        if output.part and not (args.score or args.plot):  # these do not go with --continue
             notes.resume_files = [output.part]
         if output.begun_again:
             console.print_note(f"{output.part} of a stopped job is begun again, without --continue")
         if output.place.records:
-            console.print_note(f"goes on behind {output.place.records} records of {output.part}")
-        answers.go_on(output.place.records - output.place.failed, output.place.num_ood)
-        for file, result in read_and_ask(args, network, output, console):
+            console.print_note(f"resumes after {output.place.records} records of {output.part}")
+        answers.count = output.place.records - output.place.failed
+        answers.num_ood = output.place.num_ood
+        for file, result in predict_photographs(args, network, output, console):
             result = answers.restrict(result)
             record = answers.record(file, result)
             if score and isinstance(result, Prediction):
-                score.add(file, result.probabilities, partial(answers.is_right, record))
+                label = score.add(file, result.probabilities)
+                score.count_answer(None if label is None else answers.is_right(record, label))
             if sorter:
                 sorter.sort(record)
             output.write(format_record(record), file, bool(record.error), answers.num_ood)
@@ -210,7 +185,7 @@ def name_photographs(
     count, failed = output.place.records, output.place.failed
     if not count:
         console.print_message("warning: there was nothing to name")
-    console.print_message(*answers.remarks())
+    console.print_message(*answers.warnings())
     if args.output:
         number = "1 record" if count == 1 else f"{count} records"
         console.print_note(f"wrote {args.output}: {number}")
@@ -220,8 +195,7 @@ def name_photographs(
         console.print_message(*score.lines(names, args.promise))
     if score and args.report:
         report = {"command": args.command, "versions": versions(), "network": info.summary()}
-        split = name_inputs(args.inputs)
-        score.write_report(args.report, args.figures, split, names, report)
+        score.write_report(args.report, args.figures, name_inputs(args.inputs), names, report)
         console.print_note(f"wrote {args.report} and {args.figures}")
     if args.plot and count > failed:
         draw_record(args.plot, record, network)
@@ -231,69 +205,63 @@ def name_photographs(
     return 1 if failed else 0
 
 
-def read_and_ask(
+def predict_photographs(
     args: argparse.Namespace, network: Network, output: Output, console: Console
-) -> Iterator[Named]:
-    """Read the photographs that have no record yet, and ask the network about each."""
+) -> Iterator[Predicted]:
+    """Find, read and predict the photographs that have no record yet."""
     found = expand(args.inputs, b"\0" if args.null else b"\n")
-    paths = choose(found, args.shard, (args.output, args.report, args.figures))
+    chosen = choose(found, args.shard, (args.output, args.report, args.figures))
     total = None
-    if STDIN not in args.inputs:  # standard input may go on for ever
-        every = [*paths]
-        total, paths = len(every) - output.place.records, iter(every)
+    if STDIN not in args.inputs:  # standard input may never end
+        every = [*chosen]
+        total, chosen = len(every) - output.place.records, iter(every)
     read = partial(read_each, preprocessing=network.info.preprocessing)
-    photographs = map_ahead(read, output.skip(paths), args.workers, 3 * args.batch_size)
-    named = network.predict_each(photographs)
-    if args.output or not sys.stdout.isatty():  # where records would not run into it
-        named = console.count(named, total, "naming")
-    return named
+    photographs = map_ahead(read, output.skip(chosen), args.workers, 3 * args.batch_size)
+    predicted = network.predict_each(photographs)
+    if args.output or not sys.stdout.isatty():  # else the bar would run into the records
+        predicted = console.count(predicted, total, "naming")
+    return predicted
 
 
-def find_names(
-    args: argparse.Namespace, info: NetworkInfo, wanted: dict[str, str] | None, console: Console
-) -> list[str]:
-    """Name each category; warn where the user's names are not of all."""
-    if wanted is None:
+def find_names(args: argparse.Namespace, info: NetworkInfo, console: Console) -> list[str]:
+    """Return the name of each category; warn where the user's names are incomplete."""
+    if args.names is None:
         return info.names
-    known = len(wanted.keys() & set(info.categories))
+    known = len(args.names.keys() & set(info.categories))
     if known < len(info.categories):
         console.print_message(
             f"warning: {args.category_names} names {known} of the {len(info.categories)} "
             f"categories of {args.checkpoint}"
         )
-    return [wanted.get(category, category) for category in info.categories]
+    return [args.names.get(category, category) for category in info.categories]
 
 
-def find_rules(
-    args: argparse.Namespace, categories: list[str], names: list[str], wishes: Wishes
-) -> AnswerPolicy:
-    """Find how photographs are to be answered.
+def find_policy(args: argparse.Namespace, categories: list[str], names: list[str]) -> AnswerPolicy:
+    """Return how photographs are to be answered.
 
     Raises:
-        InputError: a file names what is no category.
+        InputError: the file of --only or --group names something that is not a category.
     """
     only = groups = None
-    if wishes.only is not None:
-        only = match_only(wishes.only, categories, names)
-    if wishes.groups is not None:
-        groups = match_groups(wishes.groups, categories, names)
+    if args.possible is not None:
+        only = match_only(args.possible, categories, names)
+    if args.groups is not None:
+        groups = match_groups(args.groups, categories, names)
     keep = KEEP if args.keep is None else args.keep
-    return AnswerPolicy(
-        args.top_k, keep if args.reject else None, args.promise, args.sets, only, groups
-    )
+    return AnswerPolicy(args.top_k, keep if args.reject else None, args.promise, only, groups)
 
 
-def describe_job(args: argparse.Namespace, names: list[str], wishes: Wishes) -> dict[str, Any]:
-    """Say what records depend on beside the photographs; see `open_output`."""
+def describe_job(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:
+    """List all options that the records depend on; see `open_output`."""
     return {
         "checkpoint": hashlib.sha256(Path(args.checkpoint).read_bytes()).hexdigest(),
         "--format": args.format,
         "--top_k": args.top_k,
         "--category_names": names,
         "--reject": [args.reject, args.keep],
-        "--promise": [args.promise, args.sets],
-        "--only": None if wishes.only is None else sorted(wishes.only),
-        "--group": wishes.groups,
+        "--promise": args.promise,
+        "--only": args.possible and sorted(args.possible),
+        "--group": args.groups,
         "--shard": args.shard,
         "--sort_into": [args.sort_into and os.path.realpath(args.sort_into), args.copy],
         "--gpu": args.gpu,
@@ -304,7 +272,7 @@ def describe_job(args: argparse.Namespace, names: list[str], wishes: Wishes) -> 
 
 
 def draw_record(path: str, record: Record, network: Network) -> None:
-    """Draw a photograph, where its best name is seen, and its most probable names into a file.
+    """Draw a photograph, an occlusion map and its most probable names into a file.
 
     Raises:
         FlowersError: the photograph has gone, or the disk is full.
@@ -325,7 +293,7 @@ def draw_record(path: str, record: Record, network: Network) -> None:
 
 
 def describe(info: NetworkInfo) -> Iterator[str]:
-    """Say what a checkpoint knows."""
+    """Describe what a checkpoint holds beside the weights, for --info."""
     metrics, preprocessing = info.metrics, info.preprocessing
     yield f"network: {info.arch}"
     yield f"categories: {len(info.categories)}"
@@ -371,42 +339,37 @@ def load_network(path: str, gpu: bool, batch_size: int, console: Console) -> Net
     return Network(partial(predict_each, model, batch_size=batch_size), info)
 
 
-def export_network(args: argparse.Namespace, wishes: Wishes, console: Console) -> str:
-    """Write a network into an ONNX file or, with a page, into a folder; say what was written.
+def export_network(args: argparse.Namespace, console: Console) -> None:
+    """Write a network into an ONNX file or, with a web page, into a folder.
 
     Raises:
         FlowersError: the checkpoint cannot be used, a package is missing, or the disk is full.
     """
-    if not is_exported(args.checkpoint):
+    as_app = not is_onnx_name(args.export)
+    if as_app:
+        require("onnxruntime", "--export APP")
+    if is_exported(args.checkpoint):
+        content = Path(args.checkpoint).read_bytes()
+    else:
         for package in ("onnx", "onnxscript"):
             require(package, "--export", "onnx onnxscript")
-    as_app = not is_onnx_name(args.export)
-    if args.inputs or as_app:
-        require("onnxruntime", "--export APP" if as_app else "--export with photographs")
-    network, note = read_network(args, console.progress)
+        with delay_signals():
+            from model_utils import export_bytes
+        content = export_bytes(args.checkpoint, args.float32, console.progress)
     if not as_app:
         with write_alone(args.export) as file:
-            file.write(network)
-        return f"wrote {args.export}; {note}"
-    from prediction.app import default_rules, write_app
+            file.write(content)
+        console.print_note(f"wrote {args.export}")
+        return
+    from prediction.app import default_policy, write_app
 
-    info = onnx_file.load_content(network, args.checkpoint).info
-    names = find_names(args, info, wishes.names, console)
+    info = onnx_file.load_content(content, args.checkpoint).info
+    names = find_names(args, info, console)
     asked = args.reject or args.promise is not None
-    rules = find_rules(args, info.categories, names, wishes) if asked else default_rules(info)
-    write_app(args.export, network, Answers(info, names, rules), console.progress)
-    return f"wrote {args.export}; {note}; see it at http://localhost:8000 with: " + shlex.join(
-        ["python", "-m", "http.server", "--directory", args.export]
-    )
-
-
-def read_network(args: argparse.Namespace, progress: Progress) -> tuple[bytes, str]:
-    """Read an exported network, or export a checkpoint's; and say how its weights are stored."""
-    if is_exported(args.checkpoint):
-        return Path(args.checkpoint).read_bytes(), f"weights as in {args.checkpoint}"
-    with delay_signals():
-        from model_utils import export_bytes
-    return export_bytes(args.checkpoint, args.inputs, progress)
+    policy = find_policy(args, info.categories, names) if asked else default_policy(info)
+    write_app(args.export, content, Answers(info, names, policy), console.progress)
+    serve = shlex.join(["python", "-m", "http.server", "--directory", args.export])
+    console.print_note(f"wrote {args.export}; see it at http://localhost:8000 with: {serve}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ checkpoint.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from common import machine, make_parser
@@ -21,7 +22,7 @@ import model_utils
 from formats.schema import CalibrationSet
 from network.ood import ood_score
 from prediction import promise
-from prediction.promise import Known, find_limit, find_set_limit, score
+from prediction.promise import find_threshold, score
 from running.threads import default_workers
 
 DRAWS = 500
@@ -31,6 +32,21 @@ FAMILIAR = (1.0, 0.99, 0.98, 0.97, 0.96, 0.95, 0.9, 0.8)
 LIKE_VALID = 818  # photographs, as valid has for Oxford
 
 
+class Known(NamedTuple):
+    """The predictions for photographs whose categories are known."""
+
+    certainty: np.ndarray  # the probability of the best name (V,)
+    correct: np.ndarray  # whether it is correct (V,), bool
+    ood_score: np.ndarray  # (V,)
+
+
+def compare(valid: CalibrationSet) -> Known:
+    """Compare predictions with the labels."""
+    shares = np.exp(valid.log_probabilities.astype(np.float64))
+    shares /= shares.sum(1, keepdims=True)
+    return Known(shares.max(1), shares.argmax(1) == valid.labels, valid.ood_score)
+
+
 def ask(checkpoint: Path, paths: list[str], labels: np.ndarray) -> Known:
     """Ask a network about photographs; of foreign ones the label is -1."""
     model, info = model_utils.load_checkpoint(checkpoint)
@@ -38,7 +54,7 @@ def ask(checkpoint: Path, paths: list[str], labels: np.ndarray) -> Known:
     logits = model_utils.compute_logits(model, batches)
     ood_scores = ood_score(logits, model.class_means).numpy()
     logs = logits.log_softmax(1).numpy()
-    known = Known.of(CalibrationSet(logs, np.maximum(labels, 0), ood_scores), None)
+    known = compare(CalibrationSet(logs, np.maximum(labels, 0), ood_scores))
     return known._replace(correct=known.correct & (labels >= 0))
 
 
@@ -53,7 +69,7 @@ def held_out(folder: Path) -> Known:
         joined = Known(*(np.concatenate(each) for each in zip(*parts)))
         np.savez(kept, **joined._asdict())
     with np.load(kept) as arrays:
-        return Known(**arrays)
+        return Known(*(arrays[key] for key in Known._fields))
 
 
 def try_draws(known: Known, scores: np.ndarray, wanted: float, size: int) -> str:
@@ -62,29 +78,17 @@ def try_draws(known: Known, scores: np.ndarray, wanted: float, size: int) -> str
     broken, refused, shares = 0, 0, []
     for _ in range(DRAWS):
         first, second = np.split(rng.permutation(len(scores)), [size])
-        limit = find_limit(scores[first], known.correct[first], wanted)
+        limit = find_threshold(scores[first], known.correct[first], wanted)
         if limit is None:
             refused += 1
             continue
-        named = scores[second] >= limit.lowest
+        named = scores[second] >= limit
         shares.append(named.mean())
         broken += known.correct[second][named].mean() < wanted
     said = f"broken {broken}, refused {refused} times of {DRAWS}"
     if not shares:
         return said
     return f"{said}; {np.mean(shares):.2%} named on average ({np.std(shares):.2%})"
-
-
-def try_sets(known: Known, wanted: float, size: int) -> str:
-    """Promise sets by so many of the photographs, and count those of the others that hold."""
-    rng = np.random.default_rng(0)
-    held = []
-    for _ in range(DRAWS):
-        first, second = np.split(rng.permutation(len(known.own)), [size])
-        limit = find_set_limit(known.own[first], wanted)
-        assert limit is not None
-        held.append((known.own[second] >= limit).mean())
-    return f"hold the right name for {np.mean(held):.2%} on average ({np.std(held):.2%})"
 
 
 def try_foreign(own: Known, known: Known, foreign: Known) -> None:
@@ -96,13 +100,15 @@ def try_foreign(own: Known, known: Known, foreign: Known) -> None:
     for share in FAMILIAR:
         least = float(np.quantile(own.ood_score, 1 - share))
         scores = score(own.certainty, own.ood_score, least)
-        made = {wanted: find_limit(scores, own.correct, wanted) for wanted in PROMISES}
-        wanted, limit = next(((w, limit) for w, limit in made.items() if limit), (0.0, None))
+        made = {wanted: find_threshold(scores, own.correct, wanted) for wanted in PROMISES}
+        wanted, limit = next(
+            ((w, limit) for w, limit in made.items() if limit is not None), (0.0, None)
+        )
         if limit is None:
             print(f"  familiar {share}: no promise can be kept")
             continue
-        named = score(known.certainty, known.ood_score, least) >= limit.lowest
-        accepted = score(foreign.certainty, foreign.ood_score, least) >= limit.lowest
+        named = score(known.certainty, known.ood_score, least) >= limit
+        accepted = score(foreign.certainty, foreign.ood_score, least) >= limit
         wrong = (named & ~known.correct).sum() + ratio * accepted.sum()
         print(
             f"  familiar {share}, promise {wanted}: {named.mean():.1%} of the known and "
@@ -129,15 +135,11 @@ def main() -> None:
                 for size in (LIKE_VALID, len(known.correct) // 2):
                     said = try_draws(known, scores, wanted, size)
                     print(f"  {name}, promise {wanted} by {size}: {said}", flush=True)
-        for wanted in PROMISES:
-            print(
-                f"  sets, promise {wanted} by {LIKE_VALID}: {try_sets(known, wanted, LIKE_VALID)}"
-            )
     if args.foreign:
         checkpoint, folder, others = args.foreign
         _, info = model_utils.load_checkpoint(checkpoint)
         assert info.calibration.valid
-        own = Known.of(info.calibration.valid, None)
+        own = compare(info.calibration.valid)
         paths = data_utils.find_photographs(folder)
         labels = np.array([info.categories.index(Path(path).parent.name) for path in paths])
         known = ask(checkpoint, paths, labels)

@@ -1,7 +1,6 @@
-"""A folder that names flowers on a phone: a static page, the network and what computes it.
+"""The app: a folder with a static page, the network, and ONNX Runtime Web to compute it.
 
-The page's own files lie in prediction/web/. What computes the network in a browser is ONNX Runtime
-Web, of which two files are taken out of its package on npm.
+The page's own files are in prediction/web/. The runtime is two files of its package on npm.
 """
 
 import base64
@@ -12,6 +11,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from running.download import Checksum, Remote, fetch, verify
 from running.errors import InputError, RunError
 from running.files import hold_lock, prepare_folder, take_turns
 
-FORMAT, FORMAT_VERSION = "name-that-flower app", 1  # what flowers.json begins with
+FORMAT, FORMAT_VERSION = "name-that-flower app", 1  # of flowers.json
 
 SOURCES = Path(__file__).parent / "web"
 NETWORK, KNOWN = "flowers.onnx", "flowers.json"
@@ -36,28 +36,26 @@ PACKAGE_SIZE = 33_106_585
 # npm's "integrity" of the package.
 SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 
-# What a browser needs of it, under names that every server knows the types of. It computes on the
-# processor, which all browsers have, in one thread or several.
+# Its files for the processor, which all browsers have, in one thread or several; renamed so that
+# every server knows their types.
 RUNTIME = {
     "package/dist/ort.wasm.bundle.min.mjs": "onnxruntime.js",
     "package/dist/ort-wasm-simd-threaded.wasm": "onnxruntime.wasm",
 }
 
 
-def default_rules(info: NetworkInfo) -> AnswerPolicy:
-    """Say what an app answers where nobody asked for anything else.
+def default_policy(info: NetworkInfo) -> AnswerPolicy:
+    """Return the policy of an app where no flag asks for another.
 
-    What looks like nothing the network learned is unknown; and the highest of some promises is
-    kept, where one can be.
+    Photographs that look like nothing in the training data are unknown, and the highest of
+    `PROMISES` that can be kept is kept.
     """
-    rules = AnswerPolicy(keep=KEEP)
     for promise in PROMISES:
-        try:
-            Answers(info, info.names, rules._replace(promise=promise))
-        except InputError:
-            continue
-        return rules._replace(promise=promise)
-    return rules
+        with suppress(InputError):
+            policy = AnswerPolicy(keep=KEEP, promise=promise)
+            Answers(info, info.names, policy)
+            return policy
+    return AnswerPolicy(keep=KEEP)
 
 
 def write_app(
@@ -70,8 +68,8 @@ def write_app(
 
     Args:
         folder: a new one, an empty one, or an earlier app, which is replaced.
-        network: the content of an exported network, see `network.export.to_onnx`.
-        answers: what is answered; its rules may be `keep` and `promise`.
+        network: the content of an exported file.
+        answers: their policy has neither `only` nor `groups`.
         progress: of the download, where there is one.
 
     Raises:
@@ -89,8 +87,18 @@ def write_app(
     new, old = (target.with_name(f".{target.name}.{what}.tmp") for what in ("new", "old"))
     with hold_lock(target.with_name(f".{target.name}.lock"), busy, [target]):
         try:
-            _fill(new, files)
-            _replace(target, new, old)
+            new.mkdir()
+            for name, content in files.items():
+                (new / name).write_bytes(content)
+            if target.exists():
+                os.rename(target, old)
+            try:
+                os.rename(new, target)
+            except OSError:
+                if old.exists():
+                    os.rename(old, target)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             raise RunError(f"{folder} cannot be written: {error.strerror or error}") from error
         finally:
@@ -98,7 +106,7 @@ def write_app(
 
 
 def find_app(folder: str | os.PathLike[str]) -> Path:
-    """See that an app can be written to a folder, and say where that is: links are followed.
+    """Check that an app can be written to a folder; return its path without links.
 
     Raises:
         InputError: it cannot.
@@ -112,15 +120,15 @@ def find_app(folder: str | os.PathLike[str]) -> Path:
         raise InputError(f"{folder} cannot be read: {error.strerror}") from None
     if foreign:
         raise InputError(
-            f"{folder} holds {foreign[0]}, which is of no app of predict.py; give a new folder, an "
-            "empty one, or an earlier app, which is replaced"
+            f"{folder} holds {foreign[0]}, which is not part of an app of predict.py; give a new "
+            "folder, an empty one, or an earlier app, which is replaced"
         )
     prepare_folder(target.parent, [])
     return target
 
 
 def _files_of_app(folder: Path) -> set[str]:
-    """Name the files that `write_app` wrote into a folder, whichever version; none elsewhere."""
+    """Name the files that any version of `write_app` wrote into a folder."""
     try:
         known = json.loads((folder / KNOWN).read_bytes())
         return set(known["files"]) if known["format"] == FORMAT else set()
@@ -129,15 +137,14 @@ def _files_of_app(folder: Path) -> set[str]:
 
 
 def _describe(answers: Answers) -> dict[str, Any]:
-    """Say in plain data what the page has to know beside the network."""
-    info, rules = answers.info, answers.rules
-    if rules.sets or rules.groups or rules.only is not None:
-        raise ValueError("the page knows no such rules")
-    promise = None
-    if answers.limit:
+    """Describe as plain data how the page prepares photographs and answers them."""
+    info, policy, promise = answers.info, answers.policy, None
+    if policy.groups or policy.only is not None:
+        raise ValueError("the page has neither --group nor --only")
+    if answers.threshold is not None:
         promise = {
-            "promise": rules.promise,
-            "lowest": answers.limit.lowest,
+            "promise": policy.promise,
+            "lowest": answers.threshold,
             "least": answers.least,
         }
     return {
@@ -154,9 +161,9 @@ def _describe(answers: Answers) -> dict[str, Any]:
 
 
 def _list_files(files: Mapping[str, bytes]) -> bytes:
-    """Write the first lines of the service worker: the digests of the app's files, and of all.
+    """Return the first lines of the service worker: the digests of the app's files, and of all.
 
-    Browsers look whether this file has changed. If it has, it loads what it lists.
+    When they have changed, browsers load the files again.
     """
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     whole = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
@@ -165,33 +172,11 @@ def _list_files(files: Mapping[str, bytes]) -> bytes:
     return f'const DIGEST = "{whole}";\nconst FILES = {json.dumps(kept, indent=1)};\n\n'.encode()
 
 
-def _fill(new: Path, files: Mapping[str, bytes]) -> None:
-    new.mkdir()
-    for name, content in files.items():
-        (new / name).write_bytes(content)
-
-
-def _replace(target: Path, new: Path, old: Path) -> None:
-    """Put a folder into the place of another one, or of none."""
-    if target.exists():
-        os.rename(target, old)
-    try:
-        os.rename(new, target)
-    except OSError:
-        if old.exists():
-            os.rename(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-# --- The runtime ----------------------------------------------------------------------
-
-
 def find_runtime(progress: Progress = no_progress) -> dict[str, bytes]:
-    """Take what a browser computes with out of its package, which is downloaded once.
+    """Return the files of `RUNTIME` by their new names; the package is downloaded once.
 
     Raises:
-        InputError: the package is not there and cannot be downloaded, or is damaged.
+        InputError: the package cannot be downloaded, or is damaged.
         RunError: the disk is full.
     """
     registry = os.environ.get(REGISTRY_VARIABLE) or REGISTRY
@@ -205,7 +190,15 @@ def find_runtime(progress: Progress = no_progress) -> dict[str, bytes]:
                 verify(path, remote)
             else:
                 fetch(remote, path, progress)
-        return _unpack(path, RUNTIME)
+        found = {}
+        with tarfile.open(path, "r|gz") as package:
+            for member in package:
+                file = package.extractfile(member) if member.name in RUNTIME else None
+                if file:
+                    found[RUNTIME[member.name]] = file.read()
+                if len(found) == len(RUNTIME):
+                    break
+        return found
     except InputError as error:
         raise InputError(f"the app computes with ONNX Runtime Web: {error}") from error
     except OSError as error:
@@ -213,19 +206,6 @@ def find_runtime(progress: Progress = no_progress) -> dict[str, bytes]:
 
 
 def package_path() -> Path:
-    """Say where the package is kept: in the user's cache."""
+    """Return where the package is kept: in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache, "name-that-flower", PACKAGE)
-
-
-def _unpack(path: Path, wanted: Mapping[str, str]) -> dict[str, bytes]:
-    """Read some files of a package of known checksum, each under its new name."""
-    found = {}
-    with tarfile.open(path, "r|gz") as package:
-        for member in package:
-            file = package.extractfile(member) if member.name in wanted else None
-            if file:
-                found[wanted[member.name]] = file.read()
-            if len(found) == len(wanted):
-                break
-    return found

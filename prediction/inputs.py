@@ -1,4 +1,4 @@
-"""What the command line names: photographs, in files, folders and lists, and a checkpoint."""
+"""The inputs of the command line: photographs in files, folders and lists, and a checkpoint."""
 
 import codecs
 import os
@@ -6,55 +6,56 @@ import select
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator
-from io import BufferedIOBase
-from typing import cast
+from io import BufferedReader, RawIOBase
+from typing import TypeAlias, cast
 
 import numpy as np
 
 from formats.onnx_file import is_exported
+from formats.schema import Prediction
 from formats.unknown import describe_unknown_file
 from images.decode import Preprocessing, load_image
 from images.folders import find_photographs
 from running.errors import FlowersError, ImageError, InputError
 from running.files import is_same_file, is_special
-from running.threads import PAUSE, is_pause
 
+STDIN = "-"  # the input that stands for the paths on standard input
 PIECE = 2**16  # bytes of standard input that are read at once
 
-STDIN = "-"  # stands among the inputs for the paths on standard input
+# A photograph on its way through the program: its path, with nothing, then with its pixels, then
+# with its prediction; or with the error that has come in between.
+Found: TypeAlias = tuple[str, FlowersError | None]
+Pixels: TypeAlias = tuple[str, np.ndarray | FlowersError]
+Predicted: TypeAlias = tuple[str, Prediction | FlowersError]
 
 
 def is_one_photograph(inputs: list[str]) -> bool:
-    """Tell whether these inputs are a single file."""
+    """Return whether the inputs are a single file."""
     return len(inputs) == 1 and inputs != [STDIN] and not os.path.isdir(inputs[0])
 
 
 def name_inputs(inputs: list[str]) -> str:
-    """Say in a few words where photographs are from."""
+    """Name the source of the photographs in a few words."""
     if len(inputs) > 1:
         return f"{len(inputs)} inputs"
     return "standard input" if inputs == [STDIN] else inputs[0]
 
 
-def expand(inputs: Iterable[str], separator: bytes) -> Iterator[tuple[str, FlowersError | None]]:
-    """Yield the path of every photograph; with an error, where there is none to read.
-
-    Where a list on standard input is idle, a `PAUSE` is yielded.
+def expand(inputs: Iterable[str], separator: bytes) -> Iterator[Found]:
+    """Yield the path of every photograph in the inputs.
 
     Args:
         inputs: files, folders and `STDIN`, whose paths may be folders, too.
-        separator: what ends a path on standard input.
+        separator: the end of a path on standard input.
 
     Raises:
-        InputError: standard input is closed, or no list of paths.
+        InputError: standard input is closed, or holds no list of paths.
     """
     for path in inputs:
         if path == STDIN:
-            # A file that is called - has to be there as another path, or this would not end.
+            # Another spelling for a file that is called -, or this would not end.
             paths = read_paths(open_stdin(), separator)
             yield from expand((f"./{p}" if p == STDIN else p for p in paths), separator)
-        elif is_pause(path):
-            yield PAUSE
         elif not os.path.isdir(path):
             yield path, None
         else:
@@ -67,27 +68,16 @@ def expand(inputs: Iterable[str], separator: bytes) -> Iterator[tuple[str, Flowe
 
 
 def choose(
-    paths: Iterable[tuple[str, FlowersError | None]],
-    shard: tuple[int, int],
-    targets: Iterable[str | None],
-) -> Iterator[tuple[str, FlowersError | None]]:
-    """Pass on what one of several jobs names; no input may be a file that is to be written.
-
-    Args:
-        paths: see `expand`.
-        shard: the first input of the job, counted from 1, and how many further each next one is.
-        targets: the files that are to be written.
+    found: Iterable[Found], shard: tuple[int, int], targets: Iterable[str | None]
+) -> Iterator[Found]:
+    """Yield every Nth photograph from the Ith on (`shard`); no photograph may be a target.
 
     Raises:
-        InputError: one is among the photographs.
+        InputError: one of the files that are to be written is among the photographs.
     """
-    (first, step), number = shard, 0
+    first, step = shard
     existing = [target for target in targets if target and os.path.exists(target)]
-    for item in paths:
-        if is_pause(item):
-            yield item
-            continue
-        number += 1
+    for number, item in enumerate(found, start=1):
         for target in existing:
             if is_same_file(item[0], target):
                 raise InputError(
@@ -97,62 +87,52 @@ def choose(
             yield item
 
 
-def open_stdin() -> BufferedIOBase:
-    """Return standard input in bytes.
+def open_stdin() -> RawIOBase:
+    """Return standard input in bytes, without a buffer.
+
+    A thread that waits in a buffer holds its lock, without which Python cannot end.
 
     Raises:
         InputError: it is closed.
     """
     if sys.stdin is None:
         raise InputError("standard input is closed")
-    return cast(BufferedIOBase, sys.stdin.buffer)
+    return cast(RawIOBase, cast(BufferedReader, sys.stdin.buffer).raw)
 
 
-def read_paths(stream: BufferedIOBase, separator: bytes) -> Iterator[str]:
-    """Read the paths of a list, each as soon as it is there; skip empty ones.
+def read_paths(stream: RawIOBase, separator: bytes) -> Iterator[str]:
+    """Yield the paths of a list as soon as each has arrived, without empty ones.
 
-    A carriage return at the end of a line and the byte order mark of a list that was made on
-    Windows are left out, unless a file is called so. Before the next path has to be waited for, a
-    `PAUSE` is yielded.
+    On lists of lines, a carriage return at the end of a path is ignored unless there is such a
+    file, and so is the byte order mark that Windows puts before the first one.
 
     Raises:
-        InputError: it is no list of paths that end with the separator.
+        InputError: the paths do not end with the separator.
     """
-    rest, count = b"", 0
-    while True:
-        if _is_idle(stream):
-            yield PAUSE
-            select.select([stream], [], [])  # as what does not block would seem to have ended
-        part = stream.read1(PIECE)
-        if not part:
-            break
+    rest, first = b"", True
+    while (part := stream.read(PIECE)) != b"":
+        if part is None:  # a non-blocking pipe that is empty
+            select.select([stream], [], [])
+            continue
         if separator == b"\n" and b"\0" in part:
             raise InputError(
                 "the list on standard input is in UTF-16; save it as UTF-8"
-                if not count and part.startswith((b"\xff\xfe", b"\xfe\xff"))
+                if first and part.startswith((b"\xff\xfe", b"\xfe\xff"))
                 else "the paths on standard input are separated by NUL, not by lines: add --null"
             )
         *whole, rest = (rest + part).split(separator)
         for line in whole:
-            if path := _clean(line, separator, first=not count):
-                count += 1
+            if path := _clean(line, separator, first):
+                first = False
                 yield path
-    if separator == b"\0" and b"\n" in rest and not count:
+    if separator == b"\0" and b"\n" in rest and first:
         raise InputError("the paths on standard input stand on lines, without NUL: drop --null")
-    if path := _clean(rest, separator, first=not count):
+    if path := _clean(rest, separator, first):
         yield path
 
 
-def _is_idle(stream: BufferedIOBase) -> bool:
-    """Tell whether a stream whose buffer is empty has nothing to read yet."""
-    try:
-        return not select.select([stream], [], [], 0)[0]
-    except (OSError, ValueError):  # no file of the system, or a pipe of Windows: nobody can tell
-        return False
-
-
 def _clean(line: bytes, separator: bytes, first: bool) -> str:
-    """Take a path of a list as it is, or as it was meant."""
+    """Decode a path of a list, without what Windows adds to it."""
     marked = first and line.startswith(codecs.BOM_UTF8)
     if separator == b"\n" and (marked or line.endswith(b"\r")) and not os.path.lexists(line):
         line = line.removesuffix(b"\r")
@@ -161,13 +141,8 @@ def _clean(line: bytes, separator: bytes, first: bool) -> str:
     return os.fsdecode(line)
 
 
-def read_each(
-    item: tuple[str, FlowersError | None], preprocessing: Preprocessing
-) -> tuple[str, np.ndarray | FlowersError]:
-    """Read a photograph that `expand` found; return its path with its pixels, or with an error.
-
-    The pixels are uint8 (crop, crop, 3), 0..255.
-    """
+def read_each(item: Found, preprocessing: Preprocessing) -> Pixels:
+    """Return a path with its pixels, uint8 (crop, crop, 3), or with the error."""
     path, error = item
     if error is None:
         try:
@@ -178,7 +153,7 @@ def read_each(
 
 
 def check_checkpoint_file(path: str) -> None:
-    """See that a file could be a checkpoint, without reading more than its directory.
+    """Check that a file could be a checkpoint, without reading more than its directory.
 
     Raises:
         InputError: it cannot be one.
@@ -192,6 +167,6 @@ def check_checkpoint_file(path: str) -> None:
             f"{path} is a folder; the checkpoint is a file that train.py wrote, such as "
             "checkpoint.pth"
         )
-    # torch.save writes an archive; one that was cut off is none.
+    # torch.save writes a zip archive, whose directory is at its end.
     if not is_exported(path) and not zipfile.is_zipfile(path):
         raise InputError(describe_unknown_file(path))

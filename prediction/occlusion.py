@@ -1,41 +1,35 @@
-"""Where in a photograph the evidence for a name is: what the name loses where it is covered.
+"""Occlusion maps: how much evidence for a name is lost where the photograph is covered.
 
-Occlusion asks a network for nothing but predictions, so a checkpoint of any architecture and an
-exported network are treated alike (Zeiler & Fergus, "Visualizing and understanding convolutional
-networks", ECCV 2014).
+They need nothing but predictions, so a checkpoint of any architecture and an exported network are
+treated alike (Zeiler & Fergus, "Visualizing and understanding convolutional networks", ECCV 2014).
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from formats.schema import Prediction
-from running.errors import FlowersError
+from prediction.inputs import Pixels, Predicted
 
-PredictEach: TypeAlias = Callable[
-    [Iterable[tuple[str, np.ndarray | FlowersError]]],
-    Iterator[tuple[str, Prediction | FlowersError]],
-]
-
-# Squares along each side of the photograph. Each is covered with half of its neighbours: what
-# covers less leaves enough of a flower to be seen (docs/tried.md).
+# Squares along each side of the photograph. Each is covered with half of its neighbours: covering
+# less leaves enough of a flower to be recognised (docs/tried.md).
 GRID = 7
 
-# Of the blur that covers, in sides of the photograph: petals and leaves go, their colours stay.
-SIGMA = 1 / 16
+SIGMA = 1 / 16  # of the blur that covers, in sides: petals and leaves go, their colours stay
 
 
 def compute_occlusion_map(
-    predict_each: PredictEach, photograph: np.ndarray, index: int
+    predict_each: Callable[[Iterable[Pixels]], Iterator[Predicted]],
+    photograph: np.ndarray,
+    index: int,
 ) -> np.ndarray:
-    """Measure what a name's log-odds lose where a photograph is covered.
+    """Measure what the log-odds of a name lose where a photograph is covered.
 
     Args:
-        predict_each: asks a network, as `predict.Network` does.
-        photograph: uint8 (H, W, 3), as the network sees it.
-        index: the name's output of the network, 0..C-1.
+        predict_each: see `Network` in predict.py.
+        photograph: uint8 (H, W, 3), as the network gets it.
+        index: of the name, 0..C-1.
 
     Returns:
         float32 (H, W), in nats: high where the evidence for the name is, below 0 where there is
@@ -43,35 +37,30 @@ def compute_occlusion_map(
     """
     height, width = photograph.shape[:2]
     images = [photograph, *cover_each(photograph)]
-    answers = predict_each(("", image) for image in images)
     whole, *covered = [
         log_odds(answer.probabilities, index)
-        for _, answer in answers
+        for _, answer in predict_each(("", image) for image in images)
         if isinstance(answer, Prediction)
     ]
-    lost = whole - np.reshape(covered, (GRID, GRID))
-    smooth = Image.fromarray(lost.astype(np.float32)).resize(
-        (width, height), Image.Resampling.BILINEAR
-    )
-    return np.asarray(smooth)
+    lost = (whole - np.reshape(covered, (GRID, GRID))).astype(np.float32)
+    return np.asarray(Image.fromarray(lost).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def cover_each(photograph: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the photograph with one place after the other blurred, row by row of the grid."""
-    height, width = photograph.shape[:2]
+    """Yield the photograph with one square of the grid blurred, row by row."""
     blurred = blur(photograph, SIGMA)
     for row in range(GRID):
         for column in range(GRID):
-            rows = slice(_edge(row - 0.5, height), _edge(row + 1.5, height))
-            columns = slice(_edge(column - 0.5, width), _edge(column + 1.5, width))
+            place = _span(row, photograph.shape[0]), _span(column, photograph.shape[1])
             covered = photograph.copy()
-            covered[rows, columns] = blurred[rows, columns]
+            covered[place] = blurred[place]
             yield covered
 
 
-def _edge(square: float, side: int) -> int:
-    """Turn a place between the squares of the grid into pixels."""
-    return round(min(max(square, 0), GRID) * side / GRID)
+def _span(square: int, side: int) -> slice:
+    """Return the pixels of a square and half of its neighbours."""
+    edges = max(square - 0.5, 0), min(square + 1.5, GRID)
+    return slice(*(round(edge * side / GRID) for edge in edges))
 
 
 def blur(photograph: np.ndarray, sigma: float) -> np.ndarray:
@@ -81,10 +70,7 @@ def blur(photograph: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def log_odds(probabilities: np.ndarray, index: int) -> float:
-    """Compare a name's probability with that of all others: nats.
-
-    Unlike the probability they tell 99.99 % from 99.9999 %.
-    """
+    """Return a name's log-odds in nats; they tell 99.99 % from 99.9999 %."""
     least = np.finfo(np.float32).tiny
     others = np.delete(probabilities, index).sum()
     return float(np.log(max(probabilities[index], least)) - np.log(max(others, least)))

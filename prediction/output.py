@@ -1,8 +1,8 @@
-"""Where records go: standard output, or a file that a stopped job can go on with.
+"""The destination of records: standard output, or a file with which a stopped job can resume.
 
-Until `names.csv` is whole it is called `names.csv.part`. Beside it, `names.csv.part.log` says what
-the records depend on, and on a line for each record where the job stood behind it, with a
-checksum. So what a kill, a full disk or a power cut has left can be told from what is whole.
+Until `names.csv` is complete it is called `names.csv.part`. Beside it, `names.csv.part.log` holds
+the options of the job and, for each record, a line with the state of the job after it and a
+checksum, so that after a kill, a full disk or a power cut the complete records can be told.
 """
 
 import hashlib
@@ -11,78 +11,59 @@ import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from io import BufferedIOBase, FileIO
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
-from prediction.records import CSV_HEADER, csv_row
+from prediction.inputs import Found
+from prediction.records import CSV_COLUMNS, csv_row
 from running.errors import InputError, RunError
 from running.files import find_target, hold_lock, prepare_folder, put_in_place
-from running.threads import is_pause
 
-Item = TypeVar("Item", bound=tuple[Any, ...])
-Stream: TypeAlias = FileIO | BufferedIOBase
-
-# Records carry file names as they are, whatever bytes those are of.
+# Records hold file names as they are, whatever their bytes.
 ENCODING = "utf-8", "surrogateescape"
 
 
 class Place(NamedTuple):
-    """Where a job stands behind a record."""
+    """The state of a job after a record."""
 
     records: int = 0
     end: int = 0  # bytes of the file
     checksum: int = 0  # CRC-32 of these
     failed: int = 0  # records with an error
-    num_ood: int = 0  # photographs; see `Answers`
-    paths: str = ""  # a digest of all photographs' paths, in their order
+    num_ood: int = 0  # see `Answers`
+    paths: str = ""  # a digest of the paths of all photographs, in their order
 
-    def behind(self, content: bytes) -> "Place":
-        """Say where it stands behind some more bytes, which are no record."""
+    def after(self, content: bytes) -> "Place":
+        """Return the place after more bytes that are not a record."""
         end, checksum = self.end + len(content), zlib.crc32(content, self.checksum)
         return self._replace(end=end, checksum=checksum)
 
-    @classmethod
-    def read(cls, line: bytes) -> "Place":
-        """Read a line of a log.
-
-        Raises:
-            ValueError: it is none, or not whole.
-        """
-        *numbers, paths, end = line.decode("ascii").split(" ")
-        if end != "\n" or len(numbers) != len(cls._fields) - 1:
-            raise ValueError("cut off")
-        return cls._make([*map(int, numbers), paths])
-
-    def line(self) -> bytes:
-        """Write it as a line of a log."""
-        return (" ".join(map(str, self)) + " \n").encode()
-
 
 class Output:
-    """Takes records; `place` says how many there are, those of a stopped job included."""
+    """Takes records; `place` counts them, with those of the stopped job that resumes."""
 
-    def __init__(self, name: str, file: Stream, encoding: tuple[str, str] = ENCODING):
+    def __init__(self, name: str, file: FileIO | BufferedIOBase, encoding: tuple[str, str]):
         self.name, self.file, self.encoding = name, file, encoding
         self.place = Place()
         self.log: FileIO | None = None
-        self.part: Path | None = None  # what the file is called until it is whole
-        self.begun_again = False  # whether records of a stopped job were there
+        self.part: Path | None = None  # the file until it is complete
+        self.begun_again = False  # whether records of a stopped job were thrown away
 
     def write(self, text: str, file: str, failed: bool = False, num_ood: int = 0) -> None:
         """Write and flush the record of a photograph.
 
         Args:
             text: the record.
-            file: the photograph's path.
-            failed: whether it is an error.
-            unfamiliar: how many photographs of all up to this one are unfamiliar.
+            file: the path of the photograph.
+            failed: whether the record is an error.
+            num_ood: the number of photographs so far whose OOD score is low.
 
         Raises:
             RunError: the disk is full.
         """
-        self._write(text)
+        self.write_header(text)
         self.place = self.place._replace(
             records=self.place.records + 1,
             failed=self.place.failed + failed,
@@ -90,24 +71,15 @@ class Output:
             paths=_chain(self.place.paths, file),
         )
         if self.log:
-            self.put(self.log, self.place.line())
+            self.put(self.log, " ".join(map(str, self.place)).encode() + b"\n")
 
     def write_header(self, text: str) -> None:
-        """Write what stands before all records, unless a stopped job has done so."""
-        if text and not self.place.end:
-            self._write(text)
-
-    def _write(self, text: str) -> None:
+        """Write text that is not a record."""
         content = text.encode(*self.encoding)
         self.put(self.file, content)
-        self.place = self.place.behind(content)
+        self.place = self.place.after(content)
 
-    def put(self, file: Stream, content: bytes) -> None:
-        """Write and flush bytes.
-
-        Raises:
-            RunError: the disk is full.
-        """
+    def put(self, file: FileIO | BufferedIOBase, content: bytes) -> None:
         rest = memoryview(content)
         try:
             while rest:
@@ -116,26 +88,23 @@ class Output:
         except OSError as error:
             raise RunError(f"{self.name} cannot be written: {error.strerror}") from error
 
-    def skip(self, paths: Iterable[Item]) -> Iterator[Item]:
-        """Leave out the photographs that have their records; the path is the first of each item.
+    def skip(self, found: Iterable[Found]) -> Iterator[Found]:
+        """Leave out the photographs that have their records.
 
         Raises:
             InputError: the records are of other photographs.
         """
         left, expected, digest = self.place.records, self.place.paths, ""
-        for item in paths:
-            if not left or is_pause(item):
-                yield item
-                continue
-            digest, left = _chain(digest, item[0]), left - 1
-            if not left and digest != expected:
-                break
+        found = iter(found)
+        for _, (path, _) in zip(range(left), found):
+            digest = _chain(digest, path)
         if digest != expected:
             raise InputError(
                 f"{self.part} is of other photographs, or of these in another order; name the same "
                 "ones, or leave out --continue, and it is begun again",
                 can_go_on=False,
             )
+        yield from found
 
 
 def _chain(digest: str, path: str) -> str:
@@ -145,104 +114,94 @@ def _chain(digest: str, path: str) -> str:
 
 @contextmanager
 def open_output(
-    path: str | None, format_name: str, job: Mapping[str, Any] | None = None, goes_on: bool = False
+    path: str | None, format_name: str, job: Mapping[str, Any] | None = None, resume: bool = False
 ) -> Iterator[Output]:
     """Open the file for records, or standard output.
 
-    The file appears when the block ends. If it does not end well, what is there of it is kept.
+    The file appears when the block ends without an error; otherwise its records are kept.
 
     Args:
         path: of the file; None: standard output.
         format_name: of the records.
-        job: what the records depend on beside the photographs, as JSON has it.
-        goes_on: whether to go on behind the last record of a stopped job.
+        job: all options that the records depend on, as JSON has them.
+        resume: whether to resume after the last record of a stopped job.
 
     Raises:
         InputError: the file cannot be written there, another process is writing it, or the stopped
-            job was another.
+            job had other options.
         RunError: the disk is full.
     """
-    header = csv_row(CSV_HEADER) if format_name == "csv" else ""
+    header = csv_row(CSV_COLUMNS) if format_name == "csv" else ""
     if path is None:
         encoding = ENCODING
-        if format_name == "text":  # names that the terminal cannot show
+        if format_name == "text":  # the terminal may not be able to show all names
             encoding = sys.stdout.encoding or ENCODING[0], "backslashreplace"
         output = Output("standard output", cast(BufferedIOBase, sys.stdout.buffer), encoding)
         output.write_header(header)
         yield output
         return
     target = find_target(path)
+    part, log = (target.with_name(target.name + end) for end in (".part", ".part.log"))
     busy = f"another predict.py is writing {path}; wait for its end, or give another name"
     with hold_lock(target.with_name(f".{target.name}.lock"), busy, [target]):
-        with _open_part(target, path, json.dumps(job or {}), goes_on) as output:
-            output.write_header(header)
-            yield output
-        assert output.part and output.log
+        prepare_folder(target.parent, [part.name, log.name])
+        if part.exists() and not log.exists():
+            raise InputError(f"{part} is there, but is not of predict.py; move it away")
+        first = json.dumps(job or {}).encode() + b"\n"
+        place, log_end = Place(), 0
+        if resume and part.exists():
+            place, log_end = _find_place(part, log, first)
+        begun_again = not resume and part.exists() and part.stat().st_size > 0
+        opened: Output | None = None
         try:
-            put_in_place(output.part, target)
+            with _open_at(part, place.end) as file, _open_at(log, log_end) as lines:
+                opened = output = Output(path, file, ENCODING)
+                output.place, output.log, output.part = place, lines, part
+                output.begun_again = begun_again
+                if not log_end:
+                    output.put(lines, first)
+                    output.write_header(header)
+                yield output
+        except BaseException:
+            if opened and not opened.place.records:
+                part.unlink(missing_ok=True)
+                log.unlink(missing_ok=True)
+            raise
+        try:
+            put_in_place(part, target)
         except OSError as error:
             raise RunError(f"{path} cannot be written: {error.strerror}") from error
-        Path(str(output.log.name)).unlink(missing_ok=True)
+        log.unlink(missing_ok=True)
 
 
-@contextmanager
-def _open_part(target: Path, name: str, job: str, goes_on: bool) -> Iterator[Output]:
-    """Open what the target is called until it is whole, and its log.
-
-    Where the block does not end well and there is no record, neither is left.
-    """
-    part, log = (target.with_name(target.name + end) for end in (".part", ".part.log"))
-    prepare_folder(target.parent, [part.name, log.name])
-    if part.exists() and not log.exists():
-        raise InputError(f"{part} is there, but is not of predict.py; move it away")
-    place, start = _find_place(part, log, job) if goes_on and part.exists() else (Place(), 0)
-    mode = "r+" if start else "w"
-    begun_again = not goes_on and part.exists() and part.stat().st_size > 0
-    output = None
+def _open_at(path: Path, end: int) -> FileIO:
+    """Open a file to be continued after its first `end` bytes; the others are dropped."""
     try:
-        with ExitStack() as files:
-            try:
-                lines = files.enter_context(FileIO(log, mode))
-                file = files.enter_context(FileIO(part, mode))
-                for each, end in ((lines, start), (file, place.end)):
-                    each.truncate(end)
-                    each.seek(end)
-            except OSError as error:
-                raise RunError(f"{part} cannot be written: {error.strerror}") from error
-            output = Output(name, file)
-            output.place, output.log, output.part = place, lines, part
-            output.begun_again = begun_again
-            if not start:
-                output.put(lines, job.encode() + b"\n")
-            yield output
-    except BaseException:
-        if output and not output.place.records:
-            part.unlink(missing_ok=True)
-            log.unlink(missing_ok=True)
-        raise
+        file = FileIO(path, "a")
+        file.truncate(end)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}") from error
+    return file
 
 
-def _find_place(part: Path, log: Path, job: str) -> tuple[Place, int]:
-    """Find the last whole record of a stopped job, and where its line of the log ends.
+def _find_place(part: Path, log: Path, job: bytes) -> tuple[Place, int]:
+    """Find the last complete record of a stopped job, and the end of its line in the log.
 
     Raises:
-        InputError: the stopped job was another, or its files cannot be read.
+        InputError: the stopped job had other options, or its files cannot be read.
     """
     place = Place()
     try:
         with open(part, "rb") as content, open(log, "rb") as lines:
             first = lines.readline()
-            if not first.endswith(b"\n"):  # a power cut has left less than a record
+            if not first.endswith(b"\n"):  # a power cut came before the first record
                 return place, 0
-            _compare(part, first, job)
+            _compare_jobs(part, first, job)
             end = len(first)
             for line in lines:
-                try:
-                    found = Place.read(line)
-                except ValueError:
-                    break
+                found = _parse(line)
                 piece = content.read(max(found.end - place.end, 0))
-                if found[1:3] != place.behind(piece)[1:3] or found.records != place.records + 1:
+                if found[1:3] != place.after(piece)[1:3] or found.records != place.records + 1:
                     break
                 place, end = found, end + len(line)
     except OSError as error:
@@ -250,17 +209,28 @@ def _find_place(part: Path, log: Path, job: str) -> tuple[Place, int]:
     return place, end if place.records else 0
 
 
-def _compare(part: Path, first: bytes, job: str) -> None:
-    """See that the stopped job was this one.
+def _parse(line: bytes) -> Place:
+    """Read a line of the log; one that is not complete is no place of any record."""
+    try:
+        *numbers, paths = line.decode("ascii").split(" ")
+        if paths.endswith("\n"):
+            return Place._make([*map(int, numbers), paths[:-1]])
+    except (ValueError, TypeError):
+        pass
+    return Place()
+
+
+def _compare_jobs(part: Path, earlier_line: bytes, line: bytes) -> None:
+    """Check that the stopped job had the same options.
 
     Raises:
-        InputError: it was not.
+        InputError: it had not.
     """
     try:
-        earlier = dict(json.loads(first))
+        earlier = dict(json.loads(earlier_line))
     except (ValueError, TypeError):
         earlier = {}
-    now = json.loads(job)
+    now = json.loads(line)
     if other := [key for key in now if key not in earlier or earlier[key] != now[key]]:
         raise InputError(
             f"{part} was written with another {', '.join(other)}; give the same, or leave out "

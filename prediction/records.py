@@ -1,4 +1,4 @@
-"""What is said of each photograph, as text for people, CSV or JSON lines."""
+"""The record of a photograph, written as text for people, as CSV or as JSON lines."""
 
 import csv
 import io
@@ -9,15 +9,15 @@ from typing import NamedTuple
 from running.console import printable
 from running.errors import FlowersError
 
-# Answers that are no name: where nothing that was learned is to be seen, and where a name would not
-# be safe enough for a promise.
+# Answers that are not names: the photograph looks like nothing in the training data, or its name
+# is not certain enough for the promise.
 UNKNOWN, REVIEW = "unknown", "review"
 
-CSV_HEADER = ("file", "answer", "rank", "label", "category", "probability", "error")
+CSV_COLUMNS = ("file", "answer", "rank", "label", "category", "probability", "error")
 
 
 class Guess(NamedTuple):
-    """One of the names that a photograph might have."""
+    """One of the most probable names of a photograph."""
 
     name: str
     category: str
@@ -25,7 +25,7 @@ class Guess(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What is to be said of an input."""
+    """The answer to one input."""
 
     file: str
     guesses: list[Guess]  # the most probable first
@@ -35,10 +35,10 @@ class Record(NamedTuple):
 
 
 def format_alone(record: Record) -> str:
-    """Write the names of the one photograph, aligned in columns.
+    """Format the names of a single photograph in aligned columns.
 
     Raises:
-        FlowersError: the record's error, which is all that there is to say.
+        FlowersError: the error of the record.
     """
     if record.error:
         raise record.error
@@ -50,34 +50,33 @@ def format_alone(record: Record) -> str:
 
 
 def format_text(record: Record) -> str:
-    """Write a photograph's path on a line, and below it its names or what is wrong with it."""
+    """Format the path on one line, and the names or the error below it."""
     below = f"  {printable(str(record.error))}\n" if record.error else format_alone(record)
     return f"{printable(record.file)}\n{below}"
 
 
 def format_csv(record: Record) -> str:
-    """Write a row of `CSV_HEADER` for each name, or one with the error."""
+    """Format a row of `CSV_COLUMNS` for each name, or one row with the error."""
     if record.error:
         return csv_row((record.file, "", "", "", "", "", str(record.error)))
-    start = record.file, record.answer
     return "".join(
-        csv_row((*start, rank, guess.name, guess.category, f"{guess.probability:.6f}", ""))
+        csv_row((record.file, record.answer, rank, *guess[:2], f"{guess.probability:.6f}", ""))
         for rank, guess in enumerate(record.guesses, start=1)
     )
 
 
 def csv_row(fields: Iterable[object]) -> str:
-    """Write a row of CSV, with a line end as the other formats have it."""
+    """Format a row of CSV that ends in a line feed, as the other formats do."""
     row = io.StringIO(newline="")
-    csv.writer(row).writerow(fields)  # its own line end makes it quote both "\r" and "\n"
+    csv.writer(row).writerow(fields)  # with "\r\n" as its line end it quotes both "\r" and "\n"
     return row.getvalue().removesuffix("\r\n") + "\n"
 
 
 def format_jsonl(record: Record) -> str:
-    """Write a JSON object on one line of ASCII.
+    """Format a JSON object on one line of ASCII.
 
-    json.dumps cannot write numbers with six fixed digits, which keep lines comparable between
-    machines; so the numbers are formatted by hand, and it writes the texts alone.
+    json.dumps cannot write a fixed number of digits. Six digits keep the lines comparable between
+    machines, so the object is assembled by hand.
     """
     text = json.dumps
     start = f'{{"file": {text(record.file)}'

@@ -1,8 +1,8 @@
-"""The accuracy on photographs whose folders tell their categories."""
+"""The accuracy on photographs whose folders are named as categories."""
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,48 +16,43 @@ from running.files import write_alone
 
 
 class Score:
-    """Counts how many photographs were named as the folder is that they are in.
+    """Compares predictions with the folders that the photographs are in.
 
     It `keeps` paths and probabilities where a report is to be written.
     """
 
     def __init__(self, categories: list[str], keeps: bool = False):
         self.categories, self.keeps = categories, keeps
+        self.index = {category: i for i, category in enumerate(categories)}
         self.paths: list[str] = []
         self.probabilities: list[np.ndarray] = []
-        self.index = {category: i for i, category in enumerate(categories)}
         self.labels: list[int] = []
         self.predictions: list[int] = []
         self.ranks: list[int] = []
-        self.others = 0  # photographs in folders that are no categories
-        self.answered = self.wrong = 0  # with an answer that counts, and a wrong one
+        self.others = 0  # photographs in other folders
+        self.answered = self.wrong = 0  # see `count_answer`
 
-    def add(
-        self,
-        file: str,
-        probabilities: np.ndarray,
-        is_right: Callable[[int], bool | None] = lambda label: None,
-    ) -> None:
-        """Count a photograph by its probabilities (C,), and by what its answer says of its label.
-
-        None: there is no answer, or none that counts.
-        """
+    def add(self, file: str, probabilities: np.ndarray) -> int | None:
+        """Count a prediction (C,); return the label, unless the folder is not a category."""
         label = self.index.get(os.path.basename(os.path.dirname(os.path.abspath(file))))
         if label is None:
             self.others += 1
-            return
+            return None
         if self.keeps:
             self.paths.append(file)
             self.probabilities.append(probabilities)
         self.labels.append(label)
         self.predictions.append(int(probabilities.argmax()))
-        right = is_right(label)
+        self.ranks.append(int(rank_of(probabilities[None], np.array([label]))[0]))
+        return label
+
+    def count_answer(self, right: bool | None) -> None:
+        """Count whether an answer is right; None: there was no answer."""
         self.answered += right is not None
         self.wrong += right is False
-        self.ranks.append(int(rank_of(probabilities[None], np.array([label]))[0]))
 
     def lines(self, names: list[str], promise: float | None = None) -> Iterator[str]:
-        """Say how good the names were, which are parallel to the categories."""
+        """Summarise; `names` are parallel to the categories."""
         if self.others:
             are = "photograph is" if self.others == 1 else "photographs are"
             yield f"{self.others} {are} not in a folder named as a category"
@@ -76,22 +71,22 @@ class Score:
     def write_report(
         self, page: str, figures: str, split: str, names: list[str], more: dict[str, Any]
     ) -> None:
-        """Write a page, and its figures as JSON, see docs/reference.md.
+        """Write an HTML page, and its figures as JSON, see docs/reference.md.
 
         Args:
             page: path of the HTML file.
             figures: path of the JSON file.
-            split: what the photographs are called.
+            split: where the photographs come from.
             names: parallel to the categories.
             more: command, versions and network.
 
         Raises:
-            InputError: no photograph counts, or a file cannot be written there.
+            InputError: no photograph has a label, or a file cannot be written there.
             RunError: the disk is full.
         """
         if not self.labels:
             raise InputError(f"no photograph is in a category's folder: {page} is not written")
-        # The logarithms of probabilities are logits, too; float64 keeps any two apart.
+        # Logarithms of probabilities are logits, too; float64 keeps any two apart.
         logits = np.log(np.array(self.probabilities, np.float64).clip(1e-300))
         evaluated = EvaluatedSplit(
             self.paths, np.array(self.labels), logits, self.categories, names

@@ -12,23 +12,18 @@ from prediction.records import Record
 from running.errors import InputError, RunError
 from running.files import prepare_folder
 
-UNREADABLE = "unreadable"  # the folder of what cannot be read
-LONGEST_NAME = 200  # bytes of a folder's name; file systems take 255
-LONGEST_FILE = 255  # bytes of a file's
+UNREADABLE = "unreadable"  # the folder of photographs that cannot be read
+LONGEST_FOLDER, LONGEST_FILE = 200, 255  # bytes of a name; file systems take 255
 
-# What no folder may be called on one system or another, and what begins a hidden one.
+# What some file system does not allow in the name of a folder.
 FORBIDDEN = dict.fromkeys(map(ord, '/\\:*?"<>|'), "_")
 
 
 class Sorter:
     """Puts a link to each photograph, or a copy, into the folder of its answer.
 
-    What is there already stays as it is, so that a job that was stopped can be given again.
-    Originals are not touched.
-
-    Args:
-        folder: of the folders of the answers, see `check_folder`.
-        copies: whether photographs are copied.
+    Whatever is there already stays as it is, so that a stopped job can be repeated. The originals
+    are not touched.
     """
 
     def __init__(self, folder: str, copies: bool):
@@ -37,7 +32,7 @@ class Sorter:
         self.done = Counter[str]()
 
     def sort(self, record: Record) -> None:
-        """Put a photograph where it belongs; one that is not there is left out.
+        """Link or copy a photograph; one that is missing is left out.
 
         Raises:
             InputError: it is in the folder itself.
@@ -57,18 +52,20 @@ class Sorter:
             raise RunError(f"{place} cannot be written: {error.strerror or error}") from error
 
     def _put(self, source: str, wanted: Path) -> str:
-        """Link or copy a photograph, under a number where its name is another's; say which."""
+        """Link or copy a photograph, under a numbered name where another one has its name."""
         number, place = 0, wanted
         while True:
             same = _is_same(source, place)
             if same:
                 return "there already"
             if same is None:
-                with suppress(FileExistsError):  # of another job, just now: look again
+                with suppress(FileExistsError):  # another job was quicker: look again
                     return self._make(source, place)
                 continue
             number += 1
-            place = _add_number(wanted, number)
+            end = f"_{number}{wanted.suffix}"
+            stem = os.fsencode(wanted.stem)[: LONGEST_FILE - len(os.fsencode(end))]
+            place = wanted.with_name(os.fsdecode(stem) + end)
 
     def _make(self, source: str, place: Path) -> str:
         if not self.copies:
@@ -83,14 +80,13 @@ class Sorter:
             original = open(source, "rb")  # noqa: SIM115 - closed below
         except OSError:
             return "not readable"
-        # Several jobs may copy into one folder.
         handle, half = tempfile.mkstemp(dir=place.parent, prefix=".", suffix=".tmp")
         try:
             with original, open(handle, "wb") as copy:
                 shutil.copyfileobj(original, copy)
             shutil.copystat(source, half)
             try:
-                os.link(half, place)  # which, unlike renaming, replaces nothing
+                os.link(half, place)  # unlike renaming, it never replaces what another job wrote
             except FileExistsError:
                 raise
             except OSError:
@@ -102,19 +98,17 @@ class Sorter:
         return "copied"
 
     def summary(self) -> str:
-        """Say what was done."""
+        """Count what was done in a sentence."""
         kinds = ("linked", "copied", "there already", "missing", "not readable")
-        said = ", ".join(f"{self.done[kind]} {kind}" for kind in kinds if self.done[kind])
-        return f"{self.folder}: {said or 'no photographs'}"
+        counts = ", ".join(f"{self.done[kind]} {kind}" for kind in kinds if self.done[kind])
+        return f"{self.folder}: {counts or 'no photographs'}"
 
 
 def check_folder(folder: str, inputs: list[str]) -> None:
-    """See that photographs can be sorted into a folder, and make it.
-
-    In a folder that is read they would be read the next time.
+    """Make the folder; it must not be in one that is read, or it would be read the next time.
 
     Raises:
-        InputError: they cannot.
+        InputError: it is, or cannot be written to.
     """
     real = Path(os.path.realpath(folder))
     for path in inputs:
@@ -126,24 +120,17 @@ def check_folder(folder: str, inputs: list[str]) -> None:
 def folder_name(answer: str) -> str:
     """Turn an answer into the name of a folder."""
     name = answer.translate(FORBIDDEN).strip()
-    name = os.fsencode(name)[:LONGEST_NAME].decode(errors="ignore").rstrip(". ")
+    name = os.fsencode(name)[:LONGEST_FOLDER].decode(errors="ignore").rstrip(". ")
     return f"_{name}" if not name or name.startswith(".") else name
 
 
-def _add_number(path: Path, number: int) -> Path:
-    """Put a number behind a file's name, whose end goes where it would be too long."""
-    end = f"_{number}{path.suffix}"
-    stem = os.fsencode(path.stem)[: LONGEST_FILE - len(os.fsencode(end))]
-    return path.with_name(os.fsdecode(stem) + end)
-
-
 def _is_same(source: str, place: Path) -> bool | None:
-    """Tell whether a place has this photograph, or a copy of it; None: it has nothing."""
+    """Return whether a place holds this photograph, or a copy of it; None: it is free."""
     try:
         return os.readlink(place) == source
     except FileNotFoundError:
         return None
-    except OSError:  # it is no link
+    except OSError:  # not a link
         pass
     try:
         return filecmp.cmp(source, place, shallow=False)

@@ -51,7 +51,7 @@ def stdin(monkeypatch):
     """Put bytes on standard input."""
 
     def put(content: bytes) -> None:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content))))
 
     return put
 
@@ -379,7 +379,9 @@ def test_a_report_replaces_nothing_that_is_read(
     assert run.code == 2
     assert f"{names} is what this command reads" in run.err
     shutil.copy(photo, tmp_path / "photo.html")  # in a list it counts by its content
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"photo.html\n")))
+    monkeypatch.setattr(
+        "sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"photo.html\n")))
+    )
     monkeypatch.chdir(tmp_path)
     run = run_script("predict", "-", checkpoint, "--score", "--report", "photo.html")
     assert run.code == 2

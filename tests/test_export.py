@@ -34,9 +34,9 @@ def checkpoint(cnn):
 
 @pytest.fixture(scope="module")
 def exported(checkpoint, tmp_path_factory):
-    """The checkpoint as `predict.py --export` writes it."""
+    """The checkpoint as `predict.py --export --float32` writes it."""
     path = tmp_path_factory.mktemp("exported") / "flowers.onnx"
-    assert predict.main(["--export", str(path), str(checkpoint)]) == 0
+    assert predict.main(["--export", str(path), "--float32", str(checkpoint)]) == 0
     return path
 
 
@@ -47,7 +47,7 @@ def small(tmp_path_factory):
     save_small(
         path.with_suffix(".pth"), ["1", "location", "Blüte"], ["daisy", "\U0001f33b", 'rose \\ "']
     )
-    model_utils.export(path, path.with_suffix(".pth"))
+    model_utils.export(path, path.with_suffix(".pth"), float32=True)
     return path
 
 
@@ -86,7 +86,7 @@ def differences(photos, loaded, exported) -> tuple[float, float, bool]:
 def pair(trained, tmp_path_factory):
     """The default network in float32, and exported."""
     path = tmp_path_factory.mktemp("exported") / "flowers.onnx"
-    model_utils.export(path, trained / "checkpoint.pth")
+    model_utils.export(path, trained / "checkpoint.pth", float32=True)
     return model_utils.load_checkpoint(trained / "checkpoint.pth", precision=torch.float32), path
 
 
@@ -115,7 +115,6 @@ OPTIONS = [
     ["--format", "csv", "--reject", "--keep", 0.5],
     ["--score"],
     ["--format", "csv", "--promise", 0.5],
-    ["--format", "jsonl", "--promise", 0.8, "--sets"],
     ["--shard", "2/3"],
     ["--category_names", "names.json", "--top_k", 1],
 ]
@@ -241,11 +240,9 @@ def test_a_package_that_is_missing_is_named(
     assert run.code == 2
     assert run.err.endswith("--export needs onnx: pip install onnx onnxscript\n")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name != "onnxruntime" or None)
-    run = run_script("predict", "--export", tmp_path / "a.onnx", photo, checkpoint)
+    run = run_script("predict", "--export", tmp_path / "app", checkpoint)
     assert run.code == 2
-    assert run.err.endswith(
-        "--export with photographs needs onnxruntime: pip install onnxruntime\n"
-    )
+    assert run.err.endswith("--export APP needs onnxruntime: pip install onnxruntime\n")
 
 
 @pytest.mark.parametrize(
@@ -254,47 +251,26 @@ def test_a_package_that_is_missing_is_named(
         ["--export", "checkpoint.pth", "flowers.onnx"],
         ["--export", "flowers.onnx"],
         ["--export", "flowers.onnx", "--info", "checkpoint.pth"],
-        ["--export", "flowers.onnx", "--score", "a.png", "checkpoint.pth"],
+        ["--export", "flowers.onnx", "--score", "checkpoint.pth"],
+        ["--export", "flowers.onnx", "valid", "checkpoint.pth"],
+        ["--float32", "valid", "checkpoint.pth"],
     ],
 )
 def test_export_takes_a_checkpoint_and_a_name(run_script, arguments):
     run = run_script("predict", *arguments)
     assert run.code == 2
-    assert "--export" in run.err.splitlines()[-1]
-
-
-def test_photographs_are_for_the_comparison(run_script, checkpoint, tmp_path, monkeypatch):
-    asked = []
-
-    def export_bytes(*arguments):
-        asked.append(arguments[:2])
-        return b"content", "as it is"
-
-    monkeypatch.setattr(model_utils, "export_bytes", export_bytes)
-    target, inputs = tmp_path / "a.onnx", ["valid", "a.png"]
-    for photographs in (inputs, []):
-        run = run_script("predict", "--export", target, *photographs, checkpoint)
-        assert (run.code, run.out + run.err) == (0, f"wrote {target}; as it is\n")
-        assert target.read_bytes() == b"content"
-    assert asked == [(str(checkpoint), inputs), (str(checkpoint), [])]
+    assert re.search("--export|--float32", run.err.splitlines()[-1])
 
 
 @pytest.mark.slow
-def test_an_export_says_how_its_weights_are_stored(run_script, drawn, small, tmp_path):
-    target, source = tmp_path / "a.onnx", small.with_suffix(".pth")
-    (tmp_path / "none.jpg").touch()
-    run = run_script("predict", "--export", target, drawn / "valid", tmp_path / "none.jpg", source)
-    assert run.code == 0
-    assert (
-        "; half-precision weights: no name of 16 photographs changes (1 more" in run.out + run.err
-    )
-    assert onnx_runtime.load(target).sealed
-    assert target.stat().st_size < small.stat().st_size
-    run = run_script("predict", "--export", target, tmp_path / "none.jpg", source)
-    assert (run.code, run.out) == (2, "")
-    assert run.err.endswith(": none of the photographs to compare names on can be read\n")
-    run = run_script("predict", "--export", target, source)
-    assert "; float32 weights; with photographs, such as" in run.out + run.err
+def test_an_export_is_half_as_large_unless_float32_is_asked_for(run_script, small, tmp_path):
+    source = small.with_suffix(".pth")
+    for name, flags in (("half.onnx", []), ("whole.onnx", ["--float32"])):
+        run = run_script("predict", "--export", tmp_path / name, source, *flags)
+        assert (run.code, run.out + run.err) == (0, f"wrote {tmp_path / name}\n")
+        assert onnx_runtime.load(tmp_path / name).sealed
+    assert (tmp_path / "whole.onnx").read_bytes() == small.read_bytes()
+    assert (tmp_path / "half.onnx").stat().st_size < 0.7 * small.stat().st_size
 
 
 def test_an_export_that_fails_leaves_no_file(run_script, checkpoint, tmp_path, monkeypatch):

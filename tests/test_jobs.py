@@ -62,13 +62,13 @@ def test_a_stopped_job_goes_on(
     assert stopped.err.startswith("predict.py: the disk is full\ngo on with: python ")
     assert stopped.err.endswith("--output names --continue\n")
     again = run_script(*command, "--output", "names", "--continue")
-    assert again.err.startswith("goes on behind 5 records of names.part\n")
+    assert again.err.startswith("resumes after 5 records of names.part\n")
     assert again.err.endswith("--output names --continue\n")
     stop_behind(None)
     rest = run_script(*command, "--output", "names", "--continue")
     assert rest.code == peace.code
     assert rest.err == peace.err.replace("peace", "names").replace(
-        "wrote", "goes on behind 10 records of names.part\nwrote", 1
+        "wrote", "resumes after 10 records of names.part\nwrote", 1
     )
     assert (tmp_path / "names").read_bytes() == (tmp_path / "peace").read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["names", "peace"]
@@ -130,7 +130,7 @@ def test_a_killed_process_goes_on(photo, checkpoint, tmp_path, number):
         assert process.wait(60) in (-number, 128 + number)
     paths = f"{photo}\n" * 9
     run = subprocess.run(command, input=paths, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert run.stderr.startswith(f"goes on behind 7 records of {part}\n")
+    assert run.stderr.startswith(f"resumes after 7 records of {part}\n")
     with open(output, newline="") as file:
         rows = [*csv.DictReader(file)]
     assert [row["rank"] for row in rows] == ["1", "2", "3", "4"] * 9

@@ -307,14 +307,10 @@ def test_some_categories_alone_can_be_the_answer(run_script, drawn, checkpoint, 
     assert "oak: no category or name of this network" in run.err
 
 
-def test_flags_of_promises_go_together(run_script, photo, checkpoint):
-    for flags in (["--sets"], ["--group", "genus.json"]):
-        run = run_script("predict", photo, checkpoint, *flags)
-        assert run.code == 2
-        assert "--sets and --group go with --promise" in run.err
-        run = run_script("predict", photo, checkpoint, "--promise", 0.9, "--reject", "--sets")
-        assert run.code == 2
-        assert "--sets goes neither with --group nor with --reject" in run.err
+def test_groups_need_a_promise(run_script, photo, checkpoint):
+    run = run_script("predict", photo, checkpoint, "--group", "genus.json")
+    assert run.code == 2
+    assert "--group goes with --promise" in run.err
 
 
 @pytest.mark.slow

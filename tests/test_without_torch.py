@@ -75,7 +75,7 @@ def test_an_exported_network_does_everything(run_all, tmp_path):
         f"predict image.jpg {network} --top_k 3",
         f"predict flowers/valid {network} --format csv --promise 0.95 --output names.csv",
         f"predict flowers/valid {network} --score --report report.html --reject --output a.txt",
-        f"predict flowers/valid {network} --promise 0.95 --sets --format jsonl",
+        f"predict flowers/valid {network} --promise 0.95 --format jsonl",
         f"predict --info {network}",
         "train flowers --check_data files",
     )

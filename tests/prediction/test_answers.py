@@ -1,4 +1,4 @@
-"""What is answered: names, unknown and review, sets, and some categories alone."""
+"""What is answered: names, unknown and review, and some categories alone."""
 
 import dataclasses
 
@@ -77,8 +77,8 @@ def test_a_promise_is_about_what_is_not_unknown():
     ood_score = np.where(valid.labels == 1, 0.9, np.linspace(0, 0.8, 400))
     calibration = info.calibration._replace(valid=valid._replace(ood_score=ood_score))
     info = dataclasses.replace(info, calibration=calibration)
-    assert Answers(info, NAMES, AnswerPolicy(promise=0.8)).limit.lowest < 0.5
-    assert Answers(info, NAMES, AnswerPolicy(promise=0.8, keep=0.3)).limit.lowest > 0.9
+    assert Answers(info, NAMES, AnswerPolicy(promise=0.8)).threshold < 0.5
+    assert Answers(info, NAMES, AnswerPolicy(promise=0.8, keep=0.3)).threshold > 0.9
 
 
 @pytest.mark.parametrize(
@@ -93,11 +93,6 @@ def test_a_promise_is_about_what_is_not_unknown():
             AnswerPolicy(promise=0.99),
             {"wrong": 400},
             "too often wrong on valid; no promise can be kept",
-        ),
-        (
-            AnswerPolicy(promise=0.99, sets=True),
-            {"count": 80},
-            "takes 99 photographs .* knows 80",
         ),
     ],
 )
@@ -118,24 +113,10 @@ def test_what_is_safe_is_what_a_promise_goes_by():
     assert [*entries] == ["0.98", "0.95"]  # 200 photographs are too few for 0.99
     for promise, safe in entries.items():
         answers = Answers(info, NAMES, AnswerPolicy(promise=float(promise)))
-        assert safe == {"probability": answers.limit.lowest, "familiarity": answers.least}
+        assert safe == {"probability": answers.threshold, "familiarity": answers.least}
     lines = [*describe_promises(info)]
     assert [line.split(":")[0] for line in lines] == ["promise 0.98", "promise 0.95"]
     assert promise_entries(small_info(None)) == {}
-
-
-def test_sets_are_as_large_as_they_have_to_be():
-    answers = Answers(info_of(wrong=40), NAMES, AnswerPolicy(promise=0.95, sets=True))
-    assert answers.set_limit == pytest.approx(0.35, abs=1e-3)
-    record = answers.record("a.jpg", predict(0.5, 0.4, 0.1))
-    assert [guess.name for guess in record.guesses] == ["orchid", "tulip"]
-    assert record.answer == "review"
-    record = answers.record("a.jpg", predict(0.9, 0.05, 0.05))
-    assert ([guess.name for guess in record.guesses], record.answer) == (["orchid"], "orchid")
-    # The right name is counted in whatever set it is; a set without any name is for review.
-    assert (answers.is_right(record, 0), answers.is_right(record, 1)) == (True, False)
-    record = answers.record("a.jpg", predict(0.34, 0.33, 0.33))
-    assert (len(record.guesses), record.answer) == (1, "review")
 
 
 def test_some_categories_alone_share_the_probability():
@@ -156,10 +137,10 @@ def test_a_batch_that_looks_otherwise_is_warned_of():
     answers = Answers(info_of(), NAMES, AnswerPolicy(promise=0.99))
     for _ in range(60):
         answers.record("a.jpg", predict(1, 0, 0))
-    assert [*answers.remarks()] == []
+    assert [*answers.warnings()] == []
     for _ in range(30):
         answers.record("a.jpg", predict(1, 0, 0, ood_score=-0.5))
-    (line,) = answers.remarks()
+    (line,) = answers.warnings()
     assert line.startswith(
         "warning: 33% of the photographs look unlike those of valid, of which 5%"
     )
@@ -167,7 +148,7 @@ def test_a_batch_that_looks_otherwise_is_warned_of():
     few = Answers(info_of(), NAMES, AnswerPolicy(promise=0.99))
     for ood_score in (0.8, -0.5):
         few.record("a.jpg", predict(1, 0, 0, ood_score=ood_score))
-    assert [*few.remarks()] == []
+    assert [*few.warnings()] == []
 
 
 def test_categories_and_names_are_read(tmp_path):

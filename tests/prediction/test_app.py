@@ -17,7 +17,7 @@ from formats.schema import KEEP, QUANTILES, Calibration, CalibrationSet
 from images.decode import Preprocessing
 from prediction import app as web_app
 from prediction.answers import AnswerPolicy, Answers
-from prediction.app import PACKAGE, default_rules, package_path, write_app
+from prediction.app import PACKAGE, default_policy, package_path, write_app
 from running.errors import InputError, RunError
 
 PREPROCESSING = Preprocessing(36, 32, (1.0,) * 3, (2.0,) * 3)
@@ -36,7 +36,7 @@ def info_of(count: int = 400, wrong: int = 0):
 
 def answers_of(rules: AnswerPolicy | None = None, **changes) -> Answers:
     info = info_of(**changes)
-    return Answers(info, info.names, rules or default_rules(info))
+    return Answers(info, info.names, rules or default_policy(info))
 
 
 def make_package(files: dict[str, bytes]) -> bytes:
@@ -96,7 +96,7 @@ def test_the_page_is_told_what_the_answers_go_by(app):
     assert known["lowest"] == answers.lowest
     assert known["promise"] == {
         "promise": 0.99,
-        "lowest": answers.limit.lowest,
+        "lowest": answers.threshold,
         "least": answers.least,
     }
 
@@ -108,12 +108,14 @@ def test_without_rules_nothing_is_unknown(server, tmp_path):
 
 
 def test_the_highest_promise_that_can_be_kept_is_kept():
-    assert default_rules(info_of(400)) == AnswerPolicy(keep=KEEP, promise=0.99)
-    assert default_rules(info_of(200)) == AnswerPolicy(keep=KEEP, promise=0.98)
-    assert default_rules(info_of(100)) == AnswerPolicy(keep=KEEP, promise=0.95)
-    assert default_rules(info_of(10)) == default_rules(info_of(400, 300)) == AnswerPolicy(keep=KEEP)
+    assert default_policy(info_of(400)) == AnswerPolicy(keep=KEEP, promise=0.99)
+    assert default_policy(info_of(200)) == AnswerPolicy(keep=KEEP, promise=0.98)
+    assert default_policy(info_of(100)) == AnswerPolicy(keep=KEEP, promise=0.95)
+    assert (
+        default_policy(info_of(10)) == default_policy(info_of(400, 300)) == AnswerPolicy(keep=KEEP)
+    )
     old = small_info(PREPROCESSING)  # of a version that kept nothing of valid
-    assert default_rules(old) == AnswerPolicy(keep=KEEP)
+    assert default_policy(old) == AnswerPolicy(keep=KEEP)
 
 
 def test_whatever_changes_is_new_to_phones_that_have_the_app(app, tmp_path, monkeypatch):
@@ -172,7 +174,9 @@ def test_an_earlier_app_is_replaced(app, tmp_path):
 
 def test_what_a_user_has_put_beside_it_is_kept(app):
     (app / ".git").mkdir()
-    with pytest.raises(InputError, match="app holds .git, which is of no app of predict.py"):
+    with pytest.raises(
+        InputError, match="app holds .git, which is not part of an app of predict.py"
+    ):
         write_app(app, b"another", answers_of())
     assert (app / ".git").is_dir()
     assert (app / "flowers.onnx").read_bytes() != b"another"
@@ -198,7 +202,9 @@ def test_an_empty_folder_and_a_link_will_do(server, tmp_path):
 def test_what_is_no_app_is_refused_before_anything_is_downloaded(server, tmp_path, name, content):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / name).write_text(content)
-    with pytest.raises(InputError, match=f"mine holds {name}, which is of no app of predict.py; "):
+    with pytest.raises(
+        InputError, match=f"mine holds {name}, which is not part of an app of predict.py; "
+    ):
         write_app(tmp_path / "mine", b"network", answers_of())
     assert [path.name for path in (tmp_path / "mine").iterdir()] == [name]
     assert not server.requests
@@ -246,7 +252,7 @@ def test_where_the_last_step_fails_the_earlier_app_comes_back(app, tmp_path, mon
 def test_rules_that_the_page_does_not_know_are_a_mistake_of_ours(server, tmp_path):
     info = info_of()
     only = Answers(info, info.names, AnswerPolicy(only=np.array([True, False, True])))
-    with pytest.raises(ValueError, match="the page knows no such rules"):
+    with pytest.raises(ValueError, match="neither --group nor --only"):
         write_app(tmp_path / "app", b"network", only)
 
 

@@ -20,7 +20,6 @@ from prediction.inputs import (
     read_paths,
 )
 from running.errors import ImageError, InputError
-from running.threads import PAUSE
 
 PREPROCESSING = Preprocessing(32, 32, (0.0,) * 3, (1.0,) * 3)
 
@@ -30,7 +29,7 @@ def stdin(monkeypatch):
     """Put bytes on standard input."""
 
     def put(content: bytes) -> None:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content))))
 
     return put
 
@@ -140,31 +139,24 @@ def test_what_is_written_must_not_be_read(tmp_path):
             [*choose(paths, shard, [None, str(tmp_path / "link.jpg")])]
 
 
-def test_jobs_share_inputs_and_pauses_are_for_all():
-    paths = [("a", None), PAUSE, ("b", None), ("c", None), ("d", None), PAUSE, ("e", None)]
+def test_jobs_share_inputs():
+    paths = [(name, None) for name in "abcde"]
     shards = [[*choose(paths, (i, 3), [])] for i in (1, 2, 3)]
-    assert shards == [
-        [("a", None), PAUSE, ("d", None), PAUSE],
-        [PAUSE, ("b", None), PAUSE, ("e", None)],
-        [PAUSE, ("c", None), PAUSE],
-    ]
+    assert shards == [paths[0::3], paths[1::3], paths[2::3]]
 
 
 @pytest.mark.parametrize("blocks", [True, False])
-def test_a_list_that_is_not_there_yet_is_a_pause(monkeypatch, blocks):
+def test_a_list_that_is_not_there_yet_is_waited_for(monkeypatch, blocks):
     reader, writer = os.pipe()
     os.set_blocking(reader, blocks)
     with open(reader, "rb") as stream, open(writer, "wb", 0) as list_:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
         paths = expand(["-"], b"\n")
-        assert next(paths) is PAUSE
         list_.write(b"a.jpg\nb.j")
         assert next(paths) == ("a.jpg", None)
-        assert next(paths) is PAUSE
-        list_.write(b"pg\nc.jpg\n")
+        threading.Timer(0.05, list_.write, [b"pg\nc.jpg\n"]).start()
         assert [next(paths), next(paths)] == [("b.jpg", None), ("c.jpg", None)]
-        assert next(paths) is PAUSE
-        threading.Timer(0.05, list_.close).start()  # meanwhile it is waited for
+        threading.Timer(0.05, list_.close).start()
         assert [*paths] == []
 
 
@@ -178,7 +170,7 @@ def test_long_lists_are_read_piece_by_piece():
 
 def test_a_path_is_there_as_soon_as_it_is_written():
     ours, theirs = os.pipe()
-    with open(ours, "rb") as stream, open(theirs, "wb", buffering=0) as writer:
+    with open(ours, "rb", buffering=0) as stream, open(theirs, "wb", buffering=0) as writer:
         writer.write(b"a.jpg\nb.j")
         paths = read_paths(stream, b"\n")
         assert next(paths) == "a.jpg"

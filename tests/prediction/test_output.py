@@ -7,7 +7,6 @@ import pytest
 
 from prediction.output import open_output
 from running.errors import InputError, RunError
-from running.threads import PAUSE
 
 JOB = {"--top_k": 5, "--format": "text"}
 PATHS = [(f"{i}.jpg", None) for i in range(5)]
@@ -16,7 +15,7 @@ PATHS = [(f"{i}.jpg", None) for i in range(5)]
 def write(path, paths, stop=None, goes_on=False, job=JOB, name="text"):
     """Write a record for each path, raising an error before the one of the number `stop`."""
     with open_output(str(path), name, job, goes_on) as output:
-        left = [item for item in output.skip(paths) if item is not PAUSE]
+        left = [*output.skip(paths)]
         for i, (file, _) in enumerate(left, output.place.records):
             if i == stop:
                 raise KeyboardInterrupt
@@ -99,7 +98,7 @@ def test_what_is_called_so_already_is_kept(path):
 
 
 def test_a_stopped_job_goes_on(path, part):
-    output = write(path, [PATHS[0], PAUSE, *PATHS[1:]], goes_on=True)
+    output = write(path, PATHS, goes_on=True)
     assert path.read_text() == WHOLE
     assert os.listdir(path.parent) == ["names.txt"]
     assert (output.place.records, output.place.failed, output.place.num_ood) == (5, 1, 4)
@@ -216,5 +215,5 @@ def test_a_full_disk_is_a_sentence(monkeypatch):
         encoding, buffer = "utf-8", Full()
 
     monkeypatch.setattr("sys.stdout", Stdout)
-    with open_output(None, "text") as output, pytest.raises(RunError, match="No space left"):
+    with pytest.raises(RunError, match="No space left"), open_output(None, "text") as output:
         output.write("half", "a.jpg")

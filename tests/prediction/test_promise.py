@@ -7,14 +7,17 @@ import pytest
 
 from formats.schema import CalibrationSet
 from prediction.promise import (
-    Known,
-    best_promise,
     count_needed,
-    find_limit,
-    find_set_limit,
+    find_threshold,
     p_value,
     score,
+    score_calibration,
 )
+
+
+def share(scores, lowest) -> float:
+    """The share of photographs that get a name."""
+    return (scores >= lowest).mean()
 
 
 @pytest.mark.parametrize(("wrong", "count", "rate"), [(0, 299, 0.01), (3, 40, 0.05), (7, 7, 0.5)])
@@ -27,22 +30,22 @@ def test_so_many_photographs_without_a_mistake_are_needed():
     assert count_needed(0.99) == 299
     assert count_needed(0.95) == 59
     right = np.ones(299, bool)
-    assert find_limit(np.arange(299.0), right, 0.99).share == 1
-    assert find_limit(np.arange(298.0), right[1:], 0.99) is None
+    assert find_threshold(np.arange(299.0), right, 0.99) == 0
+    assert find_threshold(np.arange(298.0), right[1:], 0.99) is None
     right[0] = False  # the least safe one is wrong: there are no longer enough
-    assert find_limit(np.arange(299.0), right, 0.99) is None
-    assert best_promise(np.arange(299.0), right, 0.05) == 0.98
+    assert find_threshold(np.arange(299.0), right, 0.99) is None
+    assert find_threshold(np.arange(299.0), right, 0.98) is not None
 
 
 def test_names_are_given_down_to_the_first_that_would_be_too_much():
     scores = np.arange(1000.0)[::-1]
     right = np.ones(1000, bool)
     right[900:] = False  # the hundred least safe ones
-    limit = find_limit(scores, right, 0.99)
-    count = round(limit.share * 1000)
+    limit = find_threshold(scores, right, 0.99)
+    count = int((scores >= limit).sum())
     wrong = count - 900
     assert p_value(wrong, count, 0.01) <= 0.05 < p_value(wrong + 1, count + 1, 0.01)
-    assert limit.lowest == scores[count - 1]
+    assert limit == scores[count - 1]
 
 
 def draw(rng, count):
@@ -55,14 +58,15 @@ def test_a_promise_is_broken_in_one_draw_of_twenty_at_most():
     rng = np.random.default_rng(0)
     broken = given = 0
     for _ in range(200):
-        limit = find_limit(*draw(rng, 800), 0.98)
+        scores, right = draw(rng, 800)
+        limit = find_threshold(scores, right, 0.98)
         if limit is None:  # refused, by a few mistakes of bad luck
             continue
         # The rate of mistakes above a limit is known here.
-        many = rng.uniform(limit.lowest, 1, 20_000)
+        many = rng.uniform(limit, 1, 20_000)
         rate = np.where(many < 0.1, 0.3, 0.002).mean()
         broken += rate > 0.02
-        given += limit.share
+        given += share(scores, limit)
     assert broken <= 14  # of ten that are to be expected; more have a probability of 8 %
     assert given / 200 > 0.85
 
@@ -70,19 +74,7 @@ def test_a_promise_is_broken_in_one_draw_of_twenty_at_most():
 def test_a_poor_network_names_what_it_is_certain_of():
     scores = np.arange(10_000.0)
     right = np.arange(10_000) >= 8_000
-    assert 0.19 < find_limit(scores, right, 0.99).share < 0.21
-
-
-def test_sets_hold_the_right_name_as_often_as_promised():
-    rng = np.random.default_rng(0)
-    own = rng.beta(8, 1, 99)
-    assert find_set_limit(own, 0.99) == own.min()
-    assert find_set_limit(own[1:], 0.99) is None
-    held = []
-    for _ in range(2000):
-        valid, one = rng.beta(8, 1, 99), rng.beta(8, 1)
-        held.append(one >= find_set_limit(valid, 0.9))
-    assert 0.88 < np.mean(held) < 0.92
+    assert 0.19 < share(scores, find_threshold(scores, right, 0.99)) < 0.21
 
 
 def test_the_last_digits_of_a_probability_do_not_count():
@@ -95,28 +87,25 @@ def test_valid_is_looked_at_by_some_categories_alone():
     valid = CalibrationSet(
         np.log(shares).astype(np.float16), np.array([1, 1, 2]), np.array([0.1, 0.2, 0.3])
     )
-    known = Known.of(valid, None)
-    assert known.certainty == pytest.approx([0.5, 0.6, 0.6], abs=1e-3)
-    assert known.own == pytest.approx([0.3, 0.6, 0.6], abs=1e-3)
-    assert known.correct.tolist() == [False, True, True]
-    some = Known.of(valid, np.array([False, True, True]))
-    assert some.correct.tolist() == [True, True, True]
-    assert some.own == pytest.approx([0.6, 0.667, 0.75], abs=1e-3)
-    few = Known.of(valid, np.array([True, True, False]))
-    assert few.ood_score.tolist() == [0.1, 0.2]
-    assert few.certainty == pytest.approx([0.625, 0.857], abs=1e-3)
+    scores, correct = score_calibration(valid, 0.0)
+    assert scores == pytest.approx([0.5, 0.6, 0.6], abs=1e-3)
+    assert correct.tolist() == [False, True, True]
+    _, correct = score_calibration(valid, 0.0, np.array([False, True, True]))
+    assert correct.tolist() == [True, True, True]
+    scores, _ = score_calibration(valid, 0.15, np.array([True, True, False]))
+    assert scores == pytest.approx([-np.inf, 0.857], abs=1e-3)
 
 
 def test_what_is_not_familiar_gets_no_name():
     scores = score(np.full(400, 0.9), np.append(np.full(390, 0.5), np.full(10, 0.1)), 0.2)
     assert scores[0] == 0.9
-    limit = find_limit(scores, np.ones(400, bool), 0.99)
-    assert (limit.lowest, limit.share) == (0.9, 390 / 400)
+    limit = find_threshold(scores, np.ones(400, bool), 0.99)
+    assert (limit, share(scores, limit)) == (0.9, 390 / 400)
 
 
 def test_equal_scores_are_named_together_or_not_at_all():
     scores = np.append(np.full(540, 2.0), np.full(60, 1.0))
     right = np.ones(600, bool)
     right[560:] = False
-    limit = find_limit(scores, right, 0.99)
-    assert (limit.lowest, limit.share) == (2.0, 540 / 600)
+    limit = find_threshold(scores, right, 0.99)
+    assert (limit, share(scores, limit)) == (2.0, 540 / 600)

@@ -12,7 +12,7 @@ from conftest import small_info
 from formats.schema import QUANTILES, ROUNDING, Calibration, Prediction
 from prediction.answers import AnswerPolicy, Answers
 from prediction.records import (
-    CSV_HEADER,
+    CSV_COLUMNS,
     RECORD_FORMATS,
     csv_row,
     format_alone,
@@ -97,7 +97,7 @@ def test_odd_names_come_back(name):
         "daisy",
         'fire "lily"',
     ]
-    text = csv_row(CSV_HEADER) + RECORD_FORMATS["csv"](odd)
+    text = csv_row(CSV_COLUMNS) + RECORD_FORMATS["csv"](odd)
     rows = [*csv.DictReader(io.StringIO(text, newline=""))]
     assert [os.fsencode(row["file"]) for row in rows] == [name] * 3
     assert rows[2]["label"] == 'fire "lily"'

@@ -21,7 +21,7 @@ from formats.schema import Prediction
 from images.decode import load_image
 from images.drawn import FLOWERS, draw_flower
 from prediction.answers import REVIEW, UNKNOWN, AnswerPolicy, Answers
-from prediction.app import default_rules, package_path, write_app
+from prediction.app import default_policy, package_path, write_app
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ class App:
         model_utils.export(self.onnx, checkpoint)
         self.network = onnx_runtime.load(self.onnx)
         self.info = self.network.info
-        self.export(default_rules(self.info))
+        self.export(default_policy(self.info))
         self.server = FolderServer(folder)
         self.url = self.server.url("app/")
 
@@ -231,7 +231,7 @@ def test_answers_are_those_of_predict_py(small_app, browser):
     page = browser.open(small_app.url + "blank.html")
     for lowest, promise in limits:
         answers.lowest, answers.least = lowest, max(lowest, 0.45)
-        answers.limit = None if promise is None else LimitLike(promise)
+        answers.threshold = promise
         known = {
             "names": answers.names,
             "categories": small_app.info.categories,
@@ -253,11 +253,6 @@ def test_answers_are_those_of_predict_py(small_app, browser):
             assert kind in ("name", UNKNOWN, REVIEW)
             assert found["kind"] == kind
             assert [g["category"] for g in found["guesses"]] == [g.category for g in record.guesses]
-
-
-class LimitLike:
-    def __init__(self, lowest: float):
-        self.lowest = lowest
 
 
 # --- What it shows and says -----------------------------------------------------------
@@ -434,7 +429,7 @@ def test_a_new_version_reaches_who_has_the_old_one(tmp_path_factory, checkpoint,
         assert {*app.server.asked[before:]} == {"/app/sw.js", "/app/flowers.json"}
         choose(page, flower)
         headlines(page)
-        app.export(default_rules(app.info))
+        app.export(default_policy(app.info))
         page.run("await (await navigator.serviceWorker.getRegistration()).update()")
         page.wait("!document.getElementById('update').hidden")  # as there is something to lose
         page.run("document.getElementById('update-button').click()")
