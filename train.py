@@ -33,6 +33,7 @@ if __name__ == "__main__":
 
 import warnings
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -164,8 +165,7 @@ def train(
         from learning.update import (
             compare_update,
             describe_changes,
-            load_backups,
-            load_finished,
+            load_earlier,
             names_to_keep,
             needs_backups,
             take_changes,
@@ -190,8 +190,9 @@ def train(
         run = resume_run(folder, info, typed, device)
         notes.best = run.describe_best(checkpoint)
     elif args.update:
-        earlier, _, info, checkpoint = load_finished(folder, load_checkpoint, backups_are_needed)
-        run = update_run(earlier, info, checkpoint, num_classes, args.epochs or 0, device)
+        pair = load_earlier(folder, load_checkpoint, backups_are_needed)
+        earlier, _, info, checkpoint = pair
+        run = update_run(pair, num_classes, args.epochs or 0, device)
         notes.best, notes.flag = earlier.describe_best(checkpoint), "--update"
     else:
         side = typical_side(data.splits["train"].paths)
@@ -315,8 +316,10 @@ def train(
     best, info = load_checkpoint(folder.checkpoint, device)
     features = None if info.metrics.epoch else run.features
     report, evaluated = judge(best, info, run.best, splits, resources, features)
-    if run.is_update and processes.size == 1 and (pair := load_backups(folder, load_checkpoint)):
-        report["update"] = compare_update(run, pair, valid_set, valid_labels, evaluated)
+    if run.is_update and processes.size == 1:
+        with suppress(InputError):  # somebody may have removed the backups
+            pair = load_earlier(folder, load_checkpoint, from_backups=True)
+            report["update"] = compare_update(run, pair, valid_set, valid_labels, evaluated)
     clock.lap("final evaluation")
     report |= {
         "seconds": clock.seconds,

@@ -284,8 +284,8 @@ class Run:
         try:
             return cls._from_entries(entries)
         except (
-            *(AttributeError, LookupError, TypeError, ValueError),  # of plain data
-            *(InputError, RuntimeError),  # of the network
+            *(AttributeError, LookupError, TypeError, ValueError, RuntimeError),
+            InputError,  # of a network that there is not
         ) as error:
             if is_out_of_memory(error):
                 raise
@@ -300,35 +300,43 @@ class Run:
         check_types(run["best"], dict.fromkeys(("loss", "calibrated_loss", "accuracy"), float))
         for row in run["history"] + run["tuned"]:
             check_types(row, HISTORY)
-            if row.keys() != HISTORY.keys():
-                raise ValueError("other columns")
-        categories, logits = run["seen"]["categories"], run["best"]["logits"]
+            _require(row.keys() == HISTORY.keys())
+        categories = run["seen"]["categories"]
+        _require(all(type(each) is str for each in categories))
         num_classes = len(categories)
+
+        def check_digests(digests: torch.Tensor) -> np.ndarray:
+            _require(digests.dtype == torch.uint8 and digests.shape[1:] == (DIGEST,))
+            return digests.numpy()
+
+        def check_labels(labels: torch.Tensor, count: int) -> np.ndarray:
+            _require(labels.dtype == torch.int64 and labels.shape == (count,))
+            _require(bool(((labels >= 0) & (labels < num_classes)).all()))
+            return labels.numpy()
+
+        splits = {
+            name: (
+                check_digests(split["digests"]),
+                check_labels(split["labels"], len(split["digests"])),
+            )
+            for name, split in run["seen"]["splits"].items()
+        }
         suspects = [(i, looks_like) for i, looks_like in run["suspects"]]
-        splits = {}
-        for name, split in run["seen"]["splits"].items():
-            _check_digests(split["digests"])
-            _check_indices(split["labels"], len(split["digests"]), num_classes)
-            splits[name] = split["digests"].numpy(), split["labels"].numpy()
-        _check_digests(run["tuned_on"])
+        for i, looks_like in suspects:
+            _require(type(i) is type(looks_like) is int)
+            _require(i >= 0 and 0 <= looks_like < num_classes)
         penalty = run["penalty"] and L2Penalty(*run["penalty"])
         if penalty:
             check_types(penalty._asdict(), L2Penalty.__annotations__)
-        rng_state = torch.get_rng_state()
+            _require(0 < penalty.value < 1)
+        state, ours = entries["random"], torch.get_rng_state()
+        _require((state.dtype, state.shape) == (ours.dtype, ours.shape))
         settings = Settings.from_entries(run["settings"])
-        if (
-            not all(type(each) is str for each in categories)
-            or not all(type(i) is type(c) is int and 0 <= c < num_classes for i, c in suspects)
-            or min((i for i, _ in suspects), default=0) < 0
-            or not any(row["saved"] for row in run["history"])
-            or logits.dtype != torch.float32
-            or (penalty and not 0 < penalty.value < 1)
-            or entries["random"].dtype != rng_state.dtype
-            or entries["random"].shape != rng_state.shape
-            or entries["epoch"] < 0
-            or (entries["epoch"], entries["arch"]) != (run["history"][-1]["epoch"], settings.arch)
-        ):
-            raise ValueError("impossible entries")
+        _require(any(row["saved"] for row in run["history"]))
+        of_history = run["history"][-1]["epoch"], settings.arch
+        _require((entries["epoch"], entries["arch"]) == of_history and entries["epoch"] >= 0)
+        logits = run["best"]["logits"]
+        _require(logits.dtype == torch.float32)
         logits = as_float(logits, (len(logits), num_classes)).numpy()
         model, preprocessing = rebuild(entries, num_classes, entries["model"])
         averaged = None
@@ -339,34 +347,27 @@ class Run:
             settings,
             model,
             preprocessing,
-            run["source"],
-            entries["epoch"],
-            averaged,
-            entries["optimizer"],
-            entries["random"],
-            run["history"],
-            Evaluation(**{**run["best"], "logits": logits}),
-            suspects,
-            Manifest(categories, splits),
-            run["photographs"],
-            penalty,
-            run["is_update"],
-            run["has_ended"],
-            run["tuned"],
-            run["tuned_on"].numpy(),
+            weights_source=run["source"],
+            epoch=entries["epoch"],
+            averaged=averaged,
+            optimizer_state=entries["optimizer"],
+            rng_state=state,
+            history=run["history"],
+            best=Evaluation(**{**run["best"], "logits": logits}),
+            suspects=suspects,
+            manifest=Manifest(categories, splits),
+            fingerprint=run["photographs"],
+            l2_penalty=penalty,
+            is_update=run["is_update"],
+            has_ended=run["has_ended"],
+            tuned_history=run["tuned"],
+            tuned_on=check_digests(run["tuned_on"]),
         )
 
 
-def _check_digests(digests: torch.Tensor) -> None:
-    if digests.dim() != 2 or digests.shape[1] != DIGEST or digests.dtype != torch.uint8:
-        raise ValueError("impossible digests")
-
-
-def _check_indices(labels: torch.Tensor, count: int, num_classes: int) -> None:
-    if labels.shape != (count,) or labels.dtype != torch.int64:
-        raise ValueError("impossible labels")
-    if not ((labels >= 0) & (labels < num_classes)).all():
-        raise ValueError("impossible labels")
+def _require(condition: bool) -> None:
+    if not condition:
+        raise ValueError("impossible entries")
 
 
 # --- Where a run starts ---------------------------------------------------------------
@@ -379,14 +380,10 @@ def new_run(
     device: torch.device,
     resources: Resources,
 ) -> Run:
-    """Build the network of a new run, and resolve its settings.
+    """Build the network of a new run for C categories, and resolve its settings.
 
-    Args:
-        settings: what was typed, and the defaults.
-        num_classes: C, the number of categories.
-        side: short side of the photographs in pixels, where it is known.
-        device: for the network.
-        resources: rank 0 may download weights, before the others look for them.
+    `side` is the short side of the photographs in pixels, where it is known. Rank 0 may download
+    weights, before the others look for them.
 
     Raises:
         InputError: there is no such network, its weights are not available, or the settings do
@@ -414,13 +411,7 @@ def new_run(
 def resume_run(
     folder: RunFolder, info: NetworkInfo, typed: dict[str, Any], device: torch.device
 ) -> Run:
-    """Load the run that --resume continues.
-
-    Args:
-        folder: of the run.
-        info: what the checkpoint in it knows.
-        typed: settings that the command line names again, or epochs that extend the run.
-        device: for the network.
+    """Load the run that --resume continues; `info` is what its checkpoint knows.
 
     Raises:
         InputError: a file is damaged, or other settings are asked for.

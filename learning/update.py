@@ -47,65 +47,33 @@ def needs_backups(folder: RunFolder, load: Load) -> bool:
         return False
 
 
-def load_finished(folder: RunFolder, load: Load, from_backups: bool) -> Pair:
-    """Load the finished run that --update starts from; `from_backups` as of `needs_backups`.
+def load_earlier(folder: RunFolder, load: Load, from_backups: bool) -> Pair:
+    """Load the finished run that an update starts from, or started from.
 
     Raises:
         InputError: there is none, it is not finished, or a file is damaged.
     """
+    checkpoint, resume_file = folder.checkpoint, folder.resume_file
     if from_backups:
-        return load_pair(previous(folder.checkpoint), previous(folder.resume_file), load)
-    pair = load_pair(folder.checkpoint, folder.resume_file, load)
-    if not pair[0].is_finished:
-        raise InputError(
-            f"the run in {folder.path} is not finished: --resume continues it, and --update can "
-            "follow"
-        )
-    return pair
-
-
-def load_backups(folder: RunFolder, load: Load) -> Pair | None:
-    """Load the run that an update started from, if its files are still there."""
-    try:
-        return load_pair(previous(folder.checkpoint), previous(folder.resume_file), load)
-    except InputError:
-        return None
-
-
-def load_pair(checkpoint: Path, resume_file: Path, load: Load) -> Pair:
-    """Load a run, the network of its checkpoint, and what that knows.
-
-    Raises:
-        InputError: a file is missing or damaged, or they are of two runs.
-    """
+        checkpoint, resume_file = previous(checkpoint), previous(resume_file)
     network, info = load(checkpoint)
     run = Run.load(resume_file)
     if not run.owns(info):
         raise InputError(f"{checkpoint} is not the best network of the run in {resume_file}")
+    if not run.is_finished:
+        raise InputError(
+            f"the run in {folder.path} is not finished: --resume continues it, and --update can "
+            "follow"
+        )
     return run, network, info, checkpoint
 
 
-def update_run(
-    earlier: Run,
-    info: NetworkInfo,
-    checkpoint: Path,
-    num_classes: int,
-    epochs: int,
-    device: torch.device,
-) -> Run:
-    """Put a new head for C categories on the body of a finished run; take its settings.
+def update_run(pair: Pair, num_classes: int, epochs: int, device: torch.device) -> Run:
+    """Put a new head for C categories on the body of a finished run's checkpoint.
 
-    Args:
-        earlier: the finished run.
-        info: what its checkpoint knows.
-        checkpoint: the path of that.
-        num_classes: C, the number of categories there are now.
-        epochs: that are to follow the new head.
-        device: for the network.
-
-    Raises:
-        InputError: the checkpoint is damaged.
+    The settings are those of the finished run, but for `epochs`.
     """
+    earlier, _, info, checkpoint = pair
     entries = read_entries(checkpoint, "calibration")
     model, preprocessing = rebuild(entries, len(info.categories), entries["state_dict"])
     settings = dataclasses.replace(earlier.settings, epochs=epochs, minutes=None)
@@ -113,14 +81,10 @@ def update_run(
         settings = dataclasses.replace(settings, lr=None, batch_size=None, tune=None, weights=None)
         settings = resolve_settings(settings, preprocessing.crop, True, bool(model.feature_layers))
     torch.manual_seed(settings.seed)
-    in_features = describe_head(model)["in_features"]
+    in_features, hidden_units = describe_head(model)["in_features"], settings.hidden_units
+    body, layers = model.body, model.feature_layers
     model = build_classifier(
-        model.body,
-        model.feature_layers,
-        in_features,
-        settings.hidden_units,
-        num_classes,
-        preprocessing,
+        body, layers, in_features, hidden_units, num_classes, preprocessing
     ).to(device)
     source = earlier.weights_source or "an earlier run"
     run = Run(settings, model, preprocessing, source, epoch=-1, is_update=True)
@@ -160,23 +124,11 @@ def describe_changes(changes: Changes, checkpoint: Path, earlier: Run, run: Run)
 
 
 def compare_update(
-    run: Run,
-    pair: Pair,
-    valid_set: Activations,
-    labels: np.ndarray,
-    evaluated: EvaluatedSplit,
+    run: Run, pair: Pair, valid_set: Activations, labels: np.ndarray, evaluated: EvaluatedSplit
 ) -> dict[str, Any]:
-    """Compare the network of an update with the earlier one, on valid.
+    """Compare the network of an update with the earlier one, on valid and its labels (V,).
 
-    Args:
-        run: the update, at its end.
-        pair: the earlier run, see `load_pair`.
-        valid_set: the photographs of valid.
-        labels: theirs (V,).
-        evaluated: by the new network; its categories and names.
-
-    Returns:
-        A part of report.json; docs/reference.md explains each entry.
+    Returns a part of report.json; docs/reference.md explains each entry.
     """
     earlier, network, info, _ = pair
     assert run.best
@@ -207,23 +159,19 @@ def compare_update(
 
 
 def describe_known(by_body: Mapping[str, int], by_earlier: Mapping[str, int]) -> Iterator[str]:
-    """Say which figures are too good, as networks have learned from photographs of other splits.
+    """Say which figures are too good: networks have learned from photographs of other splits.
 
     Args:
         by_body: from how many photographs of each split the body of both networks has learned.
         by_earlier: from how many of each the earlier network has.
     """
-    known = [f"{count} of {split}" for split, count in by_body.items() if count]
+    both = any(by_body.values())
+    counts = by_earlier if both else {"valid": by_earlier["valid"]}
+    known = " and ".join(f"{count} of {split}" for split, count in counts.items() if count)
     if known:
-        yield (
-            f"{' and '.join(known)} came from train, where the layers before the head learned from "
-            "them: the figures of both networks are too good"
-        )
-    if more := by_earlier["valid"] - by_body["valid"]:
-        yield (
-            f"{more} of valid came from train, where the earlier network learned from them: its "
-            "figure is too good; this one did not"
-        )
+        whose = "the figures of both networks are" if both else "its figure is"
+        layers = "the layers before the head" if both else "the earlier network"
+        yield f"{known} came from train, where {layers} learned from them: {whose} too good"
 
 
 def describe_tuning(run: Run, changes: Changes) -> Iterator[str]:

@@ -27,10 +27,10 @@ def previous(path: Path) -> Path:
 class RunFolder:
     """The files of a run; under torchrun, only rank 0 writes them.
 
-    Before a run replaces its first file of an earlier one, it backs these up as x.previous. The
-    files themselves stay where they are until others are renamed over them, so that last.pth is
-    never missing. Where a run is killed between its first checkpoint.pth and its last.pth, the two
-    are of different runs, and the backups belong together.
+    Before a run replaces a file of an earlier run, it backs them all up as x.previous. The files
+    themselves stay until others are renamed over them, so that last.pth is never missing. Where a
+    run is killed between its first checkpoint.pth and its last.pth, these are of two runs, and the
+    backups are the pair of the earlier one.
     """
 
     def __init__(self, folder: str | os.PathLike[str], writes: bool = True):
