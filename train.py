@@ -284,7 +284,7 @@ def train(
         epoch = run.epoch + 1
         learned = head if epoch == 0 else train_one_epoch(learner, epoch, time_budget.is_up)
         if not learned:
-            console.print_result(f"epoch {epoch} would end too late, and is broken off")
+            console.print_result(f"epoch {epoch} would end too late, and is left out")
             break
         train_loss, logit_sums = learned
         seconds = clock.lap("epochs" if epoch else "head")

@@ -13,7 +13,6 @@ import learning.regression
 import model_utils
 from images.decode import Preprocessing
 from learning.activations import Activations
-from learning.distributed import ProcessGroup
 from learning.head import FOLDS, SMOOTHING, fit_head, fit_linear_head, learn_head, out_of_fold
 from learning.resources import Resources
 from learning.run import Run
@@ -116,37 +115,6 @@ def test_out_of_fold_logits_do_not_know_their_own_labels(width):
     assert (logits.argmax(1) == by_chance).float().mean() < 0.55
 
 
-class Bar:
-    """Remembers what a bar would show."""
-
-    def __init__(self):
-        self.shown = []
-
-    def __call__(self, batches, total, description, unit="", done=0):
-        passed = 0
-        for batch in batches:
-            yield batch
-            passed += len(batch)
-        self.shown.append((description, passed, total, unit))
-
-
-@pytest.mark.parametrize(("count", "folds"), [(60, 3), (3500, 2), (7000, 1)])
-def test_a_bar_counts_the_fits(count, folds, monkeypatch):
-    torch.manual_seed(0)
-    labels = torch.arange(count) % 2
-    features = torch.randn(count, 3) + labels[:, None] / 2
-    bar = Bar()
-    fit_linear_head(nn.Linear(3, 2), features.clone(), labels, progress=bar)
-    [(description, passed, total, unit)] = bar.shown
-    assert (description, total, unit) == ("fitting the head", 4 * folds + 1, " fits")
-    assert passed <= total
-    assert passed % folds == 1 % folds  # every penalty by all folds, and the last fit
-
-    monkeypatch.setattr(learning.head, "L2_PENALTIES", [1e-2])  # nothing to end early
-    fit_linear_head(nn.Linear(3, 2), features.clone(), labels, progress=bar)
-    assert bar.shown[1:] == [("fitting the head", folds + 1, folds + 1, " fits")]
-
-
 def test_a_feature_that_hardly_changes_gets_no_weight_that_blows_up():
     torch.manual_seed(0)
     labels = torch.arange(60) % 2
@@ -168,9 +136,7 @@ def test_a_learned_head_takes_plain_features():
     features = torch.randn(90, 8) * 5 + 100
     features[:, 0] += 20 * labels
     head = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 3))
-    bar = Bar()
-    logits = learn_head(head, features.clone(), labels, progress=bar)
-    assert bar.shown == [("fitting the head", 2000, 2000, " epochs")]
+    logits = learn_head(head, features.clone(), labels)
     torch.testing.assert_close(head(features), logits, rtol=0, atol=1e-2)
     assert (head(features).argmax(1) == labels).float().mean() > 0.95
     assert not head.training
@@ -216,37 +182,6 @@ def test_the_head_of_a_network_is_fitted_and_its_logits_are_summed(bright_and_da
     assert loss == pytest.approx(expected, abs=1e-2)
     direct = torch.stack([logits[targets == c].sum(0) for c in (0, 1)])
     torch.testing.assert_close(sums.sums, direct, rtol=1e-2, atol=0.1)
-
-
-@pytest.mark.parametrize("rank", [0, 1])
-def test_the_primary_process_fits_the_head_for_all(bright_and_dark, monkeypatch, rank):
-    given = []
-    run, activations, labels = bright_and_dark(processes=ProcessGroup(rank, 2))
-
-    def collect(self, rows, count, everywhere, allocate):
-        assert (len(rows), count, everywhere) == (6, 12, False)
-        # FeatureCache that tell the labels, 0 and 1 in turns.
-        return rows[[0] * 12] + torch.arange(12)[:, None] % 2 if rank == 0 else rows[:0]
-
-    def add(self, values):
-        given.append(values.clone())
-        return values + 5
-
-    copied = []
-    monkeypatch.setattr(ProcessGroup, "collect", collect)
-    monkeypatch.setattr(
-        ProcessGroup, "broadcast_weights", lambda self, *modules: copied.append(modules)
-    )
-    monkeypatch.setattr(ProcessGroup, "add", add)
-    model = run.model
-    before = model.head.weight.clone()
-    loss, sums = fit_head(run, activations, labels)
-    assert copied == [(model.head,)]
-    assert model.head.weight.equal(before) == (rank == 1)
-    the_sums, the_loss = given
-    assert (the_loss.item() > 0) == the_sums.any() == (rank == 0)
-    assert loss == pytest.approx(the_loss.item() + 5)
-    assert sums.sums.equal(the_sums + 5)
 
 
 def test_the_record_notes_what_looks_like_another_category(bright_and_dark):
