@@ -1,4 +1,4 @@
-"""The voice of a script: who speaks where, what is shown, and how errors become exit codes."""
+"""What a script prints where, how it shows progress, and how errors become exit codes."""
 
 import io
 import re
@@ -13,22 +13,24 @@ from running.environment import Launch
 from running.errors import FlowersError, ImageError, InputError, RunError
 from running.signals import Stopped
 
-PRIMARY, OTHER = Launch(0, 2), Launch(1, 2)
+RANK_0, RANK_1 = Launch(0, 2), Launch(1, 2)
 
 
 @pytest.fixture
 def sleeps(monkeypatch) -> list[float]:
     """Record how long a process would wait."""
     seconds = []
-    monkeypatch.setattr("running.console.time.sleep", seconds.append)
+    monkeypatch.setattr("time.sleep", seconds.append)
     return seconds
 
 
-class Terminal(io.StringIO):
+@pytest.fixture
+def terminal(monkeypatch) -> io.StringIO:
     """What stderr is where somebody watches."""
-
-    def isatty(self):
-        return True
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", stream)
+    return stream
 
 
 class Full(io.StringIO):
@@ -38,57 +40,60 @@ class Full(io.StringIO):
         raise BrokenPipeError(32, "Broken pipe")
 
 
-# --- What is said -----------------------------------------------------------------------
+# --- What is printed --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("fire lily, Blüte, 花", "fire lily, Blüte, 花"),
-        ("a\x1b[31m", "a\\x1b[31m"),
-        ("a\nb\tc", "a\\nb\\tc"),
-        ("a\udcff", "a\\udcff"),
-        ("\u202e", "\\u202e"),
+        ("a\x1b[31m\nb\tc", "a\\x1b[31m\\nb\\tc"),
+        ("a\udcff\u202e", "a\\udcff\\u202e"),
     ],
 )
-def test_a_terminal_is_left_alone(text, expected):
+def test_a_file_name_cannot_control_the_terminal(text, expected):
     assert printable(text) == expected
 
 
-@pytest.mark.parametrize("launch", [Launch(), PRIMARY])
-def test_results_go_to_stdout_and_all_else_to_stderr(capsys, launch):
+@pytest.mark.parametrize("launch", [Launch(), RANK_0, RANK_1])
+def test_results_go_to_stdout_all_else_to_stderr_and_only_from_rank_0(capsys, launch):
     console = Console("train.py", launch)
     console.print_result("one", "two\x1b")
-    assert capsys.readouterr() == ("one\ntwo\\x1b\n", "")
-    console.print_note("one", "two\x1b")
-    assert capsys.readouterr() == ("", "one\ntwo\\x1b\n")
+    console.print_note("three", "four\x1b")
     console.print_note()
-    assert capsys.readouterr() == ("", "")
-    console.print_message("one", "two\x1b")
-    assert capsys.readouterr() == ("", "train.py: one\ntrain.py: two\\x1b\n")
+    console.print_message("five", "six\x1b")
+    out = "one\ntwo\\x1b\n", "three\nfour\\x1b\ntrain.py: five\ntrain.py: six\\x1b\n"
+    assert capsys.readouterr() == (("", "") if launch is RANK_1 else out)
+    console.print_message("seven", everybody=True)
+    assert capsys.readouterr().err == "train.py: seven\n"
 
 
-def test_a_process_that_is_not_the_primary_one_is_silent(capsys):
-    console = Console("train.py", OTHER)
-    console.print_result("a")
-    console.print_note("b")
-    console.print_message("c")
-    assert capsys.readouterr() == ("", "")
-    console.print_message("d", everybody=True)
-    assert capsys.readouterr() == ("", "train.py: d\n")
-
-
-def test_results_that_nobody_reads_are_an_error(monkeypatch):
+def test_results_that_nobody_can_read_are_an_error_and_notes_are_not(monkeypatch):
     monkeypatch.setattr(sys, "stdout", Full())
-    with pytest.raises(RunError, match="standard output cannot be written: Broken pipe"):
-        Console("train.py").print_result("a")
-    Console("train.py", OTHER).print_result("a")
-
-
-def test_notes_that_nobody_reads_are_none(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Full())
+    with pytest.raises(RunError, match="standard output"):
+        Console("train.py").print_result("a")
+    Console("train.py", RANK_1).print_result("a")
     Console("train.py").print_note("a")
     Console("train.py").print_message("a")
+
+
+def test_closed_streams_crash_nothing(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    monkeypatch.setattr(sys, "stdout", None)
+    prepare_streams()
+    Console("train.py").print_message("hello")
+    sys.stderr.close()
+    with pytest.raises(RunError, match="standard output is closed"):
+        Console("train.py").print_result("hello")
+
+
+def test_letters_that_an_encoding_lacks_are_escaped(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
+    prepare_streams()
+    Console("predict.py").print_result("Bl\u00fcte, \u82b1")
+    assert raw.getvalue() == b"Bl\xfcte, \\u82b1\n"
 
 
 # --- Progress ---------------------------------------------------------------------------
@@ -96,74 +101,29 @@ def test_notes_that_nobody_reads_are_none(monkeypatch):
 BATCHES = [[1, 2, 3], [4, 5], [], [6]]
 
 
-def test_where_stderr_is_no_terminal_progress_passes_everything_on_and_shows_nothing(capsys):
+def test_a_log_file_gets_no_bars(capsys, terminal):
+    assert [*Console("a", RANK_1).progress(iter(BATCHES), 6, "reading")] == BATCHES
+    assert terminal.getvalue() == ""
+    terminal.isatty = lambda: False
     console = Console("train.py")
     assert [*console.progress(iter(BATCHES), 6, "reading")] == BATCHES
     assert [*console.count("abc", 3, "reading")] == [*"abc"]
     assert [*no_progress(iter(BATCHES), 6, "reading")] == BATCHES
-    assert capsys.readouterr() == ("", "")
+    assert terminal.getvalue() == ""
 
 
-def test_a_terminal_shows_how_many_photographs_have_passed(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    console = Console("train.py")
-    passed = []
-    for batch in console.progress(iter(BATCHES), 6, "reading"):
-        passed.append(batch)
-    assert passed == BATCHES
+def test_a_terminal_shows_how_many_photographs_have_passed(terminal, monkeypatch):
+    monkeypatch.setattr("tqdm.tqdm.monitor_interval", 0)
+    console, counts = Console("train.py"), []
+    for _ in console.progress(iter(BATCHES), 6, "reading", done=4):
+        counts.append(console.bars[-1].n)
+    assert counts == [4, 7, 9, 9]
+    assert [*console.count(iter("ab"), None, "looking")] == ["a", "b"]
     assert "reading" in terminal.getvalue()
     assert " photos" in terminal.getvalue()
 
 
-def test_progress_counts_what_the_batches_add_up_to(monkeypatch):
-    bars = []
-
-    class Bar:
-        def __init__(self, **options):
-            self.options, self.counts = options, []
-            bars.append(self)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.counts.append("closed")
-
-        def update(self, count):
-            self.counts.append(count)
-
-        def clear(self):
-            self.counts.append("cleared")
-
-    monkeypatch.setattr("tqdm.tqdm", Bar)
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    console = Console("train.py")
-    assert [*console.progress(iter(BATCHES), 6, "reading")] == BATCHES
-    assert [*console.progress(iter([b"abc", b"d"]), 9, "fetching", "B", 5)] == [b"abc", b"d"]
-    assert [*console.count(iter("ab"), None, "looking")] == ["a", "b"]
-    reading, fetching, looking = bars
-    assert reading.counts == [3, 2, 0, 1, "closed"]
-    assert reading.options["total"] == 6
-    assert reading.options["desc"] == "reading"
-    assert not reading.options["unit_scale"]
-    assert fetching.counts == [3, 1, "closed"]
-    assert fetching.options["initial"] == 5
-    assert fetching.options["unit_scale"]
-    assert looking.counts == [1, 1, "closed"]
-    assert looking.options["total"] is None
-
-
-def test_a_process_that_is_not_the_primary_one_shows_no_progress(monkeypatch):
-    monkeypatch.setattr("tqdm.tqdm", None)
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    console = Console("train.py", OTHER)
-    assert [*console.progress(iter(BATCHES), 6, "reading")] == BATCHES
-    assert [*console.count("ab", 2, "reading")] == ["a", "b"]
-
-
-def test_one_bar_is_shown_at_a_time(monkeypatch):
-    """What an outer bar waits for has its own; the outer one goes on counting."""
-    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+def test_of_nested_bars_the_innermost_is_shown_and_all_count(terminal, monkeypatch):
     monkeypatch.setattr("tqdm.tqdm.monitor_interval", 0)
     console, counts = Console("train.py"), []
 
@@ -179,8 +139,7 @@ def test_one_bar_is_shown_at_a_time(monkeypatch):
     assert "\n" not in terminal.getvalue()  # a second line
 
 
-def test_what_is_said_takes_the_place_of_the_bar(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+def test_a_message_takes_the_place_of_the_bar(terminal):
     console = Console("train.py")
     for _ in console.progress([[1]], 1, "reading"):
         console.print_message("hello")
@@ -188,8 +147,7 @@ def test_what_is_said_takes_the_place_of_the_bar(monkeypatch):
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_ctrl_c_leaves_the_bar_on_a_line_of_its_own(monkeypatch, held):
-    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+def test_ctrl_c_leaves_the_bar_on_a_line_of_its_own(terminal, held):
     console, kept = Console("train.py"), []
 
     def work():
@@ -202,80 +160,7 @@ def test_ctrl_c_leaves_the_bar_on_a_line_of_its_own(monkeypatch, held):
     assert re.search(r"reading: .*\ntrain.py: stopped by Ctrl-C\n", terminal.getvalue())
 
 
-# --- Streams ----------------------------------------------------------------------------
-
-
-def test_a_closed_standard_error_says_nothing(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "stderr", None)
-    prepare_streams()
-    Console("train.py").print_message("hello")
-    sys.stderr.close()
-    assert capsys.readouterr().out == ""
-
-
-def test_a_closed_standard_output_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", None)
-    prepare_streams()
-    with pytest.raises(RunError, match="standard output is closed"):
-        Console("train.py").print_result("hello")
-
-
-def test_names_that_an_encoding_lacks_are_escaped(monkeypatch):
-    raw = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
-    prepare_streams()
-    Console("predict.py").print_result("Bl\u00fcte, \u82b1")
-    assert raw.getvalue() == b"Bl\xfcte, \\u82b1\n"
-
-
-def test_a_package_that_is_missing_is_one_sentence(capsys):
-    assert run(ModuleNotFoundError("No module named 'torch'", name="torch"))[0] == 2
-    assert capsys.readouterr().err.startswith("train.py: torch is not installed: pip install -r ")
-    with pytest.raises(ModuleNotFoundError):  # a bug of ours
-        run(ModuleNotFoundError("No module named 'rooms'", name="rooms"))
-
-
 # --- How a script ends ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("command", "best", "resumable", "expected"),
-    [
-        ("python train.py a", None, False, []),
-        ("python train.py a", "the best is in b", False, ["the best is in b"]),
-        ("python train.py a", None, True, ["go on with: python train.py a --resume"]),
-        (
-            "python train.py a --resume",
-            "the best is in b",
-            True,
-            ["the best is in b", "go on with: python train.py a --resume"],
-        ),
-        (
-            "python train.py 'a --resume'",
-            None,
-            True,
-            ["go on with: python train.py 'a --resume' --resume"],
-        ),
-    ],
-)
-def test_what_a_run_that_ends_early_tells(tmp_path, command, best, resumable, expected):
-    notes = ExitNotes(command, "")
-    assert [*notes.lines()] == []
-    notes.best, notes.resume_files = best, [tmp_path / "last.pth"]
-    assert [*notes.lines()] == ([best] if best else [])  # it is not written yet
-    if resumable:
-        notes.resume_files[0].touch()
-    assert [*notes.lines()] == expected
-
-
-def test_a_flag_may_come_in_the_place_of_another_one(tmp_path):
-    notes = ExitNotes("python train.py 'my flowers' --update --epochs 3", "", "--update")
-    notes.resume_files = [tmp_path / "last.pth", tmp_path / "last.previous.pth"]
-    notes.resume_files[1].touch()
-    assert [*notes.lines()] == [f"go on with: {notes.command}"]
-    notes.flag, notes.replaces = "--resume", "--update"
-    expected = "go on with: python train.py 'my flowers' --resume --epochs 3"
-    assert [*notes.lines()] == [expected]
 
 
 class OutOfMemoryError(RuntimeError):
@@ -286,8 +171,8 @@ class DistBackendError(RuntimeError):
     """As torch.distributed names what it raises."""
 
 
-def run(error: BaseException | None, launch: Launch = Launch()):
-    """Run work that ends with an error or well; return the exit code and the notes."""
+def run(error: BaseException | None, launch: Launch = Launch()) -> int:
+    """Run work that ends with an error, or well with 3; return the exit code."""
     notes = ExitNotes("python train.py a", "try less")
     notes.best, notes.resume_files = "the best is in b", [Path(__file__)]
 
@@ -296,51 +181,44 @@ def run(error: BaseException | None, launch: Launch = Launch()):
             raise error
         return 3
 
-    return Console("train.py", launch).run_guarded(work, notes), notes
+    return Console("train.py", launch).run_guarded(work, notes)
 
 
-REST = "the best is in b\ngo on with: python train.py a --resume\n"
+BEST = "the best is in b\n"
+REST = BEST + "go on with: python train.py a --resume\n"
 
 
-def test_work_that_ends_says_its_own_exit_code(capsys, sleeps):
-    assert run(None)[0] == 3
-    assert run(None, OTHER)[0] == 3
-    assert capsys.readouterr() == ("", "")
-    assert sleeps == []
-
-
+@pytest.mark.parametrize("launch", [Launch(), RANK_0])
 @pytest.mark.parametrize(
-    ("error", "code", "sentence"),
+    ("error", "code", "sentence", "rest"),
     [
-        (FlowersError("a is wrong"), 1, "a is wrong"),
-        (InputError("a is wrong"), 2, "a is wrong"),
-        (ImageError("a is wrong\x1b"), 1, "a is wrong\\x1b"),
-        (RunError("a is wrong"), 1, "a is wrong"),
-        (Stopped(signal.SIGINT), 130, "stopped by Ctrl-C"),
-        (Stopped(signal.SIGTERM), 143, "stopped by SIGTERM"),
+        (FlowersError("a is wrong"), 1, "a is wrong", REST),
+        (InputError("a is wrong"), 2, "a is wrong", REST),
+        (ImageError("a is wrong\x1b"), 1, r"a is wrong\\x1b", REST),
+        (RunError("a is wrong", can_go_on=False), 1, "a is wrong", BEST),
+        (Stopped(signal.SIGINT), 130, "stopped by Ctrl-C", REST),
+        (Stopped(signal.SIGTERM), 143, "stopped by SIGTERM", REST),
+        (
+            ModuleNotFoundError(name="torch"),
+            2,
+            "torch is not installed: .*requirements.txt.*",
+            REST,
+        ),
+        # A resumed run would need as much memory again.
+        (MemoryError(), 1, "out of memory; try less", BEST),
+        (OutOfMemoryError("CUDA"), 1, "out of memory; try less", BEST),
+        (RuntimeError("can't allocate memory"), 1, "out of memory; try less", BEST),
+        (RuntimeError("CUDA error: out of memory"), 1, "out of memory; try less", BEST),
     ],
 )
-@pytest.mark.parametrize("launch", [Launch(), PRIMARY])
-def test_what_the_user_can_mend_is_one_sentence(capsys, sleeps, launch, error, code, sentence):
-    assert run(error, launch)[0] == code
-    assert capsys.readouterr() == ("", f"train.py: {sentence}\n{REST}")
+def test_what_the_user_can_correct_is_one_sentence(
+    capsys, sleeps, launch, error, code, sentence, rest
+):
+    assert run(error, launch) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(f"train.py: {sentence}\n{rest}", err)
     assert sleeps == []
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        OutOfMemoryError("CUDA"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
-        RuntimeError("CUDA error: out of memory"),
-    ],
-)
-def test_too_little_memory_is_one_sentence_without_going_on(capsys, error):
-    code, notes = run(error)
-    assert code == 1
-    assert not notes.resume_files  # it would need as much again
-    assert capsys.readouterr().err == "train.py: out of memory; try less\nthe best is in b\n"
 
 
 @pytest.mark.parametrize(
@@ -352,18 +230,22 @@ def test_too_little_memory_is_one_sentence_without_going_on(capsys, error):
     ],
 )
 def test_a_lost_process_is_one_sentence_where_there_are_several(capsys, error):
-    assert run(error, PRIMARY)[0] == 1
-    first = str(error).splitlines()[0]
-    assert capsys.readouterr().err == (
-        f"train.py: another process of this run has ended, or is out of reach: {first}\n{REST}"
-    )
-    with pytest.raises(RuntimeError) as caught:  # alone it would be a bug
+    assert run(error, RANK_0) == 1
+    err = capsys.readouterr().err
+    assert str(error).splitlines()[0] in err.splitlines()[0]
+    assert err.endswith(REST)
+    with pytest.raises(RuntimeError):  # alone it would be a bug
         run(error)
-    assert caught.value is error
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("a bug of ours"), ValueError("a"), KeyError("a"), KeyboardInterrupt()]
+    "error",
+    [
+        RuntimeError("a bug"),
+        ValueError("a"),
+        KeyboardInterrupt(),
+        ModuleNotFoundError(name="rooms"),
+    ],
 )
 def test_a_bug_keeps_its_traceback(capsys, error):
     with pytest.raises(type(error)) as caught:
@@ -373,7 +255,7 @@ def test_a_bug_keeps_its_traceback(capsys, error):
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         (InputError("a is wrong"), 2, ""),
         (ImageError("a is gone"), 1, "train.py: a is gone\n"),  # perhaps it alone has seen that
@@ -381,66 +263,65 @@ def test_a_bug_keeps_its_traceback(capsys, error):
         (RuntimeError("gloo"), 1, ""),
     ],
 )
-def test_another_process_says_only_what_it_alone_may_know_and_waits(
-    capsys, sleeps, error, code, said
+def test_another_rank_prints_only_what_it_alone_may_know_and_waits_for_rank_0(
+    capsys, sleeps, error, code, message
 ):
-    assert run(error, OTHER)[0] == code
-    assert capsys.readouterr() == ("", said)
+    assert run(error, RANK_1) == code
+    assert capsys.readouterr() == ("", message)
+    assert sleeps == [2]
+    assert run(None, RANK_1) == run(None) == 3
     assert sleeps == [2]
 
 
-@pytest.mark.parametrize("launch", [Launch(), OTHER])
-def test_signals_end_the_work_of_the_process_that_speaks(capsys, sleeps, launch):
-    before = signal.getsignal(signal.SIGTERM)
-    during = []
+@pytest.mark.parametrize("launch", [Launch(), RANK_1])
+def test_a_signal_ends_rank_0_with_its_exit_code(capsys, launch):
+    before, during = signal.getsignal(signal.SIGTERM), []
 
     def work() -> int:
         during.append(signal.getsignal(signal.SIGTERM))
+        if launch.is_rank_zero:
+            signal.raise_signal(signal.SIGTERM)
         return 0
 
-    assert Console("train.py", launch).run_guarded(work, ExitNotes("", "")) == 0
-    assert (during == [before]) == (launch is OTHER)
+    code = Console("train.py", launch).run_guarded(work, ExitNotes("", ""))
+    assert code == (143 if launch.is_rank_zero else 0)
+    assert (during == [before]) != launch.is_rank_zero
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_signal_during_the_work_is_an_exit_code(capsys):
-    def work() -> int:
-        signal.raise_signal(signal.SIGTERM)
-        return 0
-
-    assert Console("train.py").run_guarded(work, ExitNotes("", "")) == 143
-    assert capsys.readouterr().err == "train.py: stopped by SIGTERM\n"
+@pytest.mark.parametrize(
+    ("command", "flag", "expected"),
+    [
+        ("train.py 'my a'", "--resume", "train.py 'my a' --resume"),
+        ("train.py a --resume", "--resume", "train.py a --resume"),
+        ("train.py 'a --resume'", "--resume", "train.py 'a --resume' --resume"),
+        ("train.py a --update --epochs 3", "--update", "train.py a --update --epochs 3"),
+        ("train.py a --update --epochs 3", "--resume", "train.py a --resume --epochs 3"),
+    ],
+)
+def test_a_run_that_ends_early_tells_the_command_that_resumes_it(tmp_path, command, flag, expected):
+    notes = ExitNotes(command, "", flag, "--update")
+    assert [*notes.lines()] == []
+    notes.resume_files = [tmp_path / "last.pth", tmp_path / "last.previous.pth"]
+    assert [*notes.lines()] == []  # neither is written yet
+    notes.resume_files[1].touch()
+    assert [*notes.lines()] == [f"go on with: {expected}"]
 
 
 # --- The parser -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("launch", [Launch(), OTHER])
-def test_mistakes_are_printable_and_said_once(capsys, sleeps, launch):
+@pytest.mark.parametrize("launch", [Launch(), RANK_1])
+def test_a_mistyped_command_is_one_printable_sentence_of_rank_0(capsys, sleeps, launch):
     parser = Parser(Console("train.py", launch), description="Train.")
     parser.add_argument("--epochs", type=int)
-    with pytest.raises(SystemExit) as stop:
-        parser.parse_args(["--epochs", "\x1b[31m"])
-    assert stop.value.code == 2
-    said = capsys.readouterr().err
-    assert "\x1b" not in said
-    if launch is OTHER:
-        assert (said, sleeps) == ("", [2])
-    else:
-        assert said.splitlines()[-1].startswith("train.py: error: argument --epochs: invalid int")
-        assert sleeps == []
-
-
-def test_flags_are_typed_in_full():
-    parser = Parser(Console("train.py"))
-    parser.add_argument("--epochs", type=int)
     assert parser.parse_args(["--epochs", "3"]).epochs == 3
-    with pytest.raises(SystemExit):
-        parser.parse_args(["--epoch", "3"])
-
-
-def test_waiting_is_for_the_others(sleeps):
-    Console("train.py").wait_for_primary()
-    assert sleeps == []
-    Console("train.py", OTHER).wait_for_primary()
-    assert sleeps == [2]
+    for words in (["--epochs", "\x1b[31m"], ["--epoch", "3"]):  # flags are typed in full
+        with pytest.raises(SystemExit) as stop:
+            parser.parse_args(words)
+        assert stop.value.code == 2
+        err = capsys.readouterr().err
+        assert "\x1b" not in err
+        assert ("train.py: error: " in err) == (launch is not RANK_1)
+        assert launch is not RANK_1 or err == ""
+    assert sleeps == [2, 2] * (launch is RANK_1)

@@ -82,22 +82,14 @@ def test_an_error_of_the_items_is_passed_on():
         [*map_ahead(str, items(), 2, 5)]
 
 
-@pytest.mark.parametrize(
-    ("processors", "processes", "expected"), [(8, 1, 8), (8, 3, 2), (2, 4, 1), (1, 1, 1)]
-)
-def test_processes_share_the_processors_that_they_may_use(
-    monkeypatch, processors, processes, expected
-):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*range(processors)}, raising=False)
+def test_processes_share_the_processors_that_they_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*range(8)}, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 99)
-    assert default_workers(processes) == expected
-
-
-@pytest.mark.parametrize(("count", "expected"), [(6, 6), (None, 1)])
-def test_elsewhere_all_processors_count(monkeypatch, count, expected):
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: count)
-    assert default_workers() == expected
+    assert [default_workers(processes) for processes in (1, 3, 9)] == [8, 2, 1]
+    monkeypatch.delattr(os, "sched_getaffinity")  # elsewhere than on Linux
+    assert default_workers() == 99
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert default_workers() == 1
 
 
 def test_waiting_threads_sleep_unless_the_user_decided(monkeypatch):
