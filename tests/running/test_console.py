@@ -25,12 +25,17 @@ def sleeps(monkeypatch) -> list[float]:
 
 
 @pytest.fixture
-def terminal(monkeypatch) -> io.StringIO:
-    """What stderr is where somebody watches."""
-    stream = io.StringIO()
-    stream.isatty = lambda: True
-    monkeypatch.setattr(sys, "stderr", stream)
-    return stream
+def watch(monkeypatch):
+    """Return a function that makes stderr a terminal."""
+
+    def watch() -> io.StringIO:
+        terminal = io.StringIO()
+        terminal.isatty = lambda: True
+        monkeypatch.setattr(sys, "stderr", terminal)
+        monkeypatch.setattr("tqdm.tqdm.monitor_interval", 0)
+        return terminal
+
+    return watch
 
 
 class Full(io.StringIO):
@@ -101,7 +106,8 @@ def test_letters_that_an_encoding_lacks_are_escaped(monkeypatch):
 BATCHES = [[1, 2, 3], [4, 5], [], [6]]
 
 
-def test_a_log_file_gets_no_bars(capsys, terminal):
+def test_a_log_file_gets_no_bars(watch):
+    terminal = watch()
     assert [*Console("a", RANK_1).progress(iter(BATCHES), 6, "reading")] == BATCHES
     assert terminal.getvalue() == ""
     terminal.isatty = lambda: False
@@ -112,8 +118,8 @@ def test_a_log_file_gets_no_bars(capsys, terminal):
     assert terminal.getvalue() == ""
 
 
-def test_a_terminal_shows_how_many_photographs_have_passed(terminal, monkeypatch):
-    monkeypatch.setattr("tqdm.tqdm.monitor_interval", 0)
+def test_a_terminal_shows_how_many_photographs_have_passed(watch):
+    terminal = watch()
     console, counts = Console("train.py"), []
     for _ in console.progress(iter(BATCHES), 6, "reading", done=4):
         counts.append(console.bars[-1].n)
@@ -123,8 +129,8 @@ def test_a_terminal_shows_how_many_photographs_have_passed(terminal, monkeypatch
     assert " photos" in terminal.getvalue()
 
 
-def test_of_nested_bars_the_innermost_is_shown_and_all_count(terminal, monkeypatch):
-    monkeypatch.setattr("tqdm.tqdm.monitor_interval", 0)
+def test_of_nested_bars_the_innermost_is_shown_and_all_count(watch):
+    terminal = watch()
     console, counts = Console("train.py"), []
 
     def inner():
@@ -139,7 +145,8 @@ def test_of_nested_bars_the_innermost_is_shown_and_all_count(terminal, monkeypat
     assert "\n" not in terminal.getvalue()  # a second line
 
 
-def test_a_message_takes_the_place_of_the_bar(terminal):
+def test_a_message_takes_the_place_of_the_bar(watch):
+    terminal = watch()
     console = Console("train.py")
     for _ in console.progress([[1]], 1, "reading"):
         console.print_message("hello")
@@ -147,7 +154,8 @@ def test_a_message_takes_the_place_of_the_bar(terminal):
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_ctrl_c_leaves_the_bar_on_a_line_of_its_own(terminal, held):
+def test_ctrl_c_leaves_the_bar_on_a_line_of_its_own(watch, held):
+    terminal = watch()
     console, kept = Console("train.py"), []
 
     def work():
