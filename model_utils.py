@@ -30,7 +30,6 @@ from network.ood import ood_score
 from running.console import Progress, no_progress
 from running.errors import FlowersError, InputError, is_out_of_memory
 from running.files import write_alone
-from running.threads import PAUSE, is_pause
 
 __all__ = [
     "Classifier",
@@ -197,8 +196,8 @@ def predict_each(
     """Put predictions in the place of photographs (crop, crop, 3), one after the other.
 
     Each comes with something that tells whose it is; an error in the place of a photograph
-    stays. The order is kept, and no more than some batches are in memory. Where a `PAUSE` of
-    running/threads.py stands among them, no batch is waited for. `model` is from `load_checkpoint`.
+    stays. The order is kept, and no more than some batches are in memory. `model` is from
+    `load_checkpoint`.
     """
     chunks: deque[list[tuple[K, FlowersError | None]]] = deque()
 
@@ -212,19 +211,14 @@ def predict_each(
     def batches() -> Iterator[np.ndarray]:
         chunk = []
         for item in items:
-            if not is_pause(item):
-                chunk.append(item)
-            if chunk and (is_pause(item) or len(chunk) == batch_size):
+            chunk.append(item)
+            if len(chunk) == batch_size:
                 yield batch(chunk)
                 chunk = []
-            if is_pause(item):
-                yield PAUSE
         if chunk:
             yield batch(chunk)
 
     for logits in infer(model, model, batches()):
-        if is_pause(logits):
-            continue
         logits = logits.cpu()
         ood_scores = ood_score(logits, model.class_means).tolist()
         predictions = map(Prediction, logits.softmax(1).numpy(), ood_scores)

@@ -10,7 +10,7 @@ import torch
 from network.classifier import Classifier
 from network.devices import native_precision, rows_at_once, to_device
 from network.fusion import fold_batch_norm, fuse_activations
-from running.threads import PAUSE, is_pause, map_ahead
+from running.threads import map_ahead
 
 K = TypeVar("K")
 
@@ -38,8 +38,6 @@ def infer(
 ) -> Iterator[torch.Tensor]:
     """Apply a part of a network from `for_inference` to batches; yield what comes, in order.
 
-    A `PAUSE` among the batches is passed on.
-
     Batches are what `read` turns into tensors on a device. Kernels are chosen by shape and
     may round differently. Here they always see the same number of rows at a time, the last
     ones padded, so that a photograph has the same result in whatever company it comes. A
@@ -62,7 +60,7 @@ def infer(
         return torch.cat(parts)[:count]
 
     if device.type != "cpu":
-        yield from (PAUSE if is_pause(batch) else compute(batch) for batch in batches)
+        yield from map(compute, batches)
         return
     threads = torch.get_num_threads()
 

@@ -5,17 +5,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, Queue
 from threading import Event, Semaphore, Thread
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 U = TypeVar("U")
-
-PAUSE: Any = object()  # `map_ahead` skips it
-
-
-def is_pause(item: object) -> bool:
-    """Whether an item is a `PAUSE`."""
-    return item is PAUSE
 
 
 def map_ahead(
@@ -38,8 +31,6 @@ def map_ahead(
         try:
             room.acquire()
             for item in items:
-                if is_pause(item):
-                    continue
                 futures.put(pool.submit(function, item))
                 room.acquire()
                 if stopped.is_set():
