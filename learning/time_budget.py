@@ -43,7 +43,7 @@ FOURTEENTHS = range(8, 19)
 MOST_FROM_SCRATCH = 60
 
 # The losses of a pretrained network after so many epochs, that of the head alone being 1; eight
-# epochs were no better than five. docs/results.md, "So many minutes", has the runs.
+# epochs were no better than five. benchmarks/results/time-limit.md has the runs.
 LOSSES = {0: 1.0, 1: 0.88, 2: 0.76, 3: 0.72, 4: 0.64, 5: 0.58}
 MOST_EPOCHS = max(LOSSES)
 

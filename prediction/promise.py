@@ -24,7 +24,7 @@ SEQUENCES = ((0.85, 0.8), (0.5, 0.1), (0.1, 0.1))
 LESSER_PROMISES = (0.999, 0.998, 0.995, 0.99, 0.98, 0.97, 0.95, 0.9, 0.8, 0.7, 0.5)
 
 # The share of valid's photographs whose OOD score is high enough for a name; the others look like
-# nothing in the training data. docs/results.md compares other shares.
+# nothing in the training data. benchmarks/results/confidence.md compares other shares.
 FAMILIAR = 0.98
 
 DIGITS = 1e5  # 1 / the step of a probability in `score`
