@@ -28,10 +28,10 @@ def main() -> None:
     photographs = data_utils.find_photographs(args.folder)
     print(f"{machine()}; {len(photographs)} photographs", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        num_frozen, inputs = Path(folder, "cut.jpg"), Path(folder, "inputs")
-        num_frozen.write_bytes(Path(photographs[0]).read_bytes()[:1000])
+        cut, inputs = Path(folder, "cut.jpg"), Path(folder, "inputs")
+        cut.write_bytes(Path(photographs[0]).read_bytes()[:1000])
         paths = [photographs[i % len(photographs)] for i in range(args.count)]
-        paths[49::50] = [str(num_frozen)] * len(paths[49::50])
+        paths[49::50] = [str(cut)] * len(paths[49::50])
         inputs.write_text("".join(f"{path}\n" for path in paths))
         started = time.perf_counter()
         with open(inputs) as stdin:
@@ -54,7 +54,7 @@ def main() -> None:
         seconds = time.perf_counter() - started
     print(
         f"{len(files)} records, in order: {files == paths}; {errors} errors, of "
-        f"{paths.count(str(num_frozen))} unreadable inputs; exit code {code}, {said.strip()!r}"
+        f"{paths.count(str(cut))} unreadable inputs; exit code {code}, {said.strip()!r}"
     )
     print(f"{seconds:.0f} s, {len(files) / seconds:.0f} photographs a second from start to exit")
 

@@ -1,7 +1,6 @@
 """The data check: wrong labels and near duplicates that were planted into real photographs.
 
     python benchmarks/data_doctor.py flowers runs/doctor
-    python benchmarks/data_doctor.py flowers runs/doctor --seeds 0 --planted runs/planted
 
 Of all photographs 3 % get a wrong label: half of them one at random, half that of the category
 that theirs is most confused with. Average precision is that of the ranking by suspicion, of each
@@ -9,12 +8,9 @@ half against the photographs with their own labels. Then 200 near duplicates are
 stored with quality 40, cropped to 85 % anywhere, mirrored, of half the size; and all of it at once.
 Last, heads are solved on train as it is, with the planted labels, and mended, and judged on valid:
 mended by a user who looks and accepts what is wrong indeed, and by one who accepts blindly.
-
---planted writes the folder with the planted labels, for train.py and the rest of the way.
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -44,7 +40,7 @@ BLINDLY = 0.9  # the suspicion from which somebody accepts without looking
 KINDS = ("quality 40", "cropped", "mirrored", "half size", "all at once")
 
 
-class Manifest(NamedTuple):
+class Seen(NamedTuple):
     """All photographs of a folder, looked at once."""
 
     data: DataSet
@@ -56,7 +52,7 @@ class Manifest(NamedTuple):
     copies: np.ndarray  # (N,), see `Copies.groups`
 
 
-def look(data_dir: str) -> Manifest:
+def look(data_dir: str) -> Seen:
     data = data_utils.find_data(data_dir)
     labels = np.concatenate([split.labels for split in data.splits.values()])
     resources = Resources(default_workers())
@@ -72,13 +68,13 @@ def look(data_dir: str) -> Manifest:
         f"{copies.limit:.4f} on ({time.perf_counter() - began:.1f} s)"
     )
     groups = copies.groups(len(labels))
-    return Manifest(data, run, resources, features, small, labels, groups)
+    return Seen(data, run, resources, features, small, labels, groups)
 
 
 # --- Wrong labels ---------------------------------------------------------------------
 
 
-def most_confused(seen: Manifest) -> np.ndarray:
+def most_confused(seen: Seen) -> np.ndarray:
     """Say which other category each one is most confused with: (C,)."""
     folds = torch.arange(len(seen.labels)) % FOLDS
     labels = torch.from_numpy(seen.labels)
@@ -107,24 +103,8 @@ def average_precision(scores: np.ndarray, found: np.ndarray, left_out: np.ndarra
     return float((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].mean())
 
 
-def judge_by_cleanlab(evidence: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Rank by what cleanlab, which is a benchmark's package only, makes of the same evidence."""
-    try:
-        from cleanlab.rank import get_label_quality_scores
-    except ImportError:
-        return {}
-    methods = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
-    shares = softmax(evidence.astype(np.float64))
-    return {
-        f"cleanlab, {name.replace('_', ' ')}": -get_label_quality_scores(
-            labels, shares, method=name
-        )
-        for name in methods
-    }
-
-
-def accuracy(seen: Manifest, labels: np.ndarray, kept: np.ndarray) -> float:
-    """Solve a head on the photographs of train that are kept, and judge it on valid."""
+def accuracy(seen: Seen, labels: np.ndarray, kept: np.ndarray) -> float:
+    """Fit a head to the photographs of train that are kept; return its accuracy on valid."""
     count = len(seen.data.splits["train"].paths)
     rows = torch.from_numpy(np.flatnonzero(kept[:count]))
     head = nn.Linear(seen.features.shape[1], len(seen.data.categories))
@@ -135,7 +115,7 @@ def accuracy(seen: Manifest, labels: np.ndarray, kept: np.ndarray) -> float:
     return float((named == seen.labels[valid]).mean())
 
 
-def try_labels(seen: Manifest, seeds: list[int]) -> None:
+def try_labels(seen: Seen, seeds: list[int]) -> None:
     confused = most_confused(seen)
     everything = np.ones(len(seen.labels), bool)
     clean = accuracy(seen, seen.labels, everything)
@@ -149,7 +129,7 @@ def try_labels(seen: Manifest, seeds: list[int]) -> None:
         scores, best = suspicion(evidence, planted)
         seconds = time.perf_counter() - began
         rankings = {"here": np.log(scores) - np.log1p(-scores.clip(max=1 - 1e-12))}
-        for name, ranking in (rankings | judge_by_cleanlab(evidence, planted)).items():
+        for name, ranking in (rankings).items():
             print(
                 f"seed {seed}, {name}: average precision "
                 f"{average_precision(ranking, at_random, to_confused):.4f} at random, "
@@ -187,7 +167,7 @@ def change(image: Image.Image, kind: str, rng: np.random.Generator) -> Image.Ima
     return image
 
 
-def try_copies(seen: Manifest, folder: Path, seed: int, kinds: tuple[str, ...]) -> None:
+def try_copies(seen: Seen, folder: Path, seed: int, kinds: tuple[str, ...]) -> None:
     rng = np.random.default_rng(seed)
     count = len(seen.labels)
     sources = rng.choice(count, COPIES, replace=False)
@@ -216,31 +196,13 @@ def try_copies(seen: Manifest, folder: Path, seed: int, kinds: tuple[str, ...]) 
     )
 
 
-def write_planted(seen: Manifest, folder: str, seed: int) -> None:
-    """Write links to all photographs, each in the folder of its perhaps wrong label."""
-    planted, *_ = plant(seen.labels, most_confused(seen), seed)
-    start = 0
-    for name, split in seen.data.splits.items():
-        # CalibrationSet keeps its own labels: it is what the runs are judged by.
-        labels = planted[start : start + len(split.paths)] if name == "train" else split.labels
-        start += len(split.paths)
-        for path, label in zip(split.paths, labels):
-            place = Path(folder, name, seen.data.categories[label])
-            place.mkdir(parents=True, exist_ok=True)
-            (place / Path(path).name).symlink_to(path)
-
-
 def main() -> None:
     parser: argparse.ArgumentParser = make_parser(__doc__, "data_dir", "folder")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--planted", help="folder to write")
     args = parser.parse_args()
     print(machine())
     seen = look(args.data_dir)
     print(f"{seen.data.folder}, {describe_splits(seen.data)}")
-    if args.planted:
-        write_planted(seen, args.planted, args.seeds[0])
-        sys.exit()
     for seed in args.seeds:
         try_copies(seen, Path(args.folder, str(seed)), seed, KINDS[:4])
         try_copies(seen, Path(args.folder, f"{seed}all"), seed, KINDS[4:])

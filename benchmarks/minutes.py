@@ -1,48 +1,16 @@
 """Whether `train.py --minutes N` keeps its word.
 
     python benchmarks/minutes.py flowers 1 2 5 10 20
-    python benchmarks/minutes.py flowers 1 2 5 --busy
 
-Each run is timed from its start to its exit. With --busy, a program that keeps one processor busy
-comes and goes every half minute.
+Each run is timed from its start to its exit.
 """
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from common import machine, make_parser, run_train
-
-PERIOD = 30  # seconds
-
-
-@contextmanager
-def other_work() -> Iterator[None]:
-    """Keep a processor busy in every other period."""
-    done = threading.Event()
-
-    def come_and_go() -> None:
-        while True:
-            busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-            stops = done.wait(PERIOD)
-            busy.kill()
-            busy.wait()
-            if stops or done.wait(PERIOD):
-                return
-
-    thread = threading.Thread(target=come_and_go)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def measure(args: argparse.Namespace, minutes: float) -> None:
@@ -63,15 +31,10 @@ def measure(args: argparse.Namespace, minutes: float) -> None:
 def main() -> None:
     parser = make_parser(__doc__, "data_dir")
     parser.add_argument("minutes", type=float, nargs="+")
-    parser.add_argument("--busy", action="store_true", help="with other work beside it")
     args = parser.parse_args()
-    print(machine() + (", other work beside it" if args.busy else ""), flush=True)
+    print(machine(), flush=True)
     for minutes in args.minutes:
-        if args.busy:
-            with other_work():
-                measure(args, minutes)
-        else:
-            measure(args, minutes)
+        measure(args, minutes)
 
 
 if __name__ == "__main__":

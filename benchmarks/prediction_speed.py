@@ -24,29 +24,6 @@ from running.console import Console
 from running.environment import require
 from running.threads import default_workers, map_ahead
 
-PHASES = """
-import sys, time
-clock = [time.perf_counter()]
-def lap(what):
-    clock.append(time.perf_counter())
-    print(f"  {what}: {clock[-1] - clock[-2]:.3f} s")
-import data_utils
-from running.threads import let_waiting_threads_sleep
-let_waiting_threads_sleep()
-lap("numpy, Pillow and data_utils")
-import torch
-torch.set_num_threads(1)
-lap("torch")
-import model_utils
-lap("model_utils")
-model, info = model_utils.load_checkpoint(sys.argv[1])
-lap("the checkpoint")
-batches = [*data_utils.load_batches([sys.argv[2]], info.preprocessing)]
-lap("the photograph")
-model_utils.predict(model, batches)
-lap("the network")
-"""
-
 LOOP = """
 import sys, time, timm, torch
 from PIL import Image
@@ -77,7 +54,6 @@ def cold(image: str, checkpoint: str, rounds: int) -> None:
         f"one photograph, cold: {predicted:.2f} s, {predicted / imported:.2f} times "
         f'`python -c "import torch"` ({imported:.2f} s); medians of {rounds}'
     )
-    print(f"where it goes:\n{run('-c', PHASES, checkpoint, image).out}", end="")
 
 
 def exported(image: str, checkpoint: str, network: str, rounds: int) -> None:

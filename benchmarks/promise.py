@@ -1,14 +1,10 @@
-"""Promises: how often they are kept, how much is named, and what foreign photographs do to them.
+"""Promises: how often they are kept, and how much is named.
 
-    python benchmarks/promise.py FOLDER [FOLDER ...] [--foreign CHECKPOINT KNOWN FOREIGN]
+    python benchmarks/promise.py FOLDER [FOLDER ...]
 
 Each FOLDER is one of benchmarks/cross_validation.py, with the runs of its folds. Their test splits
 hold photographs that nothing was chosen by. In each of 500 draws 818 of them, or one half, make the
 promise, and the others tell whether it is kept. Nothing is trained.
-
---foreign names the photographs of KNOWN, a folder of categories of a network, mixed with so many of
-FOREIGN, a folder or a list of other photographs, that these are 30 %; the promise is that of the
-checkpoint.
 """
 
 from pathlib import Path
@@ -27,8 +23,6 @@ from running.threads import default_workers
 
 DRAWS = 500
 PROMISES = (0.99, 0.98, 0.95)
-FOREIGN = 0.3
-FAMILIAR = (1.0, 0.99, 0.98, 0.97, 0.96, 0.95, 0.9, 0.8)
 LIKE_VALID = 818  # photographs, as valid has for Oxford
 
 
@@ -48,14 +42,13 @@ def compare(valid: CalibrationSet) -> Known:
 
 
 def ask(checkpoint: Path, paths: list[str], labels: np.ndarray) -> Known:
-    """Ask a network about photographs; of foreign ones the label is -1."""
+    """Ask a network about photographs."""
     model, info = model_utils.load_checkpoint(checkpoint)
     batches = data_utils.load_batches(paths, info.preprocessing, default_workers())
     logits = model_utils.compute_logits(model, batches)
     ood_scores = ood_score(logits, model.class_means).numpy()
     logs = logits.log_softmax(1).numpy()
-    known = compare(CalibrationSet(logs, np.maximum(labels, 0), ood_scores))
-    return known._replace(correct=known.correct & (labels >= 0))
+    return compare(CalibrationSet(logs, labels, ood_scores))
 
 
 def held_out(folder: Path) -> Known:
@@ -91,36 +84,9 @@ def try_draws(known: Known, scores: np.ndarray, wanted: float, size: int) -> str
     return f"{said}; {np.mean(shares):.2%} named on average ({np.std(shares):.2%})"
 
 
-def try_foreign(own: Known, known: Known, foreign: Known) -> None:
-    """Mix foreign photographs in, and count them as wrong where they are named.
-
-    For several shares of valid, `own`, that are familiar enough for a name.
-    """
-    ratio = FOREIGN / (1 - FOREIGN) * len(known.correct) / len(foreign.correct)
-    for share in FAMILIAR:
-        least = float(np.quantile(own.ood_score, 1 - share))
-        scores = score(own.certainty, own.ood_score, least)
-        made = {wanted: find_threshold(scores, own.correct, wanted) for wanted in PROMISES}
-        wanted, limit = next(
-            ((w, limit) for w, limit in made.items() if limit is not None), (0.0, None)
-        )
-        if limit is None:
-            print(f"  familiar {share}: no promise can be kept")
-            continue
-        named = score(known.certainty, known.ood_score, least) >= limit
-        accepted = score(foreign.certainty, foreign.ood_score, least) >= limit
-        wrong = (named & ~known.correct).sum() + ratio * accepted.sum()
-        print(
-            f"  familiar {share}, promise {wanted}: {named.mean():.1%} of the known and "
-            f"{accepted.mean():.1%} of the foreign named; "
-            f"{wrong / (named.sum() + ratio * accepted.sum()):.2%} of the names wrong"
-        )
-
-
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("folders", nargs="*", type=Path)
-    parser.add_argument("--foreign", nargs=3, type=Path, metavar=("CHECKPOINT", "KNOWN", "FOREIGN"))
+    parser.add_argument("folders", nargs="+", type=Path)
     args = parser.parse_args()
     print(machine())
     for folder in args.folders:
@@ -135,19 +101,6 @@ def main() -> None:
                 for size in (LIKE_VALID, len(known.correct) // 2):
                     said = try_draws(known, scores, wanted, size)
                     print(f"  {name}, promise {wanted} by {size}: {said}", flush=True)
-    if args.foreign:
-        checkpoint, folder, others = args.foreign
-        _, info = model_utils.load_checkpoint(checkpoint)
-        assert info.calibration.valid
-        own = compare(info.calibration.valid)
-        paths = data_utils.find_photographs(folder)
-        labels = np.array([info.categories.index(Path(path).parent.name) for path in paths])
-        known = ask(checkpoint, paths, labels)
-        found = data_utils.find_photographs(others) if others.is_dir() else []
-        found = (found or others.read_text().splitlines())[:: max(1, len(found) // 2000)]
-        foreign = ask(checkpoint, found, np.full(len(found), -1))
-        print(f"{len(known.correct)} known, {len(foreign.correct)} foreign of {others}")
-        try_foreign(own, known, foreign)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/rejection.py flowers [--far FOLDER] [--epochs N] [--draws N]
 
 Near: train.py learns from all but twenty categories, drawn at random; the others' photographs
-are to be rejected. Far: pictures of FOLDER, noise, textures, documents and drawn flowers are; and
+are to be rejected. Far: pictures of FOLDER and drawn flowers are; and
 valid's own photographs reduced to 32 pixels and enlarged, which tells how much of it is blur. The
 figure is the area under the ROC curve of some scores that logits give; predict.py uses the last.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import link_photographs, machine, make_parser, run_train
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 import data_utils
 import model_utils
@@ -24,7 +24,6 @@ from images.drawn import draw_data
 from network.devices import keep_freed_memory
 from network.ood import ood_score
 
-SIDE = 250
 LEFT_OUT = 20  # categories
 
 
@@ -49,51 +48,6 @@ def area(known: torch.Tensor, unknown: torch.Tensor) -> float:
     return ((lower + upper) / 2 / len(unknown)).mean().item()
 
 
-def noise(rng: np.random.Generator) -> Image.Image:
-    """Squares of random colours, of 1 to 64 pixels."""
-    cell = 2 ** rng.integers(7)
-    pixels = rng.integers(256, size=(-(-SIDE // cell),) * 2 + (3,), dtype=np.uint8)
-    return Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling(rng.choice([0, 3])))
-
-
-def texture(rng: np.random.Generator) -> Image.Image:
-    """Stripes, checks, rings, waves or clouds in two colours."""
-    y, x = np.mgrid[:SIDE, :SIDE] - rng.uniform(0, SIDE, (2, 1, 1))
-    angle, frequency = rng.uniform(0, np.pi), rng.uniform(0.02, 0.5)
-    u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
-    distance = np.hypot(*np.meshgrid(*[np.fft.fftfreq(SIDE)] * 2)) + 1 / SIDE
-    clouds = np.fft.ifft2(np.fft.fft2(rng.normal(size=x.shape)) / distance**1.5).real
-    kinds = [
-        np.sin(frequency * u),
-        np.sign(np.sin(frequency * u) * np.sin(frequency * v)),
-        np.sin(frequency * np.hypot(x, y)),
-        np.sin(frequency * u + 2 * np.sin(0.05 * v)),
-        clouds,
-    ]
-    values = kinds[rng.integers(len(kinds))]
-    values = (values - values.min()) / np.ptp(values)
-    one, other = rng.uniform(0, 255, (2, 3))
-    pixels = one + (other - one) * values[..., None] + rng.normal(0, 8, (SIDE, SIDE, 3))
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-
-
-def document(rng: np.random.Generator) -> Image.Image:
-    """Lines of dark letters on light paper, a little askew."""
-    image = Image.new("RGB", (SIDE, SIDE), tuple(rng.integers(225, 256, 3).tolist()))
-    draw, size = ImageDraw.Draw(image), int(rng.integers(7, 22))
-    for y in range(int(rng.integers(4, 16)), SIDE, int(size * 1.4)):
-        words = (
-            "".join(rng.choice([*"etaoinshrdlucmfwyp"], rng.integers(2, 9))) for _ in range(12)
-        )
-        draw.text(
-            (10, y),
-            " ".join(words),
-            tuple(rng.integers(0, 90, 3).tolist()),
-            ImageFont.load_default(size),
-        )
-    return image.rotate(rng.normal(0, 3), fillcolor=image.getpixel((0, 0)))
-
-
 def far_pictures(folder: Path, others: str | None, valid: list[str]) -> dict[str, list[str]]:
     """Make pictures of other things; return their paths by kind."""
     rng = np.random.default_rng(0)
@@ -103,10 +57,6 @@ def far_pictures(folder: Path, others: str | None, valid: list[str]) -> dict[str
         kinds[os.path.basename(os.path.normpath(others))] = [
             found[i] for i in rng.permutation(len(found))[:1000]
         ]
-    for make in (noise, texture, document):
-        kinds[make.__name__] = [str(folder / f"{make.__name__}{i}.png") for i in range(300)]
-        for path in kinds[make.__name__]:
-            make(rng).save(path)
     draw_data(folder / "drawn", train=30, valid=0, test=0)
     kinds["drawn flowers"] = data_utils.find_photographs(folder / "drawn")
     kinds["valid, blurred"] = [str(folder / f"blurred{i}.png") for i in range(len(valid))]
@@ -129,7 +79,7 @@ def leave_out(data: data_utils.DataSet, folder: Path, categories: np.ndarray) ->
     return unknown
 
 
-def judge(
+def measure(
     model: model_utils.Classifier, info: NetworkInfo, paths: list[str]
 ) -> dict[str, torch.Tensor]:
     """Compute the scores of some photographs."""
@@ -157,9 +107,9 @@ def main() -> None:
             kinds[f"{LEFT_OUT} other categories"] = near
             run_train(here / "data", here, "--epochs", args.epochs)
             model, info = model_utils.load_checkpoint(here / "checkpoint.pth")
-            known = judge(model, info, data_utils.find_photographs(here / "data" / "valid"))
+            known = measure(model, info, data_utils.find_photographs(here / "data" / "valid"))
             for kind, paths in kinds.items():
-                for name, unknown in judge(model, info, paths).items():
+                for name, unknown in measure(model, info, paths).items():
                     areas.setdefault((kind, name), []).append(area(known[name], unknown))
             numbers = {kind: len(paths) for kind, paths in kinds.items()}
             print(f"draw {draw}: {len(known['energy'])} known against {numbers}", flush=True)

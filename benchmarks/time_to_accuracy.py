@@ -9,21 +9,18 @@ DataLoader. It is run in float32 with batches of 64, and again with channels_las
 nothing, and the first that is good enough counts.
 """
 
-import argparse
 import math
 import tempfile
 import time
 
 import torch
-from common import describe_splits, machine, make_parser, read_history, run, run_train, usual_loader
+from common import describe_splits, machine, make_parser, read_history, run_train, usual_loader
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 import data_utils
 from network.architectures import find_architecture
-from network.devices import keep_freed_memory
-from network.fusion import fold_batch_norm
 from network.weights import load_weights
 from running.console import no_progress
 
@@ -31,13 +28,6 @@ LEARNING_RATES = (1e-3, 3e-3, 1e-2)
 LOOPS = {  # batch size, channels_last
     "float32, batches of 64": (64, False),
     "channels_last, batches of 16": (16, True),
-}
-KERNELS = {  # batch size, channels_last, bfloat16, BatchNorm folded, freed memory kept
-    "float32, batches of 64": (64, False, False, False, False),
-    "channels_last, batches of 16": (16, True, False, False, False),
-    "+ bfloat16": (16, True, True, False, False),
-    "+ BatchNorm folded, batches of 8": (8, True, True, True, False),
-    "+ freed memory kept": (8, True, True, True, True),
 }
 
 
@@ -101,51 +91,13 @@ def memory_format(channels_last: bool) -> torch.memory_format:
     return torch.channels_last if channels_last else torch.contiguous_format
 
 
-def measure_network(
-    batch_size: int, channels_last: bool, bfloat16: bool, folded: bool, keep: bool
-) -> float:
-    """Measure photographs a second of the network alone."""
-    if keep:
-        keep_freed_memory()
-    body = find_architecture("efficientnet_lite0").build().eval()
-    images = torch.rand(batch_size, 3, 224, 224)
-    if folded:
-        fold_batch_norm(body)
-    if bfloat16:
-        body, images = body.bfloat16(), images.bfloat16()
-    body.to(memory_format=memory_format(channels_last))
-    images = images.contiguous(memory_format=memory_format(channels_last))
-    with torch.inference_mode():
-        for _ in range(3):
-            body(images)
-        count, started = 0, time.perf_counter()
-        while time.perf_counter() - started < 5:
-            body(images)
-            count += batch_size
-    return count / (time.perf_counter() - started)
-
-
-def compare_kernels(data_dir: str) -> None:
-    """Print what each step from the usual kernels to ours brings, each in a process of its own."""
-    print("the network alone, photographs a second:")
-    speeds: list[float] = []
-    for name in KERNELS:
-        speeds.append(float(run(__file__, data_dir, "--kernels", name).out))
-        print(f"  {name}: {speeds[-1]:.0f}, {speeds[-1] / speeds[0]:.1f} times", flush=True)
-
-
 def main() -> None:
     parser = make_parser(__doc__, "data_dir")
     parser.add_argument("--target", type=float, default=0.94, help="accuracy on valid")
     parser.add_argument("--epochs", type=int, default=12, help="of the usual loop, at most")
     parser.add_argument("--limit", type=float, default=math.inf, help="seconds of a usual loop")
     parser.add_argument("--loop", choices=LOOPS, help="only this usual loop (default: both)")
-    parser.add_argument("--kernels", help=argparse.SUPPRESS)  # one line of the table, in a process
     args = parser.parse_args()
-    if args.kernels:
-        print(measure_network(*KERNELS[args.kernels]))
-        return
-
     print(machine())
     print(describe_splits(data_utils.find_data(args.data_dir)))
     with tempfile.TemporaryDirectory() as folder:
@@ -154,7 +106,6 @@ def main() -> None:
     print(f"train.py --epochs 0: {accuracy:.2%} on valid, {ours.seconds:.1f} s from start to exit")
     if accuracy < args.target:
         raise SystemExit(f"train.py does not reach {args.target:.2%}")
-    compare_kernels(args.data_dir)
     for name in [args.loop] if args.loop else LOOPS:
         batch_size, channels_last = LOOPS[name]
         print(f"the usual loop, {name}:")

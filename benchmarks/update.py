@@ -1,14 +1,13 @@
-"""Updates of a run whose photographs change, against runs from nothing.
+"""Updates of a run whose photographs change, against runs from scratch.
 
     python benchmarks/update.py grow flowers
     python benchmarks/update.py mend flowers
-    python benchmarks/update.py kill flowers
     python benchmarks/update.py large cifar10 --photographs 50000 --image_size 64
     python benchmarks/update.py tuned flowers --run RUN
 
 All folders of photographs are made of links. `grow` starts with 82 of Oxford's categories, adds
 the others one by one and removes them again; `mend` moves 1 % of train's photographs back to
-where they belong; `kill` sends SIGKILL at random moments; `large` adds 100 pictures to many; and
+where they belong; `large` adds 100 pictures to many; and
 `tuned` updates a run of the first 82 categories whose last layers have learned.
 """
 
@@ -16,17 +15,13 @@ import json
 import os
 import random
 import shutil
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from common import ROOT, Program, machine, make_parser, run, run_train
+from common import Program, machine, make_parser, run, run_train
 
 import data_utils
 from formats.pth import read_archive
@@ -77,8 +72,8 @@ def describe(title: str, folder: Path, program: Program, start: Program) -> None
 
 
 def grow(data: data_utils.DataSet, scratch: Path, start: Program, first: int) -> None:
-    """Add categories one by one, compare with a run of all from nothing, and remove them again."""
-    folder, ours, nothing = scratch / "data", scratch / "run", scratch / "nothing"
+    """Add categories one by one, compare with a run of all from scratch, and remove them again."""
+    folder, ours, afresh = scratch / "data", scratch / "run", scratch / "from_scratch"
     link_categories(data, folder, data.categories[:first])
     describe(f"{first} categories", ours, run_train(folder, ours, "--epochs", 0), start)
     shutil.copytree(ours, scratch / "first")
@@ -89,17 +84,17 @@ def grow(data: data_utils.DataSet, scratch: Path, start: Program, first: int) ->
         describe(f"{count} categories", ours, program, start)
         steps.append(program.seconds - start.seconds)
     print(f"median {statistics.median(steps):.1f} s, {min(steps):.1f} to {max(steps):.1f} s")
-    program = run_train(folder, nothing, "--epochs", 0)
-    describe("all from nothing", nothing, program, start)
-    print(f"largest difference of logits: {difference(ours, nothing):.1g}")
+    program = run_train(folder, afresh, "--epochs", 0)
+    describe("all from scratch", afresh, program, start)
+    print(f"largest difference of logits: {difference(ours, afresh):.1g}")
     link_categories(data, folder, data.categories[:first])
     describe("without the others again", ours, run_train(folder, ours, "--update"), start)
     print(f"largest difference from the first head: {difference(ours, scratch / 'first'):.1g}")
 
 
-def apply_fixes(data: data_utils.DataSet, scratch: Path, start: Program) -> None:
+def mend(data: data_utils.DataSet, scratch: Path, start: Program) -> None:
     """Move 1 % of train's photographs, which stand in wrong categories, to their own."""
-    folder, ours, nothing = scratch / "data", scratch / "run", scratch / "nothing"
+    folder, ours, afresh = scratch / "data", scratch / "run", scratch / "from_scratch"
     link_categories(data, folder, data.categories)
     photographs = sorted((folder / "train").glob("*/*"))
     rng = random.Random(0)
@@ -114,45 +109,10 @@ def apply_fixes(data: data_utils.DataSet, scratch: Path, start: Program) -> None
     describe(f"{len(wrong)} labels wrong", ours, program, start)
     for path, place in moved:
         place.rename(path)
-    describe("mended", ours, run_train(folder, ours, "--update"), start)
-    program = run_train(folder, nothing, "--epochs", 0)
-    describe("from nothing", nothing, program, start)
-    print(f"largest difference of logits: {difference(ours, nothing):.1g}")
-
-
-def kill(data: data_utils.DataSet, scratch: Path, times: int) -> None:
-    """Kill updates of a small run, and give the same command again."""
-    folder, first, peace = scratch / "data", scratch / "first", scratch / "peace"
-    link_categories(data, folder, data.categories[:8])
-    run_train(folder, first, "--epochs", 0)
-    link_categories(data, folder, data.categories[:10])
-    shutil.copytree(first, peace)
-    seconds = run_train(folder, peace, "--update").seconds
-    expected, rng = logits_of(peace), random.Random(0)
-    whole = equal = killed = 0
-    for number in range(times):
-        ours = scratch / f"run {number}"
-        shutil.copytree(first, ours)
-        command = [sys.executable, str(ROOT / "train.py"), str(folder), "--update"]
-        command += ["--save_dir", str(ours)]
-        for _ in range(1 + number % 2):
-            while True:
-                process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-                time.sleep(rng.uniform(0.2, 1) * seconds)
-                process.send_signal(signal.SIGKILL)
-                if process.wait():
-                    break
-                shutil.rmtree(ours)  # it had come to its end before
-                shutil.copytree(first, ours)
-            killed += 1
-        read_archive(ours / "checkpoint.pth")
-        whole += 1
-        run_train(folder, ours, "--update")
-        equal += torch.equal(logits_of(ours), expected)
-    print(
-        f"{times} updates, {killed} kills: {whole} checkpoints whole, and {equal} updates end as "
-        "the one left in peace"
-    )
+    describe("corrected", ours, run_train(folder, ours, "--update"), start)
+    program = run_train(folder, afresh, "--epochs", 0)
+    describe("from scratch", afresh, program, start)
+    print(f"largest difference of logits: {difference(ours, afresh):.1g}")
 
 
 def large(
@@ -193,13 +153,12 @@ def tuned(data: data_utils.DataSet, scratch: Path, start: Program, run_folder: P
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("what", choices=("grow", "mend", "kill", "large", "tuned"))
+    parser.add_argument("what", choices=("grow", "mend", "large", "tuned"))
     parser.add_argument("data_dir", type=os.path.abspath)
     parser.add_argument("--first", type=int, default=82, help="of grow: categories at the start")
     parser.add_argument("--photographs", type=int, default=50_000, help="of large")
     parser.add_argument("--image_size", type=int, default=64, help="of large")
     parser.add_argument("--run", type=Path, help="of tuned: the folder of a finished run")
-    parser.add_argument("--times", type=int, default=20, help="of kill")
     args = parser.parse_args()
     print(machine())
     data = data_utils.find_data(args.data_dir)
@@ -210,9 +169,7 @@ def main() -> None:
         if args.what == "grow":
             grow(data, scratch, start, args.first)
         elif args.what == "mend":
-            apply_fixes(data, scratch, start)
-        elif args.what == "kill":
-            kill(data, scratch, args.times)
+            mend(data, scratch, start)
         elif args.what == "large":
             large(data, scratch, start, args.photographs, args.image_size)
         else:

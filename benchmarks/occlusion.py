@@ -1,16 +1,10 @@
-"""Whether a map of the evidence for a name finds it: what covering its hottest places costs.
+"""Whether an occlusion map finds what a name rests on: what covering its hottest places costs.
 
-    python benchmarks/evidence.py flowers/valid checkpoint.pth [--every N]
+    python benchmarks/occlusion.py flowers/valid checkpoint.pth [--every N]
 
 Of each photograph the hottest tenth of its pixels is covered, and the coldest tenth, once by the
 photograph strongly blurred and once by its mean colour. A good map's hottest tenth costs the best
-name much of its probability, the coldest tenth nothing. A smooth random map is the control. Maps:
-
-- occlusion: `find_evidence`, as `predict.py --plot` draws it;
-- gradient: the gradient of the name's logit (less the mean of all) with respect to the maps that
-  the head sees, times the maps less their means, summed over the channels. For a linear head on
-  means that is the class activation map (Zhou et al., "Learning deep features for discriminative
-  localization", CVPR 2016); at the last depth alone, it is HiResCAM (Draelos & Carin, 2020).
+name much of its probability, the coldest tenth nothing. A smooth random map is the control.
 """
 
 import time
@@ -27,7 +21,7 @@ import model_utils
 from images.batches import EVALUATION_BATCH
 from images.decode import load_image
 from images.folders import find_photographs
-from network.classifier import Classifier, chain, pool, run_layer
+from network.classifier import Classifier
 from network.devices import keep_freed_memory
 from prediction.occlusion import GRID, blur, compute_occlusion_map
 
@@ -38,26 +32,6 @@ SIGMA = 1 / 8  # of the blur that covers, twice that of the map itself
 def enlarge(small: torch.Tensor, side: int) -> np.ndarray:
     """Bring a map (H, W) to (side, side)."""
     return F.interpolate(small[None, None], (side, side), mode="bilinear")[0, 0].numpy()
-
-
-def gradient_maps(model: Classifier, photograph: np.ndarray, index: int) -> list[np.ndarray]:
-    """Compute each depth's share of a logit: maps (H, W) of the photograph's size."""
-    layers, maps = chain(model.body), []
-    with torch.no_grad():
-        x = model.run_frozen(torch.from_numpy(photograph)[None], 1)
-        for i in range(model.feature_layers[-1] + 1):
-            x = run_layer(layers[i], x) if i else x
-            if i in model.feature_layers:
-                maps.append(x.float().clone())
-    for each in maps:
-        each.requires_grad_()
-    logits = model.head(torch.cat([pool(each) for each in maps], 1))[0]
-    slopes = torch.autograd.grad(logits[index] - logits.mean(), maps)
-    shares = []
-    for each, slope in zip(maps, slopes):
-        share = ((each - each.mean((2, 3), keepdim=True)) * slope).sum(1)[0].detach()
-        shares.append(enlarge(share * share.numel(), len(photograph)))  # per area, not per value
-    return shares
 
 
 def cover(photograph: np.ndarray, heat: np.ndarray, cold: bool, by: np.ndarray) -> np.ndarray:
@@ -111,12 +85,6 @@ def main() -> None:
         started = time.perf_counter()
         maps = {"occlusion": compute_occlusion_map(predict_each, photograph, index)}
         seconds.append(time.perf_counter() - started)
-        if model.feature_layers:
-            *_, last = feature_layers = gradient_maps(model, photograph, index)
-            maps |= {
-                "gradient, all depths": np.sum(feature_layers, 0),
-                "gradient, last depth": last,
-            }
         noise = torch.from_numpy(rng.normal(size=(GRID, GRID)))
         maps["random"] = enlarge(noise, len(photograph))
         for key, value in measure(model, photograph, maps, index):
