@@ -5,7 +5,7 @@
 Ours is `train.py DATA_DIR --arch cnn`. The other is the network as its tutorial has it (Microsoft,
 "Train your image classifier model with PyTorch"): widths 12, 12, 24 and 24, 5 x 5 kernels, Adam
 with a learning rate of 0.001 and a weight decay of 0.0001, batches of 10, pictures as they are.
-Both see the same photographs and are judged on the same split.
+Both see the same photographs and are evaluated on the same split.
 """
 
 import tempfile

@@ -25,7 +25,7 @@ PATIENCE = 240  # seconds that a browser may think
 
 
 def find_browser() -> str | None:
-    """Say where there is a browser, if there is one."""
+    """Return the path of a browser, if there is one."""
     return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
@@ -162,7 +162,7 @@ class Page:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
     def complaints(self) -> list[str]:
-        """Say what the browser found wrong with its pages."""
+        """Return what the browser found wrong with its pages."""
         found = []
         for event in self.browser.events:
             method, parameters = event.get("method"), event.get("params", {})
@@ -181,7 +181,7 @@ class Handler(SimpleHTTPRequestHandler):
     server: "FolderServer"
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
@@ -197,7 +197,7 @@ class FolderServer(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def url(self, path: str = "") -> str:
-        """Say where a file of the folder is."""
+        """Return the address of a file of the folder."""
         return f"http://127.0.0.1:{self.server_port}/{path}"
 
     def close(self) -> None:

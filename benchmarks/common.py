@@ -50,7 +50,7 @@ def machine() -> str:
 
 
 def describe_splits(data: DataSet) -> str:
-    """Say how many photographs each split has."""
+    """Count the photographs of each split."""
     return ", ".join(f"{name}: n = {len(split.paths)}" for name, split in data.splits.items())
 
 

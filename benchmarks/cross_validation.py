@@ -36,7 +36,7 @@ COPIES = 40
 
 
 def hash_image(path: str) -> np.ndarray:
-    """Tell for 16 x 16 places of a photograph whether it is brighter to their right: bool (256,).
+    """Hash a photograph: whether it is brighter to the right of 16 x 16 places, bool (256,).
 
     The "difference hash" hardly changes with the size, the colours or the JPEG of a copy.
     """
@@ -78,7 +78,7 @@ def deal(labels: np.ndarray, groups: np.ndarray, parts: int) -> np.ndarray:
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:
-    """Give the 95 % interval of a share (Wilson, JASA 1927)."""
+    """Compute the 95 % interval of a share (Wilson, JASA 1927)."""
     z, share = 1.96, right / count
     middle = (share + z * z / 2 / count) / (1 + z * z / count)
     half = math.sqrt(share * (1 - share) / count + z * z / 4 / count**2) / (1 + z * z / count)
@@ -86,7 +86,7 @@ def wilson(right: int, count: int) -> tuple[float, float]:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Say the mean of the folds and its 95 % interval, by Student's t."""
+    """Format the mean of the folds and its 95 % interval, by Student's t."""
     mean, count = float(np.mean(values)), len(values)
     if count == 1:
         return f"{mean:.4f}"

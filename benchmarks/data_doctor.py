@@ -6,8 +6,9 @@ Of all photographs 3 % get a wrong label: half of them one at random, half that 
 that theirs is most confused with. Average precision is that of the ranking by suspicion, of each
 half against the photographs with their own labels. Then 200 near duplicates are put beside them:
 stored with quality 40, cropped to 85 % anywhere, mirrored, of half the size; and all of it at once.
-Last, heads are solved on train as it is, with the planted labels, and mended, and judged on valid:
-mended by a user who looks and accepts what is wrong indeed, and by one who accepts blindly.
+Last, heads are fitted to train as it is, with the planted labels, and corrected, and evaluated on
+valid: corrected by a user who looks and accepts what is wrong indeed, and by one who accepts
+blindly.
 """
 
 import argparse
@@ -75,7 +76,7 @@ def look(data_dir: str) -> Seen:
 
 
 def most_confused(seen: Seen) -> np.ndarray:
-    """Say which other category each one is most confused with: (C,)."""
+    """Find the category that each one is most confused with: (C,)."""
     folds = torch.arange(len(seen.labels)) % FOLDS
     labels = torch.from_numpy(seen.labels)
     shares = softmax(out_of_fold(seen.features.clone(), labels, folds).numpy())
@@ -145,7 +146,7 @@ def try_labels(seen: Seen, seeds: list[int]) -> None:
         back = [(each - results[0]) / (clean - results[0]) for each in results[1:]]
         print(
             f"seed {seed}: listed {listed.sum()}, with {(wrong & listed).sum()} of {wrong.sum()}; "
-            f"head on planted labels {results[0]:.2%}, mended by looking {results[1]:.2%} "
+            f"head on planted labels {results[0]:.2%}, corrected by looking {results[1]:.2%} "
             f"({back[0]:.0%} won back), blindly {results[2]:.2%} ({back[1]:.0%}); {seconds:.1f} s"
         )
 

@@ -22,7 +22,7 @@ WANTED = 0.985
 
 
 def describe_run(folder: Path, seed: int) -> None:
-    """Say what a run has come to, and when: in seconds behind its start-up."""
+    """Print the accuracy of a run, and after how many seconds without its start-up."""
     report = json.loads((folder / "report.json").read_text())
     rows = read_history(folder)
     clock, reached = report["seconds"]["reading every photograph once"], "never"

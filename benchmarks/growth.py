@@ -13,7 +13,7 @@ import data_utils
 
 
 def link_some(data: data_utils.DataSet, folder: Path, categories: int, photographs: int) -> int:
-    """Make a folder of links to some categories and about so many photographs; count these."""
+    """Link some categories, with about `photographs` of train; return how many these are."""
     train, valid = (
         np.flatnonzero(data.splits[name].labels < categories) for name in ("train", "valid")
     )

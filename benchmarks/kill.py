@@ -87,7 +87,7 @@ def kill(
 def interrupt(
     data: Path, folder: Path, options: list[str], seconds: float, rng: random.Random
 ) -> list[tuple[signal.Signals, float]]:
-    """Kill a run once or twice, within so many seconds of a start; say how, and the end's delay."""
+    """Kill a run once or twice; return each signal and the seconds until the end."""
     late: list[tuple[signal.Signals, float]] = []
     kills = 1 + (rng.random() < 1 / 3)
     while len(late) < kills:

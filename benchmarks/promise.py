@@ -66,7 +66,7 @@ def held_out(folder: Path) -> Known:
 
 
 def try_draws(known: Known, scores: np.ndarray, wanted: float, size: int) -> str:
-    """Make a promise by so many of the photographs, and look at the others, many times."""
+    """Make a promise by `size` photographs and test it on the others, many times."""
     rng = np.random.default_rng(0)
     broken, refused, shares = 0, 0, []
     for _ in range(DRAWS):

@@ -48,7 +48,7 @@ def blur(sigma: float, image: Image.Image) -> Image.Image:
 
 
 def add_noise(std: float, image: Image.Image) -> Image.Image:
-    """Add normal noise of so many grey values to each pixel of a picture of 250 pixels."""
+    """Add normal noise, `std` in grey values, to each pixel of a picture of 250 pixels."""
     pixels = np.asarray(scale_to(250, image))
     noisy = pixels + np.random.default_rng(0).normal(0, std, pixels.shape)
     return Image.fromarray(noisy.round().clip(0, 255).astype(np.uint8))
@@ -82,7 +82,7 @@ def in_surroundings(image: Image.Image) -> Image.Image:
 
 
 def middle(image: Image.Image) -> tuple[int, int, int, int]:
-    """Give the box of the picture in its surroundings."""
+    """Return the box of the picture in its surroundings."""
     return image.width, image.height, 2 * image.width, 2 * image.height
 
 
@@ -120,7 +120,7 @@ def save_shifted(path: str, target: Path, shift: Shift, quality: int | None) -> 
 def accuracy(
     model: Classifier, preprocessing: Preprocessing, paths: Sequence[str], labels: torch.Tensor
 ) -> float:
-    """Give the share of photographs that are named correctly."""
+    """Compute the share of photographs that are named correctly."""
     logits = model_utils.compute_logits(
         model, load_batches(paths, preprocessing, default_workers())
     )
