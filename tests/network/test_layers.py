@@ -86,7 +86,7 @@ def test_the_basic_cnn_has_its_fourteen_layers():
 
 def test_the_documentation_has_the_basic_cnn_layer_by_layer():
     model, *_ = new_model("cnn", 10, 32)
-    text = (ROOT / "docs" / "basic-cnn.md").read_text()
+    text = (ROOT / "docs" / "training.md").read_text()
     rows = re.findall(r"^\| (\d+)\. .* \| ([^|]*) \| ([\d,]+) \|$", text, re.M)
     x = torch.zeros(1, 3, 32, 32)
     for number, (layer, (stated, shape, parameters)) in enumerate(
