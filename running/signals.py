@@ -29,6 +29,11 @@ def stoppable() -> Iterator[None]:
     gets signals; in others nothing changes.
     """
 
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    main, again = threading.get_ident(), list[threading.Timer]()
+
     def leave(number: int, _: FrameType | None) -> None:
         os._exit(128 + number)
 
@@ -37,6 +42,12 @@ def stoppable() -> Iterator[None]:
             signal.signal(each, leave)
         raise Stopped(number)
 
+    def send(number: int) -> None:
+        if hasattr(signal, "pthread_kill"):  # wakes the main thread, too
+            signal.pthread_kill(main, number)
+        else:  # Windows
+            signal.raise_signal(number)
+
     def notice(ignored: "sys.UnraisableHookArgs") -> None:
         if not isinstance(ignored.exc_value, Stopped):
             hook(ignored)
@@ -44,14 +55,10 @@ def stoppable() -> Iterator[None]:
         for each in NUMBERS:
             signal.signal(each, stop)
         # Raised at once, it would be ignored here, too.
-        again.append(threading.Timer(0.05, _send, [ignored.exc_value.number]))
+        again.append(threading.Timer(0.05, send, [ignored.exc_value.number]))
         again[-1].daemon = True
         again[-1].start()
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    again: list[threading.Timer] = []
     before = [signal.signal(number, stop) for number in NUMBERS]
     hook, sys.unraisablehook = sys.unraisablehook, notice
     try:
@@ -64,16 +71,6 @@ def stoppable() -> Iterator[None]:
         sys.unraisablehook = hook
         for number, handler in zip(NUMBERS, before):
             signal.signal(number, handler)
-
-
-def _send(number: int) -> None:
-    """Send the main thread a signal from another thread."""
-    if hasattr(signal, "pthread_kill"):  # wakes the main thread, too
-        main = threading.main_thread().ident
-        assert main is not None
-        signal.pthread_kill(main, number)
-    else:  # Windows
-        signal.raise_signal(number)
 
 
 @contextmanager
