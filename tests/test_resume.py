@@ -263,6 +263,7 @@ def test_a_full_output_is_one_sentence(run_script, drawn, tmp_path, monkeypatch)
     assert "standard output cannot be written: No space left on device" in run.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["folder", "photograph"])
 def test_what_vanishes_during_a_run_is_one_sentence(run_script, drawn, tmp_path, monkeypatch, what):
     data, folder = shutil.copytree(drawn, tmp_path / "data"), tmp_path / "run"

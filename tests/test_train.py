@@ -275,6 +275,7 @@ def test_the_run_ends_with_a_report(trained, drawn):
     assert "top-5: 100.00% (16 of 16); mean per-class accuracy: " in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wanted", "code"), [(0.0, 0), (1.0, 3)])
 def test_min_accuracy_tells_a_batch_job(run_script, drawn, tmp_path, wanted, code, monkeypatch):
     evaluate = learning.evaluation.evaluate
@@ -294,6 +295,7 @@ def test_min_accuracy_tells_a_batch_job(run_script, drawn, tmp_path, wanted, cod
     assert (tmp_path / "report.json").exists()
 
 
+@pytest.mark.slow
 def test_plot_draws_the_run(run_script, drawn, tmp_path):
     pytest.importorskip("matplotlib")
     run = run_script("train", drawn, *CNN, "--epochs", 1, "--plot", "--save_dir", tmp_path)

@@ -151,6 +151,7 @@ def test_an_update_without_changes_trains_no_epoch_that_minutes_broke_off(
     assert {name: (folder / name).read_bytes() for name in files} == files
 
 
+@pytest.mark.slow
 def test_epochs_are_trained_again_only_where_they_are_typed(run_script, drawn, cnn, tmp_path):
     """The basic CNN has learned all its layers: its head is solved on them."""
     folder = shutil.copytree(cnn, tmp_path / "run")
@@ -176,6 +177,7 @@ def test_epochs_are_trained_again_only_where_they_are_typed(run_script, drawn, c
     assert [row["epoch"] for row in history_of(folder)] == ["0", "1"]
 
 
+@pytest.mark.slow
 def test_photographs_keep_the_splits_that_they_had(run_script, drawn, head_alone, tmp_path):
     data = shutil.copytree(drawn / "train", tmp_path / "data")
     folder = tmp_path / "run"
@@ -227,6 +229,7 @@ def test_a_renamed_category_keeps_its_name_and_figures(run_script, data, ran):
     assert not before["head.weight"].equal(after["state_dict"]["head.weight"])
 
 
+@pytest.mark.slow
 def test_figures_are_called_too_good_for_photographs_that_were_in_train(
     run_script, drawn, cnn, tmp_path
 ):
@@ -353,6 +356,7 @@ def broken_off(run_script, data, ran, tmp_path, monkeypatch):
     return ran
 
 
+@pytest.mark.slow
 def test_an_update_that_broke_off_can_be_resumed(run_script, data, broken_off, tmp_path, ran):
     """It is compared with the run before it, and keeps what the head saw with its layers."""
     peace = shutil.copytree(broken_off, tmp_path / "peace")
@@ -404,6 +408,7 @@ def networks_aside(folder) -> list[bytes]:
     return [(folder / f"{name}.previous.pth").read_bytes() for name in ("checkpoint", "last")]
 
 
+@pytest.mark.slow
 def test_a_new_run_keeps_the_backups_of_an_unfinished_update(
     run_script, data, broken_off, head_alone, monkeypatch
 ):
@@ -419,6 +424,7 @@ def test_a_new_run_keeps_the_backups_of_an_unfinished_update(
     assert networks_aside(broken_off) == aside
 
 
+@pytest.mark.slow
 def test_an_extended_update_is_backed_up_like_any_run(
     run_script, data, broken_off, head_alone, monkeypatch
 ):

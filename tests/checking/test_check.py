@@ -71,6 +71,7 @@ def odd(drawn, tmp_path_factory):
     return folder, wrong, second, third
 
 
+@pytest.mark.slow
 def test_check_data_finds_what_was_planted_and_apply_mends_it(run_script, odd, tmp_path):
     folder, wrong, twin, blank = odd
     run = run_script("train", "--check_data", folder, "--save_dir", tmp_path)
