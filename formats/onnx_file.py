@@ -5,6 +5,7 @@ holds beside the weights as metadata, and a checksum as the last entry of these.
 changed since is used as long as it keeps this form, and a warning is printed.
 """
 
+import base64
 import functools
 import hashlib
 import json
@@ -73,13 +74,12 @@ def is_exported(path: str | os.PathLike) -> bool:
         return False
 
 
-def load(path: str | os.PathLike) -> ExportedNetwork:
+def load(path: str | os.PathLike[str]) -> ExportedNetwork:
     """Load an exported network.
 
     Raises:
         InputError: the file is missing, damaged or another one, or onnxruntime is missing.
     """
-    require("onnxruntime", os.fspath(path))
     if is_special(path):
         raise InputError(f"{path} is a pipe or a device, not a file")
     try:
@@ -92,7 +92,7 @@ def load(path: str | os.PathLike) -> ExportedNetwork:
 
 
 def load_content(content: bytes, name: str) -> ExportedNetwork:
-    """Load a network from the content of a file, which errors call by its name.
+    """Load a network from the content of a file; errors name it.
 
     Raises:
         InputError: it is damaged or another file, or onnxruntime is missing.
@@ -105,7 +105,7 @@ def load_content(content: bytes, name: str) -> ExportedNetwork:
         if entries["format_version"] != FORMAT_VERSION:
             raise ValueError("another version")
         info = NetworkInfo.from_entries(entries)
-        _check_form(session, info.preprocessing.crop, len(info.categories))
+        _check_form(session, info)
     except MemoryError:
         raise
     except Exception as error:  # ONNX Runtime and hostile metadata raise almost anything
@@ -116,10 +116,21 @@ def load_content(content: bytes, name: str) -> ExportedNetwork:
             return _run(session, image, len(info.categories))
         except Exception as error:  # of ONNX Runtime's own kinds
             raise InputError(
-                f"{name} is damaged, or needs more than {LARGEST_MEMORY / 2**30:.0f} GiB to compute"
+                f"{name} is damaged, or needs more than {LARGEST_MEMORY >> 30} GiB to compute"
             ) from error
 
-    return ExportedNetwork(predict, info, _is_sealed(content))
+    sealed = content == seal(content[: max(0, len(content) - len(SEAL) - DIGITS)])
+    return ExportedNetwork(predict, info, sealed)
+
+
+def to_texts(info: NetworkInfo) -> dict[str, str]:
+    """Turn what a file knows beside its weights into its metadata."""
+    entries = {**info.entries(), "format_version": FORMAT_VERSION}
+    calibration = entries["calibration"]
+    calibration["quantiles"] = calibration["quantiles"].tolist()
+    for key, values in (calibration["valid"] or {}).items():
+        calibration["valid"][key] = base64.b64encode(values.tobytes()).decode()
+    return {key: json.dumps(entries[key]) for key in ENTRIES}
 
 
 def predict_each(
@@ -128,7 +139,7 @@ def predict_each(
 ) -> Iterator[tuple[K, Prediction | FlowersError]]:
     """Replace photographs, uint8 (crop, crop, 3), by predictions, in order; errors pass unchanged.
 
-    Each answer comes as soon as it is computed. `predict` is that of an `ExportedNetwork`.
+    Each prediction comes as soon as it is computed. `predict` is that of an `ExportedNetwork`.
 
     Raises:
         InputError: the network's file turns out to be damaged.
@@ -153,10 +164,6 @@ def seal(content: bytes) -> bytes:
     return content + SEAL + hashlib.sha256(content).hexdigest().encode()
 
 
-def _is_sealed(content: bytes) -> bool:
-    return content == seal(content[: max(0, len(content) - len(SEAL) - DIGITS)])
-
-
 def import_onnxruntime() -> Any:
     """Import ONNX Runtime without its telemetry.
 
@@ -172,7 +179,7 @@ def _start_session(content: bytes) -> "onnxruntime.InferenceSession":
     """Start a session that computes on the thread that calls it and reads no other file.
 
     Several photographs at once are quicker than one on several threads, and each is rounded alike
-    in whatever company it comes.
+    in any batch.
     """
     onnxruntime = import_onnxruntime()
     _limit_memory()
@@ -199,20 +206,17 @@ def _limit_memory() -> None:
     memory = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
-    default = -1  # how it grows, from what size on, and what it may waste
-    onnxruntime.create_and_register_allocator(
-        memory, onnxruntime.OrtArenaCfg(LARGEST_MEMORY, default, default, default)
-    )
+    # -1: the defaults of how it grows, from what size on, and what it may waste
+    arena = onnxruntime.OrtArenaCfg(LARGEST_MEMORY, -1, -1, -1)
+    onnxruntime.create_and_register_allocator(memory, arena)
 
 
-def _check_form(session: "onnxruntime.InferenceSession", crop: int, num_classes: int) -> None:
-    form = [
-        (value.name, value.type, value.shape[1:])
-        for value in (*session.get_inputs(), *session.get_outputs())
-    ]
-    if form != [
+def _check_form(session: "onnxruntime.InferenceSession", info: NetworkInfo) -> None:
+    crop = info.preprocessing.crop
+    values = (*session.get_inputs(), *session.get_outputs())
+    if [(value.name, value.type, value.shape[1:]) for value in values] != [
         (IMAGES, "tensor(uint8)", [crop, crop, 3]),
-        (PROBABILITIES, "tensor(float)", [num_classes]),
+        (PROBABILITIES, "tensor(float)", [len(info.categories)]),
         (OOD_SCORE, "tensor(float)", []),
     ]:
         raise ValueError("another network")

@@ -1,216 +1,166 @@
-"""Files of PyTorch that are not believed: reading plain data and tensors, and writing them.
-
-A file of `torch.save` is a ZIP archive of a pickle and of the numbers of tensors.
-"""
+"""Files of torch.save that nobody vouches for: the one way in which they are read, and written."""
 
 import io
-import math
 import os
-import pickle
 import pickletools
-import sys
+import re
+import warnings
 import zipfile
-from collections.abc import Callable
-from typing import Any
+from collections import deque
+from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 from torch import nn
 
-from formats.unknown import describe_unknown_file
+from formats.unknown import (
+    LARGEST_PICKLE,
+    LEGACY,
+    LEGACY_PICKLES,
+    TENSOR_GLOBALS,
+    describe_unknown_file,
+    start_from,
+)
+from running.console import printable
 from running.errors import InputError
 from running.files import atomic_write, is_special
 
-# Bytes of what is no tensor: the names of ten thousand categories fit ten times.
-LARGEST_PICKLE = 4_000_000
+# Where checkpoints of other projects keep a state dict; the first is ours, too.
+WEIGHTS_ENTRIES = ("state_dict", "model_state_dict", "model")
 
-# What torch.save calls the kinds of tensors that are kept here.
-STORAGES = {
-    ("torch", "FloatStorage"): torch.float32,
-    ("torch", "HalfStorage"): torch.float16,
-    ("torch", "LongStorage"): torch.int64,
-    ("torch", "ByteStorage"): torch.uint8,
-}
-REBUILD_TENSOR = ("torch._utils", "_rebuild_tensor_v2")
-NEW_DICT = ("collections", "OrderedDict")
+MOST_OPCODES = 1_000_000  # of a pickle; a state dict of a thousand tensors takes 25,000
 
-# All that torch.save writes for dicts, lists, tuples, strings, numbers and tensors.
-PUSH_VALUE = {"BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
-PUSH_VALUE |= {"NONE", "NEWTRUE", "NEWFALSE", "GLOBAL"}
-BUILD = {"EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "EMPTY_DICT"}
-FILL = {"APPEND", "APPENDS", "SETITEM", "SETITEMS"}
-PUT, GET = {"BINPUT", "LONG_BINPUT"}, {"BINGET", "LONG_BINGET"}
-OPCODES = PUSH_VALUE | BUILD | FILL | PUT | GET | {"PROTO", "MARK", "BINPERSID", "REDUCE", "STOP"}
-
-# What lies on an unpickler's stack: pickletools' pyint and the like, or a global's module and name.
-Kind = pickletools.StackObject | tuple[str, ...]
-
-ReadStorage = Callable[[str, torch.dtype, int], torch.Tensor]
+SCALARS = {"NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "BINFLOAT", "BINUNICODE"}
+TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}  # of so many values; TUPLE is of any number
 
 
-def read_archive(path: str | os.PathLike[str]) -> Any:
-    """Read plain data and tensors from a file of `torch.save`, and believe nothing.
+def read_archive(path: str | os.PathLike[str], as_weights: bool = False) -> Any:
+    """Read plain data and tensors, on the CPU, from a file of `torch.save`, and run nothing of it.
 
-    torch.load would let a file of a kilobyte take gigabytes, and a flipped bit pass for a
-    value. Here members are uncompressed, their checksums hold, a tensor lies within its
-    member, and nothing is called that a file asks for: see `check_pickle`.
+    `torch.load(weights_only=True)` reads it. What that would permit is refused before: a file of
+    a kilobyte that takes gigabytes or hours, and a flipped bit that passes for a value.
+
+    Args:
+        path: of a file of torch.save, of any version.
+        as_weights: whether it was given to --weights, for the sentence on what else it is.
 
     Raises:
         InputError: the file is missing, damaged, or holds anything else.
     """
+    file_name = f"--weights {path}" if as_weights else path
     if is_special(path):
-        raise InputError(f"{path} is a pipe or a device, not a file")
+        raise InputError(f"{file_name} is a pipe or a device, not a file")
     try:
-        size = os.path.getsize(path)
-        with zipfile.ZipFile(path) as archive:
-            return _read_members(archive, size)
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            if file.read(len(LEGACY)) == LEGACY:
+                _check_pickles(LEGACY + file.read(LARGEST_PICKLE), LEGACY_PICKLES)
+            else:
+                _check_members(file, size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old pickles, in lines of PyTorch's source
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        _check_tensors(content, size)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such checkpoint") from None
+        raise InputError(f"{file_name}: no such file") from None
     except MemoryError:
         raise
     except Exception as error:  # a file that is no checkpoint raises almost anything
-        raise InputError(describe_unknown_file(path)) from error
+        raise InputError(describe_unknown_file(path, as_weights)) from error
+    return content
 
 
-def _read_members(archive: zipfile.ZipFile, size: int) -> Any:
-    """Read an archive that takes so many bytes.
-
-    Raises:
-        Exception: almost any, where it is damaged or something else.
-    """
-    members = {member.filename: member for member in archive.infolist()}
-    for member in archive.infolist():
-        if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
+def _check_members(file: BinaryIO, size: int) -> None:
+    """Refuse an archive that grows when it is read, is damaged, or can be read in two ways."""
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        names = {member.filename.casefold() for member in members}  # as PyTorch compares them
+        if len(names) < len(members) or len({name.partition("/")[0] for name in names}) > 1:
+            raise ValueError("two members of one name, or in two folders")
+        if any(
+            member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size
+            for member in members
+        ):
             raise ValueError("compressed members")
-    if sum(member.file_size for member in archive.infolist()) > size:
-        raise ValueError("members that overlap")
-    [pickled] = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
-    if members[pickled].file_size > LARGEST_PICKLE:
-        raise ValueError("too much that is no tensor")
-    folder = pickled.removesuffix("data.pkl")
-    if archive.read(folder + "byteorder") != sys.byteorder.encode():
-        raise ValueError("numbers of another kind of machine")
-
-    def read_storage(key: str, dtype: torch.dtype, count: int) -> torch.Tensor:
-        member = members[f"{folder}data/{key}"]
-        if member.file_size != count * dtype.itemsize:
-            raise ValueError("a tensor of another size than its numbers")
-        content = np.frombuffer(archive.read(member), np.uint8)  # the checksum holds
-        # In PyTorch's own memory, whose alignment decides how products are rounded.
-        storage = torch.empty(count, dtype=dtype)
-        storage.view(torch.uint8).numpy()[:] = content
-        return storage
-
-    content = archive.read(pickled)
-    check_pickle(content)
-    return _Unpickler(content, read_storage).load()
+        if sum(member.file_size for member in members) > size:
+            raise ValueError("members that overlap")
+        [pickled] = [each for each in members if each.filename.casefold().endswith("/data.pkl")]
+        if pickled.file_size > LARGEST_PICKLE:
+            raise ValueError("too much that is no tensor")
+        if archive.testzip():  # PyTorch's reader does not look at the checksums
+            raise ValueError("damaged members")
+        _check_pickles(archive.read(pickled), 1)
 
 
-def check_pickle(pickled: bytes) -> None:
-    """See that a pickle makes plain data and tensors, before anything is made of it.
+def _check_pickles(content: bytes, count: int) -> None:
+    """Refuse pickles that ask for more than tensors and dicts, or that may be hashed for ever.
 
-    Nothing is made here either: of what lies on the unpickler's stack only the kind is
-    followed, by pickletools' table of what each opcode takes and leaves. What is refused:
-
-    - opcodes that plain data does not need, such as those that make objects;
-    - calls of anything but `REBUILD_TENSOR` and `NEW_DICT`;
-    - items of what is no list and no dict that the pickle itself has made;
-    - keys that are not strings or integers: a tuple within tuples may hash for ever;
-    - places in the memo that leave a gap: the unpickler would make room for it.
+    weights_only permits some functions that take any amount of memory, such as bytearray. And a
+    tuple of twice the same tuple of twice the same tuple takes 2 ** n steps to hash: of tuples
+    that occur several times only those of up to three plain values pass.
 
     Raises:
-        Exception: almost any, where it makes something else.
+        Exception: almost any, where it is something else.
     """
-    stack: list[Kind] = []
-    marks: list[int] = []
-    memo: dict[int, Kind] = {}
-    argument: Any
-    for opcode, argument, _ in pickletools.genops(pickled):
-        name = opcode.name
-        if name not in OPCODES:
-            raise ValueError(f"{name} does not stand for plain data")
-        taken = _take(stack, marks, opcode.stack_before) if opcode.stack_before else []
-        if name in ("SETITEM", "SETITEMS"):
-            keys = taken[1::2]
-            if len(taken) % 2 == 0 or not {*keys} <= {pickletools.pyunicode, pickletools.pyint}:
-                raise TypeError("a key that is no name and no number")
-        if name in PUT:
-            if argument > len(memo):
-                raise ValueError("a gap in the memo")
-            memo[argument] = stack[-1]
-        elif name in GET:
-            stack.append(memo[argument])
-        elif name == "GLOBAL":
-            stack.append(tuple(argument.split(" ")))
-        elif name == "REDUCE":
-            if taken[0] not in (REBUILD_TENSOR, NEW_DICT):
-                raise ValueError("a call")
-            stack.append(pickletools.pydict if taken[0] == NEW_DICT else pickletools.anyobject)
-        elif name == "MARK":
-            marks.append(len(stack))
-        else:
-            stack += opcode.stack_after
+    pickles = io.BytesIO(content)
+    for _ in range(count):
+        last: deque[str] = deque(maxlen=4)  # opcodes that leave something on the stack
+        nested: set[int] = set()  # the places in the memo where other tuples are
+        argument: Any
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(pickles)):
+            name = opcode.name
+            if name == "GLOBAL" and argument not in TENSOR_GLOBALS:
+                raise ValueError(f"{argument} is no part of a tensor")
+            if name == "LONG4" or number == MOST_OPCODES:
+                raise ValueError("too large a pickle")
+            if name in ("BINPUT", "LONG_BINPUT"):
+                nested.discard(argument)
+                items = [*last][-1 - TUPLES.get(last[-1], 0) : -1]
+                if last[-1] == "TUPLE" or not {*items} <= SCALARS:
+                    nested.add(argument)
+            elif name in ("BINGET", "LONG_BINGET") and argument in nested:
+                raise ValueError("a tuple that occurs twice")
+            elif name != "PROTO":
+                last.append(name)
 
 
-def _take(stack: list[Kind], marks: list[int], wanted: list[Any]) -> list[Kind]:
-    """Take what an opcode wants from the stack; what a mark has collected comes last."""
-    collected: list[Kind] = []
-    if pickletools.markobject in wanted:
-        start = marks.pop()
-        collected, stack[start:] = stack[start:], []
-        wanted = wanted[: wanted.index(pickletools.markobject)]
-    start = len(stack) - len(wanted)
-    if start < (marks[-1] if marks else 0):
-        raise ValueError("more is taken than there is")
-    taken, stack[start:] = stack[start:], []
-    if any(expected not in (pickletools.anyobject, kind) for kind, expected in zip(taken, wanted)):
-        raise TypeError("another kind of object")
-    return taken + collected
+def _check_tensors(content: Any, size: int) -> None:
+    """Refuse tensors that are larger than their numbers, and numbers larger than the file."""
+    waiting, seen, stored = [content], set[int](), dict[int, int]()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, (list, tuple)):
+            waiting += value
+        elif torch.is_tensor(value):
+            storage = value.untyped_storage()
+            stored[storage.data_ptr()] = storage.nbytes()
+            if value.device.type != "cpu" or value.nbytes > storage.nbytes():
+                raise ValueError("a tensor that is larger than its numbers")
+    if sum(stored.values()) > size:
+        raise ValueError("more numbers than the file holds")
 
 
-class _Unpickler(pickle.Unpickler):
-    """Makes plain data and tensors of a pickle that `check_pickle` has passed."""
-
-    def __init__(self, pickled: bytes, read_storage: ReadStorage):
-        super().__init__(io.BytesIO(pickled))
-        self.read_storage = read_storage
-        self.storages: dict[str, torch.Tensor] = {}
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return what stands here for a global; nothing of the file's is ever imported."""
-        if (module, name) == REBUILD_TENSOR:
-            return as_tensor
-        if (module, name) == NEW_DICT:
-            return _new_dict
-        return STORAGES[module, name]
-
-    def persistent_load(self, pid: Any) -> torch.Tensor:
-        """Read the numbers of a tensor, once where several share them."""
-        kind, dtype, key, _, count = pid
-        if kind != "storage" or type(key) is not str or type(count) is not int:
-            raise ValueError("something else than a tensor's numbers")
-        if key not in self.storages:
-            self.storages[key] = self.read_storage(key, dtype, count)
-        if self.storages[key].dtype != dtype:
-            raise ValueError("a tensor of two kinds")
-        return self.storages[key]
-
-
-def _new_dict() -> dict[Any, Any]:
-    return {}
-
-
-def as_tensor(
-    storage: torch.Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
-) -> torch.Tensor:
-    """Look at numbers as a tensor, if it lies within them and repeats none."""
-    numbers = (offset, *size, *stride)
-    if len(size) > 8 or any(type(n) is not int or n < 0 for n in numbers):
-        raise ValueError("an impossible shape")
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if math.prod(size) > len(storage) or (0 not in size and last >= len(storage)):
-        raise ValueError("a tensor outside of its numbers")
-    return storage.as_strided(size, stride, offset)
+def describe_content(path: str | os.PathLike[str], content: Any) -> str:
+    """Describe in a sentence a file of plain data and tensors that is no checkpoint of train.py."""
+    if not isinstance(content, dict) or not content or "format_version" in content:
+        return f"{path} is not a checkpoint of train.py"
+    is_state, *holds_state = (
+        isinstance(state, dict) and state and all(map(torch.is_tensor, state.values()))
+        for state in (content, *map(content.get, WEIGHTS_ENTRIES))
+    )
+    arch = str(content.get("arch"))
+    start = start_from(path, arch if re.fullmatch(r"[a-z0-9_]{1,40}", arch) else "NAME")
+    if is_state:
+        return f"{path} is a state dict of PyTorch, which knows no categories; {start} it"
+    entries = ", ".join(printable(str(name)[:30]) for name in [*content][:6])
+    if any(holds_state):
+        return f"{path} is a checkpoint of another project ({entries}); {start} its weights"
+    return f"{path} is a file of another project ({entries}), and holds no weights"
 
 
 def state_of(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -1,6 +1,7 @@
 """What a network's file knows beside its weights, the same for a checkpoint and for ONNX.
 
-Whatever a file says is checked here before anybody believes it.
+`NetworkInfo.entries` turns it into plain data and arrays, which formats/pth.py keeps as tensors
+and formats/onnx_file.py as JSON. `NetworkInfo.from_entries` checks all that a file says of it.
 """
 
 import base64
@@ -16,27 +17,26 @@ from running.flags import IMAGE_SIZE
 # The share of the photographs of known flowers that keep their names where others are refused.
 KEEP = 0.95
 
-ROUNDING = 1e-5  # of a familiarity, which is a cosine
+ROUNDING = 1e-5  # of an OOD score, which is a cosine
 
-# Numbers that a file keeps of valid's photographs; of more of them it keeps some.
+# Numbers that a file keeps of valid's photographs; of more of them it keeps a random part.
 LARGEST_VALID = 1_000_000
 
-QUANTILES = 1001  # of the familiarity of valid's photographs, from the lowest to the highest
-
+QUANTILES = 1001  # of the OOD scores of valid's photographs, from the lowest to the highest
 
 # What files call the fields of `CalibrationSet`, and their types there.
 CALIBRATION_SET = {"log_probabilities": "<f2", "labels": "<i4", "familiarity": "<f4"}
 
 
 class Prediction(NamedTuple):
-    """What a network says of a photograph."""
+    """What a network predicts for a photograph."""
 
     probabilities: np.ndarray  # float32 (C,), 0..1
-    ood_score: float  # -1..1: the highest cosine of its logits with a class's prototype
+    ood_score: float  # -1..1: the highest cosine similarity of its logits with a class mean
 
 
 class CalibrationSet(NamedTuple):
-    """What a network made of the photographs of valid, each with the temperature of others."""
+    """Predictions for the photographs of valid, each with the temperature fitted on the others."""
 
     log_probabilities: np.ndarray  # float16 (V, C)
     labels: np.ndarray  # the index of each one's category: int32 (V,)
@@ -44,25 +44,25 @@ class CalibrationSet(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """What calibrates probabilities, and tells a photograph of something else."""
+    """What calibrates probabilities and detects photographs of something else."""
 
     temperature: float  # logits are divided by it
     quantiles: np.ndarray  # float32 (QUANTILES,)
     valid: CalibrationSet | None = None  # what promises rest on; earlier versions do not have it
 
     def ood_threshold(self, keep: float = KEEP) -> float:
-        """Say how familiar the least familiar of a share (0..1) of valid's photographs is.
+        """Return the OOD score that a share (0..1) of valid's photographs reaches.
 
-        It is a little less, so that the photograph itself is kept wherever its last digits come
-        out otherwise: on another machine, in another company, from an exported file.
+        It is a little lower, so that the photograph at the threshold is kept where its last digits
+        differ: on another machine, in another batch, from an exported file.
         """
         return self.quantiles[round(1000 * (1 - keep))].item() - ROUNDING
 
 
 class ValidMetrics(NamedTuple):
-    """How the network did on valid in the epoch that was kept."""
+    """Metrics of the network on valid in the epoch that was kept."""
 
-    epoch: int  # 0: the solved head
+    epoch: int  # 0: the linear probe
     valid_loss: float  # mean cross-entropy in nats, without the temperature
     valid_accuracy: float  # 0..1
     valid_images: int
@@ -71,7 +71,7 @@ class ValidMetrics(NamedTuple):
 
 @dataclass(frozen=True)
 class NetworkInfo:
-    """What a network's file knows: how to prepare a photograph, and what the outputs mean."""
+    """How to prepare a photograph for a network, and what its outputs mean."""
 
     arch: str
     preprocessing: Preprocessing
@@ -89,26 +89,24 @@ class NetworkInfo:
         return getattr(self, entry)
 
     def entries(self) -> dict[str, Any]:
-        """Turn it into plain data, under the names that files have."""
+        """Turn it into plain data and, of the calibration, arrays, under the names of files."""
+        calibration, valid = self.calibration, self.calibration.valid
+        kept = {
+            "temperature": calibration.temperature,
+            "quantiles": calibration.quantiles,
+            "valid": valid
+            and {key: x.astype(kind) for (key, kind), x in zip(CALIBRATION_SET.items(), valid)},
+        }
         return {
-            "arch": self.arch,
+            **{field: getattr(self, field) for field in ("arch", "categories", "names", "seed")},
+            **{field: getattr(self, field) for field in ("command", "date", "versions")},
             "preprocessing": preprocessing_entries(self.preprocessing),
-            "categories": self.categories,
-            "names": self.names,
-            "calibration": {
-                "temperature": self.calibration.temperature,
-                "quantiles": self.calibration.quantiles.tolist(),
-                "valid": _encode_valid(self.calibration.valid),
-            },
+            "calibration": kept,
             "figures": self.metrics._asdict(),
-            "seed": self.seed,
-            "command": self.command,
-            "date": self.date,
-            "versions": self.versions,
         }
 
     def summary(self) -> dict[str, Any]:
-        """Say in plain data which network this is, for a report."""
+        """Describe the network in plain data, for a report."""
         metrics = self.metrics
         return {
             "arch": self.arch,
@@ -126,32 +124,33 @@ class NetworkInfo:
     def from_entries(cls, entries: dict[str, Any]) -> "NetworkInfo":
         """Read what `entries` wrote; entries of other names are ignored.
 
+        Arrays may also be tensors, lists or little-endian bytes in base64.
+
         Raises:
-            KeyError, TypeError, ValueError: some are missing or impossible.
+            AttributeError, KeyError, TypeError, ValueError: some are missing or impossible.
         """
-        strings = dict.fromkeys(("arch", "command", "date"), str)
-        check_types(entries, {**strings, "categories": list, "names": list, "seed": int})
+        plain = {"arch": str, "categories": list, "names": list, "seed": int, "command": str}
+        plain |= {"date": str, "versions": dict}
+        check_types(entries, plain)
         check_types(entries["versions"], dict.fromkeys(entries["versions"], str))
         check_types(entries.get("figures"), ValidMetrics.__annotations__)
         categories, names = entries["categories"], entries["names"]
-        if not all(type(name) is str and name.isprintable() for name in categories + names):
+        if (
+            not all(type(name) is str and name.isprintable() for name in categories + names)
+            or len(names) != len(categories)
+            or len(set(categories)) != len(categories)
+        ):
             raise ValueError("impossible names")
-        if len(names) != len(categories) or len(set(categories)) != len(categories):
-            raise ValueError("impossible names")
-        figures = {field: entries["figures"][field] for field in ValidMetrics._fields}
         return cls(
             preprocessing=check_preprocessing(entries["preprocessing"]),
             calibration=_check_calibration(entries["calibration"], len(categories)),
-            metrics=ValidMetrics(**figures),
-            **{
-                key: entries[key]
-                for key in ("arch", "categories", "names", "seed", "command", "date", "versions")
-            },
+            metrics=ValidMetrics(*(entries["figures"][field] for field in ValidMetrics._fields)),
+            **{key: entries[key] for key in plain},
         )
 
 
 def check_types(entries: Any, expected: dict[str, Any]) -> None:
-    """See that a dict has entries of some names, each of its type or of one of a tuple of types.
+    """Check that a dict has entries of some names, each of its type or of one of a tuple of types.
 
     Numbers are finite, and True is no number.
 
@@ -168,67 +167,45 @@ def check_types(entries: Any, expected: dict[str, Any]) -> None:
             raise ValueError(f"{key} is not finite")
 
 
-def _encode_valid(valid: CalibrationSet | None) -> dict[str, str] | None:
-    """Turn what a network made of valid into text, as exported files have it: little-endian."""
-    if valid is None:
-        return None
-    return {
-        key: base64.b64encode(value.astype(kind).tobytes()).decode()
-        for (key, kind), value in zip(CALIBRATION_SET.items(), valid, strict=True)
-    }
-
-
-def _check_valid(entries: Any, num_classes: int) -> CalibrationSet | None:
-    """Read what a file says of valid, as text or as arrays.
-
-    Raises:
-        KeyError, TypeError, ValueError: it is impossible.
-    """
-    if entries is None:
-        return None
-    logs, labels, ood_score = (
-        np.frombuffer(base64.b64decode(entries[key], validate=True), kind)
-        if type(entries[key]) is str
-        else np.asarray(entries[key])
-        for key, kind in CALIBRATION_SET.items()
-    )
-    count = len(labels)
-    if logs.ndim == 1:  # text has no shape
-        logs = logs.reshape(count, num_classes)
-    if (
-        logs.shape != (count, num_classes)
-        or labels.shape != (count,)
-        or labels.dtype.kind != "i"
-        or ood_score.shape != (count,)
-        or not count
-        or np.isnan(logs).any()
-        or not (logs <= 0).all()
-        or not np.isfinite(logs.max(1)).all()
-        or not np.isfinite(ood_score).all()
-        or not ((labels >= 0) & (labels < num_classes)).all()
-    ):
-        raise ValueError("impossible calibration")
-    return CalibrationSet(
-        *(
-            each.astype(kind)
-            for each, kind in zip((logs, labels, ood_score), CALIBRATION_SET.values())
-        )
-    )
-
-
 def _check_calibration(entries: Any, num_classes: int) -> Calibration:
     check_types(entries, {"temperature": float})
     quantiles = np.asarray(entries["quantiles"])
     if (
         entries["temperature"] <= 0
-        or quantiles.dtype not in (np.float32, np.float64)
+        or quantiles.dtype.kind != "f"
         or quantiles.shape != (QUANTILES,)
         or not np.isfinite(quantiles).all()
         or (np.diff(quantiles) < 0).any()
     ):
         raise ValueError("impossible calibration")
-    valid = _check_valid(entries.get("valid"), num_classes)
-    return Calibration(entries["temperature"], quantiles.astype(np.float32), valid)
+    valid = entries.get("valid")
+    return Calibration(
+        entries["temperature"],
+        quantiles.astype(np.float32),
+        None if valid is None else _check_calibration_set(valid, num_classes),
+    )
+
+
+def _check_calibration_set(entries: Any, num_classes: int) -> CalibrationSet:
+    logs, labels, ood_scores = (
+        np.frombuffer(base64.b64decode(entries[key], validate=True), kind)
+        if type(entries[key]) is str
+        else np.asarray(entries[key])
+        for key, kind in CALIBRATION_SET.items()
+    )
+    logs = logs.reshape(len(labels), num_classes)
+    if (
+        labels.dtype.kind != "i"
+        or not labels.shape == ood_scores.shape == (len(logs),) != (0,)
+        or np.isnan(logs).any()
+        or not (logs <= 0).all()
+        or not np.isfinite(logs.max(1)).all()
+        or not np.isfinite(ood_scores).all()
+        or not ((labels >= 0) & (labels < num_classes)).all()
+    ):
+        raise ValueError("impossible calibration")
+    arrays = zip((logs, labels, ood_scores), CALIBRATION_SET.values())
+    return CalibrationSet(*(array.astype(kind) for array, kind in arrays))
 
 
 def preprocessing_entries(preprocessing: Preprocessing) -> dict[str, Any]:
@@ -240,10 +217,10 @@ def preprocessing_entries(preprocessing: Preprocessing) -> dict[str, Any]:
 
 
 def check_preprocessing(entries: Any) -> Preprocessing:
-    """Turn what a file says into a preprocessing.
+    """Read what `preprocessing_entries` wrote.
 
     Raises:
-        ValueError, TypeError: it is none that can be.
+        TypeError, ValueError: it is impossible.
     """
     check_types(
         entries, {"resize": int, "crop": int, "mean": list, "std": list, "interpolation": str}

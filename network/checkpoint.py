@@ -1,4 +1,4 @@
-"""Building a network: a new one, or again from what a file says of it, which nobody believes."""
+"""A new network, and the one of a checkpoint: what the file holds is written and read here."""
 
 import math
 import os
@@ -9,23 +9,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from formats.pth import read_archive
-from formats.schema import check_preprocessing, check_types
-from formats.unknown import describe_unknown_file
+from formats.pth import describe_content, read_archive, state_of, write_archive
+from formats.schema import NetworkInfo, check_preprocessing, check_types
 from images.decode import Preprocessing
 from network.architectures import find_architecture
 from network.classifier import Classifier, chain, find_feature_layers
-from network.fusion import fold_batch_norm
+from network.inference import for_inference
+from network.layers import fold_batch_norm
 from network.weights import load_weights, read_weights
 from running.console import Progress, no_progress
 from running.errors import InputError, is_out_of_memory
 from running.flags import IMAGE_SIZE
 
-# Of checkpoints and resume files.
-FORMAT_VERSION = 4
+FORMAT_VERSION = 4  # of checkpoint.pth and last.pth
 
 # Parameters of the largest classifier of ImageNet's 1000 classes, which a checkpoint leaves out.
 HEAD_PARAMETERS = 4_200_000
+
+
+# --- New networks ---------------------------------------------------------------------
 
 
 def new_model(
@@ -37,7 +39,7 @@ def new_model(
     side: int | None = None,
     progress: Progress = no_progress,
 ) -> tuple[Classifier, Preprocessing, str | None]:
-    """Build a network for training; return it, its preprocessing and its weights' source.
+    """Build a network for training.
 
     Args:
         arch: a name of `list_architectures`.
@@ -46,11 +48,12 @@ def new_model(
         hidden_units: width of each hidden layer of the head.
         weights: "none" to train from scratch, or the path of a state dict or checkpoint;
             default: ImageNet weights where the architecture has them, else from scratch.
-        side: short side of the photographs in pixels; networks of no fixed size see no more.
+        side: short side of the photographs in pixels, which are not enlarged for a network that
+            takes any size.
         progress: of a download.
 
     Returns:
-        The network, its preprocessing, and where its weights are from (None: from scratch).
+        The network, its preprocessing, and the source of its weights (None: from scratch).
 
     Raises:
         InputError: there is no such network, or the weights are not available or do not fit.
@@ -85,7 +88,7 @@ def new_model(
 def _measure(
     body: nn.Module, preprocessing: Preprocessing, arch: str, pretrained: bool
 ) -> tuple[list[int], int]:
-    """Find the depths that the head sees and how many features these have."""
+    """Find the layers whose outputs the head takes, and how many features these have."""
     side = preprocessing.crop
     try:
         with torch.inference_mode():
@@ -112,7 +115,7 @@ def build_classifier(
     num_classes: int,
     preprocessing: Preprocessing,
 ) -> Classifier:
-    """Put a new head on a body; `depths` as of `Classifier`."""
+    """Put a new head on a body; `feature_layers` as of `Classifier`."""
     layers: list[nn.Module] = []
     for units in hidden_units:
         layers += [nn.Linear(in_features, units), nn.ReLU(), nn.Dropout(0.2)]
@@ -124,13 +127,92 @@ def build_classifier(
 
 
 def describe_head(model: Classifier) -> dict[str, Any]:
-    """Say what it takes to build the head again, but for its weights."""
+    """Return what a file keeps of the head beside its weights."""
     linears = [module for module in model.head.modules() if isinstance(module, nn.Linear)]
     return {
         "in_features": linears[0].in_features,
         "hidden_units": [linear.out_features for linear in linears[:-1]],
         "depths": [*model.feature_layers],  # layers of chain(body)
     }
+
+
+# --- Checkpoints ----------------------------------------------------------------------
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str], model: Classifier, info: NetworkInfo, class_means: torch.Tensor
+) -> None:
+    """Write everything that prediction needs, as plain data and tensors.
+
+    Args:
+        path: of the file.
+        model: the network, on any device.
+        info: what else the file knows.
+        class_means: of `LogitSums`, float32 (C, C).
+
+    Raises:
+        RunError: the disk is full, or the folder cannot be written to.
+    """
+    entries = info.entries()
+    kept = entries["calibration"]
+    kept["quantiles"] = torch.from_numpy(kept["quantiles"])
+    valid = kept.pop("valid")
+    if valid:
+        valid["labels"] = valid["labels"].astype("int64")  # as tensors of indices are kept
+        kept["valid"] = {key: torch.from_numpy(value) for key, value in valid.items()}
+    kept["patterns"] = class_means.cpu()
+    entries |= {"format_version": FORMAT_VERSION, "head": describe_head(model)}
+    write_archive(path, {**entries, "state_dict": state_of(model)})
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    device: torch.device = torch.device("cpu"),
+    precision: torch.dtype | None = None,
+) -> tuple[Classifier, NetworkInfo]:
+    """Rebuild a network from its file alone; return it with what the file knows.
+
+    The network comes from `for_inference`, in `precision`.
+
+    Raises:
+        InputError: the file is missing, damaged, or no checkpoint of this project.
+    """
+    entries = read_entries(path, "calibration")
+    try:
+        info = NetworkInfo.from_entries(entries)
+        num_classes = len(info.categories)
+        class_means = as_float(entries["calibration"]["patterns"], (num_classes, num_classes))
+        model, _ = rebuild(entries, num_classes, entries.pop("state_dict"))
+        model.temperature = info.calibration.temperature
+        # On the CPU: for so few pictures a GPU's library would take seconds to make kernels.
+        check_forward(model, info.preprocessing.crop)
+        model = for_inference(model.to(device), precision)
+        model.class_means = class_means
+    except InputError as error:
+        raise InputError(f"{path} holds a network that cannot be rebuilt: {error}") from error
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise InputError(f"{path} is damaged: its parts do not fit together") from error
+    return model, info
+
+
+def rename_categories(path: str | os.PathLike[str], names: Sequence[str]) -> None:
+    """Give the categories of a checkpoint other names, one for each, in their order."""
+    write_archive(path, {**read_archive(path), "names": [*names]})
+
+
+def halve(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copy a checkpoint with the weights of its convolutions and head in half precision.
+
+    Vectors, such as biases and the statistics of BatchNorm, stay as they are.
+    """
+    checkpoint = read_archive(source)
+    for part in (checkpoint["state_dict"], checkpoint["calibration"]):
+        for key, value in part.items():
+            if torch.is_tensor(value) and value.dim() > 1:
+                part[key] = value.half()
+    write_archive(target, checkpoint)
 
 
 def read_entries(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
@@ -140,10 +222,8 @@ def read_entries(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
         InputError: the file is missing, damaged or something else.
     """
     entries = read_archive(path)
-    if type(entries) is not dict or "format_version" not in entries:
-        raise InputError(describe_unknown_file(path))
-    if type(entries["format_version"]) is not int:
-        raise InputError(f"{path} is not a checkpoint of train.py")
+    if type(entries) is not dict or type(entries.get("format_version")) is not int:
+        raise InputError(describe_content(path, entries))
     if entries["format_version"] != FORMAT_VERSION:
         raise InputError(
             f"{path} was written by another version of this project "
@@ -169,13 +249,12 @@ def rebuild(
         ValueError, TypeError, KeyError, RuntimeError: the parts do not fit together.
     """
     check_types(entries, {"arch": str, "head": dict, "preprocessing": dict})
+    check_types(entries["head"], {"in_features": int, "hidden_units": list, "depths": list})
     if len(entries["arch"]) > 100:
         raise ValueError("impossible name")
     architecture = find_architecture(entries["arch"])
-    head = entries["head"]
-    check_types(head, {"in_features": int, "hidden_units": list, "depths": list})
     in_features, hidden_units, feature_layers = (
-        head[key] for key in ("in_features", "hidden_units", "depths")
+        entries["head"][key] for key in ("in_features", "hidden_units", "depths")
     )
     if any(type(n) is not int for n in hidden_units + feature_layers):
         raise ValueError("impossible layers")
@@ -195,13 +274,7 @@ def rebuild(
     if model.state_dict().keys() != state.keys():
         fold_batch_norm(model.body)
     if feature_layers != sorted(set(feature_layers) & {*range(len(chain(model.body)))}):
-        raise ValueError("depths that are not there")
-    _load_checked(model, state)
-    return model.eval(), preprocessing
-
-
-def _load_checked(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Load a state dict of just the model's names, shapes and kinds of numbers, all finite."""
+        raise ValueError("layers that are not there")
     ours = model.state_dict()
     if ours.keys() != state.keys():
         raise ValueError("other layers")
@@ -213,6 +286,7 @@ def _load_checked(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
         else:
             raise ValueError("impossible numbers")
     model.load_state_dict(ours)
+    return model.eval(), preprocessing
 
 
 def as_float(values: Any, shape: Sequence[int]) -> torch.Tensor:
@@ -232,6 +306,6 @@ def as_float(values: Any, shape: Sequence[int]) -> torch.Tensor:
 
 
 def check_forward(model: Classifier, crop: int) -> None:
-    """Let a network see a picture: where the head takes another number of features, it raises."""
+    """Run a network once, as one whose head takes another number of features raises."""
     with torch.inference_mode():
         model(torch.zeros(1, crop, crop, 3, dtype=torch.uint8, device=model.mean.device))

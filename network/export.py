@@ -8,14 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from formats.onnx_file import (
-    ENTRIES,
-    FORMAT_VERSION,
-    IMAGES,
-    OOD_SCORE,
-    PROBABILITIES,
-    seal,
-)
+from formats.onnx_file import IMAGES, OOD_SCORE, PROBABILITIES, seal, to_texts
 from formats.schema import NetworkInfo
 from network.classifier import Classifier
 from network.ood import centre
@@ -28,17 +21,16 @@ if TYPE_CHECKING:
 # Bytes of weights: protobuf takes no more than 2 GiB, and layers and names need some.
 LARGEST_EXPORT = 2 * 2**30 - 2**25
 
-# Numbers of a weight; halving fewer saves nothing worth a layer.
-FEWEST_HALVED = 1024
+FEWEST_HALVED = 1024  # numbers of a weight; halving fewer saves nothing worth a layer
 
 
 class _Exported(nn.Module):
     """A network from pixels to what an application asks for, many photographs at once.
 
-    Takes uint8 images (N, S, S, 3); returns probabilities (N, C) and familiarity (N,).
+    Takes uint8 images (N, S, S, 3); returns probabilities (N, C) and OOD scores (N,).
     """
 
-    prototypes: torch.Tensor
+    prototypes: torch.Tensor  # the class means, under the name that files have
 
     def __init__(self, model: Classifier):
         super().__init__()
@@ -67,13 +59,11 @@ def to_onnx(model: Classifier, info: NetworkInfo) -> "onnx.ModelProto":
 
 
 def add_metadata(network: "onnx.ModelProto", info: NetworkInfo) -> None:
-    """Write what a network's file knows beside its weights into it, in the place of what was."""
+    """Write what a network's file knows beside its weights into it, in place of what was there."""
     import onnx
 
-    entries = {**info.entries(), "format_version": FORMAT_VERSION}
-    texts = {key: json.dumps(entries[key]) for key in ENTRIES}
-    # For applications alone: here it is computed from the entry "calibration".
-    texts["promises"] = json.dumps(promise_entries(info))
+    # "promises" is for applications; this project computes them from the entry "calibration".
+    texts = {**to_texts(info), "promises": json.dumps(promise_entries(info))}
     onnx.helper.set_model_props(network, texts)
 
 

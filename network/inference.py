@@ -9,24 +9,21 @@ import torch
 
 from network.classifier import Classifier
 from network.devices import native_precision, rows_at_once, to_device
-from network.fusion import fold_batch_norm, fuse_activations
+from network.layers import fold_batch_norm
 from running.threads import map_ahead
 
 K = TypeVar("K")
 
 
 def for_inference(model: Classifier, precision: torch.dtype | None = None) -> Classifier:
-    """Copy a network into the form in which it computes fastest, and no longer learns.
+    """Copy a network into its fastest form, which no longer learns.
 
     BatchNorm is folded into the convolution before it; the body computes in `precision`
     (default: see `native_precision`), pooling and head in float32.
     """
     fast = copy.deepcopy(model).eval().requires_grad_(False)
     fold_batch_norm(fast.body)
-    device = model.mean.device
-    fast.body.to(precision or native_precision(device))
-    if device.type == "cpu":
-        fuse_activations(fast.body)
+    fast.body.to(precision or native_precision(model.mean.device))
     return fast.to(memory_format=torch.channels_last)
 
 
@@ -36,13 +33,18 @@ def infer(
     batches: Iterable[K],
     read: Callable[[Any, torch.device], torch.Tensor] = to_device,
 ) -> Iterator[torch.Tensor]:
-    """Apply a part of a network from `for_inference` to batches; yield what comes, in order.
+    """Apply a part of a network from `for_inference` to batches; yield the results in order.
 
-    Batches are what `read` turns into tensors on a device. Kernels are chosen by shape and
-    may round differently. Here they always see the same number of rows at a time, the last
-    ones padded, so that a photograph has the same result in whatever company it comes. A
-    CPU's threads each work on a batch of their own: if they shared one they would wait for
-    each other after every layer.
+    Kernels are chosen by shape and may round differently. Here they always get the same number of
+    rows, the last ones padded, so that a photograph has the same result in any batch. Each thread
+    of a CPU works on a batch of its own: if they shared one they would wait for each other after
+    every layer.
+
+    Args:
+        model: tells the device.
+        function: the part of the network.
+        batches: what `read` turns into tensors on a device.
+        read: takes a batch and a device.
     """
     device = model.mean.device
     rows = rows_at_once(device)
@@ -51,7 +53,7 @@ def infer(
         x = read(batch, device)
         count = len(x)
         if count == 0:
-            return torch.empty(0, 1)  # nothing to compute, of no category
+            return torch.empty(0, 1)
         missing = -count % rows
         if missing:  # without expand(), behind which channels_last would be lost
             x = torch.cat([x] + [x[-1:]] * missing)
@@ -81,10 +83,10 @@ def extract_features(
     num_frozen: int = 0,
     allocate: Callable[..., torch.Tensor] = torch.empty,
 ) -> torch.Tensor:
-    """Compute what the head sees of `count` photographs: float32 (N, F), on the CPU.
+    """Compute the input of the head for `count` photographs: float32 (N, F), on the CPU.
 
-    `model` is from `for_inference`, the batches are from before the cut, and `allocate`
-    returns memory for numbers of a shape.
+    `model` is from `for_inference`, `batches` hold the output of its frozen layers, and
+    `allocate` returns memory of a shape.
     """
     features: torch.Tensor | None = None
     done = 0
@@ -101,8 +103,8 @@ def compute_logits(
 ) -> torch.Tensor:
     """Compute the logits of all photographs: float32 (N, C), on the CPU.
 
-    `model` is from `for_inference` or `load_checkpoint`; the batches are from before the
-    cut: photographs, where it is 0.
+    `model` is from `for_inference` or `load_checkpoint`; `batches` hold the output of its frozen
+    layers: photographs, where there are none.
     """
     return torch.cat(
         [logits.cpu() for logits in infer(model, lambda x: model(x, num_frozen), batches)]

@@ -1,11 +1,11 @@
-"""How much a photograph looks like those of a class: cosines of logits with prototypes."""
+"""OOD scores: cosine similarities of a photograph's logits with the mean logits of the classes."""
 
 import torch
 from torch.nn import functional as F
 
 
 class LogitSums:
-    """Adds up the logits of each class's training photographs while they pass."""
+    """Adds up the logits of each class's training photographs."""
 
     def __init__(self, num_classes: int, device: torch.device = torch.device("cpu")):
         self.sums = torch.zeros(num_classes, num_classes, device=device)
@@ -16,26 +16,23 @@ class LogitSums:
         self.sums.index_add_(0, labels, logits)
 
     def class_means(self) -> torch.Tensor:
-        """Turn the sums into a prototype of each class: float32 (C, C), rows of length 1.
-
-        A prototype says which other classes the photographs of one resemble, and how much.
-        """
+        """Return the direction of each class's mean logits: float32 (C, C), rows of length 1."""
         return centre(self.sums).float()
 
 
 def centre(rows: torch.Tensor) -> torch.Tensor:
-    """Take the mean from each row (N, C) and scale what is left to length 1."""
+    """Subtract its mean from each row (N, C) and scale the rest to length 1."""
     return F.normalize(rows - rows.mean(1, keepdim=True), dim=1)
 
 
 def ood_score(logits: torch.Tensor, class_means: torch.Tensor) -> torch.Tensor:
-    """Say how much logits (N, C) look like those of some class's training photographs.
+    """Compute the highest cosine similarity of logits (N, C) with a class mean (C, C).
 
-    It is the highest cosine with a prototype (C, C): near 1 for photographs of the classes,
-    lower for others (docs/probabilities.md). Shape (N,), -1..1.
+    It is near 1 for photographs of the classes, lower for others (docs/probabilities.md).
+    Shape (N,), -1..1.
     """
     centred = centre(logits.float())
     if not len(centred):
         return torch.empty(0)
-    # Row by row: a matrix product may round otherwise in another company.
+    # Row by row: a matrix product may round differently in another batch.
     return torch.stack([(class_means * row).sum(1).max() for row in centred])

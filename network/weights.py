@@ -6,18 +6,17 @@ import importlib
 import io
 import os
 import re
-import warnings
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from formats.unknown import WEIGHTS_ENTRIES, describe_unknown_file
-from network.fusion import fold_batch_norm
+from formats.pth import WEIGHTS_ENTRIES, read_archive
+from network.layers import fold_batch_norm
 from running.console import Progress, no_progress
 from running.download import Checksum, Remote, fetch
 from running.errors import InputError, RunError
-from running.files import is_special, prepare_folder, take_turns
+from running.files import prepare_folder, take_turns
 
 State = dict[str, torch.Tensor]
 
@@ -89,16 +88,7 @@ def read_weights(path: str | os.PathLike[str], arch: str) -> State:
     Raises:
         InputError: the file holds neither, or a checkpoint of another network.
     """
-    if is_special(path):
-        raise InputError(f"--weights {path} is a pipe or a device, not a file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of old pickles, in lines of PyTorch's source
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"--weights {path}: no such file") from None
-    except Exception as error:  # a file that holds no tensors raises almost anything
-        raise InputError(describe_unknown_file(path, as_weights=True)) from error
+    state = read_archive(path, as_weights=True)
     if isinstance(state, dict) and "format_version" in state and state.get("arch") != arch:
         raise InputError(f"--weights {path} are of {state.get('arch')}, not of {arch}")
     for key in WEIGHTS_ENTRIES:

@@ -19,8 +19,7 @@ from network.checkpoint import (
     read_entries,
     rebuild,
 )
-from network.fusion import fold_batch_norm
-from network.layers import basic_cnn
+from network.layers import basic_cnn, fold_batch_norm
 from running.errors import InputError
 from running.flags import IMAGE_SIZE
 

@@ -14,8 +14,7 @@ from file_server import FileServer
 from torch import nn
 
 from network.checkpoint import new_model
-from network.fusion import fold_batch_norm
-from network.layers import basic_cnn, efficientnet_lite
+from network.layers import basic_cnn, efficientnet_lite, fold_batch_norm
 from network.weights import (
     download_weights,
     lite_weights,
