@@ -1,4 +1,4 @@
-"""What a name given to --arch stands for: our own networks and torchvision's."""
+"""The networks that --arch names: our own and torchvision's."""
 
 import difflib
 from collections.abc import Callable, Sequence
@@ -18,13 +18,13 @@ State = dict[str, torch.Tensor]
 
 
 class Architecture(NamedTuple):
-    """What a name given to --arch stands for."""
+    """A network that --arch names."""
 
     build: Callable[[], nn.Module]  # the layers before the head, not pretrained
     preprocessing: Preprocessing
-    # Its ImageNet weights and where they are from
+    # Returns its ImageNet weights and their source
     imagenet: Callable[[Progress], tuple[State, str]] | None
-    # Of ImageNet's classifier, too; only known where they are many
+    # With ImageNet's classifier; 0 where they are few
     num_parameters: int = 0
 
 
@@ -57,7 +57,7 @@ REFUSED = {
 
 
 def list_architectures() -> list[str]:
-    """Name what `find_architecture` finds: our own networks first, then torchvision's."""
+    """List the names that `find_architecture` knows: our own networks first."""
     try:
         from torchvision import models
     except ImportError:
@@ -73,7 +73,7 @@ def list_architectures() -> list[str]:
 
 
 def find_architecture(arch: str) -> Architecture:
-    """Look up a network of our own or a classification network of torchvision.
+    """Look up one of our own networks or a classification network of torchvision.
 
     Raises:
         InputError: there is none of that name, or it cannot be used here.
@@ -116,7 +116,7 @@ def find_architecture(arch: str) -> Architecture:
 
 
 def _in_bytes(values: Sequence[float]) -> tuple[float, float, float]:
-    """Turn torchvision's units of 0..1 for red, green and blue into 0..255."""
+    """Turn torchvision's units of 0..1 into 0..255."""
     red, green, blue = (255 * value for value in values)
     return red, green, blue
 

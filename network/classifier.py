@@ -1,4 +1,4 @@
-"""A network from pixels to logits, and the cut between its frozen and its learning layers."""
+"""A network from pixels to logits, of which the first layers may be frozen."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,10 +7,10 @@ from torch import nn
 
 
 def chain(module: nn.Module) -> list[nn.Module]:
-    """List what a module runs one after the other, if that is all that it does.
+    """List the layers that a module runs one after the other, if that is all that it does.
 
-    Children that just run their own children are opened; residual blocks and the like,
-    which do more, stay whole. `find_depths` tells whether the list does what the module does.
+    Children that just run their own children are opened; residual blocks and the like, which do
+    more, stay whole. `find_feature_layers` checks whether the list does what the module does.
     """
     layers: list[nn.Module] = []
     for child in module.children():
@@ -25,13 +25,10 @@ def run_layer(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def count_frozen_layers(body: nn.Module) -> int:
-    """Find the cut that leaves two thirds of the layers that have weights before it.
+    """Return how many layers of `chain(body)` come before its last third of layers with weights.
 
-    These see edges and textures, which serve flowers as they are: leaving them alone costs
-    little accuracy and most of an epoch's time.
-
-    Returns:
-        The number of layers in `chain(body)` before the cut.
+    These respond to edges and textures, which serve flowers as they are: freezing them costs
+    little accuracy and saves most of an epoch's time.
     """
     with_weights = [i for i, layer in enumerate(chain(body)) if _has_weights(layer)]
     return with_weights[len(with_weights) * 2 // 3]
@@ -42,15 +39,15 @@ def _has_weights(layer: nn.Module) -> bool:
 
 
 def find_feature_layers(body: nn.Module, images: torch.Tensor) -> list[int]:
-    """Choose the layers of a pretrained body whose outputs the head sees.
+    """Choose the layers of a pretrained body whose outputs the head takes.
 
-    These are the last ones of every stage that ends at the cut (see `find_cut`) or behind
-    it; a stage is a run of layers whose outputs have the same shape. A head that sees
-    several depths knows more (Evci et al., "Head2Toe", ICML 2022).
+    These are the last ones of every stage that ends with the frozen layers (see
+    `count_frozen_layers`) or after them; a stage is a run of layers whose outputs have the same
+    shape. Features of several layers classify better (Evci et al., "Head2Toe", ICML 2022).
 
     Args:
         body: a network in evaluation mode.
-        images: some input for it (N, 3, S, S), to see the shapes.
+        images: some input for it (N, 3, S, S).
 
     Returns:
         Indices in `chain(body)`; none where the body is more than a chain with pooling last.
@@ -69,7 +66,7 @@ def find_feature_layers(body: nn.Module, images: torch.Tensor) -> list[int]:
     feature_layers, start, num_frozen = list[int](), 0, count_frozen_layers(body)
     for end in range(len(layers)):
         if end + 1 == len(layers) or shapes[end + 1] != shapes[end]:
-            # A stage without weights, such as the pooling at the end, says nothing new.
+            # A stage without weights, such as the pooling at the end, adds nothing.
             if end >= num_frozen - 1 and any(map(_has_weights, layers[start : end + 1])):
                 feature_layers.append(end)
             start = end + 1
@@ -92,12 +89,12 @@ def pool(x: torch.Tensor) -> torch.Tensor:
 class Classifier(nn.Module):
     """A network from pixels to logits: normalisation, body, pooling, head.
 
-    Takes uint8 images (N, S, S, 3), 0..255, as `load_batches` yields them, and
-    returns logits (N, C). `depths` are the indices of the layers in `chain(body)` whose
-    outputs the head sees, pooled; without any it sees the body's output, flattened.
+    Takes uint8 images (N, S, S, 3), 0..255, as `load_batches` yields them, and returns logits
+    (N, C). `feature_layers` are indices in `chain(body)`: the head takes the pooled outputs of
+    these layers, or without any the output of the body, flattened.
 
-    A cut divides the layers: `run_frozen` runs those before it, `features` and `forward`
-    the others, on what `run_frozen` returned. The cut 0 is before everything, where the images are.
+    `run_frozen` runs the first `num_frozen` layers, and `features` and `forward` the others on
+    its output, or on images where `num_frozen` is 0.
     """
 
     mean: torch.Tensor
@@ -116,8 +113,8 @@ class Classifier(nn.Module):
         # Not in the state dict: the checkpoint's preprocessing holds them.
         self.register_buffer("mean", torch.tensor([*mean]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([*std]).view(3, 1, 1), persistent=False)
-        self.temperature = 1.0  # another one, once the network has learned
-        self.class_means = torch.empty(0)  # see `familiarity`; of a checkpoint (C, C)
+        self.temperature = 1.0  # of a checkpoint the calibrated one
+        self.class_means = torch.empty(0)  # of a checkpoint (C, C), for `ood_score`
         self.frozen_statistics = False
 
     def _normalise(self, images: torch.Tensor) -> torch.Tensor:
@@ -127,37 +124,36 @@ class Classifier(nn.Module):
 
     @property
     def precision(self) -> torch.dtype:
-        """What the body multiplies in."""
+        """The type of the body's weights."""
         return next(self.body.parameters()).dtype
 
     def run_frozen(self, images: torch.Tensor, num_frozen: int) -> torch.Tensor:
-        """Run the `cut` layers before the cut, at least one, on images (N, S, S, 3)."""
+        """Run the frozen layers, at least one, on images (N, S, S, 3)."""
         x = self._normalise(images)
         for layer in chain(self.body)[:num_frozen]:
             x = run_layer(layer, x)
         return x
 
     def features(self, x: torch.Tensor, num_frozen: int = 0) -> torch.Tensor:
-        """Compute what the head sees from what `run_frozen` returned: float32 (N, F)."""
+        """Compute the input of the head from the output of `run_frozen`: float32 (N, F)."""
         x = self._normalise(x) if num_frozen == 0 else x.to(self.precision)
         if not self.feature_layers:
             return self.body(x).flatten(1).float()
-        layers, seen = chain(self.body), []
+        layers, found = chain(self.body), []
         for i in range(num_frozen - 1, self.feature_layers[-1] + 1):
             if i >= num_frozen:
                 x = run_layer(layers[i], x)
             if i in self.feature_layers:
-                seen.append(pool(x))
-        return torch.cat(seen, 1)
+                found.append(pool(x))
+        return torch.cat(found, 1)
 
     def forward(self, x: torch.Tensor, num_frozen: int = 0) -> torch.Tensor:
         return self.head(self.features(x, num_frozen)) / self.temperature
 
     def train(self, mode: bool = True) -> "Classifier":
-        """Switch the mode; with `frozen_statistics` BatchNorm stays in evaluation mode.
+        """Set the mode; with `frozen_statistics` BatchNorm stays in evaluation mode.
 
-        Fine-tuning starts from a head that was solved on evaluation mode's features. Most
-        networks have no BatchNorm left then, see `fold_batch_norm`.
+        Fine-tuning starts from a linear probe on features of evaluation mode.
         """
         super().train(mode)
         if self.frozen_statistics:
@@ -165,7 +161,7 @@ class Classifier(nn.Module):
         return self
 
     def freeze_statistics(self) -> None:
-        """Let BatchNorm use its running statistics instead of the batch's until `train()`."""
+        """Make BatchNorm use its running statistics instead of the batch's until `train()`."""
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()

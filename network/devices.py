@@ -19,10 +19,10 @@ K = TypeVar("K")
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next batch instead of giving it back.
+    """Make glibc keep freed memory for the next batch instead of giving it back.
 
-    Handing every layer's result back to the system and faulting it in again takes about
-    half of the time of training on a CPU. Other C libraries are left alone.
+    Returning every layer's result to the system and faulting it in again takes about half of the
+    time of training on a CPU. Other C libraries are left alone.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt:
@@ -32,7 +32,7 @@ def keep_freed_memory() -> None:
 
 
 def find_device(gpu: bool, launch: Launch = Launch()) -> torch.device:
-    """Choose the accelerator if it is wanted and there is one, else the CPU.
+    """Choose the accelerator if it is wanted and available, else the CPU.
 
     Raises:
         InputError: torchrun has started more processes than there are accelerators.
@@ -54,7 +54,7 @@ def find_device(gpu: bool, launch: Launch = Launch()) -> torch.device:
 
 
 def describe_device(device: torch.device, wanted: bool, processes: int) -> Iterator[str]:
-    """Say where the network runs; warn where no accelerator is there, hint where one idles."""
+    """Describe where the network runs; warn of a missing accelerator, hint at an idle one."""
     each = f"{processes} processes of " if processes > 1 else ""
     if device.type != "cpu":
         yield f"device: {each}one {device.type}" if each else f"device: {device}"
@@ -68,10 +68,8 @@ def describe_device(device: torch.device, wanted: bool, processes: int) -> Itera
 
 
 def native_precision(device: torch.device) -> torch.dtype:
-    """Choose what networks compute in: bfloat16 on CPUs that multiply it natively, else float32.
-
-    Older versions of PyTorch, such as 2.6, do not tell what the CPU can do.
-    """
+    """Return bfloat16 for CPUs that multiply it natively, else float32."""
+    # Older versions of PyTorch, such as 2.6, do not know what the CPU can do.
     known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     if device.type == "cpu" and (known.get("avx512_bf16") or known.get("amx_bf16")):
         return torch.bfloat16
@@ -79,10 +77,10 @@ def native_precision(device: torch.device) -> torch.dtype:
 
 
 def learning_precision(model: Classifier, num_frozen: int = 0) -> torch.dtype:
-    """Choose what the layers behind a cut multiply in while they learn; weights are float32.
+    """Choose what the layers that learn compute in; weights are float32.
 
-    CPUs with bfloat16 are quicker in it, but for filters of each channel alone, whose backward
-    pass takes twice as long as in float32.
+    CPUs with bfloat16 are faster in it, except for depthwise convolutions, whose backward pass
+    takes twice as long as in float32.
     """
     device = model.mean.device
     if device.type == "cuda":
@@ -95,7 +93,7 @@ def learning_precision(model: Classifier, num_frozen: int = 0) -> torch.dtype:
 
 
 def to_device(batch: np.ndarray | torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy a batch to a device; to an accelerator, while both sides go on working."""
+    """Copy a batch to a device; to a GPU asynchronously."""
     x = torch.as_tensor(batch)
     if device.type == "cuda" and x.device.type == "cpu":
         return x.pin_memory().to(device, non_blocking=True)
@@ -105,10 +103,10 @@ def to_device(batch: np.ndarray | torch.Tensor, device: torch.device) -> torch.T
 def make_ahead(
     make: Callable[[K], torch.Tensor], batches: Iterable[K], device: torch.device
 ) -> Iterator[torch.Tensor]:
-    """Yield what `make` makes of batches on a GPU, in their order; a thread is two ahead.
+    """Yield the results of `make` on a GPU for batches, in order; a thread is two ahead.
 
-    It works on a stream of its own: on that of the learning, what it waits for would stand
-    behind everything that is queued there.
+    It works on a stream of its own: on that of the learning it would wait for all that is queued
+    there.
     """
     aside = torch.cuda.Stream(device)
 
@@ -124,11 +122,11 @@ def make_ahead(
 
 
 def move_if_it_fits(x: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy a large tensor to a GPU, if a third of the memory that is free there will do."""
+    """Copy a large tensor to a GPU if it takes no more than a third of the free memory there."""
     fits = device.type == "cuda" and 3 * x.nbytes <= torch.cuda.mem_get_info(device)[0]
     return x.to(device) if fits else x  # pinned, it would be in memory twice
 
 
 def rows_at_once(device: torch.device) -> int:
-    """Say how many photographs a device computes at once where nothing is learned."""
+    """Return how many photographs a device computes at once where nothing is learned."""
     return EVALUATION_BATCH if device.type == "cpu" else ACCELERATOR_BATCH

@@ -32,7 +32,7 @@ class SameConv2d(nn.Conv2d):
         if stride == 1:
             return super().forward(x)
         # Padding the input by hand would copy it. Where one side needs a pixel more, both
-        # sides get that and a stride, and the first row or column of the output is left out.
+        # sides get that and a stride, and the first row or column of the output is dropped.
         padding = [
             max((math.ceil(side / stride) - 1) * stride + self.kernel_size[0] - side, 0)
             for side in x.shape[2:]

