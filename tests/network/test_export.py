@@ -66,14 +66,3 @@ def test_a_halved_network_computes_in_float32():
     rounded = run(network(w=large.astype(np.float16).astype(np.float32)))
     assert np.array_equal(run(halved), rounded)
     assert not np.array_equal(run(network(w=large)), rounded)
-
-
-def test_onnx_runtime_computes_the_casts_when_it_loads(tmp_path):
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-    options.log_severity_level = 4
-    halved = halve_weights(network(w=random(64, 32)))
-    onnxruntime.InferenceSession(halved.SerializeToString(), options)
-    optimised = onnx.load(tmp_path / "optimised.onnx")
-    kinds = [{node.op_type for node in each.graph.node} for each in (halved, optimised)]
-    assert "Cast" in kinds[0] - kinds[1]

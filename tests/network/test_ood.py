@@ -31,13 +31,7 @@ def test_sums_are_those_of_a_direct_computation():
     assert (class_means[4] == 0).all()  # and nan nowhere
 
 
-def test_centred_rows_have_mean_0_and_length_1():
-    rows = centre(torch.tensor([[1.0, 2.0, 6.0], [5.0, 5.0, 5.0]]))
-    torch.testing.assert_close(rows[0], torch.tensor([-2.0, -1.0, 3.0]) / 14**0.5)
-    assert rows[1].tolist() == [0, 0, 0]
-
-
-def test_familiarity_is_the_best_cosine_with_a_prototype():
+def test_the_ood_score_is_the_highest_cosine_with_a_class_mean():
     class_means = sums_of([[5.0, 1, 0], [0, 3, 3], [1, 1, 7]]).class_means()
     assert class_means[0].tolist() == pytest.approx([3 / 14**0.5, -1 / 14**0.5, -2 / 14**0.5])
     logits = torch.tensor([[50.0, 10, 0], [-2, 1, 1], [0, 0, -9]])
@@ -45,7 +39,7 @@ def test_familiarity_is_the_best_cosine_with_a_prototype():
     assert ood_score(logits[:0], class_means).shape == (0,)
 
 
-def test_familiarity_does_not_depend_on_the_temperature_or_the_company():
+def test_the_ood_score_depends_neither_on_the_temperature_nor_on_the_batch():
     rng = torch.Generator().manual_seed(1)
     class_means = centre(torch.randn(6, 6, generator=rng))
     logits = torch.randn(9, 6, generator=rng)
