@@ -42,8 +42,7 @@ from checking.fixes import apply_fixes
 from checking.issues import read_accepted_fixes
 from data_utils import DataSet, Inspected
 from images.batches import digest_each, typical_side
-from images.datasets import KNOWN_DATA_SETS
-from images.download import describe_download, download
+from images.datasets import KNOWN_DATA_SETS, describe_download, download
 from images.drawn import draw_data
 from images.manifest import Manifest
 from images.splits import has_train

@@ -1,41 +1,32 @@
-"""Known data sets: where their archives are, and how to make a data folder of each."""
+"""Known data sets: downloaded, unpacked and divided into a folder, all or nothing."""
 
 import io
+import os
+import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from images.splits import assign_splits
-from running.download import Checksum, Remote
-from running.errors import InputError
+from images.splits import assign_splits, find_splits
+from running.console import Progress, no_progress
+from running.download import fetch
+from running.errors import InputError, RunError
+from running.files import lock_folder, prepare_folder
 
 Photograph = tuple[str, bytes]  # its path below the data folder, and its file's content
 
 
 class KnownDataSet(NamedTuple):
-    """A published archive, and how to make a data folder of it.
-
-    `read` is given the open archive and the number of photographs, and yields them in batches.
-    """
+    """A published archive; `read` takes it, open, and the number of its photographs."""
 
     url: str
-    size: int  # bytes
-    md5: str  # the publisher's
+    checksum: str  # the publisher's
     photographs: int
-    read: Callable[[tarfile.TarFile, int], Iterator[list[Photograph]]]
-
-    @property
-    def archive(self) -> str:
-        """The archive's file name."""
-        return self.url.split("/")[-1]
-
-    @property
-    def remote(self) -> Remote:
-        """The archive on the publisher's server."""
-        return Remote(self.url, Checksum("md5", self.md5), self.size)
+    read: Callable[[tarfile.TarFile, int], Iterator[Photograph]]
 
 
 # The category of each of Oxford's photographs, from imagelabels.mat: the first photograph of
@@ -67,37 +58,92 @@ CIFAR10_CATEGORIES = ["airplane", "automobile", "bird", "cat", "deer"]
 CIFAR10_CATEGORIES += ["dog", "frog", "horse", "ship", "truck"]
 
 
-def _read_members(tar: tarfile.TarFile, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield the name and content of each wanted file of an archive, in the archive's order.
+def download(name: str, data_dir: str | os.PathLike[str], progress: Progress = no_progress) -> None:
+    """Put a known data set into a folder without photographs, as train, valid and test.
 
-    Names from the archive never become paths here. One with links, devices or paths that
-    lead out of its folder is refused all the same: it is not what it seems to be.
+    Its archive is downloaded unless it is in the folder, and stays there. Whatever interrupts
+    this, the same call continues it; train appears last, when all is there.
 
     Raises:
-        InputError: it is such an archive, or lacks a file.
+        InputError: the folder cannot be used, or the archive cannot be downloaded.
+        RunError: the disk is full.
     """
-    archive, missing = str(tar.name), set(wanted)
+    known, data_dir = KNOWN_DATA_SETS[name], Path(data_dir)
+    archive, unpacked = data_dir / _archive_name(known), data_dir / f".{name}.unpacked"
+    prepare_folder(data_dir, [])
+    with lock_folder(data_dir, []):
+        try:
+            if not (unpacked / "train").exists():  # else it was killed while these were moved
+                found = find_splits(data_dir, ())[0].values()
+                if any(paths for by_category in found for paths in by_category.values()):
+                    raise InputError(
+                        f"{data_dir} has photographs, but no folder train; a data set is "
+                        "downloaded into a folder of its own"
+                    )
+                fetch(known.url, archive, known.checksum, progress)
+                _unpack(known, archive, unpacked, progress)
+            for split in ("test", "valid", "train"):
+                if (unpacked / split).exists():
+                    os.replace(unpacked / split, data_dir / split)
+            unpacked.rmdir()
+        except OSError as error:
+            raise RunError(
+                f"{name} cannot be written into {data_dir}: {error.strerror or error}; with room "
+                "there, the same command continues"
+            ) from error
+
+
+def describe_download(name: str, data_dir: str | os.PathLike[str]) -> str:
+    """Say what `download` is about to do."""
+    known = KNOWN_DATA_SETS[name]
+    return f"putting {name} into {data_dir}, from {_archive_name(known)} there or from {known.url}"
+
+
+def _archive_name(known: KnownDataSet) -> str:
+    return known.url.split("/")[-1]
+
+
+def _unpack(known: KnownDataSet, archive: Path, unpacked: Path, progress: Progress) -> None:
+    """Write the photographs of a verified archive into a folder that appears when it is whole."""
+    half = unpacked.with_suffix(".half")
+    for leftover in (half, unpacked):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        with tarfile.open(archive, "r|gz") as tar:
+            photographs = ([each] for each in known.read(tar, known.photographs))
+            for [(path, content)] in progress(photographs, known.photographs, "unpacking"):
+                place = half / path
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(content)
+        if hasattr(os, "sync"):  # after a power cut no file of a whole folder may be empty
+            os.sync()
+        os.replace(half, unpacked)
+    except tarfile.TarError as error:
+        raise InputError(f"{archive} cannot be unpacked: {error}") from error
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+
+
+def _read_members(tar: tarfile.TarFile, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of the wanted files of an archive, in its order.
+
+    The archive's names are only compared with these, and never become paths.
+
+    Raises:
+        InputError: it lacks a file.
+    """
+    missing = set(wanted)
     for member in tar:
-        if (
-            not (member.isfile() or member.isdir())
-            or member.name.startswith("/")
-            or ".." in member.name.split("/")
-        ):
-            raise InputError(
-                f"{archive} is not unpacked: {member.name!r} in it is a link, a device or a path "
-                "out of the folder"
-            )
         name = member.name.removeprefix("./")
-        if member.isfile() and name in missing:
+        file = tar.extractfile(member) if member.isfile() and name in missing else None
+        if file:
             missing.remove(name)
-            file = tar.extractfile(member)
-            assert file is not None  # as of all that is no folder, device or link
             yield name, file.read()
     if missing:
-        raise InputError(f"{archive} lacks {len(missing)} files, among them {min(missing)}")
+        raise InputError(f"{tar.name!s} lacks {len(missing)} files, among them {min(missing)}")
 
 
-def _read_flowers(tar: tarfile.TarFile, count: int) -> Iterator[list[Photograph]]:
+def _read_flowers(tar: tarfile.TarFile, count: int) -> Iterator[Photograph]:
     """Read Oxford's photographs: a tenth of each category is valid, a tenth test."""
     firsts, categories = zip(*FLOWER_RUNS)
     by_category: dict[str, list[str]] = {}
@@ -106,10 +152,10 @@ def _read_flowers(tar: tarfile.TarFile, count: int) -> Iterator[list[Photograph]
         by_category.setdefault(str(category), []).append(f"image_{number:05}.jpg")
     paths = assign_splits(by_category, ["valid", "test"], "train")
     for name, content in _read_members(tar, [f"jpg/{file}" for file in paths]):
-        yield [(paths[name.removeprefix("jpg/")], content)]
+        yield paths[name.removeprefix("jpg/")], content
 
 
-def _read_cifar10(tar: tarfile.TarFile, _: int) -> Iterator[list[Photograph]]:
+def _read_cifar10(tar: tarfile.TarFile, _: int) -> Iterator[Photograph]:
     """Read CIFAR-10's pictures as PNG: a tenth of each category of its training split is valid.
 
     Its files are records of a label and 32 x 32 pixels, first all red ones, then green and
@@ -129,22 +175,20 @@ def _read_cifar10(tar: tarfile.TarFile, _: int) -> Iterator[list[Photograph]]:
         for file, image in zip(files, pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)):
             png = io.BytesIO()
             Image.fromarray(image).save(png, "PNG")
-            yield [(paths[file], png.getvalue())]
+            yield paths[file], png.getvalue()
 
 
-# Nilsback & Zisserman 2008, and Krizhevsky 2009; the checksums are the publishers'.
+# Nilsback & Zisserman 2008, and Krizhevsky 2009.
 KNOWN_DATA_SETS = {
     "flowers": KnownDataSet(
         "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz",
-        344_862_509,
-        "52808999861908f626f3c1f4e79d11fa",
+        "md5:52808999861908f626f3c1f4e79d11fa",
         8189,
         _read_flowers,
     ),
     "cifar10": KnownDataSet(
         "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-        170_052_171,
-        "c32a1d4ab5d03f1284b67883e8d87530",
+        "md5:c32a1d4ab5d03f1284b67883e8d87530",
         60_000,
         _read_cifar10,
     ),

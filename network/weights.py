@@ -14,7 +14,7 @@ from torch import nn
 from formats.pth import WEIGHTS_ENTRIES, read_archive
 from network.layers import fold_batch_norm
 from running.console import Progress, no_progress
-from running.download import Checksum, Remote, fetch
+from running.download import fetch
 from running.errors import InputError, RunError
 from running.files import prepare_folder, take_turns
 
@@ -66,12 +66,11 @@ def download_weights(url: str, progress: Progress = no_progress) -> str:
     if path.exists():
         return str(path)
     # torchvision's files end in the first digits of their sha256, as in resnet18-f37072fd.pth.
-    remote = Remote(url, Checksum("sha256", path.stem.split("-")[-1]), None)
+    checksum = f"sha256:{path.stem.split('-')[-1]}"
     prepare_folder(folder, [])
     try:
         with take_turns(folder / f".{path.name}.lock"):
-            if not path.exists():  # else another process has just downloaded it
-                fetch(remote, path, progress)
+            fetch(url, path, checksum, progress)
     except InputError as error:
         raise InputError(f"{error}, or give it to --weights") from error
     except OSError as error:

@@ -18,7 +18,7 @@ from typing import Any
 from formats.schema import KEEP, NetworkInfo
 from prediction.answers import PROMISES, AnswerPolicy, Answers
 from running.console import Progress, no_progress
-from running.download import Checksum, Remote, fetch, verify
+from running.download import fetch
 from running.errors import InputError, RunError
 from running.files import hold_lock, prepare_folder, take_turns
 
@@ -32,7 +32,6 @@ PAGE, SERVICE_WORKER = "index.html", "sw.js"
 REGISTRY, REGISTRY_VARIABLE = "https://registry.npmjs.org", "npm_config_registry"
 VERSION = "1.30.0"
 PACKAGE = f"onnxruntime-web-{VERSION}.tgz"
-PACKAGE_SIZE = 33_106_585
 # npm's "integrity" of the package.
 SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 
@@ -181,15 +180,11 @@ def find_runtime(progress: Progress = no_progress) -> dict[str, bytes]:
     """
     registry = os.environ.get(REGISTRY_VARIABLE) or REGISTRY
     url = f"{registry.rstrip('/')}/onnxruntime-web/-/{PACKAGE}"
-    remote = Remote(url, Checksum("sha512", base64.b64decode(SHA512).hex()), PACKAGE_SIZE)
     path = package_path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with take_turns(path.with_name(f".{path.name}.lock")):
-            if path.exists():
-                verify(path, remote)
-            else:
-                fetch(remote, path, progress)
+            fetch(url, path, f"sha512:{base64.b64decode(SHA512).hex()}", progress)
         found = {}
         with tarfile.open(path, "r|gz") as package:
             for member in package:

@@ -13,20 +13,17 @@ class FileServer(ThreadingHTTPServer):
         self.content = content
         self.status = 200
         self.ranges = True  # whether it knows them
-        self.content_range: str | None = None  # instead of the right one
         self.tells_length = True
-        self.break_off: int | None = None  # after so many bytes
+        self.break_off: int | None = None  # after this many bytes
         self.hangs = False  # instead of breaking off
         self.requests: list[tuple[str | None, int]] = []  # Range, and bytes sent
         self.closing = threading.Event()
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def url(self, name: str) -> str:
-        """Say where a file of this name is."""
         return f"http://127.0.0.1:{self.server_port}/{name}"
 
     def close(self) -> None:
-        """Answer nobody any more."""
         self.closing.set()
         self.shutdown()
         self.server_close()
@@ -36,15 +33,12 @@ class FileServer(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers one request."""
-
     server: FileServer
 
     def log_message(self, *_) -> None:
-        """Say nothing."""
+        pass
 
     def do_GET(self) -> None:
-        """Send the file, or what is asked for of it."""
         server, wanted = self.server, self.headers["Range"]
         start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and server.ranges else 0
         total = len(server.content)
@@ -54,8 +48,7 @@ class Handler(BaseHTTPRequestHandler):
         if server.tells_length:
             self.send_header("Content-Length", str(len(body)))
         if status == 206:
-            right = f"bytes {start}-{total - 1}/{total}"
-            self.send_header("Content-Range", server.content_range or right)
+            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         body = body[: server.break_off]
         server.requests.append((wanted, len(body)))  # before the headers go out
         self.end_headers()

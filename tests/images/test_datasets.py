@@ -1,44 +1,97 @@
-"""What becomes of the published archives: layout, labels, pixels; and archives that are others."""
+"""Known data sets, downloaded from a server on this machine, unpacked and divided."""
 
+import hashlib
 import io
+import os
+import signal
+import subprocess
+import sys
 import tarfile
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
-from archives import COUNT, PHOTOGRAPHS, RUNS, tar_of
+from archives import COUNT, FLOWERS, PHOTOGRAPHS, RUNS, tar_of
+from conftest import ROOT, file_size_limit
+from file_server import FileServer
 from PIL import Image
 
 from images import datasets as known_data
-from images.datasets import CIFAR10_CATEGORIES, FLOWER_RUNS, KNOWN_DATA_SETS
-from running.errors import InputError
-
-
-def read(name: str, archive: bytes, count: int) -> dict[str, bytes]:
-    """Read an archive as a known data set's: paths and contents."""
-    with tarfile.open(fileobj=io.BytesIO(archive), mode="r|gz") as tar:
-        read = [each for batch in KNOWN_DATA_SETS[name].read(tar, count) for each in batch]
-    assert len(dict(read)) == len(read)
-    return dict(read)
+from images.datasets import CIFAR10_CATEGORIES, FLOWER_RUNS, KNOWN_DATA_SETS, download
+from images.splits import has_train
+from running.errors import FlowersError, InputError, RunError
+from running.files import lock_folder
 
 
 @pytest.fixture
-def few(monkeypatch):
-    """Let there be forty flowers."""
+def server(monkeypatch):
+    """A server of forty flowers, which `download("flowers", ...)` asks."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(known_data, "FLOWER_RUNS", RUNS)
+    with FileServer(FLOWERS) as server:
+        publish(monkeypatch, server, FLOWERS)
+        yield server
 
 
-def test_all_of_oxfords_categories_are_in_all_splits():
-    """The runs of labels, against the counts of the paper and single photographs."""
+def publish(monkeypatch, server: FileServer, content: bytes) -> None:
+    """Let these bytes be the known archive, and serve them."""
+    server.content = content
+    known = KNOWN_DATA_SETS["flowers"]._replace(
+        url=server.url("102flowers.tgz"),
+        checksum="md5:" + hashlib.md5(content).hexdigest(),
+        photographs=COUNT,
+    )
+    monkeypatch.setitem(KNOWN_DATA_SETS, "flowers", known)
+
+
+def visible(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+def require_flowers(folder: Path) -> None:
+    """Assert that the forty photographs are there, each once, byte for byte, by the rule."""
+    assert visible(folder) == ["102flowers.tgz", "test", "train", "valid"]
+    paths = [path.relative_to(folder) for path in folder.rglob("*.jpg")]
+    assert Counter(path.parts[:2] for path in paths) == {
+        (split, category): count
+        for category in ("21", "3")
+        for split, count in (("train", 16), ("valid", 2), ("test", 2))
+    }
+    for path in paths:
+        number = int(path.stem.removeprefix("image_"))
+        assert path.parts[1] == ("3" if 11 <= number <= 30 else "21")
+        assert (folder / path).read_bytes() == PHOTOGRAPHS[f"jpg/{path.name}"]
+    assert len({path.name for path in paths}) == COUNT
+
+
+def fail(folder: Path, kind: type[FlowersError] = InputError) -> str:
+    """Return the sentence of a download that fails, and leaves no data set."""
+    with pytest.raises(kind) as caught:
+        download("flowers", folder)
+    assert not {"train", "valid", "test"} & {*visible(folder)}
+    assert not [name for name in visible(folder) if name.startswith(".")]
+    return str(caught.value)
+
+
+# --- The publishers' archives ---------------------------------------------------------
+
+
+def read(name: str, members: dict[str, bytes], count: int) -> dict[str, bytes]:
+    """Read an archive of these members as a known data set's: paths and contents."""
+    with tarfile.open(fileobj=io.BytesIO(tar_of(members)), mode="r|gz") as tar:
+        found = [*KNOWN_DATA_SETS[name].read(tar, count)]
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+def test_oxfords_photographs_have_the_papers_categories_in_all_splits():
     firsts, categories = zip(*FLOWER_RUNS)
-    assert len(firsts) == 125
     assert list(firsts) == sorted(firsts)
     assert set(categories) == set(range(1, 103))
-    paths = read("flowers", tar_of({f"jpg/image_{n:05}.jpg": b"" for n in range(1, 8190)}), 8189)
+    paths = read("flowers", {f"jpg/image_{n:05}.jpg": b"" for n in range(1, 8190)}, 8189)
     assert len(paths) == 8189
     per_category = Counter(path.split("/")[1] for path in paths)
-    assert min(per_category.values()) == 40
-    assert max(per_category.values()) == 258
     each = Counter(path.rsplit("/", 1)[0] for path in paths)
     for category, count in per_category.items():
         assert each[f"valid/{category}"] == each[f"test/{category}"] == (count + 5) // 10
@@ -56,8 +109,7 @@ def test_cifar10_has_its_layout_and_pixels():
         f"cifar-10-batches-bin/{name}": batch.tobytes() for name, batch in zip(names, records)
     }
     members = dict(reversed(members.items()))  # the order in the archive does not matter
-    found = read("cifar10", tar_of({**members, "cifar-10-batches-bin/readme.html": b"?"}), 120)
-
+    found = read("cifar10", {**members, "cifar-10-batches-bin/readme.html": b"?"}, 120)
     assert [CIFAR10_CATEGORIES[i] for i in (0, 3, 9)] == ["airplane", "cat", "truck"]
     assert Counter(tuple(path.split("/")[:2]) for path in found) == {
         (split, category): count
@@ -65,58 +117,175 @@ def test_cifar10_has_its_layout_and_pixels():
         for split, count in (("train", 9), ("valid", 1), ("test", 2))
     }
     for path, content in found.items():
-        folder, category, file = path.split("/")
+        _, category, file = path.split("/")
         split, number = file.removesuffix(".png").split("_")
         record = (records[5] if split == "test" else records[:5].reshape(-1, 3073))[int(number) - 1]
-        assert (folder == "test") == (split == "test")
         assert category == CIFAR10_CATEGORIES[record[0]]
         pixels = np.asarray(Image.open(io.BytesIO(content)))
-        assert pixels.shape == (32, 32, 3)
         for row, column, channel in ((0, 0, 0), (0, 1, 0), (1, 0, 0), (31, 31, 2), (5, 9, 1)):
             assert pixels[row, column, channel] == record[1 + channel * 1024 + row * 32 + column]
-        assert (pixels == record[1:].reshape(3, 32, 32).transpose(1, 2, 0)).all()
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "words"),
-    [
-        ("../evil.jpg", tarfile.REGTYPE, "'../evil.jpg' in it is a link, a device or a path out"),
-        ("jpg/../../evil.jpg", tarfile.REGTYPE, "a path out of the folder"),
-        ("/tmp/evil.jpg", tarfile.REGTYPE, "a path out of the folder"),
-        ("jpg/image_00040.jpg", tarfile.SYMTYPE, "'jpg/image_00040.jpg' in it is a link"),
-        ("jpg/image_00040.jpg", tarfile.LNKTYPE, "is a link"),
-        ("jpg/image_00040.jpg", tarfile.CHRTYPE, "a device"),
-    ],
-)
-def test_a_hostile_archive_is_refused(few, name, kind, words):
-    evil = tarfile.TarInfo(name)
-    evil.type, evil.linkname = kind, "/etc/passwd"
-    with pytest.raises(InputError, match=words):
-        read("flowers", tar_of(PHOTOGRAPHS, evil), COUNT)
-
-
-def test_only_expected_members_are_taken(few):
-    extra = tarfile.TarInfo("jpg/image_00041.jpg")
-    extra.size = 9
-    others = {"jpg/readme.txt": b"?", "train/21/mine.jpg": b"?"}
-    found = read("flowers", tar_of({**others, **PHOTOGRAPHS}, extra), COUNT)
+def test_only_expected_members_are_taken_whatever_an_archive_holds(server):
+    others = {"jpg/readme.txt": b"?", "train/21/mine.jpg": b"?", "../evil.jpg": b"?"}
+    dotted = {f"./{name}": content for name, content in PHOTOGRAPHS.items()}
+    twice = {"jpg/image_00001.jpg": b"?"}
+    found = read("flowers", others | dotted | twice, COUNT)  # the first of two counts
     assert {f"jpg/{path.split('/')[2]}": content for path, content in found.items()} == PHOTOGRAPHS
 
 
-def test_names_may_begin_with_the_present_folder_and_come_twice(few):
-    dotted = {f"./{name}": content for name, content in PHOTOGRAPHS.items()}
-    twice = tar_of({**dotted, "jpg/image_00001.jpg": b"?"})
-    found = read("flowers", twice, COUNT)
-    assert {*found.values()} == {*PHOTOGRAPHS.values()}  # the first one counts
+# --- Downloading and unpacking --------------------------------------------------------
 
 
-def test_missing_files_are_counted(few):
-    with pytest.raises(InputError, match=r"lacks 2 files, among them jpg/image_00039\.jpg"):
-        read("flowers", tar_of(dict(list(PHOTOGRAPHS.items())[:-2])), COUNT)
+def test_flowers_are_downloaded_checked_and_divided(server, tmp_path):
+    seen = []
+
+    def progress(batches, total, description, unit=" photos", done=0):
+        batches = list(batches)
+        seen.append((description, unit, done + sum(map(len, batches)), total))
+        return iter(batches)
+
+    folder = tmp_path / "new" / "flowers"
+    download("flowers", folder, progress)
+    require_flowers(folder)
+    assert seen == [
+        ("downloading", "B", len(FLOWERS), len(FLOWERS)),
+        ("unpacking", " photos", COUNT, COUNT),
+    ]
 
 
-def test_what_is_fetched_is_the_publishers():
-    remote = KNOWN_DATA_SETS["flowers"].remote
-    assert remote.url.endswith("/" + KNOWN_DATA_SETS["flowers"].archive)
-    assert remote.checksum == ("md5", "52808999861908f626f3c1f4e79d11fa")
-    assert remote.size == 344_862_509
+def test_an_archive_in_the_folder_is_verified_and_used(server, tmp_path):
+    archive = tmp_path / "102flowers.tgz"
+    archive.write_bytes(FLOWERS[:-1])
+    assert f"{archive} is damaged or another file" in fail(tmp_path)
+    assert archive.read_bytes() == FLOWERS[:-1]
+    archive.write_bytes(FLOWERS)
+    download("flowers", tmp_path)
+    require_flowers(tmp_path)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("place", ["valid/1", "Validation/1", "roses"])
+def test_a_data_set_is_not_mixed_with_the_users_photographs(server, tmp_path, place):
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "a.jpg").touch()
+    with pytest.raises(InputError, match="has photographs, but no folder train"):
+        download("flowers", tmp_path)
+    assert server.requests == []
+
+
+def test_a_full_disk_keeps_what_was_downloaded(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("running.download.CHUNK", 2**10)
+    with file_size_limit(50_000):
+        assert f"flowers cannot be written into {tmp_path}: File too" in fail(tmp_path, RunError)
+    assert (tmp_path / "102flowers.tgz.part").stat().st_size == 50_000
+    download("flowers", tmp_path)
+    require_flowers(tmp_path)
+    assert server.requests[-1] == ("bytes=50000-", len(FLOWERS) - 50_000)
+
+
+def test_a_full_disk_while_unpacking_leaves_the_archive_only(server, tmp_path):
+    (tmp_path / "102flowers.tgz").write_bytes(FLOWERS)
+    with file_size_limit(1000):
+        assert "File too large" in fail(tmp_path, RunError)
+    assert visible(tmp_path) == ["102flowers.tgz"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (tar_of(dict(list(PHOTOGRAPHS.items())[:-2])), "lacks 2 files, among them jpg/image_00039"),
+        (FLOWERS[:5000], "cannot be unpacked: "),
+        (b"hello" * 999, "cannot be unpacked: "),
+    ],
+    ids=["lacks files", "cut off", "no archive"],
+)
+def test_an_archive_that_is_not_whole_makes_no_data_set(
+    server, tmp_path, monkeypatch, content, words
+):
+    publish(monkeypatch, server, content)
+    assert words in fail(tmp_path)
+    assert visible(tmp_path) == ["102flowers.tgz"]
+
+
+def test_one_process_at_a_time_downloads_into_a_folder(server, tmp_path):
+    with lock_folder(tmp_path, []), pytest.raises(InputError, match=f"at work in {tmp_path}"):
+        download("flowers", tmp_path)
+    assert server.requests == []
+
+
+KILLED = f"""
+import os, signal, sys
+from pathlib import Path
+from images import datasets as known_data
+name, moment, folder, checksum = sys.argv[1:]
+owner = {{"replace": os, "write_bytes": Path}}[name]
+function, calls = getattr(owner, name), []
+def kill(*arguments):
+    calls.append(1)
+    if len(calls) == int(moment):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return function(*arguments)
+setattr(owner, name, kill)
+known_data.FLOWER_RUNS = {RUNS}
+known_data.KNOWN_DATA_SETS["flowers"] = known_data.KNOWN_DATA_SETS["flowers"]._replace(
+    url="http://127.0.0.1:9/102flowers.tgz", checksum=checksum, photographs={COUNT})
+known_data.download("flowers", folder)
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "moment"),
+    [("write_bytes", 20), *(("replace", moment) for moment in range(1, 6))],
+)
+def test_after_sigkill_the_same_command_works(server, tmp_path, function, moment):
+    """Killed while it unpacks, and before each renaming: archive, folder, test, valid, train."""
+    (tmp_path / "102flowers.tgz.part").write_bytes(FLOWERS)
+    checksum = KNOWN_DATA_SETS["flowers"].checksum
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED, function, str(moment), tmp_path, checksum],
+        cwd=ROOT,
+        timeout=60,
+    )
+    assert process.returncode == -signal.SIGKILL
+    assert not has_train(tmp_path)
+    download("flowers", tmp_path)
+    require_flowers(tmp_path)
+    assert server.requests == []
+
+
+# --- From the command line ------------------------------------------------------------
+
+
+def test_train_py_downloads_only_what_is_not_there(run_script, server, tmp_path):
+    folder = tmp_path / "flowers"
+    run = run_script("train", folder, "--download", "flowers", "--check_data", "files")
+    assert run.code == 0
+    assert run.out.splitlines()[2].split() == ["train", "32", "2", "16"]
+    assert f"putting flowers into {folder}" in run.out
+    require_flowers(folder)
+    again = run_script("train", folder, "--download", "flowers", "--check_data", "files")
+    assert "putting flowers" not in again.out
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--arch", "efficentnet"], "did you mean"),
+        (["--category_names", "nowhere.json"], "nowhere.json"),
+        (["--save_dir", "train.py"], "train.py cannot be written to"),
+        (["--demo"], "leave --download out"),
+        (["--check_data", "files"], "cannot be downloaded (HTTP Error 404: Not Found)"),
+    ],
+)
+def test_train_py_names_a_mistake_in_one_sentence(
+    run_script, server, tmp_path, monkeypatch, options, words
+):
+    monkeypatch.chdir(ROOT)
+    server.status = 404
+    folder = [] if "--demo" in options else [tmp_path / "flowers"]
+    run = run_script("train", *folder, "--download", "flowers", *options)
+    assert run.code == 2
+    assert words in run.err.splitlines()[-1]
+    assert len(server.requests) == ("404" in words)

@@ -285,13 +285,8 @@ def test_progress_is_shown_in_bytes(server):
 
 
 def test_another_file_is_refused(server, folder):
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=r"net-01234567\.pth .*sha256 differs.*give it to --weights"):
         download_weights(server.url("net-01234567.pth"))
-    assert str(caught.value) == (
-        f"{server.url('net-01234567.pth')} cannot be downloaded (what was downloaded has another "
-        "checksum, and was removed); try the same command again, which goes on behind what was "
-        f"downloaded, or put net-01234567.pth into {folder} by hand, or give it to --weights"
-    )
     assert names_in(folder) == []
 
 
@@ -306,7 +301,7 @@ def test_weights_that_are_not_there_are_one_sentence(server):
 
 def test_a_dropped_connection_is_resumed(server, folder):
     server.break_off = 500
-    with pytest.raises(InputError, match=f"it broke off after 500 of {len(CONTENT)} bytes"):
+    with pytest.raises(InputError, match=f"{NAME} broke off"):
         download_weights(server.url(NAME))
     assert names_in(folder) == [f"{NAME}.part"]
     server.break_off = None
