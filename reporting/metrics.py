@@ -1,7 +1,4 @@
-"""Accuracy in all and by category, from labels, predictions and ranks.
-
-Labels and predictions are indices 0..C-1 (int64).
-"""
+"""Accuracy in all and by category. Labels and predictions are indices 0..C-1 (int64)."""
 
 import math
 from collections import Counter
@@ -12,9 +9,9 @@ import numpy as np
 
 
 def rank_of(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Count the categories that scores (N, C) put before the label: int64 (N,), 0 is correct.
+    """Count the categories with a higher score than the label's: int64 (N,), 0 is correct.
 
-    The scores are logits or probabilities.
+    The scores (N, C) are logits or probabilities.
     """
     own = scores[np.arange(len(labels)), labels][:, None]
     # Among equal ones the first counts as the best, as with argmax.
@@ -23,17 +20,13 @@ def rank_of(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def wilson_interval(right: int, number: int) -> list[float]:
-    """Say between which shares (0..1) 95 % of such intervals hold the true one.
+    """Return the 95 % confidence interval of a share of `right` among `number` photographs.
 
     It is Wilson's ("Probable inference, the law of succession, and statistical inference", JASA
     1927): unlike the normal approximation, it also holds for few photographs, and where all of
     them are correct.
-
-    Args:
-        right: the correct ones, of
-        number: all, above 0.
     """
-    z2 = 1.959964**2  # of the normal distribution: 2.5 % are above 1.96
+    z2 = 1.959964**2  # 2.5 % of the normal distribution are above 1.96
     centre = (right + z2 / 2) / (number + z2)
     half = math.sqrt(z2 * (right * (number - right) / number + z2 / 4)) / (number + z2)
     return [max(0.0, centre - half), min(1.0, centre + half)]
@@ -46,42 +39,46 @@ def summarise(
     categories: Sequence[str],
     names: Sequence[str],
 ) -> dict[str, Any]:
-    """Sum up how well photographs were named: shares (0..1) and counts, in all and by category.
+    """Summarise predictions as plain data for report.json: shares (0..1) and counts.
 
-    Args:
-        labels: what the photographs show (N,), N above 0.
-        predictions: what they were taken for (N,).
-        ranks: see `rank_of` (N,).
-        categories: of the indices, as are the names.
-        names: parallel to the categories.
-
-    Returns:
-        Plain data, for report.json. `hardest` and `confused` have five entries at most; where
-        nothing was correct or taken for a category, precision, recall or f1 may be None.
+    Labels, predictions and ranks (see `rank_of`) are (N,), N above 0; categories and names (C,).
+    Where a figure of a category is undefined, as nothing was of it or was given its name, it is
+    None.
     """
-    count = np.bincount(labels, minlength=len(names))
-    right = np.bincount(labels[ranks == 0], minlength=len(names))
-    there = np.flatnonzero(count)
-    wrong = count - right
+    count, taken, right = (
+        np.bincount(indices, minlength=len(names)).tolist()
+        for indices in (labels, predictions, labels[ranks == 0])
+    )
+    rows = [
+        {
+            "category": categories[i],
+            "name": names[i],
+            "photographs": count[i],
+            "taken_for_it": taken[i],
+            "right": right[i],
+            "precision": right[i] / taken[i] if taken[i] else None,
+            "recall": right[i] / count[i] if count[i] else None,
+            "f1": 2 * right[i] / (count[i] + taken[i]) if count[i] + taken[i] else None,
+        }
+        for i in range(len(names))
+    ]
     hardest = sorted(
-        np.flatnonzero(wrong).tolist(), key=lambda i: (-wrong[i] / count[i], -wrong[i])
-    )[:5]
+        (row for row in rows if row["right"] < row["photographs"]),
+        key=lambda row: (row["recall"], row["right"] - row["photographs"]),
+    )
+    wrong = ranks > 0
     pairs = Counter(
-        tuple(sorted(pair))
-        for pair in zip(labels[ranks > 0].tolist(), predictions[ranks > 0].tolist())
+        tuple(sorted(pair)) for pair in zip(labels[wrong].tolist(), predictions[wrong].tolist())
     )
     return {
         "photographs": len(labels),
         **{f"top{k}": _share(int((ranks < k).sum()), len(labels)) for k in (1, 5)},
-        "mean_category_accuracy": float((right[there] / count[there]).mean()),
+        "mean_category_accuracy": float(
+            np.mean([row["recall"] for row in rows if row["photographs"]])
+        ),
         "hardest": [
-            {
-                "category": categories[i],
-                "name": names[i],
-                "right": int(right[i]),
-                "photographs": int(count[i]),
-            }
-            for i in hardest
+            {key: row[key] for key in ("category", "name", "right", "photographs")}
+            for row in hardest[:5]
         ],
         "confused": [
             {
@@ -91,38 +88,9 @@ def summarise(
             }
             for pair, times in pairs.most_common(5)
         ],
-        "categories": _by_category(labels, predictions, right, categories, names),
+        "categories": rows,
     }
 
 
 def _share(right: int, number: int) -> dict[str, Any]:
     return {"right": right, "share": right / number, "interval": wilson_interval(right, number)}
-
-
-def _by_category(
-    labels: np.ndarray,
-    predictions: np.ndarray,
-    right: np.ndarray,
-    categories: Sequence[str],
-    names: Sequence[str],
-) -> list[dict[str, Any]]:
-    """Sum up each category; `right` counts its correct photographs (C,)."""
-    count = np.bincount(labels, minlength=len(names))
-    taken = np.bincount(predictions, minlength=len(names))
-
-    def share(part: np.integer, whole: np.integer) -> float | None:
-        return float(part / whole) if whole else None
-
-    return [
-        {
-            "category": categories[i],
-            "name": names[i],
-            "photographs": int(count[i]),
-            "taken_for_it": int(taken[i]),
-            "right": int(right[i]),
-            "precision": share(right[i], taken[i]),
-            "recall": share(right[i], count[i]),
-            "f1": share(2 * right[i], count[i] + taken[i]),
-        }
-        for i in range(len(names))
-    ]

@@ -165,7 +165,7 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> Charts:
 def _reliability(evaluated: EvaluatedSplit) -> Charts:
     bins = reliability(evaluated.logits, evaluated.labels)
     said = ", ".join(
-        f"{each['accuracy']:.1%} of {each['photographs']} with {each['certainty']:.1%} on average"
+        f"{each['accuracy']:.1%} of {each['photographs']} with {each['confidence']:.1%} on average"
         for each in bins
         if each["photographs"]
     )

@@ -79,16 +79,16 @@ def test_bins_hold_the_photographs_of_their_probabilities():
     probabilities = np.array([[0.51, 0.49], [0.49, 0.51], [0.99, 0.01], [0.0, 1.0]])
     bins = reliability(np.log(probabilities.clip(1e-30)), np.array([0, 0, 0, 1]))
     assert len(bins) == 15
-    empty = {"photographs": 0, "certainty": None, "accuracy": None}
+    empty = {"photographs": 0, "confidence": None, "accuracy": None}
     assert [i for i, each in enumerate(bins) if each != empty] == [7, 14]
-    assert bins[7] == {"photographs": 2, "certainty": pytest.approx(0.51), "accuracy": 0.5}
-    assert bins[14] == {"photographs": 2, "certainty": pytest.approx(0.995), "accuracy": 1.0}
+    assert bins[7] == {"photographs": 2, "confidence": pytest.approx(0.51), "accuracy": 0.5}
+    assert bins[14] == {"photographs": 2, "confidence": pytest.approx(0.995), "accuracy": 1.0}
 
 
 def test_bins_agree_with_the_calibration_error():
     logits, labels = noisy_logits(500, 2)
     gaps = [
-        each["photographs"] * abs(each["accuracy"] - each["certainty"])
+        each["photographs"] * abs(each["accuracy"] - each["confidence"])
         for each in reliability(logits, labels)
         if each["photographs"]
     ]
