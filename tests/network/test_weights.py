@@ -285,7 +285,9 @@ def test_progress_is_shown_in_bytes(server):
 
 
 def test_another_file_is_refused(server, folder):
-    with pytest.raises(InputError, match=r"net-01234567\.pth .*sha256 differs.*give it to --weights"):
+    with pytest.raises(
+        InputError, match=r"net-01234567\.pth .*sha256 differs.*give it to --weights"
+    ):
         download_weights(server.url("net-01234567.pth"))
     assert names_in(folder) == []
 
