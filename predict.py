@@ -33,34 +33,24 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from data_utils import load_names
 from formats import onnx_file
 from formats.onnx_file import is_exported, is_onnx_name
-from formats.schema import KEEP, NetworkInfo, Prediction
+from formats.schema import KEEP, NetworkInfo
 from images.decode import load_image, open_image
+from prediction import inputs
 from prediction.answers import (
     AnswerPolicy,
     Answers,
-    describe_promises,
+    find_promises,
     match_groups,
     match_only,
     read_list,
 )
 from prediction.command_line import parse_args
-from prediction.inputs import (
-    STDIN,
-    Pixels,
-    Predicted,
-    check_checkpoint_file,
-    choose,
-    expand,
-    is_one_photograph,
-    name_inputs,
-    open_stdin,
-    read_each,
-)
+from prediction.inputs import STDIN, Pixels, Predicted, is_one_photograph
 from prediction.output import Output, open_output
 from prediction.records import RECORD_FORMATS, Record, format_alone
 from prediction.sorting import Sorter, check_folder
@@ -74,12 +64,8 @@ from running.threads import let_waiting_threads_sleep, map_ahead
 # torch, scores, plots and the app are imported where they are needed: one photograph is named
 # sooner without them.
 
-
-class Network(NamedTuple):
-    """A network from a checkpoint or from an exported file."""
-
-    predict_each: Callable[[Iterable[Pixels]], Iterator[Predicted]]
-    info: NetworkInfo
+# How a network names photographs, and what its file knows.
+Network: TypeAlias = tuple[Callable[[Iterable[Pixels]], Iterator[Predicted]], NetworkInfo]
 
 
 # --- The story ------------------------------------------------------------------------
@@ -100,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
     """Name photographs, describe a network or export it."""
     # Mistakes are found before torch is imported.
-    check_checkpoint_file(args.checkpoint)
+    inputs.check_checkpoint_file(args.checkpoint)
     check_targets(args)
     args.names = load_names(args.category_names) if args.category_names else None
     args.groups = load_names(args.group) if args.group else None
@@ -114,21 +100,17 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
         require("matplotlib", "--plot")
     network = load_network(args.checkpoint, args.gpu, args.batch_size, console)
     if args.info:
-        console.print_result(*describe(network.info))
+        console.print_result(*describe(network[1]))
         return 0
     return name_photographs(args, network, console, notes)
 
 
 def check_targets(args: argparse.Namespace) -> None:
-    """Check that the files to be written replace nothing that is read.
-
-    Raises:
-        InputError: one does, or cannot be written there.
-    """
+    """Check that the files to be written replace nothing that is read."""
     reads = [args.checkpoint, *args.inputs]
     reads += [path for path in (args.category_names, args.only, args.group) if path]
     if STDIN in args.inputs:
-        open_stdin()
+        inputs.open_stdin()
         reads.append("/dev/stdin")  # a list, where a file is redirected
     writes = [args.output, args.plot, args.report, args.figures]
     if args.export and is_onnx_name(args.export):
@@ -150,19 +132,16 @@ def name_photographs(
     args: argparse.Namespace, network: Network, console: Console, notes: ExitNotes
 ) -> int:
     """Answer the photographs one after the other; return the exit code."""
-    info = network.info
-    names = find_names(args, info, console)
-    answers = Answers(info, names, find_policy(args, info.categories, names))
+    answers = make_answers(args, network[1], console)
     alone = is_one_photograph(args.inputs) and args.format == "text"
     format_record = format_alone if alone else RECORD_FORMATS[args.format]
-    score = sorter = None
+    score = None
     if args.score:
         from prediction.score import Score
 
-        score = Score(info.categories, keeps=bool(args.report))
-    if args.sort_into:
-        sorter = Sorter(args.sort_into, args.copy)
-    job = describe_job(args, names) if args.output else None
+        score = Score(answers, keeps=bool(args.report))
+    sorter = Sorter(args.sort_into, args.copy) if args.sort_into else None
+    job = describe_job(args, answers.names) if args.output else None
     with open_output(args.output, args.format, job, args.resume) as output:
         if output.part and not (args.score or args.plot):  # these do not go with --continue
             notes.resume_files = [output.part]
@@ -175,9 +154,8 @@ def name_photographs(
         for file, result in predict_photographs(args, network, output, console):
             result = answers.restrict(result)
             record = answers.record(file, result)
-            if score and isinstance(result, Prediction):
-                label = score.add(file, result.probabilities)
-                score.count_answer(None if label is None else answers.is_right(record, label))
+            if score:
+                score.add(record, result)
             if sorter:
                 sorter.sort(record)
             output.write(format_record(record), file, bool(record.error), answers.num_ood)
@@ -187,15 +165,14 @@ def name_photographs(
         console.print_message("warning: there was nothing to name")
     console.print_message(*answers.warnings())
     if args.output:
-        number = "1 record" if count == 1 else f"{count} records"
-        console.print_note(f"wrote {args.output}: {number}")
+        console.print_note(f"wrote {args.output}: {count} record{'' if count == 1 else 's'}")
     if sorter:
         console.print_note(sorter.summary())
     if score:
-        console.print_message(*score.lines(names, args.promise))
+        console.print_message(*score.lines())
     if score and args.report:
-        report = {"command": args.command, "versions": versions(), "network": info.summary()}
-        score.write_report(args.report, args.figures, name_inputs(args.inputs), names, report)
+        more = {"command": args.command, "versions": versions(), "network": network[1].summary()}
+        score.write_report(args.report, args.figures, inputs.name_inputs(args.inputs), more)
         console.print_note(f"wrote {args.report} and {args.figures}")
     if args.plot and count > failed:
         draw_record(args.plot, record, network)
@@ -209,46 +186,41 @@ def predict_photographs(
     args: argparse.Namespace, network: Network, output: Output, console: Console
 ) -> Iterator[Predicted]:
     """Find, read and predict the photographs that have no record yet."""
-    found = expand(args.inputs, b"\0" if args.null else b"\n")
-    chosen = choose(found, args.shard, (args.output, args.report, args.figures))
+    predict_each, info = network
+    found = inputs.expand(args.inputs, b"\0" if args.null else b"\n")
+    chosen = inputs.choose(found, args.shard, (args.output, args.report, args.figures))
     total = None
     if STDIN not in args.inputs:  # standard input may never end
         every = [*chosen]
         total, chosen = len(every) - output.place.records, iter(every)
-    read = partial(read_each, preprocessing=network.info.preprocessing)
+    read = partial(inputs.read_each, preprocessing=info.preprocessing)
     photographs = map_ahead(read, output.skip(chosen), args.workers, 3 * args.batch_size)
-    predicted = network.predict_each(photographs)
+    predicted = predict_each(photographs)
     if args.output or not sys.stdout.isatty():  # else the bar would run into the records
         predicted = console.count(predicted, total, "naming")
     return predicted
 
 
-def find_names(args: argparse.Namespace, info: NetworkInfo, console: Console) -> list[str]:
-    """Return the name of each category; warn where the user's names are incomplete."""
-    if args.names is None:
-        return info.names
-    known = len(args.names.keys() & set(info.categories))
-    if known < len(info.categories):
-        console.print_message(
-            f"warning: {args.category_names} names {known} of the {len(info.categories)} "
-            f"categories of {args.checkpoint}"
-        )
-    return [args.names.get(category, category) for category in info.categories]
+def make_answers(args: argparse.Namespace, info: NetworkInfo, console: Console) -> Answers:
+    """Prepare answers as the flags say; warn where the user's names are incomplete."""
+    names, categories = info.names, info.categories
+    if args.names is not None:
+        names = [args.names.get(category, category) for category in categories]
+        known = len(args.names.keys() & set(categories))
+        if known < len(categories):
+            console.print_message(
+                f"warning: {args.category_names} names {known} of the {len(categories)} "
+                f"categories of {args.checkpoint}"
+            )
+    only = None if args.possible is None else match_only(args.possible, categories, names)
+    groups = None if args.groups is None else match_groups(args.groups, categories, names)
+    keep = (KEEP if args.keep is None else args.keep) if args.reject else None
+    policy = AnswerPolicy(args.top_k, keep, args.promise, only, groups)
+    if args.export and not args.reject and args.promise is None:
+        from prediction.app import default_policy
 
-
-def find_policy(args: argparse.Namespace, categories: list[str], names: list[str]) -> AnswerPolicy:
-    """Return how photographs are to be answered.
-
-    Raises:
-        InputError: the file of --only or --group names something that is not a category.
-    """
-    only = groups = None
-    if args.possible is not None:
-        only = match_only(args.possible, categories, names)
-    if args.groups is not None:
-        groups = match_groups(args.groups, categories, names)
-    keep = KEEP if args.keep is None else args.keep
-    return AnswerPolicy(args.top_k, keep if args.reject else None, args.promise, only, groups)
+        policy = default_policy(info)
+    return Answers(info, names, policy)
 
 
 def describe_job(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:
@@ -272,21 +244,18 @@ def describe_job(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:
 
 
 def draw_record(path: str, record: Record, network: Network) -> None:
-    """Draw a photograph, an occlusion map and its most probable names into a file.
-
-    Raises:
-        FlowersError: the photograph has gone, or the disk is full.
-    """
+    """Draw a photograph, an occlusion map and its most probable names into a file."""
     from prediction.occlusion import compute_occlusion_map
     from reporting.plots import plot_guesses, save_figure
 
-    photograph = load_image(record.file, network.info.preprocessing)
-    best = network.info.categories.index(record.guesses[0].category)
+    predict_each, info = network
+    photograph = load_image(record.file, info.preprocessing)
+    best = info.categories.index(record.guesses[0].category)
     figure = plot_guesses(
         photograph,
         [guess.name for guess in record.guesses],
         [guess.probability for guess in record.guesses],
-        compute_occlusion_map(network.predict_each, photograph, best),
+        compute_occlusion_map(predict_each, photograph, best),
     )
     with write_alone(path) as file:
         save_figure(figure, file, os.path.splitext(path)[1][1:].lower())
@@ -303,7 +272,11 @@ def describe(info: NetworkInfo) -> Iterator[str]:
         f"after epoch {metrics.epoch}, in {metrics.precision}"
     )
     yield f"temperature: {info.calibration.temperature:.4f}"
-    yield from describe_promises(info)
+    for promise, probability, least, share in find_promises(info):
+        yield (
+            f"promise {promise}: names from the probability {probability:.5f} and the "
+            f"familiarity {least:.4f} on ({share:.1%} of valid)"
+        )
     yield (
         f"preprocessing: short side {preprocessing.resize}, centre {preprocessing.crop} x "
         f"{preprocessing.crop}, {preprocessing.interpolation}"
@@ -316,18 +289,14 @@ def describe(info: NetworkInfo) -> Iterator[str]:
 
 
 def load_network(path: str, gpu: bool, batch_size: int, console: Console) -> Network:
-    """Load a checkpoint, or an exported network, which needs no torch.
-
-    Raises:
-        InputError: the file cannot be used.
-    """
+    """Load a checkpoint, or an exported network, which needs no torch."""
     if is_exported(path):
         if gpu:
             console.print_message("warning: an exported network is computed by the CPU here")
         exported = onnx_file.load(path)
         if not exported.sealed:
             console.print_message(f"warning: {path} was changed since it was exported")
-        return Network(partial(onnx_file.predict_each, exported.predict), exported.info)
+        return partial(onnx_file.predict_each, exported.predict), exported.info
     with delay_signals():
         from model_utils import load_checkpoint, predict_each
         from network.devices import find_device, keep_freed_memory
@@ -336,15 +305,11 @@ def load_network(path: str, gpu: bool, batch_size: int, console: Console) -> Net
     if gpu and device.type == "cpu":
         console.print_message("warning: PyTorch finds no accelerator here; the CPU does the work")
     model, info = load_checkpoint(path, device)
-    return Network(partial(predict_each, model, batch_size=batch_size), info)
+    return partial(predict_each, model, batch_size=batch_size), info
 
 
 def export_network(args: argparse.Namespace, console: Console) -> None:
-    """Write a network into an ONNX file or, with a web page, into a folder.
-
-    Raises:
-        FlowersError: the checkpoint cannot be used, a package is missing, or the disk is full.
-    """
+    """Write a network into an ONNX file or, with a web page, into a folder."""
     as_app = not is_onnx_name(args.export)
     if as_app:
         require("onnxruntime", "--export APP")
@@ -361,13 +326,10 @@ def export_network(args: argparse.Namespace, console: Console) -> None:
             file.write(content)
         console.print_note(f"wrote {args.export}")
         return
-    from prediction.app import default_policy, write_app
+    from prediction.app import write_app
 
     info = onnx_file.load_content(content, args.checkpoint).info
-    names = find_names(args, info, console)
-    asked = args.reject or args.promise is not None
-    policy = find_policy(args, info.categories, names) if asked else default_policy(info)
-    write_app(args.export, content, Answers(info, names, policy), console.progress)
+    write_app(args.export, content, make_answers(args, info, console), console.progress)
     serve = shlex.join(["python", "-m", "http.server", "--directory", args.export])
     console.print_note(f"wrote {args.export}; see it at http://localhost:8000 with: {serve}")
 

@@ -83,9 +83,9 @@ def crowded(image: str, checkpoint: str) -> None:
 
 def many(paths: list[str], file: str, count: int, rounds: int) -> float:
     """Compare a list of photographs with the network alone, in turns; return the first's rate."""
-    network = predict.load_network(file, False, EVALUATION_BATCH, Console(""))
+    predict_each, info = predict.load_network(file, False, EVALUATION_BATCH, Console(""))
     inputs = [(paths[i % len(paths)], None) for i in range(count)]
-    read = partial(read_each, preprocessing=network.info.preprocessing)
+    read = partial(read_each, preprocessing=info.preprocessing)
     some = [*map(read, inputs[:100])]
     sources: list[Callable[[], Iterable[Any]]] = [
         lambda: map_ahead(read, inputs, default_workers(), 3 * EVALUATION_BATCH),
@@ -95,7 +95,7 @@ def many(paths: list[str], file: str, count: int, rounds: int) -> float:
     for _ in range(rounds + 1):
         for source, seen in zip(sources, rates):
             started = time.perf_counter()
-            for _ in network.predict_each(source()):
+            for _ in predict_each(source()):
                 pass
             seen.append(count / (time.perf_counter() - started))
     shares = [ours / alone for ours, alone in zip(*(seen[1:] for seen in rates))]

@@ -12,7 +12,7 @@ from formats.onnx_file import IMAGES, OOD_SCORE, PROBABILITIES, seal, to_texts
 from formats.schema import NetworkInfo
 from network.classifier import Classifier
 from network.ood import centre
-from prediction.answers import promise_entries
+from prediction.answers import find_promises
 from running.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,7 +63,11 @@ def add_metadata(network: "onnx.ModelProto", info: NetworkInfo) -> None:
     import onnx
 
     # "promises" is for applications; this project computes them from the entry "calibration".
-    texts = {**to_texts(info), "promises": json.dumps(promise_entries(info))}
+    promises = {
+        str(promise): {"probability": probability, "familiarity": least}
+        for promise, probability, least, _ in find_promises(info)
+    }
+    texts = {**to_texts(info), "promises": json.dumps(promises)}
     onnx.helper.set_model_props(network, texts)
 
 

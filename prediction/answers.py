@@ -9,23 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from formats.schema import KEEP, NetworkInfo, Prediction
-from prediction.promise import (
-    CONFIDENCE,
-    FAMILIAR,
-    LESSER_PROMISES,
-    count_needed,
-    find_group_threshold,
-    find_threshold,
-    p_value,
-    score,
-    score_calibration,
-    sum_groups,
-)
+from prediction import promise
+from prediction.promise import CONFIDENCE, find_threshold, score_calibration
 from prediction.records import REVIEW, UNKNOWN, Guess, Record
 from running.errors import FlowersError, InputError
-from running.files import is_special
-
-LARGEST_LIST = 20_000_000  # bytes of the file of --only
 
 PROMISES = 0.99, 0.98, 0.95  # those that --info and an exported file describe
 
@@ -64,13 +51,14 @@ class Answers:
         if policy.keep is not None:
             self.lowest = info.calibration.ood_threshold(policy.keep)
         # The promise is about what is not unknown.
-        self.least = max(info.calibration.ood_threshold(FAMILIAR), self.lowest)
+        self.least = max(info.calibration.ood_threshold(promise.FAMILIAR), self.lowest)
         self.threshold: float | None = None
         self.group_threshold = math.inf
         if policy.promise is not None:
             self._keep_promise(policy.promise)
 
-    def _keep_promise(self, promise: float) -> None:
+    def _keep_promise(self, wanted: float) -> None:
+        """Find the thresholds of names and groups."""
         valid, only, groups = self.info.calibration.valid, self.policy.only, self.policy.groups
         if valid is None:
             raise InputError(
@@ -80,26 +68,28 @@ class Answers:
         scores, correct = score_calibration(valid, self.least, only)
         # Where there are groups, names and groups may each be wrong half as often.
         error = (1 - CONFIDENCE) / (2 if groups else 1)
-        self.threshold = find_threshold(scores, correct, promise, error)
+        self.threshold = find_threshold(scores, correct, wanted, error)
         if self.threshold is None:
-            needed, count = count_needed(promise, error), int(np.isfinite(scores).sum())
-            why = (
-                f"it takes {needed} familiar photographs of valid without a mistake; this file "
-                f"knows {count}"
-                if count < needed
-                else "the network is too often wrong on valid"
+            needed, count = promise.count_needed(wanted, error), int(np.isfinite(scores).sum())
+            why = "the network is too often wrong on valid"
+            if count < needed:
+                why = f"it takes {needed} familiar photographs of valid without a mistake; this "
+                why += f"file knows {count}"
+            lesser = (
+                f"--promise {p} can be kept"
+                for p in promise.LESSER_PROMISES
+                if find_threshold(scores, correct, p, error)
             )
-            kept = (p for p in LESSER_PROMISES if find_threshold(scores, correct, p, error))
-            lesser = next(kept, None)
-            what = f"--promise {lesser} can be kept" if lesser else "no promise can be kept"
-            raise InputError(f"--promise {promise} cannot be kept: {why}; {what}")
+            what = next(lesser, "no promise can be kept")
+            raise InputError(f"--promise {wanted} cannot be kept: {why}; {what}")
         if groups:
             self.group_names = sorted({*groups})
             self.groups = np.array([self.group_names.index(name) for name in groups])
             group_scores, group_correct = score_calibration(valid, self.least, only, self.groups)
             named = scores >= self.threshold
-            self.group_threshold = find_group_threshold(
-                named, np.where(named, correct, group_correct), group_scores, promise, error
+            right = np.where(named, correct, group_correct)
+            self.group_threshold = promise.find_group_threshold(
+                named, right, group_scores, wanted, error
             )
 
     def restrict(self, result: Prediction | FlowersError) -> Prediction | FlowersError:
@@ -128,7 +118,7 @@ class Answers:
         self.num_ood += ood_score < self.info.calibration.ood_threshold(KEEP)
         if ood_score < self.lowest:
             return Record(file, guesses, UNKNOWN, None)
-        safety = score(probabilities[best[0]], ood_score, self.least)
+        safety = promise.score(probabilities[best[0]], ood_score, self.least)
         if self.threshold is not None and safety < self.threshold:
             return Record(file, guesses, self._find_group(result) or REVIEW, None)
         return Record(file, guesses, guesses[0].name, None, is_named=True)
@@ -137,9 +127,9 @@ class Answers:
         """Return the group that is safe to answer; one of a single category is not."""
         if self.group_threshold == math.inf:
             return None
-        shares = sum_groups(result.probabilities[None], self.groups)[0]
+        shares = promise.sum_groups(result.probabilities[None], self.groups)[0]
         best = int(shares.argmax())
-        if score(shares[best], result.ood_score, self.least) < self.group_threshold:
+        if promise.score(shares[best], result.ood_score, self.least) < self.group_threshold:
             return None
         return self.group_names[best] if (self.groups == best).sum() > 1 else None
 
@@ -158,13 +148,11 @@ class Answers:
         """Warn where the photographs of a promise, taken together, look unlike those of valid."""
         if self.policy.promise is None or self.num_ood <= MANY_TIMES * UNFAMILIAR * self.count:
             return
-        if 1 - p_value(self.num_ood - 1, self.count, UNFAMILIAR) > P_CHANCE:
-            return
-        share = self.num_ood / self.count
-        yield (
-            f"warning: {share:.0%} of the photographs look unlike those of valid, of which "
-            f"{UNFAMILIAR:.0%} did; a promise is for photographs that are alike"
-        )
+        if 1 - promise.p_value(self.num_ood - 1, self.count, UNFAMILIAR) <= P_CHANCE:
+            yield (
+                f"warning: {self.num_ood / self.count:.0%} of the photographs look unlike those of "
+                f"valid, of which {UNFAMILIAR:.0%} did; a promise is for photographs that are alike"
+            )
 
 
 # --- What a network's file says of its promises ----------------------------------------
@@ -179,29 +167,12 @@ def find_promises(info: NetworkInfo) -> Iterator[tuple[float, float, float, floa
     """
     if info.calibration.valid is None:
         return
-    least = info.calibration.ood_threshold(FAMILIAR)
+    least = info.calibration.ood_threshold(promise.FAMILIAR)
     scores, correct = score_calibration(info.calibration.valid, least)
-    for promise in PROMISES:
-        threshold = find_threshold(scores, correct, promise)
+    for each in PROMISES:
+        threshold = find_threshold(scores, correct, each)
         if threshold is not None:
-            yield promise, threshold, least, float(np.mean(scores >= threshold))
-
-
-def promise_entries(info: NetworkInfo) -> dict[str, dict[str, float]]:
-    """Describe the promises as plain data, for an exported file."""
-    return {
-        str(promise): {"probability": probability, "familiarity": least}
-        for promise, probability, least, _ in find_promises(info)
-    }
-
-
-def describe_promises(info: NetworkInfo) -> Iterator[str]:
-    """Describe the promises in sentences, for --info."""
-    for promise, probability, least, share in find_promises(info):
-        yield (
-            f"promise {promise}: names from the probability {probability:.5f} and the "
-            f"familiarity {least:.4f} on ({share:.1%} of valid)"
-        )
+            yield each, threshold, least, float(np.mean(scores >= threshold))
 
 
 # --- The files of --only and --group ---------------------------------------------------
@@ -217,8 +188,7 @@ def match_groups(
     """
     if not groups:
         raise InputError("--group: the file has no group")
-    if unknown := sorted(groups.keys() - {*categories, *names}):
-        raise InputError(f"--group: {', '.join(unknown[:10])}: no category or name of this network")
+    _check_known("--group", groups.keys(), categories, names)
     found = [groups.get(c, groups.get(n)) for c, n in zip(categories, names)]
     alone = {name for name, group in zip(names, found) if group is None}
     if taken := sorted({*groups.values()} & {*alone, UNKNOWN, REVIEW}):
@@ -232,9 +202,15 @@ def match_only(wanted: Set[str], categories: Sequence[str], names: Sequence[str]
     Raises:
         InputError: one is neither a category nor a name.
     """
-    if unknown := sorted(wanted - {*categories, *names}):
-        raise InputError(f"--only: {', '.join(unknown[:10])}: no category or name of this network")
+    _check_known("--only", wanted, categories, names)
     return np.array([c in wanted or n in wanted for c, n in zip(categories, names)])
+
+
+def _check_known(
+    flag: str, wanted: Set[str], categories: Sequence[str], names: Sequence[str]
+) -> None:
+    if unknown := sorted(wanted - {*categories, *names}):
+        raise InputError(f"{flag}: {', '.join(unknown[:10])}: no category or name of this network")
 
 
 def read_list(path: str | os.PathLike[str]) -> set[str]:
@@ -244,8 +220,6 @@ def read_list(path: str | os.PathLike[str]) -> set[str]:
         InputError: the file cannot be read, or is empty.
     """
     try:
-        if is_special(path) or os.path.getsize(path) > LARGEST_LIST:
-            raise InputError(f"{path} is too large, or not a file")
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None

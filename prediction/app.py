@@ -91,48 +91,40 @@ def write_app(
                 (new / name).write_bytes(content)
             if target.exists():
                 os.rename(target, old)
-            try:
-                os.rename(new, target)
-            except OSError:
-                if old.exists():
-                    os.rename(old, target)
-                raise
+            os.rename(new, target)
             shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
+            if old.exists() and not target.exists():
+                os.rename(old, target)
             raise RunError(f"{folder} cannot be written: {error.strerror or error}") from error
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
 
 def find_app(folder: str | os.PathLike[str]) -> Path:
-    """Check that an app can be written to a folder; return its path without links.
+    """Return the path, without links, of a folder to which an app can be written.
 
     Raises:
-        InputError: it cannot.
+        InputError: it is a file, or holds something else than an earlier app.
     """
     target = Path(os.path.realpath(folder))
     if target.exists() and not target.is_dir():
         raise InputError(f"{folder} is a file, where a folder would be written")
+    files: set[str] = set()  # that any version of `write_app` wrote
+    with suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
+        known = json.loads((target / KNOWN).read_bytes())
+        files = {*known["files"]} if known["format"] == FORMAT else files
     try:
-        foreign = sorted({*os.listdir(target)} - _files_of_app(target)) if target.exists() else []
+        others = sorted({*os.listdir(target)} - files) if target.exists() else []
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {error.strerror}") from None
-    if foreign:
+    if others:
         raise InputError(
-            f"{folder} holds {foreign[0]}, which is not part of an app of predict.py; give a new "
+            f"{folder} holds {others[0]}, which is not part of an app of predict.py; give a new "
             "folder, an empty one, or an earlier app, which is replaced"
         )
     prepare_folder(target.parent, [])
     return target
-
-
-def _files_of_app(folder: Path) -> set[str]:
-    """Name the files that any version of `write_app` wrote into a folder."""
-    try:
-        known = json.loads((folder / KNOWN).read_bytes())
-        return set(known["files"]) if known["format"] == FORMAT else set()
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        return set()
 
 
 def _describe(answers: Answers) -> dict[str, Any]:
@@ -141,29 +133,22 @@ def _describe(answers: Answers) -> dict[str, Any]:
     if policy.groups or policy.only is not None:
         raise ValueError("the page has neither --group nor --only")
     if answers.threshold is not None:
-        promise = {
-            "promise": policy.promise,
-            "lowest": answers.threshold,
-            "least": answers.least,
-        }
+        promise = {"promise": policy.promise, "lowest": answers.threshold, "least": answers.least}
+    prepare = {key: getattr(info.preprocessing, key) for key in ("resize", "crop", "interpolation")}
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "names": answers.names,
         "categories": info.categories,
-        "preprocessing": {
-            key: getattr(info.preprocessing, key) for key in ("resize", "crop", "interpolation")
-        },
+        "preprocessing": prepare,
         "lowest": answers.lowest if math.isfinite(answers.lowest) else None,
         "promise": promise,
     }
 
 
 def _list_files(files: Mapping[str, bytes]) -> bytes:
-    """Return the first lines of the service worker: the digests of the app's files, and of all.
-
-    When they have changed, browsers load the files again.
-    """
+    """Return the service worker's first lines: a digest of all files, and one of each."""
+    # When they have changed, browsers load the files again.
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     whole = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
     kept = {"./": digests[PAGE], **digests}

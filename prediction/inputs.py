@@ -70,10 +70,10 @@ def expand(inputs: Iterable[str], separator: bytes) -> Iterator[Found]:
 def choose(
     found: Iterable[Found], shard: tuple[int, int], targets: Iterable[str | None]
 ) -> Iterator[Found]:
-    """Yield every Nth photograph from the Ith on (`shard`); no photograph may be a target.
+    """Yield every Nth photograph from the Ith on (`shard`); none may be a file to be written.
 
     Raises:
-        InputError: one of the files that are to be written is among the photographs.
+        InputError: one of these targets is among the photographs.
     """
     first, step = shard
     existing = [target for target in targets if target and os.path.exists(target)]
@@ -88,15 +88,10 @@ def choose(
 
 
 def open_stdin() -> RawIOBase:
-    """Return standard input in bytes, without a buffer.
-
-    A thread that waits in a buffer holds its lock, without which Python cannot end.
-
-    Raises:
-        InputError: it is closed.
-    """
+    """Return standard input in bytes, without a buffer; a closed one is an InputError."""
     if sys.stdin is None:
         raise InputError("standard input is closed")
+    # A thread that waits in a buffer holds its lock, without which Python cannot end.
     return cast(RawIOBase, cast(BufferedReader, sys.stdin.buffer).raw)
 
 
@@ -144,20 +139,14 @@ def _clean(line: bytes, separator: bytes, first: bool) -> str:
 def read_each(item: Found, preprocessing: Preprocessing) -> Pixels:
     """Return a path with its pixels, uint8 (crop, crop, 3), or with the error."""
     path, error = item
-    if error is None:
-        try:
-            return path, load_image(path, preprocessing)
-        except ImageError as unreadable:
-            error = unreadable
-    return path, error
+    try:
+        return path, error or load_image(path, preprocessing)
+    except ImageError as unreadable:
+        return path, unreadable
 
 
 def check_checkpoint_file(path: str) -> None:
-    """Check that a file could be a checkpoint, without reading more than its directory.
-
-    Raises:
-        InputError: it cannot be one.
-    """
+    """Check that a file could be a checkpoint, without reading more than its directory."""
     if not os.path.exists(path):
         raise InputError(f"{path}: no such checkpoint")
     if is_special(path):

@@ -27,7 +27,6 @@ def compute_occlusion_map(
     """Measure what the log-odds of a name lose where a photograph is covered.
 
     Args:
-        predict_each: see `Network` in predict.py.
         photograph: uint8 (H, W, 3), as the network gets it.
         index: of the name, 0..C-1.
 
@@ -51,16 +50,13 @@ def cover_each(photograph: np.ndarray) -> Iterator[np.ndarray]:
     blurred = blur(photograph, SIGMA)
     for row in range(GRID):
         for column in range(GRID):
-            place = _span(row, photograph.shape[0]), _span(column, photograph.shape[1])
+            place = tuple(
+                slice(*(round(edge * side / GRID) for edge in (max(square - 0.5, 0), square + 1.5)))
+                for square, side in zip((row, column), photograph.shape)
+            )
             covered = photograph.copy()
             covered[place] = blurred[place]
             yield covered
-
-
-def _span(square: int, side: int) -> slice:
-    """Return the pixels of a square and half of its neighbours."""
-    edges = max(square - 0.5, 0), min(square + 1.5, GRID)
-    return slice(*(round(edge * side / GRID) for edge in edges))
 
 
 def blur(photograph: np.ndarray, sigma: float) -> np.ndarray:

@@ -11,7 +11,7 @@ import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedIOBase, FileIO
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -55,7 +55,6 @@ class Output:
         """Write and flush the record of a photograph.
 
         Args:
-            text: the record.
             file: the path of the photograph.
             failed: whether the record is an error.
             num_ood: the number of photographs so far whose OOD score is low.
@@ -80,6 +79,7 @@ class Output:
         self.place = self.place.after(content)
 
     def put(self, file: FileIO | BufferedIOBase, content: bytes) -> None:
+        """Write bytes and flush them."""
         rest = memoryview(content)
         try:
             while rest:
@@ -94,11 +94,10 @@ class Output:
         Raises:
             InputError: the records are of other photographs.
         """
-        left, expected, digest = self.place.records, self.place.paths, ""
-        found = iter(found)
-        for _, (path, _) in zip(range(left), found):
+        digest, found = "", iter(found)
+        for _, (path, _) in zip(range(self.place.records), found):
             digest = _chain(digest, path)
-        if digest != expected:
+        if digest != self.place.paths:
             raise InputError(
                 f"{self.part} is of other photographs, or of these in another order; name the same "
                 "ones, or leave out --continue, and it is begun again",
@@ -116,13 +115,11 @@ def _chain(digest: str, path: str) -> str:
 def open_output(
     path: str | None, format_name: str, job: Mapping[str, Any] | None = None, resume: bool = False
 ) -> Iterator[Output]:
-    """Open the file for records, or standard output.
+    """Open the file for records, or standard output (None).
 
     The file appears when the block ends without an error; otherwise its records are kept.
 
     Args:
-        path: of the file; None: standard output.
-        format_name: of the records.
         job: all options that the records depend on, as JSON has them.
         resume: whether to resume after the last record of a stopped job.
 
@@ -185,11 +182,7 @@ def _open_at(path: Path, end: int) -> FileIO:
 
 
 def _find_place(part: Path, log: Path, job: bytes) -> tuple[Place, int]:
-    """Find the last complete record of a stopped job, and the end of its line in the log.
-
-    Raises:
-        InputError: the stopped job had other options, or its files cannot be read.
-    """
+    """Find the last complete record of a stopped job, and the end of its line in the log."""
     place = Place()
     try:
         with open(part, "rb") as content, open(log, "rb") as lines:
@@ -211,25 +204,18 @@ def _find_place(part: Path, log: Path, job: bytes) -> tuple[Place, int]:
 
 def _parse(line: bytes) -> Place:
     """Read a line of the log; one that is not complete is no place of any record."""
-    try:
+    with suppress(ValueError, TypeError):
         *numbers, paths = line.decode("ascii").split(" ")
         if paths.endswith("\n"):
             return Place._make([*map(int, numbers), paths[:-1]])
-    except (ValueError, TypeError):
-        pass
     return Place()
 
 
 def _compare_jobs(part: Path, earlier_line: bytes, line: bytes) -> None:
-    """Check that the stopped job had the same options.
-
-    Raises:
-        InputError: it had not.
-    """
-    try:
+    """Check that the stopped job had the same options."""
+    earlier: dict[str, Any] = {}
+    with suppress(ValueError, TypeError):
         earlier = dict(json.loads(earlier_line))
-    except (ValueError, TypeError):
-        earlier = {}
     now = json.loads(line)
     if other := [key for key in now if key not in earlier or earlier[key] != now[key]]:
         raise InputError(

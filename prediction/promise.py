@@ -15,8 +15,8 @@ from formats.schema import CalibrationSet
 CONFIDENCE = 0.95  # the probability with which a promise is kept
 
 # Each sequence of tests begins with this share of valid's photographs, the most certain ones, and
-# goes on to ever more. A single confident mistake would end a sequence that begins with few; but a
-# poor network is certain of few names, so that these get sequences of their own where there are
+# adds less certain ones. A single confident mistake would end a sequence that begins with few; but
+# a poor network is certain of few names, so these have sequences of their own where there are
 # enough photographs. The second number is the sequence's part of the error probability.
 SEQUENCES = ((0.85, 0.8), (0.5, 0.1), (0.1, 0.1))
 
@@ -52,26 +52,19 @@ def score_calibration(
     only: np.ndarray | None = None,
     groups: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Score the photographs of the calibration set.
+    """Score the V photographs of the calibration set: (V,), and whether the best is correct (V,).
 
     Args:
-        valid: the calibration set of V photographs.
         least: see `score`.
         only: the categories that are possible (C,), bool; photographs of others do not count.
         groups: the number of each category's group (C,): groups are scored in place of categories.
-
-    Returns:
-        The score of each photograph, and whether its most probable category or group is correct.
     """
-    logs, labels, ood_scores = (np.asarray(each) for each in valid)
-    logs = logs.astype(np.float64)
+    labels, ood_scores = np.asarray(valid.labels), np.asarray(valid.ood_score)
+    logs = np.asarray(valid.log_probabilities, np.float64)
     if only is not None:
         rows = only[labels]
-        logs, labels, ood_scores = (
-            np.where(only, logs[rows], -np.inf),
-            labels[rows],
-            ood_scores[rows],
-        )
+        logs, labels, ood_scores = logs[rows], labels[rows], ood_scores[rows]
+        logs = np.where(only, logs, -np.inf)
     shares = np.exp(logs)
     shares /= shares.sum(1, keepdims=True)
     if groups is not None:
@@ -118,8 +111,7 @@ def find_threshold(
         error: the probability that the promise is not kept.
     """
     order = np.argsort(-scores, kind="stable")
-    wrong = np.cumsum(~correct[order])
-    ranked = scores[order]
+    ranked, wrong = scores[order], np.cumsum(~correct[order])
     possible = int(np.isfinite(scores).sum())
     # Photographs with the same score are named together.
     ends = np.flatnonzero(np.append(ranked[:-1] > ranked[1:], True)) + 1
@@ -152,8 +144,7 @@ def find_group_threshold(
         named: whether a photograph gets a name (V,), bool.
         correct: whether its answer, a name or else a group, is correct (V,), bool.
         scores: of the groups (V,).
-        promise: above 0 and below 1.
-        error: the probability that the promise is not kept.
+        promise, error: see `find_threshold`.
     """
     rest = np.flatnonzero(~named)
     count, wrong, lowest = int(named.sum()), int((named & ~correct).sum()), math.inf

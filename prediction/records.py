@@ -35,11 +35,7 @@ class Record(NamedTuple):
 
 
 def format_alone(record: Record) -> str:
-    """Format the names of a single photograph in aligned columns.
-
-    Raises:
-        FlowersError: the error of the record.
-    """
+    """Format the names of a single photograph in aligned columns; raise the record's error."""
     if record.error:
         raise record.error
     width = max(len(guess.name) for guess in record.guesses)
@@ -73,11 +69,9 @@ def csv_row(fields: Iterable[object]) -> str:
 
 
 def format_jsonl(record: Record) -> str:
-    """Format a JSON object on one line of ASCII.
-
-    json.dumps cannot write a fixed number of digits. Six digits keep the lines comparable between
-    machines, so the object is assembled by hand.
-    """
+    """Format a JSON object on one line of ASCII."""
+    # Assembled by hand: json.dumps has no fixed number of digits, with which the lines are
+    # comparable between machines.
     text = json.dumps
     start = f'{{"file": {text(record.file)}'
     if record.error:

@@ -32,12 +32,7 @@ class Sorter:
         self.done = Counter[str]()
 
     def sort(self, record: Record) -> None:
-        """Link or copy a photograph; one that is missing is left out.
-
-        Raises:
-            InputError: it is in the folder itself.
-            RunError: the disk is full.
-        """
+        """Link or copy a photograph, unless it is missing or in the folder itself."""
         source = os.path.realpath(record.file)
         if Path(source).is_relative_to(self.real):
             raise InputError(f"{record.file} is in {self.folder}, into which it would be sorted")
@@ -76,22 +71,14 @@ class Sorter:
                 raise
             except (OSError, NotImplementedError):  # a file system without links
                 pass
-        try:
-            original = open(source, "rb")  # noqa: SIM115 - closed below
-        except OSError:
+        if not os.access(source, os.R_OK):
             return "not readable"
         handle, half = tempfile.mkstemp(dir=place.parent, prefix=".", suffix=".tmp")
+        os.close(handle)
         try:
-            with original, open(handle, "wb") as copy:
-                shutil.copyfileobj(original, copy)
-            shutil.copystat(source, half)
-            try:
-                os.link(half, place)  # unlike renaming, it never replaces what another job wrote
-            except FileExistsError:
-                raise
-            except OSError:
-                open(place, "xb").close()
-                os.replace(half, place)
+            shutil.copy2(source, half)
+            open(place, "xb").close()  # reserves the name: what another job wrote stays
+            os.replace(half, place)
         finally:
             with suppress(OSError):
                 os.unlink(half)
@@ -105,11 +92,7 @@ class Sorter:
 
 
 def check_folder(folder: str, inputs: list[str]) -> None:
-    """Make the folder; it must not be in one that is read, or it would be read the next time.
-
-    Raises:
-        InputError: it is, or cannot be written to.
-    """
+    """Make the folder; it must not be in one that is read, or it would be read the next time."""
     real = Path(os.path.realpath(folder))
     for path in inputs:
         if os.path.isdir(path) and real.is_relative_to(os.path.realpath(path)):

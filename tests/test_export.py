@@ -17,7 +17,7 @@ from formats import onnx_file
 from formats.schema import CalibrationSet
 from images.batches import load_batches
 from images.decode import ORIENTATION, load_image
-from prediction.answers import promise_entries
+from prediction.answers import find_promises
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -255,14 +255,14 @@ def promising(exported, path):
             np.log(shares).astype(np.float16), np.zeros(count, int), np.ones(count)
         )
         calibration = info.calibration._replace(valid=valid)
-        promises = promise_entries(dataclasses.replace(info, calibration=calibration))
-        limit = promises["0.99"]["probability"]
+        promises = find_promises(dataclasses.replace(info, calibration=calibration))
+        limit, least = next((limit, least) for kept, limit, least, _ in promises if kept == 0.99)
         if np.float32(limit) < limit:
             break
     changed = onnx.load(exported)
     network.export.add_metadata(changed, dataclasses.replace(info, calibration=calibration))
     path.write_bytes(network.export.as_file(changed))
-    return promises["0.99"]
+    return {"probability": limit, "familiarity": least}
 
 
 @pytest.fixture

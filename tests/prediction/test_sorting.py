@@ -4,16 +4,16 @@ import os
 from pathlib import Path
 
 import pytest
+from conftest import file_size_limit
 
 from prediction.records import REVIEW, UNKNOWN, Guess, Record
 from prediction.sorting import Sorter, check_folder, folder_name
 from running.errors import ImageError, InputError, RunError
 
-ROSE = [Guess("rose", "1", 0.9)]
-
 
 def record(path, answer="rose", error=None):
-    return Record(str(path), [] if error else ROSE, answer, error, answer == "rose")
+    guesses = [] if error else [Guess("rose", "1", 0.9)]
+    return Record(str(path), guesses, answer, error, answer == "rose")
 
 
 def found(folder):
@@ -42,8 +42,7 @@ def sort(photos, copies=False, order=(0, 1, 2)):
 
 @pytest.mark.parametrize("copies", [False, True])
 def test_every_answer_has_its_folder_and_a_second_run_goes_on(photos, copies):
-    word = "copied" if copies else "linked"
-    assert sort(photos, copies) == f"/sorted: 4 {word}, 1 missing"
+    assert sort(photos, copies) == f"/sorted: 4 {'copied' if copies else 'linked'}, 1 missing"
     everything = {
         "rose/a.jpg": "photograph 0",
         "rose/a_1.jpg": "photograph 1",
@@ -57,17 +56,16 @@ def test_every_answer_has_its_folder_and_a_second_run_goes_on(photos, copies):
     assert (photos / "0" / "a.jpg").read_text() == "photograph 0"
 
 
-def test_answers_that_are_no_names(photos):
+def test_unknown_and_review_have_folders_too(photos):
     sorter = Sorter(str(photos / "sorted"), False)
     for i, answer in enumerate((UNKNOWN, REVIEW, "rose/red")):
         sorter.sort(record(photos / f"{i}" / "a.jpg", answer))
     assert set(found(photos / "sorted")) == {"unknown/a.jpg", "review/a.jpg", "rose_red/a.jpg"}
 
 
-def test_links_survive_the_working_folder(photos, monkeypatch):
+def test_links_hold_from_any_working_folder(photos, monkeypatch):
     monkeypatch.chdir(photos)
-    sorter = Sorter("sorted", False)
-    sorter.sort(record("0/a.jpg"))
+    Sorter("sorted", False).sort(record("0/a.jpg"))
     monkeypatch.chdir("/")
     assert (photos / "sorted/rose/a.jpg").read_text() == "photograph 0"
 
@@ -77,14 +75,11 @@ def test_where_there_are_no_links_photographs_are_copied(photos, monkeypatch):
         raise OSError(1, "Operation not permitted")
 
     monkeypatch.setattr(Path, "symlink_to", refuse)
-    monkeypatch.setattr(os, "link", refuse)
     assert sort(photos) == "/sorted: 4 copied, 1 missing"
-    assert len(found(photos / "sorted")) == 4
 
 
 def test_an_odd_photograph_stops_no_job(photos):
     (photos / "loop.jpg").symlink_to("loop.jpg")
-    (photos / "shut").mkdir()
     sorter = Sorter(str(photos / "sorted"), False)
     for path in ("loop.jpg", "a" * 300, "a.jpg/b.jpg"):
         sorter.sort(record(photos / path, "", ImageError("odd")))
@@ -93,50 +88,27 @@ def test_an_odd_photograph_stops_no_job(photos):
         (photos / f"{i}" / long).write_text(f"long {i}")
         sorter.sort(record(photos / f"{i}" / long))
     assert sorter.summary().endswith(": 3 linked, 3 missing")
-    assert sorted(len(name) for name in os.listdir(photos / "sorted" / "rose")) == [255] * 3
+    assert {len(name) for name in os.listdir(photos / "sorted" / "rose")} == {255}
 
 
-def test_a_photograph_that_cannot_be_read_is_not_copied(photos, monkeypatch):
-    def refuse(*_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("builtins.open", refuse)
-    sorter = Sorter(str(photos / "sorted"), True)
-    sorter.sort(record(photos / "bad.jpg", "", ImageError("bad")))
-    assert sorter.summary().endswith("sorted: 1 not readable")
-
-
-def test_two_jobs_may_sort_into_one_folder(photos, monkeypatch):
+@pytest.mark.parametrize("quicker", [0, 1])
+def test_two_jobs_may_sort_into_one_folder(photos, monkeypatch, quicker):
     """Another one is a moment quicker, with the same photograph or with another one."""
     link = Path.symlink_to
-    for i, quicker in enumerate((1, 0)):
 
-        def late(place, source, quicker=quicker):
-            monkeypatch.setattr(Path, "symlink_to", link)
-            place.symlink_to(photos / f"{quicker}" / "a.jpg")
-            raise FileExistsError
+    def late(place, source):
+        monkeypatch.setattr(Path, "symlink_to", link)
+        place.symlink_to(photos / f"{quicker}" / "a.jpg")
+        raise FileExistsError
 
-        monkeypatch.setattr(Path, "symlink_to", late)
-        sorter = Sorter(str(photos / f"sorted{i}"), False)
-        sorter.sort(record(photos / "0" / "a.jpg"))
-        places = {"rose/a.jpg": f"photograph {quicker}", "rose/a_1.jpg": "photograph 0"}
-        assert found(photos / f"sorted{i}") == dict([*places.items()][: 2 - i])
+    monkeypatch.setattr(Path, "symlink_to", late)
+    Sorter(str(photos / "sorted"), False).sort(record(photos / "0" / "a.jpg"))
+    assert {*found(photos / "sorted").values()} == {"photograph 0", f"photograph {quicker}"}
 
 
-def test_what_lies_in_the_folder_is_not_sorted_into_it(photos):
-    sorter = Sorter(str(photos / "0"), False)
-    with pytest.raises(InputError, match="a.jpg is in .*0, into which it would be sorted"):
-        sorter.sort(record(photos / "0" / "a.jpg"))
-
-
-def test_a_full_disk_leaves_no_half_copy(photos, monkeypatch):
-    def fail(source, target):
-        target.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("shutil.copyfileobj", fail)
+def test_a_full_disk_leaves_no_half_copy(photos):
     sorter = Sorter(str(photos / "sorted"), True)
-    with pytest.raises(RunError, match="sorted/rose cannot be written: No space left"):
+    with file_size_limit(5), pytest.raises(RunError, match="sorted/rose cannot be written"):
         sorter.sort(record(photos / "0" / "a.jpg"))
     assert os.listdir(photos / "sorted" / "rose") == []
 
@@ -146,7 +118,6 @@ def test_a_full_disk_leaves_no_half_copy(photos, monkeypatch):
     [
         ("fire lily", "fire lily"),
         ("../../etc", "_.._.._etc"),
-        ("..", "_"),
         ("", "_"),
         (".hidden", "_.hidden"),
         ("a\\b:c?", "a_b_c_"),
@@ -162,5 +133,7 @@ def test_a_folder_that_is_read_takes_no_links(photos):
     check_folder(str(photos / "sorted"), [str(photos / "0"), "-"])
     assert (photos / "sorted").is_dir()
     for folder in (photos, photos / "0" / "sorted"):
-        with pytest.raises(InputError, match="which is read; sort into another folder"):
+        with pytest.raises(InputError, match="which is read"):
             check_folder(str(folder), [str(photos), "-"])
+    with pytest.raises(InputError, match="into which it would be sorted"):
+        Sorter(str(photos / "0"), False).sort(record(photos / "0" / "a.jpg"))
