@@ -5,7 +5,6 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 
@@ -15,7 +14,6 @@ from pages import Page
 from PIL import Image
 
 from images.decode import Preprocessing, load_image
-from prediction.records import RECORD_FORMATS
 
 ODD_NAMES = [
     b"with space.jpg",
@@ -97,13 +95,6 @@ def test_every_input_gets_its_record_in_order(run_script, mixed, checkpoint):
             )
 
 
-def test_nothing_but_unreadable_inputs(run_script, tmp_path, checkpoint):
-    paths = [tmp_path / f"{i}.jpg" for i in range(20)]
-    run = run_script("predict", *paths, checkpoint, "--format", "csv")
-    assert run.code == 1
-    assert len(read_csv(run.out)) == 20
-
-
 def test_csv_has_a_row_a_rank(run_script, mixed, checkpoint):
     run = run_script("predict", *mixed, checkpoint, "--format", "csv", "--top_k", 2)
     rows = read_csv(run.out)
@@ -116,15 +107,6 @@ def test_csv_has_a_row_a_rank(run_script, mixed, checkpoint):
     assert rows[0]["category"] == jsonl[0]["category"]
     assert float(rows[0]["probability"]) == jsonl[0]["probability"]
     assert len(rows[0]["probability"]) == len("0.123456")
-
-
-def test_text_names_each_photograph(run_script, mixed, checkpoint):
-    lines = run_script("predict", *mixed[:2], checkpoint, "--top_k", 1).out.splitlines()
-    assert lines[0] == str(mixed[0])
-    assert "%" in lines[1]
-    assert lines[2] == str(mixed[1])
-    assert "cannot be read" in lines[3]
-    assert len(lines) == 4
 
 
 @pytest.mark.slow
@@ -175,44 +157,7 @@ def test_odd_names_do_not_reach_a_terminal_raw(run_script, odd, checkpoint):
         assert all(line.isprintable() for line in text.split("\n"))
 
 
-@pytest.mark.slow
-def test_a_leading_dash(checkpoint, odd):
-    run = subprocess.run(
-        [sys.executable, ROOT / "predict.py", "--format", "jsonl", "--", "-dash.jpg", checkpoint],
-        cwd=odd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert run.returncode == 0
-    assert json.loads(run.stdout)["file"] == "-dash.jpg"
-
-
 # --- Inputs ---------------------------------------------------------------------------
-
-
-def test_a_folder_is_searched_sorted_and_without_what_is_hidden(
-    run_script, drawn, checkpoint, tmp_path
-):
-    folder = tmp_path / "all"
-    shutil.copytree(drawn / "valid", folder)
-    (folder / "1" / "up").symlink_to(folder)  # a loop
-    (folder / ".hidden").mkdir()
-    shutil.copy(next((folder / "1").glob("*.jpg")), folder / ".hidden" / "a.jpg")
-    (folder / "notes.txt").write_text("none")
-    run = run_script("predict", folder, checkpoint, "--format", "csv", "--top_k", 1)
-    files = [row["file"] for row in read_csv(run.out)]
-    assert files == sorted(map(str, folder.glob("[0-9]/*.jpg")))
-    assert len(files) == 16
-
-
-def test_an_empty_folder_is_an_input_that_cannot_be_named(run_script, tmp_path, photo, checkpoint):
-    (tmp_path / "empty").mkdir()
-    run = run_script("predict", tmp_path / "empty", photo, checkpoint, "--format", "jsonl")
-    empty, named = read_jsonl(run.out)
-    assert run.code == 1
-    assert "holds no photographs" in empty["error"]
-    assert "label" in named
 
 
 def test_paths_on_standard_input(run_script, stdin, mixed, photo, drawn, checkpoint):
@@ -224,14 +169,6 @@ def test_paths_on_standard_input(run_script, stdin, mixed, photo, drawn, checkpo
     assert len(files) == 21
 
 
-def test_nul_carries_line_breaks(run_script, stdin, odd, checkpoint):
-    paths = [os.path.join(os.fsencode(odd), name) for name in ODD_NAMES]
-    stdin(b"\0".join(paths) + b"\0")
-    run = run_script("predict", "-", checkpoint, "--null", "--format", "jsonl")
-    assert run.code == 0
-    assert [os.fsencode(record["file"]) for record in read_jsonl(run.out)] == paths
-
-
 def test_nothing_on_standard_input_is_no_mistake(run_script, stdin, checkpoint):
     stdin(b"")
     run = run_script("predict", "-", checkpoint, "--format", "csv")
@@ -240,34 +177,7 @@ def test_nothing_on_standard_input_is_no_mistake(run_script, stdin, checkpoint):
     assert run.err == "predict.py: warning: there was nothing to name\n"
 
 
-def test_shards_make_the_whole(run_script, stdin, drawn, checkpoint):
-    paths = sorted(map(str, (drawn / "train").glob("*/*.jpg")))[:11]
-    parts = []
-    for i in (1, 2, 3):
-        stdin("\n".join(paths).encode())
-        run = run_script(
-            "predict", "-", checkpoint, "--format", "csv", "--top_k", 1, "--shard", f"{i}/3"
-        )
-        parts.append([row["file"] for row in read_csv(run.out)])
-    assert parts == [paths[0::3], paths[1::3], paths[2::3]]
-
-
 # --- Output ---------------------------------------------------------------------------
-
-
-def test_output_appears_whole_or_not_at_all(run_script, drawn, checkpoint, tmp_path, monkeypatch):
-    output = tmp_path / "names.csv"
-    output.write_text("before")
-
-    def stop(record):
-        signal.raise_signal(signal.SIGINT)  # as Ctrl-C does
-
-    monkeypatch.setitem(RECORD_FORMATS, "csv", stop)
-    run = run_script("predict", drawn / "valid", checkpoint, "--format", "csv", "--output", output)
-    assert run.code == 130
-    assert run.err == "predict.py: stopped by Ctrl-C\n"
-    assert output.read_text() == "before"
-    assert os.listdir(tmp_path) == ["names.csv"]
 
 
 @pytest.mark.slow
@@ -330,13 +240,6 @@ def test_a_labelled_folder_scores_itself(run_script, drawn, cnn, checkpoint):
     assert f"accuracy: {report['share']:.2%} ({report['right']} of 16)" in test
 
 
-def test_folders_that_are_no_categories_do_not_count(run_script, photo, checkpoint, tmp_path):
-    shutil.copy(photo, tmp_path / "a.jpg")
-    run = run_script("predict", tmp_path, photo, checkpoint, "--score")
-    assert "1 photograph is not in a folder named as a category" in run.err
-    assert "(1 of 1)" in run.err
-
-
 def test_a_labelled_folder_gets_a_report(run_script, drawn, cnn, checkpoint, tmp_path):
     folder, page = drawn / "test", tmp_path / "new" / "the page.html"
     run = run_script("predict", folder, checkpoint, "--score", "--report", page)
@@ -358,15 +261,6 @@ def test_a_labelled_folder_gets_a_report(run_script, drawn, cnn, checkpoint, tmp
     found = Page(page.read_bytes())
     assert found.texts("h1") == [f"{report['top1']['share']:.2%} of 16 photographs named correctly"]
     assert of_run["command"] in found.texts("dd")
-
-
-def test_a_report_of_nothing_is_none(run_script, photo, checkpoint, tmp_path):
-    shutil.copy(photo, tmp_path / "a.jpg")
-    page = tmp_path / "a.html"
-    run = run_script("predict", tmp_path, checkpoint, "--score", "--report", page)
-    assert run.code == 2
-    assert f"no photograph is in a category's folder: {page} is not written" in run.err
-    assert os.listdir(tmp_path) == ["a.jpg"]
 
 
 def test_a_report_replaces_nothing_that_is_read(

@@ -18,8 +18,6 @@ from PIL import Image
 
 import model_utils
 from images.decode import ORIENTATION, load_image
-from prediction import command_line
-from running.console import Console
 
 
 def test_the_best_are_printed_with_probability_name_and_category(run_script, photo, checkpoint):
@@ -38,12 +36,6 @@ def test_the_best_are_printed_with_probability_name_and_category(run_script, pho
     with torch.inference_mode():  # in a batch of one, which the other way never sees
         expected = model(torch.from_numpy(pixels)[None]).softmax(1).max().item()
     assert probabilities[0] == pytest.approx(100 * expected, abs=2)
-
-
-@pytest.mark.parametrize("flag", ["--top_k", "--top-k"])
-def test_top_k(run_script, photo, checkpoint, flag):
-    assert run_script("predict", photo, checkpoint, flag, 1).out.count("\n") == 1
-    assert run_script("predict", photo, flag, 2, checkpoint).out.count("\n") == 2
 
 
 def test_other_names_can_be_given(run_script, photo, checkpoint, tmp_path):
@@ -82,11 +74,6 @@ def test_a_photograph_is_named_alike_in_every_form(run_script, photo, checkpoint
         run = run_script("predict", path, checkpoint, "--top_k", 1)
         assert run.code == 0, path
         assert run.out.endswith("drawn poppy  2\n"), path
-
-
-def test_grey_photographs_get_an_answer(run_script, photo, checkpoint, tmp_path):
-    Image.open(photo).convert("L").save(tmp_path / "grey.jpg")
-    assert run_script("predict", tmp_path / "grey.jpg", checkpoint).code == 0
 
 
 # --- Damaged files --------------------------------------------------------------------
@@ -146,13 +133,6 @@ def test_waiting_threads_sleep_unless_the_user_decided(run_script, photo, monkey
 
 
 @pytest.mark.slow
-def test_prediction_never_imports_torchvision(photo, checkpoint):
-    modules = modules_after(photo, checkpoint)
-    assert "torch" in modules
-    assert "torchvision" not in modules
-
-
-@pytest.mark.slow
 def test_the_checkpoint_needs_neither_its_data_nor_this_folder(photo, checkpoint, tmp_path):
     shutil.copy(checkpoint, tmp_path / "model.pth")
     shutil.copy(photo, tmp_path / "a.jpg")
@@ -207,13 +187,6 @@ def test_what_does_not_go_together(run_script, arguments, message):
     assert run.code == 2
     assert run.out == ""
     assert run.err.endswith(f"predict.py: error: {message}\n")
-
-
-def test_every_flag_has_both_spellings_and_a_help():
-    actions = command_line.build_parser(Console("predict.py"))._actions
-    spellings = {spelling for action in actions for spelling in action.option_strings}
-    assert {each.replace("_", "-") for each in spellings} <= spellings
-    assert all(action.help for action in actions)
 
 
 # --- Signals --------------------------------------------------------------------------
@@ -305,12 +278,6 @@ def test_some_categories_alone_can_be_the_answer(run_script, drawn, checkpoint, 
     run = run_script("predict", drawn / "test", checkpoint, "--only", garden)
     assert (run.code, run.out) == (2, "")
     assert "oak: no category or name of this network" in run.err
-
-
-def test_groups_need_a_promise(run_script, photo, checkpoint):
-    run = run_script("predict", photo, checkpoint, "--group", "genus.json")
-    assert run.code == 2
-    assert "--group goes with --promise" in run.err
 
 
 @pytest.mark.slow

@@ -14,8 +14,6 @@ from prediction.inputs import (
     check_checkpoint_file,
     choose,
     expand,
-    is_one_photograph,
-    name_inputs,
     read_each,
     read_paths,
 )
@@ -44,13 +42,6 @@ def folder(tmp_path):
     return tmp_path / "photographs"
 
 
-def test_one_photograph_is_a_single_file(folder):
-    assert is_one_photograph([str(folder / "1" / "a.jpg")])
-    assert is_one_photograph(["missing.jpg"])
-    for inputs in ([], ["-"], [str(folder)], ["a.jpg", "b.jpg"]):
-        assert not is_one_photograph(inputs)
-
-
 def test_inputs_keep_their_order_and_folders_are_searched(folder):
     single = str(folder / "2" / "a.jpg")
     found = [*expand([single, str(folder), "missing.jpg"], b"\n")]
@@ -63,21 +54,6 @@ def test_a_folder_without_photographs_is_an_input_with_an_error(tmp_path):
     assert path == str(tmp_path)
     assert isinstance(error, ImageError)
     assert "holds no photographs" in str(error)
-
-
-def test_a_folder_that_cannot_be_read_costs_its_own_photographs(folder, monkeypatch):
-    scandir = os.scandir
-
-    def refuse(path):
-        if os.path.basename(path) == "1":
-            raise PermissionError(13, "Permission denied", path)
-        return scandir(path)
-
-    monkeypatch.setattr("os.scandir", refuse)
-    (path, error), other = expand([str(folder)], b"\n")
-    assert path == str(folder)
-    assert str(error) == f"{folder / '1'} cannot be read: Permission denied"
-    assert other == (str(folder / "2" / "a.jpg"), None)
 
 
 def test_standard_input_takes_the_place_of_the_dash(stdin, folder):
@@ -123,12 +99,6 @@ def test_lists_of_another_kind_are_refused(stdin, content, separator, words):
         [*expand(["-"], separator)]
 
 
-def test_a_closed_standard_input_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(InputError, match="standard input is closed"):
-        [*expand(["-"], b"\n")]
-
-
 def test_what_is_written_must_not_be_read(tmp_path):
     (tmp_path / "a.jpg").touch()
     (tmp_path / "link.jpg").symlink_to("a.jpg")
@@ -137,12 +107,6 @@ def test_what_is_written_must_not_be_read(tmp_path):
     for shard in (1, 2), (2, 2):  # another job reads it
         with pytest.raises(InputError, match="link.jpg is among the photographs"):
             [*choose(paths, shard, [None, str(tmp_path / "link.jpg")])]
-
-
-def test_jobs_share_inputs():
-    paths = [(name, None) for name in "abcde"]
-    shards = [[*choose(paths, (i, 3), [])] for i in (1, 2, 3)]
-    assert shards == [paths[0::3], paths[1::3], paths[2::3]]
 
 
 @pytest.mark.parametrize("blocks", [True, False])
@@ -166,16 +130,6 @@ def test_long_lists_are_read_piece_by_piece():
     assert next(paths) == "000000.jpg"
     assert stream.tell() < 100_000
     assert [*paths] == [f"{i:06}.jpg" for i in range(1, 50_000)]
-
-
-def test_a_path_is_there_as_soon_as_it_is_written():
-    ours, theirs = os.pipe()
-    with open(ours, "rb", buffering=0) as stream, open(theirs, "wb", buffering=0) as writer:
-        writer.write(b"a.jpg\nb.j")
-        paths = read_paths(stream, b"\n")
-        assert next(paths) == "a.jpg"
-        writer.write(b"pg\n")
-        assert next(paths) == "b.jpg"
 
 
 def test_a_photograph_or_what_is_wrong_with_it(tmp_path):
@@ -211,17 +165,3 @@ def test_what_cannot_be_a_checkpoint(tmp_path, kind, words):
         path.write_text("no archive")
     with pytest.raises(InputError, match=words):
         check_checkpoint_file(str(path))
-
-
-def test_what_may_be_a_checkpoint(tmp_path):
-    with open(tmp_path / "checkpoint.pth", "wb") as file:
-        np.savez(file, a=np.zeros(3))  # an archive
-    (tmp_path / "exported.pth").write_bytes(b"\x08 is looked into later")
-    check_checkpoint_file(str(tmp_path / "checkpoint.pth"))
-    check_checkpoint_file(str(tmp_path / "exported.pth"))
-
-
-def test_where_photographs_are_from():
-    assert name_inputs(["flowers/test"]) == "flowers/test"
-    assert name_inputs(["-"]) == "standard input"
-    assert name_inputs(["a", "-", "b"]) == "3 inputs"

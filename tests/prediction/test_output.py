@@ -6,7 +6,7 @@ import os
 import pytest
 
 from prediction.output import open_output
-from running.errors import InputError, RunError
+from running.errors import InputError
 
 JOB = {"--top_k": 5, "--format": "text"}
 PATHS = [(f"{i}.jpg", None) for i in range(5)]
@@ -65,11 +65,6 @@ def test_a_job_without_a_record_leaves_nothing(path):
     assert os.listdir(path.parent) == ["names.txt"]
 
 
-def test_a_folder_is_no_output(tmp_path):
-    with pytest.raises(InputError, match="is a folder"), open_output(str(tmp_path), "csv"):
-        pass
-
-
 def test_two_do_not_write_one_file(tmp_path):
     path = tmp_path / "names.csv"
     (tmp_path / ".names.csv.123.tmp").touch()  # of an earlier version that was killed
@@ -104,25 +99,6 @@ def test_a_stopped_job_goes_on(path, part):
     assert (output.place.records, output.place.failed, output.place.num_ood) == (5, 1, 4)
 
 
-def test_it_may_be_stopped_again(path, part):
-    stop(path, PATHS, 3, goes_on=True)
-    stop(path, PATHS, 4, goes_on=True)
-    assert part.read_text() == WHOLE[: 4 * 16]
-    write(path, PATHS, goes_on=True)
-    assert path.read_text() == WHOLE
-
-
-def test_without_the_flag_it_is_begun_again(path, part):
-    assert write(path, PATHS[3:]).begun_again
-    assert path.read_text() == WHOLE[3 * 16 :]
-    assert os.listdir(path.parent) == ["names.txt"]
-
-
-def test_where_nothing_was_begun_it_begins(path):
-    write(path, PATHS, goes_on=True)
-    assert path.read_text() == WHOLE
-
-
 def test_a_list_that_has_grown_is_fine(path, part):
     write(path, [*PATHS, ("5.jpg", None)], goes_on=True)
     assert path.read_text() == WHOLE + "record of 5.jpg\n"
@@ -143,18 +119,6 @@ def test_other_photographs_are_refused(path, part, paths):
     with pytest.raises(InputError, match="is of other photographs, or of these in another order"):
         write(path, paths, goes_on=True)
     assert part.read_bytes() == before
-    write(path, PATHS, goes_on=True)
-    assert path.read_text() == WHOLE
-
-
-def test_another_job_is_refused(path, part):
-    for job, words in (
-        ({**JOB, "--top_k": 3}, "another --top_k; give the same"),
-        ({"--top_k": 3, "--format": "csv"}, "another --top_k, --format; give the same"),
-    ):
-        with pytest.raises(InputError, match=words) as info:
-            write(path, PATHS, goes_on=True, job=job)
-        assert not info.value.can_go_on
     write(path, PATHS, goes_on=True)
     assert path.read_text() == WHOLE
 
@@ -185,13 +149,6 @@ def test_a_power_cut_at_the_very_start_is_no_other_job(path):
     assert path.read_text() == WHOLE
 
 
-def test_a_log_of_another_version_is_one_sentence(path, part):
-    for content in (b"[1]\n", b"\xff\n", b"null\n"):
-        path.with_name("names.txt.part.log").write_bytes(content)
-        with pytest.raises(InputError, match="was written with another --top_k, --format"):
-            write(path, PATHS, goes_on=True)
-
-
 # --- Standard output ------------------------------------------------------------------
 
 
@@ -204,16 +161,3 @@ def test_a_terminal_gets_what_it_can_show(monkeypatch, name, expected):
     with open_output(None, name) as output:
         output.write("Blüte ", "a.jpg")
     assert raw.getvalue() == expected
-
-
-def test_a_full_disk_is_a_sentence(monkeypatch):
-    class Full(io.BytesIO):
-        def flush(self):
-            raise OSError(28, "No space left on device")
-
-    class Stdout:
-        encoding, buffer = "utf-8", Full()
-
-    monkeypatch.setattr("sys.stdout", Stdout)
-    with pytest.raises(RunError, match="No space left"), open_output(None, "text") as output:
-        output.write("half", "a.jpg")

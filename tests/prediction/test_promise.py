@@ -96,13 +96,6 @@ def test_valid_is_looked_at_by_some_categories_alone():
     assert scores == pytest.approx([-np.inf, 0.857], abs=1e-3)
 
 
-def test_what_is_not_familiar_gets_no_name():
-    scores = score(np.full(400, 0.9), np.append(np.full(390, 0.5), np.full(10, 0.1)), 0.2)
-    assert scores[0] == 0.9
-    limit = find_threshold(scores, np.ones(400, bool), 0.99)
-    assert (limit, share(scores, limit)) == (0.9, 390 / 400)
-
-
 def test_equal_scores_are_named_together_or_not_at_all():
     scores = np.append(np.full(540, 2.0), np.full(60, 1.0))
     right = np.ones(600, bool)
