@@ -159,11 +159,10 @@ class Answers:
 
 
 def find_promises(info: NetworkInfo) -> Iterator[tuple[float, float, float, float]]:
-    """Yield the promises of `PROMISES` that can be kept, and what a name needs to be safe.
+    """Yield each of `PROMISES` that can be kept, and what a name needs to be safe.
 
-    Yields:
-        The promise, the least probability (a multiple of 1e-5), the least OOD score, and the share
-        of valid's photographs that have both.
+    That is the least probability (a multiple of 1e-5), the least OOD score, and the share of
+    valid's photographs that have both.
     """
     if info.calibration.valid is None:
         return
@@ -181,11 +180,7 @@ def find_promises(info: NetworkInfo) -> Iterator[tuple[float, float, float, floa
 def match_groups(
     groups: Mapping[str, str], categories: Sequence[str], names: Sequence[str]
 ) -> list[str]:
-    """Find the group of each category, by category or name; others are groups of their own.
-
-    Raises:
-        InputError: a key is neither a category nor a name, or a group has the name of another.
-    """
+    """Find the group of each category, by category or name; others are groups of their own."""
     if not groups:
         raise InputError("--group: the file has no group")
     _check_known("--group", groups.keys(), categories, names)
@@ -197,11 +192,7 @@ def match_groups(
 
 
 def match_only(wanted: Set[str], categories: Sequence[str], names: Sequence[str]) -> np.ndarray:
-    """Find the categories, by category or name, that are possible: bool (C,).
-
-    Raises:
-        InputError: one is neither a category nor a name.
-    """
+    """Find the categories, by category or name, that are possible: bool (C,)."""
     _check_known("--only", wanted, categories, names)
     return np.array([c in wanted or n in wanted for c, n in zip(categories, names)])
 
@@ -214,11 +205,7 @@ def _check_known(
 
 
 def read_list(path: str | os.PathLike[str]) -> set[str]:
-    """Read a file with a category or name on each line.
-
-    Raises:
-        InputError: the file cannot be read, or is empty.
-    """
+    """Read a file with a category or name on each line; an empty one is an InputError."""
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:

@@ -102,11 +102,7 @@ def write_app(
 
 
 def find_app(folder: str | os.PathLike[str]) -> Path:
-    """Return the path, without links, of a folder to which an app can be written.
-
-    Raises:
-        InputError: it is a file, or holds something else than an earlier app.
-    """
+    """Return a folder's path without links; it may hold nothing but an earlier app."""
     target = Path(os.path.realpath(folder))
     if target.exists() and not target.is_dir():
         raise InputError(f"{folder} is a file, where a folder would be written")
@@ -157,12 +153,7 @@ def _list_files(files: Mapping[str, bytes]) -> bytes:
 
 
 def find_runtime(progress: Progress = no_progress) -> dict[str, bytes]:
-    """Return the files of `RUNTIME` by their new names; the package is downloaded once.
-
-    Raises:
-        InputError: the package cannot be downloaded, or is damaged.
-        RunError: the disk is full.
-    """
+    """Return the files of `RUNTIME` by their new names; the package is downloaded once."""
     registry = os.environ.get(REGISTRY_VARIABLE) or REGISTRY
     url = f"{registry.rstrip('/')}/onnxruntime-web/-/{PACKAGE}"
     path = package_path()

@@ -133,11 +133,10 @@ def _combinations(args: argparse.Namespace) -> list[tuple[object, str]]:
     of_photographs = [args.inputs, args.output, args.plot, args.null, args.score, args.report]
     of_photographs += [args.only, args.group, args.sort_into, args.format != "text"]
     of_answers = [args.category_names, args.reject, args.promise]  # which an app takes
-    as_file = is_onnx_name(args.export or "")
-    as_app = not os.path.splitext(args.export or "")[1]
-    can_export = as_app or (as_file and not is_exported(args.checkpoint))
-    plot_type = os.path.splitext(args.plot or "")[1].lower()
-    report_type = os.path.splitext(args.report or "")[1].lower()
+    exported = is_exported(args.checkpoint)
+    as_file, as_app = is_onnx_name(args.export or ""), not _extension(args.export)
+    can_export = as_app or (as_file and not exported)
+    part = args.output and args.output.endswith((".part", ".part.log"))
     return [
         (
             alone and (any(of_photographs) or (any(of_answers) and (args.info or as_file))),
@@ -149,31 +148,22 @@ def _combinations(args: argparse.Namespace) -> list[tuple[object, str]]:
             "--export flowers.onnx checkpoint.pth or --export app checkpoint.pth",
         ),
         (args.float32 and not args.export, "--float32 goes with --export"),
-        (
-            args.float32 and is_exported(args.checkpoint),
-            f"--float32: the weights of {args.checkpoint} are exported already",
-        ),
+        (args.float32 and exported, f"--float32: {args.checkpoint} is exported already"),
         (args.inputs.count(STDIN) > 1, f"{STDIN} can be read only once"),
         (args.plot and not is_one_photograph(args.inputs), "--plot takes one photograph"),
         (
-            args.plot and plot_type not in PICTURES,
+            args.plot and _extension(args.plot) not in PICTURES,
             f"--plot {args.plot} ends in none of {', '.join(PICTURES)}",
         ),
         (args.report and not args.score, "--report goes with --score"),
         (
-            args.report and report_type != ".html",
+            args.report and _extension(args.report) != ".html",
             f"--report {args.report} does not end in .html",
         ),
-        (
-            args.null and STDIN not in args.inputs,
-            f"--null goes with {STDIN} among the inputs",
-        ),
+        (args.null and STDIN not in args.inputs, f"--null goes with {STDIN} among the inputs"),
         (args.keep is not None and not args.reject, "--keep goes with --reject"),
         (args.group and args.promise is None, "--group goes with --promise"),
-        (
-            args.output and args.output.endswith((".part", ".part.log")),
-            f"--output {args.output} is what an unfinished file would be called; take another name",
-        ),
+        (part, f"--output {args.output} is what an unfinished file would be called"),
         (args.resume and not args.output, "--continue goes with --output FILE"),
         (
             args.resume and (args.score or args.plot),
@@ -181,3 +171,7 @@ def _combinations(args: argparse.Namespace) -> list[tuple[object, str]]:
         ),
         (args.copy and not args.sort_into, "--copy goes with --sort_into"),
     ]
+
+
+def _extension(path: str | None) -> str:
+    return os.path.splitext(path or "")[1].lower()

@@ -70,19 +70,14 @@ def expand(inputs: Iterable[str], separator: bytes) -> Iterator[Found]:
 def choose(
     found: Iterable[Found], shard: tuple[int, int], targets: Iterable[str | None]
 ) -> Iterator[Found]:
-    """Yield every Nth photograph from the Ith on (`shard`); none may be a file to be written.
-
-    Raises:
-        InputError: one of these targets is among the photographs.
-    """
+    """Yield every Nth photograph from the Ith on (`shard`); none may be a file to be written."""
     first, step = shard
     existing = [target for target in targets if target and os.path.exists(target)]
     for number, item in enumerate(found, start=1):
         for target in existing:
             if is_same_file(item[0], target):
-                raise InputError(
-                    f"{target} is among the photographs; give another name to write to"
-                )
+                words = "is among the photographs; give another name to write to"
+                raise InputError(f"{target} {words}")
         if number % step == first % step:
             yield item
 
@@ -152,10 +147,7 @@ def check_checkpoint_file(path: str) -> None:
     if is_special(path):
         raise InputError(f"{path} is a pipe or a device; the checkpoint is a file")
     if os.path.isdir(path):
-        raise InputError(
-            f"{path} is a folder; the checkpoint is a file that train.py wrote, such as "
-            "checkpoint.pth"
-        )
+        raise InputError(f"{path} is a folder; the checkpoint is a file, such as checkpoint.pth")
     # torch.save writes a zip archive, whose directory is at its end.
     if not is_exported(path) and not zipfile.is_zipfile(path):
         raise InputError(describe_unknown_file(path))

@@ -52,16 +52,7 @@ class Output:
         self.begun_again = False  # whether records of a stopped job were thrown away
 
     def write(self, text: str, file: str, failed: bool = False, num_ood: int = 0) -> None:
-        """Write and flush the record of a photograph.
-
-        Args:
-            file: the path of the photograph.
-            failed: whether the record is an error.
-            num_ood: the number of photographs so far whose OOD score is low.
-
-        Raises:
-            RunError: the disk is full.
-        """
+        """Write the record of the photograph `file`; `num_ood` are those with a low OOD score."""
         self.write_header(text)
         self.place = self.place._replace(
             records=self.place.records + 1,
@@ -89,11 +80,7 @@ class Output:
             raise RunError(f"{self.name} cannot be written: {error.strerror}") from error
 
     def skip(self, found: Iterable[Found]) -> Iterator[Found]:
-        """Leave out the photographs that have their records.
-
-        Raises:
-            InputError: the records are of other photographs.
-        """
+        """Leave out the photographs that have their records; other photographs are refused."""
         digest, found = "", iter(found)
         for _, (path, _) in zip(range(self.place.records), found):
             digest = _chain(digest, path)

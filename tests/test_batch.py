@@ -95,20 +95,6 @@ def test_every_input_gets_its_record_in_order(run_script, mixed, checkpoint):
             )
 
 
-def test_csv_has_a_row_a_rank(run_script, mixed, checkpoint):
-    run = run_script("predict", *mixed, checkpoint, "--format", "csv", "--top_k", 2)
-    rows = read_csv(run.out)
-    assert [row["rank"] for row in rows[:4]] == ["1", "2", "", "1"]
-    assert rows[2]["error"].endswith("image file is truncated (31 bytes not processed)") or (
-        "cannot be read" in rows[2]["error"]
-    )
-    jsonl = read_jsonl(run_script("predict", *mixed, checkpoint, "--format", "jsonl").out)
-    assert rows[0]["label"] == jsonl[0]["label"]
-    assert rows[0]["category"] == jsonl[0]["category"]
-    assert float(rows[0]["probability"]) == jsonl[0]["probability"]
-    assert len(rows[0]["probability"]) == len("0.123456")
-
-
 @pytest.mark.slow
 def test_a_photograph_has_the_same_record_alone_and_in_any_company(run_script, mixed, checkpoint):
     many = [
@@ -132,20 +118,6 @@ def test_a_photograph_has_the_same_record_alone_and_in_any_company(run_script, m
     assert alone == many[0]
 
 
-def test_odd_names_come_back_from_csv_and_json(run_script, odd, checkpoint):
-    output = odd.parent / "records"
-    expected = sorted(os.path.join(os.fsencode(odd), name) for name in ODD_NAMES)
-    run = run_script("predict", odd, checkpoint, "--format", "jsonl", "--output", output)
-    assert run.code == 0
-    assert run.out == ""
-    assert output.read_bytes().isascii()
-    files = [json.loads(line)["file"] for line in output.read_text().splitlines()]
-    assert sorted(map(os.fsencode, files)) == expected
-    run_script("predict", odd, checkpoint, "--format", "csv", "--top_k", 1, "--output", output)
-    with open(output, newline="", errors="surrogateescape", encoding="utf-8") as file:
-        assert sorted(os.fsencode(row["file"]) for row in csv.DictReader(file)) == expected
-
-
 def test_odd_names_do_not_reach_a_terminal_raw(run_script, odd, checkpoint):
     (odd / "\x1b]0;title\x07.jpg").write_text("no photograph")
     run = run_script("predict", odd, checkpoint)
@@ -158,15 +130,6 @@ def test_odd_names_do_not_reach_a_terminal_raw(run_script, odd, checkpoint):
 
 
 # --- Inputs ---------------------------------------------------------------------------
-
-
-def test_paths_on_standard_input(run_script, stdin, mixed, photo, drawn, checkpoint):
-    lines = "".join(f"{path}\n" for path in mixed)
-    stdin(lines.encode() + b"\n" + os.fsencode(photo))  # an empty line, and no line end at last
-    run = run_script("predict", photo, "-", drawn / "valid" / "1", checkpoint, "--format", "jsonl")
-    files = [record["file"] for record in read_jsonl(run.out)]
-    assert files[:17] == [str(photo), *map(str, mixed), str(photo)]
-    assert len(files) == 21
 
 
 def test_nothing_on_standard_input_is_no_mistake(run_script, stdin, checkpoint):
@@ -291,16 +254,3 @@ def test_plot(run_script, photo, checkpoint, tmp_path):
     assert load_image(tmp_path / "a.png", Preprocessing(64, 64, (0.0,) * 3, (1.0,) * 3)).std() > 20
     with Image.open(tmp_path / "a.png") as image:
         assert image.width > 3 * image.height  # photograph, evidence and bars
-
-
-def test_missing_matplotlib_is_a_sentence(
-    run_script, photo, drawn, checkpoint, tmp_path, monkeypatch
-):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    for run in (
-        run_script("predict", photo, checkpoint, "--plot", tmp_path / "a.png"),
-        run_script("train", drawn, "--plot", "--save_dir", tmp_path),
-    ):
-        assert run.code == 2
-        assert "--plot needs matplotlib: pip install matplotlib" in run.err

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, history_of
+from conftest import ROOT
 from PIL import Image
 
 import model_utils
@@ -47,17 +47,6 @@ def test_other_names_can_be_given(run_script, photo, checkpoint, tmp_path):
 
 
 @pytest.mark.slow
-def test_prediction_gives_trains_own_validation_accuracy(run_script, drawn, trained, checkpoint):
-    photos = sorted((drawn / "valid").glob("*/*.jpg"))
-    correct = sum(
-        run_script("predict", path, checkpoint, "--top_k", 1).out.split()[-1] == path.parent.name
-        for path in photos
-    )
-    best = [row for row in history_of(trained) if row["saved"] == "1"][-1]
-    assert correct / len(photos) == float(best["valid_accuracy"])
-
-
-@pytest.mark.slow
 def test_a_photograph_is_named_alike_in_every_form(run_script, photo, checkpoint, tmp_path):
     """A PNG, a palette, a transparent, a turned one, one of 12 megapixels: all the same flower."""
     image = Image.open(photo)
@@ -77,23 +66,6 @@ def test_a_photograph_is_named_alike_in_every_form(run_script, photo, checkpoint
 
 
 # --- Damaged files --------------------------------------------------------------------
-
-
-def test_damaged_files_end_in_a_sentence(run_script, photo, checkpoint, tmp_path):
-    (tmp_path / "cut.pth").write_bytes(checkpoint.read_bytes()[:-1000])
-    (tmp_path / "cut.jpg").write_bytes(photo.read_bytes()[:-1000])
-    with open(tmp_path / "zip.pth", "wb") as file:
-        np.savez(file, a=np.zeros(3))  # an archive, but none of torch.save
-    for image, model, code in (
-        (photo, "cut.pth", 2),
-        (photo, "zip.pth", 2),
-        ("cut.jpg", checkpoint, 1),
-    ):
-        run = run_script("predict", tmp_path / image, tmp_path / model)
-        assert run.code == code
-        assert run.out == ""
-        assert run.err.count("\n") == 1
-        assert "cut" in run.err or "zip.pth" in run.err
 
 
 # --- What is imported -----------------------------------------------------------------
@@ -148,45 +120,6 @@ def test_the_checkpoint_needs_neither_its_data_nor_this_folder(photo, checkpoint
 
 
 # --- The command line -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--top_k", "0"], "--top_k/--top-k: 0 must be from 1 to 1000000"),
-        (["--top-k", "x"], "--top_k/--top-k: 'x' is not a whole number"),
-        (["--keep", "1.5"], "--keep: 1.5 must be from 0 to 1"),
-        (["--batch_size", "10001"], "--batch_size/--batch-size: 10001 must be from 1 to 10000"),
-        (["--workers", "0"], "--workers: 0 must be from 1 to 1024"),
-        (["--shard", "9/8"], "--shard: 9/8 must be I/N"),
-        (["--shard", "0/8"], "--shard: 0/8 must be I/N"),
-        (["--format", "xml"], "--format: invalid choice"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_impossible_values_are_named(run_script, flags, message):
-    run = run_script("predict", "image.jpg", "checkpoint.pth", *flags)
-    assert run.code == 2
-    assert run.out == ""
-    assert f"predict.py: error: argument {message}" in run.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "an image and a checkpoint are needed, in this order"),
-        (["checkpoint.pth", "image.jpg"], "image.jpg is an image; the checkpoint comes last"),
-        (["--info"], "--info takes a checkpoint"),
-        (["--info", "a.jpg", "checkpoint.pth"], "--info takes a checkpoint and nothing else"),
-        (["-", "-", "checkpoint.pth"], "- can be read only once"),
-        (["a.jpg", "b.jpg", "checkpoint.pth", "--plot", "a.png"], "--plot takes one photograph"),
-    ],
-)
-def test_what_does_not_go_together(run_script, arguments, message):
-    run = run_script("predict", *arguments)
-    assert run.code == 2
-    assert run.out == ""
-    assert run.err.endswith(f"predict.py: error: {message}\n")
 
 
 # --- Signals --------------------------------------------------------------------------

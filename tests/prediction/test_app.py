@@ -185,14 +185,6 @@ def test_the_runtime_is_downloaded_once(app, server):
     assert len(server.requests) == 1
 
 
-def test_another_file_than_the_known_one_is_refused(server, tmp_path):
-    server.content = bytes(len(server.content))
-    with pytest.raises(InputError, match="was removed, as its sha512 differs"):
-        write_app(tmp_path / "app", b"network", answers_of())
-    assert not package_path().exists()
-    assert not (tmp_path / "app").exists()
-
-
 def test_a_damaged_file_in_the_cache_is_refused(app, tmp_path):
     package_path().write_bytes(b"damaged")
     with pytest.raises(InputError, match=f"{PACKAGE} is damaged or another file"):
@@ -207,11 +199,3 @@ def test_without_a_network_one_sentence_says_what_to_do(server, tmp_path):
     assert message.startswith(f"the app computes with ONNX Runtime Web: {server.url('')}onnx")
     assert f"or put {PACKAGE} into {package_path().parent} by hand" in message
     assert "\n" not in message
-
-
-@pytest.mark.slow
-def test_the_package_is_the_one_that_npm_has():
-    path = web_app.package_path()
-    if not path.exists():
-        pytest.skip("the package is not in the cache")
-    assert set(web_app.find_runtime()) == {"onnxruntime.js", "onnxruntime.wasm"}

@@ -5,16 +5,13 @@ import os
 import sys
 import threading
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from images.decode import Preprocessing
 from prediction.inputs import (
     check_checkpoint_file,
     choose,
     expand,
-    read_each,
     read_paths,
 )
 from running.errors import ImageError, InputError
@@ -61,12 +58,6 @@ def test_standard_input_takes_the_place_of_the_dash(stdin, folder):
     found = [path for path, _ in expand(["first.jpg", "-", "z.jpg"], b"\n")]
     inside = [str(folder / "1" / name) for name in ("a.jpg", "b.jpg")]
     assert found == ["first.jpg", "x.jpg", "./-", *inside, "last.jpg", "z.jpg"]
-
-
-def test_nul_carries_line_breaks_and_any_bytes(stdin):
-    names = [b"line\nbreak.jpg", b"carriage\r.jpg", b"no utf-8 \xff\xfe.jpg"]
-    stdin(b"\0".join(names) + b"\0")
-    assert [os.fsencode(path) for path, _ in expand(["-"], b"\0")] == names
 
 
 @pytest.mark.parametrize(
@@ -130,20 +121,6 @@ def test_long_lists_are_read_piece_by_piece():
     assert next(paths) == "000000.jpg"
     assert stream.tell() < 100_000
     assert [*paths] == [f"{i:06}.jpg" for i in range(1, 50_000)]
-
-
-def test_a_photograph_or_what_is_wrong_with_it(tmp_path):
-    path = str(tmp_path / "a.png")
-    Image.new("RGB", (40, 40), "red").save(path)
-    key, pixels = read_each((path, None), PREPROCESSING)
-    assert key == path
-    assert pixels.shape == (32, 32, 3)
-    assert pixels.dtype == np.uint8
-    error = ImageError("holds no photographs")
-    assert read_each((path, error), PREPROCESSING) == (path, error)
-    key, missing = read_each(("missing.jpg", None), PREPROCESSING)
-    assert key == "missing.jpg"
-    assert isinstance(missing, ImageError)
 
 
 @pytest.mark.parametrize(

@@ -81,14 +81,6 @@ def test_two_do_not_write_one_file(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["link.csv", "names.csv"]
 
 
-def test_what_is_called_so_already_is_kept(path):
-    part = path.with_name("names.txt.part")
-    part.write_text("of a download")
-    with pytest.raises(InputError, match="names.txt.part is there, but is not of predict.py"):
-        write(path, PATHS)
-    assert part.read_text() == "of a download"
-
-
 # --- A job that goes on ---------------------------------------------------------------
 
 
@@ -140,13 +132,6 @@ def test_what_a_kill_or_a_power_cut_leaves_is_mended(path, part, damage):
         assert not log.read_bytes().startswith(b"{")
     else:
         assert path.read_text() == WHOLE
-
-
-def test_a_power_cut_at_the_very_start_is_no_other_job(path):
-    for end in (".part", ".part.log"):
-        path.with_name(path.name + end).touch()
-    write(path, PATHS, goes_on=True)
-    assert path.read_text() == WHOLE
 
 
 # --- Standard output ------------------------------------------------------------------

@@ -35,11 +35,6 @@ def test_the_most_probable_come_first_and_equals_in_their_order():
     assert [guess.category for guess in record(result=equal).guesses] == ["1", "2"]
 
 
-def test_what_is_less_familiar_is_unknown():
-    assert record(lowest=0.5).answer == "common poppy"
-    assert record(lowest=0.51).answer == "unknown"
-
-
 def test_text():
     alone = " 70.00%  common poppy  2\n 25.00%  daisy         1\n"
     assert format_alone(record()) == alone

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import Browser, FolderServer, Page, find_browser
-from conftest import ROOT
 from PIL import Image
 
 import model_utils
@@ -70,14 +69,6 @@ def make_app(tmp_path_factory, checkpoint: Path) -> App:
 def small_app(tmp_path_factory, checkpoint):
     """The app of a network that knows drawn flowers."""
     app = make_app(tmp_path_factory, checkpoint)
-    with app.server:
-        yield app
-
-
-@pytest.fixture(scope="module")
-def shipped_app(tmp_path_factory):
-    """The app of the network that comes along."""
-    app = make_app(tmp_path_factory, ROOT / "assets" / "flowers102.pth")
     with app.server:
         yield app
 
@@ -172,21 +163,6 @@ def test_drawn_photographs_of_all_kinds(small_app, browser):
     compare(small_app, browser, draw_variants(small_app.photographs))
 
 
-def test_real_photographs(shipped_app, browser, real_data):
-    rng = np.random.default_rng(0)
-    valid = sorted((real_data / "valid").glob("*/*.jpg"))
-    chosen = [valid[i] for i in rng.choice(len(valid), COUNT, replace=False)]
-    originals = real_data.parent / "originals_valid"  # as they were before they were made smaller
-    for i, path in enumerate(chosen):
-        target = shipped_app.photographs / str(i)
-        larger = originals / path.relative_to(real_data / "valid")
-        target.write_bytes((larger if i % 2 and larger.exists() else path).read_bytes())
-        if i < 4:  # as a phone takes them
-            image = Image.open(target)
-            image.resize([8 * side for side in image.size]).save(target, "JPEG", quality=90)
-    compare(shipped_app, browser, [shipped_app.photographs / str(i) for i in range(COUNT)])
-
-
 PIXELS = """
 const { decode, toPixels } = await import("./pixels.js");
 const file = new Blob([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))]);
@@ -273,22 +249,6 @@ def test_each_photograph_gets_a_card(small_app, browser, flower, tmp_path):
     assert "broken.jpg: this is no picture that your browser can open." in text
     for guess in record.guesses:
         assert guess.name in text
-    assert not page.complaints()
-
-
-def test_photographs_are_dropped_and_pasted(small_app, browser):
-    page = browser.open(small_app.url)
-    for event, field in (("drop", "dataTransfer"), ("paste", "clipboardData")):
-        page.run(f"""
-            const canvas = new OffscreenCanvas(300, 300);
-            canvas.getContext("2d").fillRect(0, 0, 300, 300);
-            const data = new DataTransfer();
-            data.items.add(new File([await canvas.convertToBlob()], "black.png"));
-            const event = new Event("{event}", {{ cancelable: true }});
-            event.{field} = data;
-            dispatchEvent(event);
-        """)
-    assert len(headlines(page, 2)) == 2
     assert not page.complaints()
 
 
