@@ -14,13 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from running.environment import PACKAGES, Launch, install_command
-from running.errors import (
-    FlowersError,
-    ImageError,
-    RunError,
-    is_lost_connection,
-    is_out_of_memory,
-)
+from running.errors import FlowersError, ImageError, RunError, is_lost_connection, is_out_of_memory
 from running.signals import Stopped, stoppable
 
 T = TypeVar("T")
@@ -30,7 +24,7 @@ B = TypeVar("B", bound=Sized)
 def no_progress(
     batches: Iterable[B], total: int | None, description: str, unit: str = " photos", done: int = 0
 ) -> Iterator[B]:
-    """Pass batches on and show nothing; see `Console.progress`."""
+    """Pass batches on and show nothing, in the place of `Console.progress`."""
     return iter(batches)
 
 
@@ -45,8 +39,7 @@ def printable(text: str) -> str:
 def prepare_streams() -> None:
     """Make the standard streams usable, whichever of them the shell has closed.
 
-    A closed one is opened on the null device: the next file that is opened would get its number,
-    and the messages. `require_stdout` refuses a closed standard output.
+    The next file that is opened would get the number of a closed one, and with it the messages.
     """
     for number in range(3):
         try:
@@ -104,7 +97,7 @@ class Console:
         """Print facts and results on stdout.
 
         Raises:
-            RunError: its reader has gone, or its disk is full.
+            RunError: the reader of the pipe has gone, or the disk is full.
         """
         if not self.speaks:
             return
@@ -117,24 +110,21 @@ class Console:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise RunError(f"standard output cannot be written: {error.strerror}") from error
 
-    def print_note(self, *lines: str) -> None:
+    def print_note(self, *lines: str, everybody: bool = False) -> None:
         """Print on stderr, without the script's name."""
-        if lines and self.speaks:
-            self._print_error(*lines)
+        if not (lines and (self.speaks or everybody)):
+            return
+        self._clear_bar()
+        with suppress(OSError):
+            for line in lines:
+                print(printable(line), file=sys.stderr, flush=True)
 
     def print_message(self, *lines: str, everybody: bool = False) -> None:
         """Print errors and warnings on stderr, each after the script's name.
 
         `everybody`: also where this is not rank 0, as it may be the only one that knows.
         """
-        if self.speaks or everybody:
-            self._print_error(*(f"{self.program}: {line}" for line in lines))
-
-    def _print_error(self, *lines: str) -> None:
-        self._clear_bar()
-        with suppress(OSError):
-            for line in lines:
-                print(printable(line), file=sys.stderr, flush=True)
+        self.print_note(*(f"{self.program}: {line}" for line in lines), everybody=everybody)
 
     def progress(
         self,
@@ -154,15 +144,9 @@ class Console:
         from tqdm import tqdm  # elsewhere it need not be installed
 
         self._clear_bar()
-        with tqdm(
-            total=total,
-            desc=description,
-            unit=unit,
-            unit_scale=unit == "B",
-            initial=done,
-            leave=False,
-            position=0,  # all bars share a line, on which the innermost is shown
-        ) as bar:
+        options: dict[str, Any] = {"unit": unit, "unit_scale": unit == "B", "leave": False}
+        # All bars share a line, position 0, on which the innermost is shown.
+        with tqdm(total=total, desc=description, initial=done, position=0, **options) as bar:
             self.bars.append(bar)
             try:
                 for batch in batches:
@@ -172,7 +156,7 @@ class Console:
                     else:
                         bar.n += len(batch)
             except GeneratorExit:
-                _leave(bar)
+                bar.leave = True  # the terminal may have written ^C on its line
                 raise
             finally:
                 self.bars.remove(bar)
@@ -206,7 +190,8 @@ class Console:
             code = error.exit_code
         except Stopped as stop:
             for bar in self.bars:
-                _leave(bar)
+                bar.leave = True
+                bar.close()
             self.print_message(str(stop))
             code = stop.exit_code
         except (MemoryError, RuntimeError) as error:
@@ -229,12 +214,6 @@ class Console:
         """Wait for rank 0 to end first: torchrun stops the others as soon as one has ended."""
         if not self.speaks:
             time.sleep(2)
-
-
-def _leave(bar: Any) -> None:
-    """Close a bar and keep its line: the terminal may have written ^C there."""
-    bar.leave = True
-    bar.close()
 
 
 class Parser(argparse.ArgumentParser):

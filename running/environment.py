@@ -22,10 +22,8 @@ def install_command(package: str) -> str:
     """Return the command that installs a package and all others that this script needs."""
     words = [word.lower() for word in sys.argv[1:]]
     exported = any(word.endswith(".onnx") for word in words) and "--export" not in words
-    # Exported networks need no torch, which is large.
-    light = exported and package not in ("torch", "torchvision")
-    name = "requirements-predict.txt" if light else "requirements.txt"
-    file = os.path.relpath(ROOT / name)
+    light = exported and package not in ("torch", "torchvision")  # torch is large
+    file = os.path.relpath(ROOT / f"requirements{'-predict' * light}.txt")
     if "UV" in os.environ:  # uv run, whose environments are not for pip
         return shlex.join(["uv", "run", "--with-requirements", file, *sys.argv])
     return shlex.join(["pip", "install", "-r", file])
@@ -52,8 +50,7 @@ def versions() -> dict[str, str]:
     import PIL
 
     found = {"python": platform.python_version()}
-    if "torch" in sys.modules:
-        # torch.__version__ is a subclass of str, which is no plain data.
+    if "torch" in sys.modules:  # its __version__ is a subclass of str, which is not plain data
         found["torch"] = str(sys.modules["torch"].__version__)
     return {**found, "numpy": numpy.__version__, "pillow": PIL.__version__}
 
@@ -67,13 +64,11 @@ class Launch(NamedTuple):
     local_world_size: int = 1  # processes on this machine
 
     @property
-    def is_rank_zero(self) -> bool:
-        """Whether this is the process that prints and writes."""
+    def is_rank_zero(self) -> bool:  # the process that prints and writes
         return self.rank == 0
 
     @property
     def is_distributed(self) -> bool:
-        """Whether there are other processes."""
         return self.size > 1
 
     @classmethod
@@ -94,7 +89,6 @@ class Clock:
 
     @property
     def elapsed(self) -> float:
-        """The seconds since the clock was made."""
         return time.perf_counter() - self.started
 
     def lap(self, phase: str) -> float:

@@ -48,11 +48,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
-    """Rename a whole file so that its content and its name outlive a power cut.
-
-    Raises:
-        OSError: the disk is full, or the folder cannot be written to.
-    """
+    """Rename a whole file so that its content and its name outlive a power cut."""
     with open(temporary, "r+b") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -66,18 +62,13 @@ def put_in_place(temporary: Path, path: Path) -> None:
 
 @contextmanager
 def hold_lock(lock: Path, busy: str, files: Iterable[Path]) -> Iterator[None]:
-    """Keep other processes out of the block, and remove temporary files of killed ones.
+    """Keep other processes out of the block, in which `files` are written.
 
-    The lock of a process that is killed ends with it. On Windows and on some network file
-    systems, which have no such locks, nobody is kept out.
-
-    Args:
-        lock: a file that exists during the block; its folder exists.
-        busy: the message where another process is in the block.
-        files: what is written in the block.
+    What killed processes left of these files is removed. The lock of a killed process ends with
+    it. Windows and some network file systems have no such locks: there nobody is kept out.
 
     Raises:
-        InputError: another process is in the block.
+        InputError: another process is in the block; the message is `busy`.
         RunError: the lock cannot be written.
     """
     try:
@@ -85,16 +76,15 @@ def hold_lock(lock: Path, busy: str, files: Iterable[Path]) -> Iterator[None]:
     except OSError as error:
         raise RunError(f"{lock} cannot be written: {error.strerror}") from error
     with file:
-        try:
+        with suppress(ImportError, OSError):
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(busy) from None
             if os.fstat(file.fileno()).st_nlink == 0:  # its last holder has just removed it
                 raise InputError(busy)
-        except BlockingIOError:
-            raise InputError(busy) from None
-        except (ImportError, OSError):
-            pass
         try:
             for path in (*files, lock.with_name("write_test")):  # the latter of `prepare_folder`
                 for half in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
@@ -115,10 +105,7 @@ def lock_folder(
 
 @contextmanager
 def take_turns(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Run the block in one process at a time; the others wait, where there are locks.
-
-    `path` is the lock, an empty file, which is not removed.
-    """
+    """Run the block in one process at a time; `path` is the lock, which is not removed."""
     with open(path, "w") as file:
         with suppress(ImportError, OSError):
             import fcntl
@@ -150,12 +137,10 @@ def prepare_folder(folder: str | os.PathLike[str], files: Iterable[str]) -> None
 
 
 def find_target(path: str | os.PathLike[str], reads: Iterable[str | os.PathLike[str]] = ()) -> Path:
-    """Return where a file of the user's is to be written: links are followed.
-
-    `reads` are the files that the same command reads, which may be missing.
+    """Follow links to where a file of the user's is to be written.
 
     Raises:
-        InputError: it cannot be written there, or the command reads it.
+        InputError: it cannot be written there, or it is among what the command `reads`.
     """
     # /dev/stdout may lead to a file that the shell appends to.
     names = [os.path.abspath(path), os.readlink(path) if os.path.islink(path) else ""]
@@ -173,7 +158,7 @@ def find_target(path: str | os.PathLike[str], reads: Iterable[str | os.PathLike[
 
 @contextmanager
 def write_alone(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file as `atomic_write` does, for which the user has given the path.
+    """Open a file whose path the user gave, as `atomic_write` does.
 
     Raises:
         InputError: it cannot be written there, or another process is writing it.

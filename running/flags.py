@@ -15,10 +15,7 @@ def add_flag(parser: argparse._ActionsContainer, name: str, *others: str, **opti
 
 
 def fill_in(argv: Sequence[str], name: str, values: Sequence[str]) -> list[str]:
-    """Give a flag its first value where none of its values follows.
-
-    Argparse would take the next word, perhaps a folder, for the value.
-    """
+    """Give a flag its first value where none of its values follows, but perhaps a folder."""
     spellings = {f"--{name}", f"--{name}".replace("_", "-")}
     return [
         f"{word}={values[0]}" if word in spellings and following not in values else word
@@ -28,7 +25,7 @@ def fill_in(argv: Sequence[str], name: str, values: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Number:
-    """The numbers that are allowed; as an argparse `type` it reads one."""
+    """The range of a flag's number, and the argparse `type` that reads it."""
 
     kind: type[int] | type[float]
     lowest: float
@@ -48,13 +45,13 @@ class Number:
         except ValueError:
             kind = "a whole number" if self.kind is int else "a number"
             raise argparse.ArgumentTypeError(f"{text!r} is not {kind}") from None
-        if not self.holds(value):
-            limits = f"from {self.lowest} to {self.highest}"
-            if self.above:
-                limits = f"above {self.lowest} and at most {self.highest}"
-            hint = f"; {self.hint}" if self.hint else ""
-            raise argparse.ArgumentTypeError(f"{text} must be {limits}{hint}")
-        return value
+        if self.holds(value):
+            return value
+        limits = f"from {self.lowest} to {self.highest}"
+        if self.above:
+            limits = f"above {self.lowest} and at most {self.highest}"
+        hint = f"; {self.hint}" if self.hint else ""
+        raise argparse.ArgumentTypeError(f"{text} must be {limits}{hint}")
 
 
 SHARE = Number(float, 0, 1)

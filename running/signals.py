@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
@@ -20,26 +21,25 @@ class Stopped(KeyboardInterrupt):
         self.exit_code = 128 + number
 
 
+def _handle(handler: Any) -> list[Any]:
+    """Set both signals' handler; return the handlers before."""
+    return [signal.signal(number, handler) for number in NUMBERS]
+
+
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Raise `Stopped` in the block at the first Ctrl-C or SIGTERM; exit at once at the second.
 
-    Python ignores an exception that is raised while it deletes an object; then the signal comes
-    again a moment later, or `Stopped` is raised at the end of the block. Only the main thread
-    gets signals; in others nothing changes.
+    Python ignores an exception that is raised while it deletes an object; then the signal is sent
+    again a moment later, or `Stopped` is raised at the end of the block.
     """
-
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():  # others get no signals
         yield
         return
     main, again = threading.get_ident(), list[threading.Timer]()
 
-    def leave(number: int, _: FrameType | None) -> None:
-        os._exit(128 + number)
-
     def stop(number: int, _: FrameType | None) -> None:
-        for each in NUMBERS:
-            signal.signal(each, leave)
+        _handle(lambda number, _: os._exit(128 + number))
         raise Stopped(number)
 
     def send(number: int) -> None:
@@ -52,14 +52,13 @@ def stoppable() -> Iterator[None]:
         if not isinstance(ignored.exc_value, Stopped):
             hook(ignored)
             return
-        for each in NUMBERS:
-            signal.signal(each, stop)
+        _handle(stop)
         # Raised at once, it would be ignored here, too.
         again.append(threading.Timer(0.05, send, [ignored.exc_value.number]))
         again[-1].daemon = True
         again[-1].start()
 
-    before = [signal.signal(number, stop) for number in NUMBERS]
+    before = _handle(stop)
     hook, sys.unraisablehook = sys.unraisablehook, notice
     try:
         yield
@@ -83,7 +82,7 @@ def delay_signals() -> Iterator[None]:
         yield
         return
     waiting: list[int] = []
-    before = [signal.signal(each, lambda number, _: waiting.append(number)) for each in NUMBERS]
+    before = _handle(lambda number, _: waiting.append(number))
     try:
         yield
     finally:

@@ -17,11 +17,9 @@ def map_ahead(
     """Apply a function to items in threads; yield the results in the order of the items.
 
     A thread of its own takes the items, at most `ahead` of them before their turn: memory stays
-    flat, and a result does not wait for the next item. Threads suffice for photographs, as
-    Pillow's decoders release Python's lock.
-
-    Whoever closes the results while an item is being waited for leaves a daemon thread, which
-    does not keep Python from exiting, unless it waits in `sys.stdin`: use `os.read` there.
+    flat, and a result does not wait for the next item. Pillow's decoders release Python's lock.
+    Items from standard input are read with `os.read`: a thread that waits in `sys.stdin` would
+    keep Python from exiting.
     """
     pool = ThreadPoolExecutor(workers)
     futures: Queue[Future[U] | None] = Queue()  # in the order of the items; None is the end
@@ -75,7 +73,6 @@ def default_workers(processes: int = 1) -> int:
 def let_waiting_threads_sleep() -> None:
     """Make idle threads sleep instead of spin, unless the user decided; call it before torch.
 
-    Spinning threads of two programs on the same processors keep each other from working:
-    one photograph then takes seconds.
+    Spinning threads of two programs on the same processors make one photograph take seconds.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
