@@ -71,30 +71,6 @@ def test_a_photograph_is_named_alike_in_every_form(run_script, photo, checkpoint
 # --- What is imported -----------------------------------------------------------------
 
 
-def modules_after(*arguments) -> set[str]:
-    """The modules that a fresh process has imported when predict.py is done."""
-    code = (
-        "import predict, sys\n"
-        "try: predict.main(sys.argv[1:])\n"
-        "except SystemExit: pass\n"
-        "print('modules:', *sys.modules)"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        check=True,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    return set(run.stdout.split("modules:")[1].split())
-
-
-def test_help_and_mistakes_do_not_wait_for_torch(photo):
-    assert "torch" not in modules_after("--help")
-    assert "torch" not in modules_after(photo, "nowhere.pth")
-
-
 def test_waiting_threads_sleep_unless_the_user_decided(run_script, photo, monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     run_script("predict", photo, "nowhere.pth")

@@ -34,9 +34,9 @@ def info_of(count: int = 400, wrong: int = 0):
     return small_info(PREPROCESSING, calibration=Calibration(1.0, QUANTILE, valid))
 
 
-def answers_of(rules: AnswerPolicy | None = None, **changes) -> Answers:
+def answers_of(policy: AnswerPolicy | None = None, **changes) -> Answers:
     info = info_of(**changes)
-    return Answers(info, info.names, rules or default_policy(info))
+    return Answers(info, info.names, policy or default_policy(info))
 
 
 def make_package(files: dict[str, bytes]) -> bytes:

@@ -26,7 +26,7 @@ def test_the_p_value_is_that_of_the_binomial_test(wrong, count, rate):
     assert p_value(wrong, count, rate) == pytest.approx(sum(terms), rel=1e-9)
 
 
-def test_so_many_photographs_without_a_mistake_are_needed():
+def test_a_promise_takes_enough_photographs_without_a_mistake():
     assert count_needed(0.99) == 299
     assert count_needed(0.95) == 59
     right = np.ones(299, bool)
@@ -82,7 +82,7 @@ def test_the_last_digits_of_a_probability_do_not_count():
         assert score(np.float32(single), 1.0, 0.0) == score(np.float64(double), 1.0, 0.0)
 
 
-def test_valid_is_looked_at_by_some_categories_alone():
+def test_with_only_some_categories_valid_counts_those_alone():
     shares = np.array([[0.5, 0.3, 0.2], [0.1, 0.6, 0.3], [0.2, 0.2, 0.6]])
     valid = CalibrationSet(
         np.log(shares).astype(np.float16), np.array([1, 1, 2]), np.array([0.1, 0.2, 0.3])

@@ -47,8 +47,8 @@ class App:
         self.server = FolderServer(folder)
         self.url = self.server.url("app/")
 
-    def export(self, rules: AnswerPolicy) -> None:
-        self.answers = Answers(self.info, self.info.names, rules)
+    def export(self, policy: AnswerPolicy) -> None:
+        self.answers = Answers(self.info, self.info.names, policy)
         (self.folder / "blank.html").unlink(missing_ok=True)
         write_app(self.folder, self.onnx.read_bytes(), self.answers)
         # A page beside the app's own, for its modules.
@@ -94,7 +94,7 @@ def choose(page: Page, *paths: Path) -> None:
 
 
 def headlines(page: Page, count: int = 1) -> list[str]:
-    """Wait for so many answers, and say what they are."""
+    """Return the headlines of the answers, as soon as there are `count`."""
     page.wait(f"document.querySelectorAll('#cards h2').length === {count}")
     return page.run("return [...document.querySelectorAll('#cards h2')].map((h) => h.textContent)")
 
@@ -143,7 +143,7 @@ return found;
 
 
 def compare(app: App, browser: Browser, paths: list[Path]) -> None:
-    """See that the page names photographs as predict.py names them."""
+    """Check that the page names photographs as predict.py does."""
     page = browser.open(app.url + "blank.html")
     found = page.run(f"const count = {len(paths)};" + ASK_ALL)
     different, far = [], []
