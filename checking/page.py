@@ -1,13 +1,13 @@
 """The page of a data check: what is suspicious, as pictures."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from checking.issues import NEAR_DUPLICATE, OUTLIER, WRONG_LABEL, Issue, by_kind
-from reporting.page import Block, Facts, Gallery, Heading, Item, Picture, Table, Text, render
+from reporting.page import Item, Page
 from running.files import atomic_write
 
-SHOWN = 48  # findings of each kind
+SHOWN = 48  # issues of each kind
 
 WHAT = {
     WRONG_LABEL: "Photographs whose category is improbable to heads that have not learned from "
@@ -34,47 +34,40 @@ def write_check_page(
         folder: that was checked.
         splits: how many photographs each has.
         problems: of the files, see `data_utils.find_problems`.
-        findings: of the pictures.
+        issues: of the pictures.
 
     Raises:
         RunError: the disk is full, or the folder cannot be written to.
     """
-    page = render(f"Data check of {folder}", _blocks(splits, problems, issues))
-    with atomic_write(path) as file:
-        file.write(page)
-
-
-def _blocks(
-    splits: Mapping[str, int],
-    problems: Mapping[str, Sequence[str]],
-    issues: Sequence[Issue],
-) -> Iterator[Block]:
     kinds = by_kind(issues)
+    page = Page(f"Data check of {folder}")
     sizes = [(name, [str(count), "photographs"]) for name, count in splits.items()]
-    yield Facts(sizes, large=True)
-    yield Text(
+    page.facts(sizes, large=True)
+    page.text(
         "Everything here is a suspicion. data_report.csv lists all of it: write yes into its "
         "column accept, and train.py makes a new data folder with --apply and --to."
     )
     counts = [(kind, str(len(found))) for kind, found in (kinds | {**problems}).items()]
-    yield Table("What was found", ("kind", "photographs, files or folders"), counts)
+    page.table("What was found", ("kind", "photographs, files or folders"), counts)
     for kind, found in kinds.items():
-        yield Heading(f"{kind.capitalize()}: {len(found)}")
+        page.heading(f"{kind.capitalize()}: {len(found)}")
         if kind in WHAT:
-            yield Text(WHAT[kind])
-        yield Gallery([_item(each) for each in found[:SHOWN]])
+            page.text(WHAT[kind])
+        page.gallery([_item(each) for each in found[:SHOWN]])
         if len(found) > SHOWN:
-            yield Text(f"And {len(found) - SHOWN} more, in data_report.csv.")
+            page.text(f"And {len(found) - SHOWN} more, in data_report.csv.")
     for kind, lines in problems.items():
         if lines:
-            yield Heading(f"{kind.capitalize()}: {len(lines)}")
-            yield Table(kind.capitalize(), ("what",), [(line,) for line in lines])
+            page.heading(f"{kind.capitalize()}: {len(lines)}")
+            page.table(kind.capitalize(), ("what",), [(line,) for line in lines])
+    with atomic_write(path) as file:
+        file.write(page.render())
 
 
 def _item(found: Issue) -> Item:
-    pictures = [Picture(found.file, f"{found.category}: {found.reason}")]
+    pictures = [(found.file, f"{found.category}: {found.reason}")]
     if found.other:
-        pictures.append(Picture(found.other, "a photograph to compare it with"))
+        pictures.append((found.other, "a photograph to compare it with"))
     return Item(
         pictures, f"{found.reason} ({found.score:.3f})", f"{found.file}: {found.suggestion}"
     )

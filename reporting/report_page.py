@@ -1,4 +1,4 @@
-"""The page of a report: what report.json says of a judged split, with pictures."""
+"""The page of a report: what report.json says of an evaluated split, with pictures."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,18 +10,7 @@ import numpy as np
 from reporting.calibration import reliability
 from reporting.charts import bar_chart, line_chart
 from reporting.comparison import comparison_lines
-from reporting.page import (
-    Block,
-    Charts,
-    Facts,
-    Gallery,
-    Heading,
-    Item,
-    Picture,
-    Table,
-    Text,
-    render,
-)
+from reporting.page import Item, Page
 from reporting.report import MISNAMED_DRAWN, EvaluatedSplit
 from running.files import atomic_write
 
@@ -41,7 +30,7 @@ def write_page(
     Args:
         path: of the file.
         report: what report.json says; see docs/reference.md.
-        judged: the photographs that it is about.
+        evaluated: the photographs that it is about.
         history: the rows of history.csv, if the report is a run's.
 
     Raises:
@@ -55,154 +44,142 @@ def write_page(
 def make_page(
     report: Report, evaluated: EvaluatedSplit, history: Sequence[Mapping[str, Any]] = ()
 ) -> bytes:
-    """Make what `write_page` writes."""
+    """Return what `write_page` writes."""
     top1 = report["top1"]
-    title = f"{top1['share']:.2%} of {_count(report['photographs'], 'photograph')} named correctly"
-    return render(title, _blocks(report, evaluated, history))
-
-
-def _blocks(
-    report: Report, evaluated: EvaluatedSplit, history: Sequence[Mapping[str, Any]]
-) -> Iterator[Block]:
     network = report["network"]
-    yield Text(
+    page = Page(
+        f"{top1['share']:.2%} of {_count(report['photographs'], 'photograph')} named correctly"
+    )
+    page.text(
         f"What {network['arch']}, which knows {len(report['categories'])} categories, makes of the "
         f"photographs of {report['split']}."
     )
-    yield _headline(report)
+    _add_headline(page, report)
     if "update" in report:
-        yield Heading("Since the earlier run")
-        yield from map(Text, comparison_lines(report["update"]))
+        page.heading("Since the earlier run")
+        page.text(*comparison_lines(report["update"]))
     if history:
-        yield from (Heading("While it learned"), _curves(history))
-    yield Heading("How far its probabilities can be believed")
-    yield _reliability(evaluated)
+        page.heading("While it learned")
+        _add_curves(page, history)
+    page.heading("How far its probabilities can be believed")
+    _add_reliability(page, evaluated)
     if report["confused"]:
-        yield Heading("What it confuses most")
-        yield from _pairs(report, evaluated)
-    yield Heading("What it named wrongly")
-    yield from _misnamed(report)
+        page.heading("What it confuses most")
+        _add_pairs(page, report, evaluated)
+    page.heading("What it named wrongly")
+    _add_misnamed(page, report)
     if report.get("suspects"):
-        yield from _suspects(report)
-    yield Heading("Every category")
-    yield Text(
+        _add_suspects(page, report)
+    page.heading("Every category")
+    page.text(
         "Recall: the share of a category's photographs that get its name. Precision: the share of "
         "the photographs with its name that are of it. F1: their harmonic mean."
     )
-    yield _by_category(report)
-    yield Heading("How this was made")
-    yield from _card(report)
+    _add_categories(page, report)
+    page.heading("How this was made")
+    _add_card(page, report)
+    return page.render()
 
 
-def _headline(report: Report) -> Facts:
-    calibration = _calibration(report)
+def _add_headline(page: Page, report: Report) -> None:
+    # That of the report's photographs is the last one.
+    calibration = [*report["calibration"].values()][-1]
     number = report["photographs"]
-    counts = [
-        (name, [f"{top['share']:.2%}", f"{top['right']} of {number}", _interval(top["interval"])])
-        for name, top in (
-            ("Correct", report["top1"]),
-            ("Among the five most probable", report["top5"]),
-        )
-    ]
     evaluated = sum(row["photographs"] > 0 for row in report["categories"])
-    return Facts(
+    counts = [
+        [f"{top['share']:.2%}", f"{top['right']} of {number}", _interval(top["interval"])]
+        for top in (report["top1"], report["top5"])
+    ]
+    mean = f"{report['mean_category_accuracy']:.2%}"
+    error = [
+        f"{calibration['expected_calibration_error']:.2%}",
+        "how far probabilities are from the shares that are correct",
+        _interval(calibration["interval"]),
+    ]
+    page.facts(
         [
-            *counts,
+            ("Correct", counts[0]),
+            ("Among the five most probable", counts[1]),
             (
                 "Mean per-class accuracy",
-                [
-                    f"{report['mean_category_accuracy']:.2%}",
-                    f"each of {evaluated} categories counts the same",
-                ],
+                [mean, f"each of {evaluated} categories counts the same"],
             ),
-            (
-                "Expected calibration error",
-                [
-                    f"{calibration['expected_calibration_error']:.2%}",
-                    "how far probabilities are from the shares that are correct",
-                    _interval(calibration["interval"]),
-                ],
-            ),
+            ("Expected calibration error", error),
         ],
         large=True,
     )
 
 
-def _curves(history: Sequence[Mapping[str, Any]]) -> Charts:
+def _add_curves(page: Page, history: Sequence[Mapping[str, Any]]) -> None:
     best = [row for row in history if row["saved"]][-1]
     train, valid, accuracy = (
         [row[key] for row in history] for key in ("train_loss", "valid_loss", "valid_accuracy")
     )
     first = history[0]["epoch"]
-    losses = {"train, while learning": train, "valid": valid}
-    return Charts(
-        [
-            (
-                line_chart(
-                    f"Loss over the epochs: on train from {train[0]:.4f} to {train[-1]:.4f}, on "
-                    f"valid from {valid[0]:.4f} to {valid[-1]:.4f}",
-                    losses,
-                    first,
-                ),
-                "Loss: the mean cross-entropy, in nats. That of train is measured while learning, "
-                "on random views and with smoothed labels, and may well be the higher one.",
-            ),
-            (
-                line_chart(
-                    f"Accuracy on valid over the epochs: from {accuracy[0]:.2%} to "
-                    f"{accuracy[-1]:.2%}",
-                    {"valid": accuracy},
-                    first,
-                    percent=True,
-                ),
-                f"Accuracy on valid. The network after "
-                f"{_epoch(best['epoch'])} was kept: {best['valid_accuracy']:.2%}.",
-            ),
-        ]
+    losses = line_chart(
+        f"Loss over the epochs: on train from {train[0]:.4f} to {train[-1]:.4f}, on "
+        f"valid from {valid[0]:.4f} to {valid[-1]:.4f}",
+        {"train, while learning": train, "valid": valid},
+        first,
+    )
+    accuracies = line_chart(
+        f"Accuracy on valid over the epochs: from {accuracy[0]:.2%} to {accuracy[-1]:.2%}",
+        {"valid": accuracy},
+        first,
+        percent=True,
+    )
+    page.charts(
+        (
+            losses,
+            "Loss: the mean cross-entropy, in nats. That of train is measured while learning, "
+            "on random views and with smoothed labels, and may well be the higher one.",
+        ),
+        (
+            accuracies,
+            f"Accuracy on valid. The network after {_epoch(best['epoch'])} was kept: "
+            f"{best['valid_accuracy']:.2%}.",
+        ),
     )
 
 
-def _reliability(evaluated: EvaluatedSplit) -> Charts:
+def _add_reliability(page: Page, evaluated: EvaluatedSplit) -> None:
     bins = reliability(evaluated.logits, evaluated.labels)
-    said = ", ".join(
+    values = ", ".join(
         f"{each['accuracy']:.1%} of {each['photographs']} with {each['confidence']:.1%} on average"
         for each in bins
         if each["photographs"]
     )
-    return Charts(
-        [
-            (
-                bar_chart(
-                    f"Reliability diagram, correct by probability: {said}",
-                    "share that is correct",
-                    [each["accuracy"] for each in bins],
-                    shares=True,
-                ),
-                "Of the photographs that were named with some probability, the share that is "
-                "correct. Where probabilities can be believed, bars end at the dashed line.",
-            ),
-            (
-                bar_chart(
-                    "How many photographs were named with which probability",
-                    "photographs",
-                    [each["photographs"] or None for each in bins],
-                ),
-                "How many photographs each bar stands for. Of a few, it says little.",
-            ),
-        ]
+    shares = bar_chart(
+        f"Reliability diagram, correct by probability: {values}",
+        "share that is correct",
+        [each["accuracy"] for each in bins],
+        shares=True,
+    )
+    counts = bar_chart(
+        "How many photographs were named with which probability",
+        "photographs",
+        [each["photographs"] or None for each in bins],
+    )
+    page.charts(
+        (
+            shares,
+            "Of the photographs that were named with some probability, the share that is "
+            "correct. Where probabilities can be believed, bars end at the dashed line.",
+        ),
+        (counts, "How many photographs each bar stands for. Of a few, it says little."),
     )
 
 
 # --- Photographs ----------------------------------------------------------------------
 
 
-def _pairs(report: Report, evaluated: EvaluatedSplit) -> Iterator[Block]:
+def _add_pairs(page: Page, report: Report, evaluated: EvaluatedSplit) -> None:
     """Show the most confused pairs: what was mistaken, or else what it was mistaken for."""
     index = {row["category"]: i for i, row in enumerate(report["categories"])}
     predictions = evaluated.logits.argmax(1)
     for pair in report["confused"]:
         times = "once" if pair["times"] == 1 else f"{pair['times']} times"
-        yield Heading(f"{pair['names'][0]} and {pair['names'][1]}: {times}", 3)
+        page.heading(f"{pair['names'][0]} and {pair['names'][1]}: {times}", 3)
         items = []
         for one, other in ((0, 1), (1, 0)):
             own, taken = (index[pair["categories"][i]] for i in (one, other))
@@ -214,40 +191,36 @@ def _pairs(report: Report, evaluated: EvaluatedSplit) -> Iterator[Block]:
             ):
                 rows = np.flatnonzero((evaluated.labels == own) & which).tolist()
                 if rows:
-                    shown = [Picture(evaluated.paths[i], said) for i in rows[:SIDE_BY_SIDE]]
+                    shown = [(evaluated.paths[i], said) for i in rows[:SIDE_BY_SIDE]]
                     more = f" ({len(shown)} of {len(rows)} shown)" if rows[SIDE_BY_SIDE:] else ""
                     items.append(Item(shown, said + more))
                     break
-        yield Gallery(items)
+        page.gallery(items)
 
 
-def _misnamed(report: Report) -> Iterator[Block]:
+def _add_misnamed(page: Page, report: Report) -> None:
     rows = sorted(report["misnamed"], key=lambda row: -row["probability"])
     if not rows:
-        yield Text("Nothing.")
+        page.text("Nothing.")
         return
     text = "The most probable mistakes come first."
     if more := len(rows[MISNAMED_DRAWN:]):
         text += f" {more} more are listed in the JSON file beside this page."
-    yield Text(text)
-    yield Gallery(
-        [
-            Item(
-                [Picture(row["file"], row["name"])],
-                f"{row['name']}, taken for {row['taken_for']} ({row['probability']:.1%})",
-                os.path.join(*Path(row["file"]).parts[-2:]),
-            )
-            for row in rows[:MISNAMED_DRAWN]
-        ]
-    )
+    page.text(text)
+    items = []
+    for row in rows[:MISNAMED_DRAWN]:
+        caption = f"{row['name']}, taken for {row['taken_for']} ({row['probability']:.1%})"
+        note = os.path.join(*Path(row["file"]).parts[-2:])
+        items.append(Item([(row["file"], row["name"])], caption, note))
+    page.gallery(items)
 
 
 # --- Figures and facts ----------------------------------------------------------------
 
 
-def _suspects(report: Report) -> Iterator[Block]:
-    yield Heading("Labels to look at")
-    yield Text(
+def _add_suspects(page: Page, report: Report) -> None:
+    page.heading("Labels to look at")
+    page.text(
         "Photographs of train that look like another category even to a head that has learned "
         "their own: the most suspicious ones, of which some labels may be wrong. --check_data "
         "looks more closely, and at all photographs."
@@ -255,36 +228,30 @@ def _suspects(report: Report) -> Iterator[Block]:
     items = []
     for row in report["suspects"]:
         said = f"{row['name']}, looks like {row['looks_like']}"
-        items.append(Item([Picture(row["file"], said)], said, row["file"]))
-    yield Gallery(items)
+        items.append(Item([(row["file"], said)], said, row["file"]))
+    page.gallery(items)
 
 
-def _by_category(report: Report) -> Table:
+def _add_categories(page: Page, report: Report) -> None:
     rows = sorted(
         report["categories"],
         key=lambda row: (row["photographs"] == 0, row["recall"], row["right"] - row["photographs"]),
     )
-    return Table(
+    cells = []
+    for row in rows:
+        counts = (str(row["photographs"]), str(row["right"]))
+        shares = [row[key] for key in ("precision", "recall", "f1")]
+        shown = ("none" if share is None else f"{share:.1%}" for share in shares)
+        cells.append((row["name"], row["category"], *counts, *shown))
+    page.table(
         "Figures of each category, the hardest first",
         ("name", "category", "photographs", "correct", "precision", "recall", "F1"),
-        [
-            (
-                row["name"],
-                row["category"],
-                str(row["photographs"]),
-                str(row["right"]),
-                *(
-                    "none" if row[key] is None else f"{row[key]:.1%}"
-                    for key in ("precision", "recall", "f1")
-                ),
-            )
-            for row in rows
-        ],
+        cells,
     )
 
 
-def _card(report: Report) -> Iterator[Block]:
-    """Say what network this is, how it was made and judged, and what the figures do not say."""
+def _add_card(page: Page, report: Report) -> None:
+    """Add how the network was trained and evaluated, and what the figures do not say."""
     network, data = report["network"], report.get("data")
     entries = [("Command of this report", [report["command"]])]
     if data:
@@ -310,9 +277,9 @@ def _card(report: Report) -> Iterator[Block]:
         settings = [f"{k}: {v}" for k, v in report["settings"].items() if v not in (None, [])]
         entries.append(("Settings", [", ".join(settings)]))
     entries.append(("Versions", [", ".join(f"{k} {v}" for k, v in report["versions"].items())]))
-    yield Facts(entries)
-    yield Heading("What the figures do not say", 3)
-    yield from map(Text, _limits(report))
+    page.facts(entries)
+    page.heading("What the figures do not say", 3)
+    page.text(*_limits(report))
 
 
 def _limits(report: Report) -> Iterator[str]:
@@ -343,11 +310,6 @@ def _limits(report: Report) -> Iterator[str]:
         f"The network knows {len(report['categories'])} categories and gives one of their names to "
         "whatever it is shown, unless predict.py is asked to --reject what looks unlike them."
     )
-
-
-def _calibration(report: Report) -> Mapping[str, Any]:
-    """Find the calibration on the photographs of the report: it is the last one."""
-    return [*report["calibration"].values()][-1]
 
 
 def _epoch(epoch: int) -> str:
