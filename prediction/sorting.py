@@ -77,8 +77,13 @@ class Sorter:
         os.close(handle)
         try:
             shutil.copy2(source, half)
-            open(place, "xb").close()  # reserves the name: what another job wrote stays
-            os.replace(half, place)
+            try:
+                os.link(half, place)  # whole at once, and unlike renaming it replaces nothing
+            except FileExistsError:
+                raise
+            except OSError:  # a file system without hard links
+                open(place, "xb").close()
+                os.replace(half, place)
         finally:
             with suppress(OSError):
                 os.unlink(half)
