@@ -48,7 +48,6 @@ from images.manifest import Manifest
 from images.splits import has_train
 from reporting.report import (
     HEADER,
-    draw_run,
     epoch_line,
     report_lines,
     write_history,
@@ -56,7 +55,7 @@ from reporting.report import (
 from reporting.report_page import write_page
 from running import command_line
 from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
-from running.environment import Clock, Launch, peak_memory, require, spell_command, versions
+from running.environment import Clock, Launch, peak_memory, spell_command, versions
 from running.errors import InputError
 from running.run_folder import DEMO_FOLDER, RunFolder
 from running.settings import Settings
@@ -102,8 +101,6 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
             console.print_result(*list_architectures())
             return 0
         find_architecture(args.arch or Settings.arch)  # a mistyped name need not wait
-    if args.plot:
-        require("matplotlib", "--plot")
     if console.launch.is_distributed and (args.demo or downloads):
         raise InputError(
             "under torchrun the photographs have to be there already; --demo and --download are "
@@ -331,8 +328,6 @@ def train(
     }
     folder.write_report(report)
     folder.write(write_page, folder.page, report, evaluated, run.history)
-    if args.plot:
-        folder.write(draw_run, folder.path, run.history, evaluated, run.preprocessing)
     train_set.discard()
     valid_set.discard()
     return print_report(report, folder, console, evaluated.paths[0], args.min_accuracy)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from running.errors import InputError
-from running.run_folder import PICTURES, RunFolder
+from running.run_folder import RunFolder
 
 # What is looked for in a folder, and the only formats (but for HEIC) that it is opened as.
 EXTENSIONS = frozenset(
@@ -14,9 +14,12 @@ EXTENSIONS = frozenset(
     | {".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
 
-# A folder with one of these files is a run's, and what the run drew there is no photograph.
+# In a folder with one of these files, which is a run's, no picture is a photograph that earlier
+# versions of train.py drew there.
 RUN_FILES = frozenset(file.name for file in RunFolder("").files)
-DRAWN = frozenset({*PICTURES, *(name.replace(".", ".previous.") for name in PICTURES)})
+DRAWN = frozenset(
+    name + end for name in ("curves", "confusion", "mistakes") for end in (".png", ".previous.png")
+)
 
 
 class Folder(NamedTuple):

@@ -4,23 +4,19 @@ import csv
 import io
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from images.decode import Preprocessing, load_image
 from reporting.calibration import softmax
 from reporting.comparison import comparison_lines
 from reporting.metrics import rank_of, summarise
-from reporting.plots import plot_confusion, plot_curves, plot_photographs, save_figure
 from running.files import atomic_write
 
 HEADER = "epoch  train loss  valid loss  valid accuracy  seconds"
 
 MISNAMED_LINES = 5  # that are printed; report.json lists all
-
-MISNAMED_DRAWN = 60  # photographs in mistakes.png
+MISNAMED_DRAWN = 60  # photographs on the page
 
 
 # --- Epochs ---------------------------------------------------------------------------
@@ -146,34 +142,3 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"misnamed: {len(misnamed) - MISNAMED_LINES} more, in the report"
     for row in report.get("suspects", ()):
         yield f"wrong label? {row['file']}: {row['name']}, looks like {row['looks_like']}"
-
-
-# --- Figures --------------------------------------------------------------------------
-
-
-def draw_run(
-    save_dir: str | os.PathLike[str],
-    history: Sequence[dict[str, Any]],
-    evaluated: EvaluatedSplit,
-    preprocessing: Preprocessing,
-) -> None:
-    """Draw curves.png, confusion.png and mistakes.png into the folder.
-
-    Raises:
-        ImageError: a photograph has gone since.
-        RunError: the disk is full, or the folder cannot be written to.
-    """
-    _, labels, logits, _, names = evaluated
-    shown = list_misnamed(evaluated.paths, labels, logits, names)[:MISNAMED_DRAWN]
-    figures = {
-        "curves": plot_curves(history),
-        "confusion": plot_confusion(labels, logits.argmax(1), names),
-        "mistakes": plot_photographs(
-            [load_image(row["file"], preprocessing) for row in shown],
-            [row["name"] for row in shown],
-            [row["taken_for"] for row in shown],
-        ),
-    }
-    for name, figure in figures.items():
-        with atomic_write(Path(save_dir, f"{name}.png")) as file:
-            save_figure(figure, file, "png")

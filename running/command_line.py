@@ -62,7 +62,6 @@ def build_parser(console: Console, data_sets: Sequence[str]) -> Parser:
     add("category_names", type=file_name, metavar="FILE", help=text)
     text = "end with exit code 3 if the accuracy on test (without test: on valid) is lower, as in "
     add("min_accuracy", type=SHARE, metavar="SHARE", help=text + "0.95")
-    switch("plot", help="draw curves.png, confusion.png and mistakes.png (needs matplotlib)")
     text = "do not keep what the head sees of photographs in SAVE_DIR/features.bin, where --update "
     switch("no_cache", help=text + "finds it, and remove what is there")
     switch("gpu", help="use an accelerator where there is one")

@@ -15,9 +15,6 @@ P = ParamSpec("P")
 
 DEMO_FOLDER = "drawn_flowers"  # where --demo draws its data set
 
-# What --plot draws into the folder.
-PICTURES = ("curves.png", "confusion.png", "mistakes.png")
-
 
 def previous(path: Path) -> Path:
     """Return where the backup of an earlier run's file is."""
@@ -44,12 +41,11 @@ class RunFolder:
         self.features = self.path / "features.bin"  # what an update need not compute again
         self.data_report = self.path / "data_report.csv"
         self.data_page = self.path / "data_report.html"
-        self.pictures = [self.path / name for name in PICTURES]
 
     @property
     def _names(self) -> list[str]:
         checks = self.data_report, self.data_page
-        return [path.name for path in (*self.files, *self.pictures, *checks, self.features)]
+        return [path.name for path in (*self.files, *checks, self.features)]
 
     @property
     def has_report(self) -> bool:
@@ -86,7 +82,7 @@ class RunFolder:
         """Call a function that writes the checkpoint; the report on the one before goes."""
         if self.writes:
             function(self.checkpoint, *args, **kwargs)
-            for path in (self.report, self.page, *self.pictures):
+            for path in (self.report, self.page):
                 path.unlink(missing_ok=True)
 
     def write_report(self, report: dict[str, Any]) -> None:
@@ -107,11 +103,10 @@ class RunFolder:
         Raises:
             RunError: a backup cannot be written.
         """
-        files = [*self.files, *self.pictures]
-        there = [path for path in files if path.exists()]
+        there = [path for path in self.files if path.exists()]
         if not self.writes or not there:
             return None
-        for path in files:
+        for path in self.files:
             if path in there:
                 back_up(path)
             else:

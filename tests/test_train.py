@@ -11,7 +11,6 @@ import pytest
 import torch
 from conftest import CNN, file_size_limit, history_of
 from pages import Page
-from PIL import Image
 
 import data_utils
 import learning.evaluation
@@ -293,13 +292,3 @@ def test_min_accuracy_tells_a_batch_job(run_script, drawn, tmp_path, wanted, cod
     assert ("is below --min_accuracy 100.00%\n" in run.err) == (code == 3)
     assert (tmp_path / "checkpoint.pth").exists()
     assert (tmp_path / "report.json").exists()
-
-
-@pytest.mark.slow
-def test_plot_draws_the_run(run_script, drawn, tmp_path):
-    pytest.importorskip("matplotlib")
-    run = run_script("train", drawn, *CNN, "--epochs", 1, "--plot", "--save_dir", tmp_path)
-    assert run.code == 0
-    for name in ("curves.png", "confusion.png", "mistakes.png"):
-        with Image.open(tmp_path / name) as image:
-            assert min(image.size) > 200

@@ -4,21 +4,17 @@ import csv
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from images.decode import Preprocessing
 from reporting.metrics import rank_of, summarise
 from reporting.report import (
     HEADER,
     EvaluatedSplit,
-    draw_run,
     epoch_line,
     list_misnamed,
     report_lines,
     summary_lines,
     write_history,
 )
-from running.errors import ImageError
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 2])
 LOGITS = 9 * np.eye(3)[[0, 0, 0, 1, 1, 0, 2]]
@@ -143,24 +139,3 @@ def test_of_many_misnamed_photographs_some_are_printed(report):
     lines = [*report_lines(report)]
     assert sum(line.startswith("misnamed: 3.jpg") for line in lines) == 5
     assert "misnamed: 2 more, in the report" in lines
-
-
-# --- Figures --------------------------------------------------------------------------
-
-
-def test_a_run_is_drawn(tmp_path):
-    pytest.importorskip("matplotlib")
-    paths = [str(tmp_path / f"{i}.png") for i in range(7)]
-    for path in paths:
-        Image.new("RGB", (40, 40), "red").save(path)
-    evaluated = EvaluatedSplit(paths, LABELS, LOGITS, ["1", "2", "3"], NAMES)
-    preprocessing = Preprocessing(32, 32, (0.0,) * 3, (1.0,) * 3)
-    (tmp_path / "run").mkdir()
-    draw_run(tmp_path / "run", [HEAD, EPOCH], evaluated, preprocessing)
-    drawn = {path.name: path.stat().st_size for path in (tmp_path / "run").iterdir()}
-    assert drawn.keys() == {"curves.png", "confusion.png", "mistakes.png"}
-    assert min(drawn.values()) > 1000
-
-    missing = evaluated._replace(paths=["gone.jpg"] * 7)
-    with pytest.raises(ImageError, match=r"gone\.jpg"):
-        draw_run(tmp_path / "run", [HEAD], missing, preprocessing)

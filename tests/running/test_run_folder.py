@@ -64,8 +64,7 @@ def contents(folder) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
-FILES = [*NAMES, "curves.png", "confusion.png", "mistakes.png"]
-BACKUPS = {name: name.replace(".", ".previous.") for name in FILES}
+BACKUPS = {name: name.replace(".", ".previous.") for name in NAMES}
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -77,15 +76,15 @@ def test_backups_are_of_one_run_and_its_files_stay(tmp_path, monkeypatch, links)
         monkeypatch.setattr(os, "link", no_link)
     folder = RunFolder(tmp_path)
     assert not folder.back_up()
-    for name in FILES:
+    for name in NAMES:
         (tmp_path / name).write_text(name)
     for _ in range(2):  # killed, and started again
         assert folder.back_up() == tmp_path / "checkpoint.previous.pth"
         assert contents(tmp_path) == {
-            path: name for name in FILES for path in (name, BACKUPS[name])
+            path: name for name in NAMES for path in (name, BACKUPS[name])
         }
-    # The next run drew nothing: the pictures of the first one are not its own.
-    for name in FILES:
+    # What the next run did not write is not its own.
+    for name in NAMES:
         (tmp_path / name).unlink()
     folder.checkpoint.write_text("later")
     assert folder.back_up()
@@ -109,10 +108,10 @@ def test_a_backup_that_cannot_be_written_is_one_sentence(tmp_path):
 
 
 def test_a_report_on_another_checkpoint_goes(tmp_path):
-    for name in FILES:
+    for name in NAMES:
         (tmp_path / name).touch()
     RunFolder(tmp_path, writes=False).write_checkpoint(Path.write_text, "new")
-    assert contents(tmp_path).keys() == {*FILES}
+    assert contents(tmp_path).keys() == {*NAMES}
     RunFolder(tmp_path).write_checkpoint(Path.write_text, "new")
     assert (tmp_path / "checkpoint.pth").read_text() == "new"
     assert contents(tmp_path).keys() == {"checkpoint.pth", "history.csv", "last.pth"}
