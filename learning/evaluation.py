@@ -20,7 +20,7 @@ from formats.schema import (
 from learning.activations import Activations
 from learning.features import FeatureCache
 from learning.resources import Resources
-from learning.views import PhotographViews
+from learning.views import Photographs
 from network.classifier import Classifier
 from network.inference import compute_logits
 from network.ood import ood_score
@@ -125,7 +125,7 @@ def judge(
     split = "valid"
     if "test" in splits:
         split, (paths, labels) = "test", splits["test"]
-        photographs = PhotographViews(paths, info.preprocessing, resources=resources)
+        photographs = Photographs(paths, info.preprocessing, resources=resources)
         logits = evaluate(model, Activations(model, 0, photographs), labels, features).logits
         reports["test"] = calibration_report(logits, labels)
         ood_scores = ood_score(torch.from_numpy(logits), model.class_means)

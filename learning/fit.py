@@ -1,7 +1,7 @@
 """How a network learns: its optimizer, the steps of an epoch, the average of its weights."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -10,15 +10,14 @@ import torch
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from learning.activations import Activations
-from learning.cache import discard_leftovers
+from learning.activations import Activations, discard_leftovers
 from learning.head import SMOOTHING
 from learning.resources import Resources
 from learning.run import Run
-from learning.views import PhotographViews, mirror_some
+from learning.views import Photographs
 from network.checkpoint import as_float
 from network.classifier import Classifier, chain, count_frozen_layers
-from network.devices import learning_precision
+from network.devices import learning_precision, to_device
 from network.inference import for_inference
 from network.ood import LogitSums
 from running.errors import InputError, RunError
@@ -41,11 +40,10 @@ def open_activations(
         memory = 0 if num_frozen else resources.memory
         paths = splits[name][0]
         varied = run.weights_source is not None  # from scratch it was not tried
-        views = PhotographViews(paths, run.preprocessing, settings.seed, resources, memory, varied)
+        views = Photographs(paths, run.preprocessing, settings.seed, resources, memory, varied)
         identity = f"{run.fingerprint} {name}"
         opened.append(Activations(frozen, num_frozen, views, num_views, identity))
-    in_use = [file for each in opened if each.cache for file in each.cache.files]
-    discard_leftovers(resources, in_use)
+    discard_leftovers(resources, opened)
     return opened[0], opened[1]
 
 
@@ -231,10 +229,19 @@ def batches_of(learner: Learner, order: EpochOrder, epoch: int) -> Iterator[torc
     activations = learner.activations
     mine = order.photographs // learner.processes.size  # indices in this process's share
     batches = activations.batches(mine, order.views, learner.recipe.batch_size)
-    if activations.num_frozen:  # no more to compute, and twice as many views
-        batches = mirror_some(batches, order.mirrored)
+    if activations.num_frozen:
+        batches = _mirror_some(batches, order.mirrored)
     description = f"epoch {epoch} of {learner.recipe.epochs}"
     return activations.resources.progress(batches, len(mine), description)
+
+
+def _mirror_some(batches: Iterable[torch.Tensor], which: np.ndarray) -> Iterator[torch.Tensor]:
+    """Mirror some of the maps (N, C, H, W) of batches: nearly those of the mirrored photographs."""
+    done = 0
+    for maps in batches:
+        mirrored = to_device(which[done : done + len(maps)], maps.device)
+        done += len(maps)
+        yield torch.where(mirrored.view(-1, 1, 1, 1), maps.flip(3), maps)
 
 
 def sample_weights(count: int, batch_size: int, rank: int, size: int) -> np.ndarray:

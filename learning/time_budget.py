@@ -17,7 +17,7 @@ from learning.fit import Learner, share_of_new_views, train_one_epoch
 from learning.head import count_gradients
 from learning.resources import Resources
 from learning.run import Run, count_epochs
-from learning.views import PhotographViews
+from learning.views import Photographs
 from network.architectures import find_architecture
 from network.classifier import count_frozen_layers
 from network.inference import extract_features, for_inference
@@ -135,7 +135,7 @@ def measure_throughput(run: Run, train: Split, resources: Resources, sample: int
     resources = dataclasses.replace(resources, progress=no_progress)
     num_frozen = count_frozen_layers(model.body) if settings.tune == "tail" else 0
     varied = run.weights_source is not None
-    views = PhotographViews(paths, run.preprocessing, settings.seed, resources, 0, varied)
+    views = Photographs(paths, run.preprocessing, settings.seed, resources, 0, varied)
     activations = Activations(for_inference(model), num_frozen, views, 2, "pace")
     decode = _seconds(load_batches(paths, run.preprocessing, resources.workers))
     plain, random = (

@@ -1,49 +1,46 @@
-"""Views of photographs: as they are, or random ones."""
+"""Photographs as a network sees them: as they are, or random views of them."""
 
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
 
 import numpy as np
-import torch
+from PIL import Image
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
 
-from images.batches import load_images, typical_side
-from images.decode import Preprocessing
-from learning.augmentation import (
-    NUMBERS,
-    Augmentation,
-    augment,
-    draw_parts,
-    draw_shifts,
-    draw_views,
-    needs_fine_grid,
-)
+from images.batches import typical_side
+from images.decode import Preprocessing, load_image
 from learning.resources import Resources
-from network.devices import to_device
+from running.threads import map_ahead
+
+VERSION = 3  # raised when the same draw makes another view: cached activations are others then
+
+# One view in three is as another camera, distance or hour would show it: shares of each kind, and
+# how far it goes. Pixels are those of the view, whatever its side.
+OTHER = 0.35
+KINDS = {"blur": 0.22, "noise": 0.22, "jpeg": 0.12, "light": 0.16, "far": 0.16, "turned": 0.12}
+FARTHEST = 3.0  # area that is seen, in areas of the photograph
+STEEPEST = 30  # degrees
+DARKEST, BRIGHTEST, WARMEST = 0.35, 1.8, 1.35  # factors of grey values
+SHARPEST, BLURRIEST = 0.5, 2.2  # standard deviation in pixels
+NOISIEST = 30.0  # standard deviation in grey values
+LOWEST, HIGHEST = 15, 60  # quality of a JPEG
 
 
-class View(NamedTuple):
-    """A photograph, and which view of it is wanted."""
+class Photographs:
+    """Photographs as they are (view 0), or random views of them, made in the threads that decode.
 
-    image: np.ndarray  # uint8 (H, W, 3)
-    number: int  # 0: as it is; the others are random
-    draw: np.ndarray  # (NUMBERS,), 0..1: what a random view is made of
-
-
-class PhotographViews:
-    """Photographs as a network sees them: as they are, or random views of them.
-
-    Random views are parts; of pictures that are just of the network's size, they are shifted.
-    They depend on nothing but the seed, the view's number and the photograph.
+    A random view depends on the seed, its number and the photograph alone. It is a part of the
+    photograph; where photographs are just of the network's size, a shift by some pixels.
 
     Args:
-        paths: all photographs; `paths`, in the end, are this process's share of them.
+        paths: of all photographs; the attribute `paths` is this process's shard of them.
         preprocessing: the network's.
-        seed: what random views depend on, with their number and the photograph's.
-        resources: threads that decode, and processes that share the photographs out.
-        memory: bytes that may be kept of what views are made of, so that it is decoded once.
-        varied: whether views that are parts are turned, too, and in other light, and so on.
+        seed: of the random views.
+        resources: threads, and processes that share the photographs out.
+        memory: bytes of decoded photographs that may be kept for the next view.
+        varied: whether some random views get other light, blur, noise and so on.
     """
 
     def __init__(
@@ -56,113 +53,107 @@ class PhotographViews:
         varied: bool = False,
     ):
         self.preprocessing, self.seed, self.resources = preprocessing, seed, resources
-        self.total = len(paths)
         shard = resources.processes.shard
-        self.paths, self.numbers = shard(paths), shard(range(self.total))
-        self.shifted = preprocessing.crop == preprocessing.resize == typical_side(paths)
+        self.paths, self.numbers = shard(paths), shard(range(len(paths)))
+        self.is_shifted = preprocessing.crop == preprocessing.resize == typical_side(paths)
         self.decoded: dict[int, np.ndarray] = {}
         self.memory_left = memory
         self.varied = varied
 
     def batches(
-        self,
-        photographs: np.ndarray,
-        views: np.ndarray,
-        batch_size: int,
-    ) -> Iterator[list[View]]:
-        """Yield views of photographs (indices) in their order; `views` has a number for each.
+        self, photographs: np.ndarray, views: np.ndarray, batch_size: int
+    ) -> Iterator[np.ndarray]:
+        """Yield a view, by its number, of each of some photographs (indices): uint8 (n, S, S, 3).
 
         Raises:
             ImageError: a photograph cannot be read.
         """
-        images = self._load(photographs, (views > 0) & (not self.shifted), 3 * batch_size)
-        wanted = map(View, images, views, self._draw(photographs, views))
-        while batch := [*islice(wanted, batch_size)]:
-            yield batch
+        items = [*zip(photographs.tolist(), views.tolist())]
+        images = map_ahead(self._make, items, self.resources.workers, 3 * batch_size)
+        while batch := [*islice(images, batch_size)]:
+            yield np.stack(batch)
 
-    def _load(self, photographs: np.ndarray, whole: np.ndarray, ahead: int) -> Iterator[np.ndarray]:
-        """Yield photographs, each whole or its centre, and keep what views are made of."""
-        of_views = whole | self.shifted
-        known = np.array([i in self.decoded for i in photographs.tolist()], bool) & of_views
-        new = load_images(
-            [self.paths[i] for i in photographs[~known]],
-            self.preprocessing,
-            self.resources.workers,
-            ahead,
-            whole[~known].tolist(),
-        )
-        for i, is_known, keep in zip(photographs.tolist(), known, of_views):
-            image = self.decoded[i] if is_known else next(new)
-            size = sys.getsizeof(image)
-            if keep and i not in self.decoded and size <= self.memory_left:
+    def _make(self, item: tuple[int, int]) -> np.ndarray:
+        i, view = item
+        if not (view or self.is_shifted):
+            return load_image(self.paths[i], self.preprocessing)
+        image = self.decoded.get(i)
+        if image is None:
+            image = load_image(self.paths[i], self.preprocessing, whole=not self.is_shifted)
+            if image.nbytes <= self.memory_left:
                 self.decoded[i] = image
-                self.memory_left -= size
-            yield image
-
-    def _draw(self, photographs: np.ndarray, views: np.ndarray) -> np.ndarray:
-        """Draw the numbers that decide about each view: (n, NUMBERS), 0..1."""
-        numbers = np.empty((len(views), NUMBERS))
-        for view in np.unique(views):
-            # (seed, epoch) alone is what the order of the photographs comes from.
-            drawn = np.random.default_rng((self.seed, view, 1)).random((self.total, NUMBERS))
-            chosen = views == view
-            numbers[chosen] = self.resources.processes.shard(drawn)[photographs[chosen]]
-        return numbers
-
-    def make(self, batch: list[View], device: torch.device) -> torch.Tensor:
-        """Make the pixels of a batch on a device: uint8 (n, S, S, 3)."""
-        if device.type == "cuda":
-            torch.cuda.set_device(device)  # of this thread
-        images = [view.image for view in batch]
-        as_it_is = np.array([view.number == 0 for view in batch])
-        if as_it_is.all():
-            return to_device(np.stack(images), device)
-        numbers = np.stack([view.draw for view in batch])
-        sizes = np.array([image.shape[:2] for image in images])
-        how = self._augmentation(numbers, sizes).but_not(as_it_is, sizes)
-        # A CPU looks at images of one size at a time: rounding may depend on what they are
-        # padded to, and there a run that goes on has to see the same as one left in peace.
-        fine = needs_fine_grid(how, self.preprocessing.crop)
-        kinds = fine.astype(int)
-        if device.type == "cpu":
-            alike = np.concatenate([sizes, fine[:, None]], 1)
-            kinds = np.unique(alike, axis=0, return_inverse=True)[1].reshape(-1)
-        groups = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
-        made = [
-            augment(
-                to_device(stack_padded([images[i] for i in group]), device),
-                sizes[group],
-                how.of(group),
-                self.preprocessing.crop,
-            )
-            for group in groups
-        ]
-        return torch.cat(made)[to_device(np.argsort(np.concatenate(groups)), device)]
-
-    def _augmentation(self, numbers: np.ndarray, sizes: np.ndarray) -> Augmentation:
-        if self.shifted:
-            return draw_shifts(numbers, self.preprocessing.crop)
-        if self.varied:
-            return draw_views(numbers, sizes)
-        return Augmentation.of_parts(draw_parts(numbers, sizes), numbers[:, 4] < 0.5)
+                self.memory_left -= image.nbytes
+        if not view:
+            return image
+        rng = np.random.default_rng((self.seed, view, self.numbers[i]))
+        if self.is_shifted:
+            return shifted_view(image, rng)
+        return random_view(image, self.preprocessing, rng, self.varied)
 
 
-def stack_padded(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Put images (H, W, 3) of any sizes on top of each other, the smaller ones padded."""
-    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
-    whole = np.zeros((len(images), height, width, 3), np.uint8)
-    for row, image in zip(whole, images):
-        row[: image.shape[0], : image.shape[1]] = image
-    return whole
+def shifted_view(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Shift a square image, uint8 (S, S, 3), by up to a tenth of its side, and mirror it or not.
 
-
-def mirror_some(batches: Iterable[torch.Tensor], which: np.ndarray) -> Iterator[torch.Tensor]:
-    """Mirror some of the maps (N, C, H, W) of batches, those where `which` is true.
-
-    They are nearly what the network would make of the mirrored photographs.
+    Beyond its edge stands its mirror image.
     """
-    done = 0
-    for maps in batches:
-        mirrored = to_device(which[done : done + len(maps)], maps.device)
-        done += len(maps)
-        yield torch.where(mirrored.view(-1, 1, 1, 1), maps.flip(3), maps)
+    side = len(image)
+    most = side // 10
+    top, left = rng.integers(2 * most + 1, size=2)
+    padded = np.pad(image, ((most, most), (most, most), (0, 0)), "reflect")
+    view = padded[top : top + side, left : left + side]
+    return view[:, ::-1] if rng.random() < 0.5 else view
+
+
+def random_view(
+    image: np.ndarray, preprocessing: Preprocessing, rng: np.random.Generator, varied: bool
+) -> np.ndarray:
+    """Make a square view, uint8 (S, S, 3), of a part of an image (H, W, 3), mirrored or not.
+
+    The part is chosen as in Szegedy et al., "Going deeper with convolutions" (CVPR 2015), but large
+    enough to hold the flower: at least half of the area, its sides within 3:4. If `varied`, some
+    views are of another kind, too, see `KINDS`. Beyond the image's edge stands its mirror image.
+    """
+    kinds = [*KINDS, "plain"]
+    shares = [*(OTHER * share for share in KINDS.values()), 1 - OTHER]
+    kind = kinds[rng.choice(len(kinds), p=shares)] if varied else "plain"
+    amount, second = rng.random(2)
+
+    area = 1 + amount * (FARTHEST - 1) if kind == "far" else rng.uniform(0.5, 1)
+    ratio = math.exp(rng.uniform(-1, 1) * math.log(4 / 3))
+    pixels, largest = area * image.shape[0] * image.shape[1], max(1, math.sqrt(area))
+    height = round(min(math.sqrt(pixels / ratio), largest * image.shape[0]))
+    width = round(min(math.sqrt(pixels * ratio), largest * image.shape[1]))
+    top = round(rng.random() * (image.shape[0] - height))
+    left = round(rng.random() * (image.shape[1] - width))
+    is_tilted = kind == "turned" and second >= 0.5
+
+    picture = Image.fromarray(image)
+    margin = max(height, width) // 4 if is_tilted else max(0, -top, -left)
+    beyond = max(top + height - image.shape[0], left + width - image.shape[1])
+    if margin := max(margin, beyond):
+        picture = F.pad(picture, [margin], padding_mode="reflect")
+        top, left = top + margin, left + margin
+    if is_tilted:
+        degrees, centre = (2 * amount - 1) * STEEPEST, [left + width / 2, top + height / 2]
+        picture = F.rotate(picture, degrees, InterpolationMode.BILINEAR, center=centre)
+    side = preprocessing.crop
+    view = F.resized_crop(
+        picture, top, left, height, width, [side, side], InterpolationMode.BILINEAR
+    )
+    if kind == "turned" and not is_tilted:
+        view = F.rotate(view, 90 * math.ceil(3 * amount))
+    if rng.random() < 0.5:
+        view = F.horizontal_flip(view)
+
+    if kind == "blur":
+        sigma = SHARPEST + amount * (BLURRIEST - SHARPEST)
+        view = F.gaussian_blur(view, [2 * math.ceil(3 * sigma) + 1] * 2, [sigma] * 2)
+    elif kind == "jpeg":
+        view = F.jpeg(view, LOWEST + int(amount * (HIGHEST + 1 - LOWEST)))
+    pixels = np.array(view)
+    if kind == "light":
+        gain, warmth = DARKEST * (BRIGHTEST / DARKEST) ** amount, WARMEST ** (second - 0.5)
+        pixels = pixels * (gain * warmth, gain, gain / warmth)
+    elif kind == "noise":
+        pixels = pixels + rng.normal(0, amount * NOISIEST, pixels.shape)
+    return pixels if pixels.dtype == np.uint8 else pixels.round().clip(0, 255).astype(np.uint8)

@@ -2,8 +2,7 @@
 
 import ctypes
 import os
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -13,9 +12,6 @@ from images.batches import ACCELERATOR_BATCH, EVALUATION_BATCH
 from network.classifier import Classifier, chain
 from running.environment import Launch
 from running.errors import InputError
-from running.threads import map_ahead
-
-K = TypeVar("K")
 
 
 def keep_freed_memory() -> None:
@@ -98,27 +94,6 @@ def to_device(batch: np.ndarray | torch.Tensor, device: torch.device) -> torch.T
     if device.type == "cuda" and x.device.type == "cpu":
         return x.pin_memory().to(device, non_blocking=True)
     return x.to(device)
-
-
-def make_ahead(
-    make: Callable[[K], torch.Tensor], batches: Iterable[K], device: torch.device
-) -> Iterator[torch.Tensor]:
-    """Yield the results of `make` on a GPU for batches, in order; a thread is two ahead.
-
-    It works on a stream of its own: on that of the learning it would wait for all that is queued
-    there.
-    """
-    aside = torch.cuda.Stream(device)
-
-    def make_aside(batch: K) -> tuple[torch.Tensor, torch.cuda.Event]:
-        with torch.cuda.stream(aside):
-            return make(batch), aside.record_event()
-
-    for x, is_made in map_ahead(make_aside, batches, 1, 2):
-        current = torch.cuda.current_stream(device)
-        current.wait_event(is_made)
-        x.record_stream(current)  # its memory is not to be given away before it has been used
-        yield x
 
 
 def move_if_it_fits(x: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -11,8 +11,6 @@ from network.classifier import Classifier
 from network.devices import native_precision, rows_at_once, to_device
 from network.layers import fold_batch_norm
 from running.threads import map_ahead
-
-K = TypeVar("K")
 
 
 def for_inference(model: Classifier, precision: torch.dtype | None = None) -> Classifier:
@@ -30,8 +28,7 @@ def for_inference(model: Classifier, precision: torch.dtype | None = None) -> Cl
 def infer(
     model: Classifier,
     function: Callable[[torch.Tensor], torch.Tensor],
-    batches: Iterable[K],
-    read: Callable[[Any, torch.device], torch.Tensor] = to_device,
+    batches: Iterable[np.ndarray | torch.Tensor],
 ) -> Iterator[torch.Tensor]:
     """Apply a part of a network from `for_inference` to batches; yield the results in order.
 
@@ -39,18 +36,12 @@ def infer(
     rows, the last ones padded, so that a photograph has the same result in any batch. Each thread
     of a CPU works on a batch of its own: if they shared one they would wait for each other after
     every layer.
-
-    Args:
-        model: tells the device.
-        function: the part of the network.
-        batches: what `read` turns into tensors on a device.
-        read: takes a batch and a device.
     """
     device = model.mean.device
     rows = rows_at_once(device)
 
-    def compute(batch: K) -> torch.Tensor:
-        x = read(batch, device)
+    def compute(batch: np.ndarray | torch.Tensor) -> torch.Tensor:
+        x = to_device(batch, device)
         count = len(x)
         if count == 0:
             return torch.empty(0, 1)
@@ -66,7 +57,7 @@ def infer(
         return
     threads = torch.get_num_threads()
 
-    def compute_alone(batch: K) -> torch.Tensor:
+    def compute_alone(batch: np.ndarray | torch.Tensor) -> torch.Tensor:
         torch.set_num_threads(1)  # of this thread
         return compute(batch)
 

@@ -13,7 +13,7 @@ from learning.activations import Activations
 from learning.distributed import ProcessGroup
 from learning.evaluation import Evaluation, calibrate, evaluate, judge
 from learning.resources import Resources
-from learning.views import PhotographViews
+from learning.views import Photographs
 from network.checkpoint import new_model
 from network.inference import for_inference
 from network.ood import LogitSums, centre, ood_score
@@ -34,7 +34,7 @@ def small_model():
 
 def activations_of(small_model, paths, num_frozen=0, **resources) -> Activations:
     model, preprocessing = small_model
-    views = PhotographViews(paths, preprocessing, resources=Resources(**resources))
+    views = Photographs(paths, preprocessing, resources=Resources(**resources))
     return Activations(model, num_frozen, views)
 
 

@@ -14,7 +14,7 @@ from learning.activations import Activations
 from learning.features import HEADER, FeatureCache, FeatureFile, identify
 from learning.resources import Resources
 from learning.run import Run
-from learning.views import PhotographViews
+from learning.views import Photographs
 from network.checkpoint import new_model
 from network.inference import for_inference
 from running.settings import Settings
@@ -122,7 +122,7 @@ def run():
 @pytest.fixture
 def activations(run, drawn):
     paths = find_data(drawn).splits["valid"].paths
-    return Activations(for_inference(run.model), 0, PhotographViews(paths, run.preprocessing))
+    return Activations(for_inference(run.model), 0, Photographs(paths, run.preprocessing))
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from learning.fit import (
 from learning.head import fit_head
 from learning.resources import Resources
 from learning.run import Run
-from learning.views import PhotographViews
+from learning.views import Photographs
 from network.checkpoint import new_model
 from network.classifier import chain, count_frozen_layers
 from running.errors import InputError
@@ -51,9 +51,7 @@ def learner_of(run: Run, split, count: int = 48, **resources) -> Learner:
     """A learner of some photographs of each of four kinds, on their pixels."""
     chosen = [i % 4 * 12 + i // 4 for i in range(count)]
     paths = [split.paths[i] for i in chosen]
-    views = PhotographViews(
-        paths, run.preprocessing, run.settings.seed, Resources(**resources), 10**9
-    )
+    views = Photographs(paths, run.preprocessing, run.settings.seed, Resources(**resources), 10**9)
     return Learner(run, Activations(run.model, 0, views), split.labels[chosen])
 
 
@@ -231,10 +229,10 @@ def test_the_frozen_layers_output_is_cached_for_several_views(splits, tmp_path):
     assert train_set.cache.rows.shape[:2] == (5, 48)
     assert valid_set.cache.rows.shape[:2] == (1, 16)
     assert train_set.photographs.memory_left == 0
-    assert {*tmp_path.iterdir()} == {train_set.cache.file, valid_set.cache.file}
+    assert {*tmp_path.iterdir()} == {*train_set.cache.files[:1], *valid_set.cache.files[:1]}
     run.fingerprint = "others"
     others = open_activations(run, splits, resources)
-    assert {*tmp_path.iterdir()} == {each.cache.file for each in others}
+    assert {*tmp_path.iterdir()} == {each.cache.files[0] for each in others}
 
 
 def test_an_epoch_learns_and_says_its_loss_and_logits(splits):

@@ -16,7 +16,7 @@ from learning.activations import Activations
 from learning.head import FOLDS, SMOOTHING, fit_head, fit_linear_head, learn_head, out_of_fold
 from learning.resources import Resources
 from learning.run import Run
-from learning.views import PhotographViews
+from learning.views import Photographs
 from network.checkpoint import build_classifier
 from network.classifier import Classifier
 from network.inference import for_inference
@@ -160,7 +160,7 @@ def bright_and_dark(tmp_path):
         preprocessing = Preprocessing(32, 32, (127.5,) * 3, (64.0,) * 3)
         body = nn.Sequential(*basic_cnn()[:3], nn.AdaptiveAvgPool2d(1))
         model = build_classifier(body, [], 16, hidden_units, 2, preprocessing)
-        views = PhotographViews(paths, preprocessing, resources=Resources(**resources))
+        views = Photographs(paths, preprocessing, resources=Resources(**resources))
         run = Run(Settings(), model, preprocessing, "weights", -1)
         return run, Activations(for_inference(model, torch.float32), 0, views), labels
 
