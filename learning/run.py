@@ -145,11 +145,6 @@ class Run:
             self.averaged.to(device)
         return self
 
-    def has_same_photographs(self, fingerprint: str, valid_labels: np.ndarray) -> bool:
-        """Whether these are the photographs that the run has learned from."""
-        assert self.best
-        return self.fingerprint == fingerprint and len(self.best.logits) == len(valid_labels)
-
     def add_epoch(
         self, epoch: int, train_loss: float, result: Evaluation, seconds: float, saved: bool
     ) -> None:
@@ -160,8 +155,7 @@ class Run:
     def owns(self, info: NetworkInfo) -> bool:
         """Whether a checkpoint holds the best network of this run.
 
-        Its network may be a better one of the next epoch, if the run was killed between the two
-        files.
+        It may hold a better one of the next epoch, if the run was killed between the two files.
         """
         assert self.best
         ours = self.settings.arch, self.settings.seed, self.manifest.categories
@@ -170,11 +164,10 @@ class Run:
             metrics.epoch == self.epoch + 1 or metrics.valid_loss == self.best.loss
         )
 
-    def open_features(self, path: Path, keeps: bool) -> None:
-        """Open the file of features, where the body stays as it is; `keeps`: if at all."""
+    def open_features(self, path: Path) -> None:
+        """Open the file of features, where the body stays as it is."""
         is_frozen = self.is_update or not self.settings.epochs
-        self.features = FeatureCache()
-        if keeps and is_frozen and self.weights_source is not None and not self.has_learned:
+        if is_frozen and self.weights_source is not None and not self.has_learned:
             identity = identify(for_inference(self.model), self.preprocessing)
             width = describe_head(self.model)["in_features"]
             self.features = FeatureCache(FeatureFile(path, identity, width))
@@ -295,48 +288,43 @@ class Run:
     def _from_entries(cls, entries: dict[str, Any]) -> "Run":
         check_types(entries, {"epoch": int, "run": dict, "optimizer": dict, "model": dict})
         check_types(entries, {"averaged": (dict, type(None)), "random": torch.Tensor})
-        run = entries["run"]
+        run, rng_state = entries["run"], entries["random"]
         check_types(run, ENTRIES)
         check_types(run["best"], dict.fromkeys(("loss", "calibrated_loss", "accuracy"), float))
         for row in run["history"] + run["tuned"]:
             check_types(row, HISTORY)
-            _require(row.keys() == HISTORY.keys())
-        categories = run["seen"]["categories"]
-        _require(all(type(each) is str for each in categories))
-        num_classes = len(categories)
-
-        def check_digests(digests: torch.Tensor) -> np.ndarray:
-            _require(digests.dtype == torch.uint8 and digests.shape[1:] == (DIGEST,))
-            return digests.numpy()
-
-        def check_labels(labels: torch.Tensor, count: int) -> np.ndarray:
-            _require(labels.dtype == torch.int64 and labels.shape == (count,))
-            _require(bool(((labels >= 0) & (labels < num_classes)).all()))
-            return labels.numpy()
-
-        splits = {
-            name: (
-                check_digests(split["digests"]),
-                check_labels(split["labels"], len(split["digests"])),
-            )
-            for name, split in run["seen"]["splits"].items()
-        }
-        suspects = [(i, looks_like) for i, looks_like in run["suspects"]]
-        for i, looks_like in suspects:
-            _require(type(i) is type(looks_like) is int)
-            _require(i >= 0 and 0 <= looks_like < num_classes)
+        categories, settings = run["seen"]["categories"], Settings.from_entries(run["settings"])
+        num_classes, known_rng = len(categories), torch.get_rng_state()
+        logits = run["best"]["logits"]
+        splits, suspects = run["seen"]["splits"], [(*pair,) for pair in run["suspects"]]
         penalty = run["penalty"] and L2Penalty(*run["penalty"])
         if penalty:
             check_types(penalty._asdict(), L2Penalty.__annotations__)
-            _require(0 < penalty.value < 1)
-        state, ours = entries["random"], torch.get_rng_state()
-        _require((state.dtype, state.shape) == (ours.dtype, ours.shape))
-        settings = Settings.from_entries(run["settings"])
-        _require(any(row["saved"] for row in run["history"]))
-        of_history = run["history"][-1]["epoch"], settings.arch
-        _require((entries["epoch"], entries["arch"]) == of_history and entries["epoch"] >= 0)
-        logits = run["best"]["logits"]
-        _require(logits.dtype == torch.float32)
+
+        def are_digests(digests: torch.Tensor) -> bool:
+            return digests.dtype == torch.uint8 and digests.shape[1:] == (DIGEST,)
+
+        def are_labels(labels: torch.Tensor, digests: torch.Tensor) -> bool:
+            fits = labels.dtype == torch.int64 and labels.shape == digests.shape[:1]
+            return fits and bool(((labels >= 0) & (labels < num_classes)).all())
+
+        if not (
+            all(row.keys() == HISTORY.keys() for row in run["history"] + run["tuned"])
+            and any(row["saved"] for row in run["history"])
+            and entries["epoch"] == run["history"][-1]["epoch"] >= 0
+            and entries["arch"] == settings.arch
+            and all(type(each) is str for each in categories)
+            and all(are_digests(each["digests"]) for each in splits.values())
+            and all(are_labels(each["labels"], each["digests"]) for each in splits.values())
+            and are_digests(run["tuned_on"])
+            and all(
+                type(i) is type(j) is int and 0 <= i and 0 <= j < num_classes for i, j in suspects
+            )
+            and (not penalty or 0 < penalty.value < 1)
+            and (rng_state.dtype, rng_state.shape) == (known_rng.dtype, known_rng.shape)
+            and logits.dtype == torch.float32
+        ):
+            raise ValueError("impossible entries")
         logits = as_float(logits, (len(logits), num_classes)).numpy()
         model, preprocessing = rebuild(entries, num_classes, entries["model"])
         averaged = None
@@ -351,23 +339,21 @@ class Run:
             epoch=entries["epoch"],
             averaged=averaged,
             optimizer_state=entries["optimizer"],
-            rng_state=state,
+            rng_state=rng_state,
             history=run["history"],
             best=Evaluation(**{**run["best"], "logits": logits}),
             suspects=suspects,
-            manifest=Manifest(categories, splits),
+            manifest=Manifest(
+                categories,
+                {name: (s["digests"].numpy(), s["labels"].numpy()) for name, s in splits.items()},
+            ),
             fingerprint=run["photographs"],
             l2_penalty=penalty,
             is_update=run["is_update"],
             has_ended=run["has_ended"],
             tuned_history=run["tuned"],
-            tuned_on=check_digests(run["tuned_on"]),
+            tuned_on=run["tuned_on"].numpy(),
         )
-
-
-def _require(condition: bool) -> None:
-    if not condition:
-        raise ValueError("impossible entries")
 
 
 # --- Where a run starts ---------------------------------------------------------------
