@@ -66,10 +66,9 @@ class Split(NamedTuple):
 class DataSet(NamedTuple):
     """A data folder: categories in the order of the network's outputs, and its splits.
 
-    `splits` has "train", "valid" and, where the folder has one, "test". The others are
-    sentences for the user: `notes` about how it was divided, `gaps` about categories that are
-    not in all splits, `left_out` about files and folders, and `unreadable` about folders that
-    cannot be read.
+    `splits` has "train", "valid" and, where the folder has one, "test". The others are sentences
+    for the user: `notes` about how it was divided, `gaps` about categories that are not in all
+    splits, `left_out` about files and folders, and `unreadable` about folders that cannot be read.
     """
 
     folder: str | os.PathLike[str]
@@ -98,16 +97,14 @@ def find_data(
 ) -> DataSet:
     """Find the photographs of `data_dir/{train,valid,test}/<category>/` and of folders within.
 
-    The categories are the folders of train that hold a photograph, in natural order
-    (2 before 10); the other splits are matched to them by folder name. Hidden files and
-    folders are ignored, and so is what a run drew. Splits that are missing are split off from
-    what is there (see `images.splits.split_off`): a tenth of train for valid, or, where
-    there are only folders of categories, a tenth each for valid and test. Nothing is copied or
-    moved. The paths in `leave_out` count as not there; `stays` has the splits of photographs
+    The categories are the folders of train that hold a photograph, in natural order (2 before 10);
+    the other splits are matched to them by folder name. Hidden files and folders are ignored.
+    Missing splits are split off (see `images.splits.split_off`): a tenth of train for valid, or,
+    where there are only folders of categories, a tenth each for valid and test. Nothing is copied
+    or moved. The paths in `leave_out` count as not there; `pinned` has the splits of photographs
     that were split off before.
 
-    Raises:
-        InputError: there is nothing to train on or to validate with.
+    Raises InputError if there is nothing to train on or to validate with.
     """
     layout = f"{data_dir}/{{train,valid,test}}/<category>/*.jpg"
     if not os.path.isdir(data_dir):
@@ -147,10 +144,7 @@ def find_data(
 def _match_categories(
     found: Mapping[str, Mapping[str, list[str]]], categories: list[str], split_off: Collection[str]
 ) -> tuple[dict[str, Split], list[str]]:
-    """Label the photographs of each split by train's categories; say which ones have gaps.
-
-    Gaps in splits that were split off are not the folder's.
-    """
+    """Label each split's photographs by train's categories; list the gaps that are the folder's."""
     splits, gaps = {}, []
     for name, by_category in found.items():
         there = {category for category, paths in by_category.items() if paths}
@@ -195,13 +189,10 @@ def describe_data(data: DataSet) -> Iterator[str]:
 def find_problems(
     data: DataSet, unreadable: Iterable[ImageError], digests: dict[str, bytes], unnamed: list[str]
 ) -> dict[str, list[str]]:
-    """Say what is wrong with a data folder: kinds of problems, and of each what was found.
+    """List what is wrong with a data folder, by the kind of problem.
 
-    Args:
-        data: what is in the folder, without what cannot be read.
-        unreadable: the errors of the photographs that cannot be read.
-        digests: of the others, by path, as `digest_each` makes them.
-        unnamed: categories that the names file does not know.
+    `unreadable` are the errors of photographs, `digests` those of the readable ones by path, and
+    `unnamed` the categories that the names file does not know.
     """
     first: dict[bytes, tuple[str, int, str]] = {}
     in_splits, in_categories, twice = [], [], []
@@ -268,10 +259,10 @@ def inspect(
     results: Sequence[bytes | ImageError],
     seen: Manifest | None = None,
 ) -> Inspected:
-    """Look at what `digest_each` has found out about `data.paths`.
+    """Combine what `digest_each` has found out about `data.paths`.
 
-    Splits that were split off are split off again without what is unreadable; photographs that
-    an earlier run has seen stay in its splits.
+    Splits that were split off are split off again without unreadable photographs; those in the
+    manifest of an earlier run stay in its splits.
     """
     by_path = dict(zip(data.paths, results, strict=True))
     errors = {path: found for path, found in by_path.items() if isinstance(found, ImageError)}
@@ -309,11 +300,7 @@ def check_lines(inspected: Inspected) -> Iterator[str]:
 
 
 def require_usable(inspected: Inspected, processes: int) -> None:
-    """See that a run of so many processes can learn from the photographs.
-
-    Raises:
-        InputError: it cannot.
-    """
+    """Raise InputError if so many processes cannot learn from the photographs."""
     if inspected.lost:
         raise InputError("no readable photograph left to train on of " + name_some(inspected.lost))
     for name, split in inspected.data.splits.items():
@@ -338,11 +325,7 @@ def problem_lines(problems: dict[str, list[str]], most: int) -> Iterator[str]:
 
 
 def load_names(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Read a JSON object that maps categories to names.
-
-    Raises:
-        InputError: the file is missing or holds something else.
-    """
+    """Read a JSON object that maps categories to names; raise InputError if it is another file."""
     try:
         if is_special(path) or os.path.getsize(path) > LARGEST_NAMES:
             raise InputError(f"the names file {path} is too large, or no file")
@@ -368,14 +351,12 @@ def find_names(
     data_dir: str | os.PathLike[str],
     names_file: str | os.PathLike[str] | None = None,
 ) -> tuple[list[str], str, list[str]]:
-    """Name each category; say where the names are from, and which categories have none there.
+    """Return each category's name, where the names are from, and the categories without one there.
 
-    They come from `names_file`, else from the data folder's own cat_to_name.json, else
-    from the project's, but only where the categories are exactly its 102: a stranger's
-    folders 1 to 10 are not these flowers. A category without a name is its own name.
-
-    Raises:
-        InputError: the names file cannot be used, or names none of the categories.
+    They come from `names_file`, else from the data folder's own cat_to_name.json, else from the
+    project's, but only where the categories are exactly its 102: a stranger's folders 1 to 10 are
+    not these flowers. A category without a name is its own name. Raises InputError if the names
+    file cannot be used, or names none of the categories.
     """
     typed = names_file
     if names_file is None and os.path.exists(own := Path(data_dir, NAMES_FILE)):
@@ -398,13 +379,7 @@ def find_names(
 def describe_names(
     inspected: Inspected, known: Mapping[str, str], checkpoint: str | os.PathLike[str]
 ) -> Iterator[str]:
-    """Say where the names are from, if a checkpoint's categories keep those that they have.
-
-    Args:
-        inspected: with the names that the folder, or a names file, has for them.
-        known: the names of the checkpoint.
-        checkpoint: its path.
-    """
+    """Describe where the names are from, if a checkpoint's categories keep theirs."""
     found, source = dict(zip(inspected.data.categories, inspected.names)), inspected.names_source
     others = len(found.keys() - known.keys())
     new = "1 category" if others == 1 else f"{others} categories"

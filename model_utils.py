@@ -60,9 +60,7 @@ def export(
 ) -> None:
     """Write a checkpoint's network as one ONNX file; see `export_bytes`.
 
-    Raises:
-        InputError: see `export_bytes`; or the file cannot be written there.
-        RunError: the disk is full, or the folder cannot be written to.
+    Raises InputError if the file cannot be written there, RunError if the disk is full.
     """
     content = export_bytes(checkpoint, float32, progress)
     with write_alone(path) as file:
@@ -74,13 +72,8 @@ def export_bytes(
 ) -> bytes:
     """Turn a checkpoint's network into the content of an ONNX file, which computes in float32.
 
-    Args:
-        checkpoint: the file of the network.
-        float32: store the weights in float32, not in half precision, in a file twice as large.
-        progress: of the two steps.
-
-    Raises:
-        InputError: the checkpoint cannot be used, or its network cannot be exported.
+    The weights are stored in half precision, or with `float32` in a file twice as large. Raises
+    InputError if the checkpoint cannot be used, or its network cannot be exported.
     """
 
     def take_steps() -> Iterator[tuple[bytes]]:

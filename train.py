@@ -208,7 +208,8 @@ def train(
     if args.no_cache:
         folder.write(folder.features.unlink, missing_ok=True)
     keeps_features = not args.no_cache and processes.size == 1
-    run.open_features(folder.features, keeps_features)
+    if keeps_features:
+        run.open_features(folder.features)
     clock.lap("start")
 
     # --- Every photograph is read once, before hours are spent
@@ -224,7 +225,8 @@ def train(
     if is_planned:
         typed, time_budget, plan = plan_run(run, splits, typed, resources, clock)
         run = new_run(Settings(**typed), num_classes, side, device, resources)
-        run.open_features(folder.features, keeps_features)
+        if keeps_features:
+            run.open_features(folder.features)
         console.print_result(run.describe(), plan)
         clock.lap("planning")
     run.features.take(inspected.digests, resources, console.print_note)
@@ -242,7 +244,7 @@ def train(
         known = names_to_keep(info, {})
         lines = ["nothing has changed: the network stays as it is"]
     elif run.best and info:
-        if not run.has_same_photographs(inspected.fingerprint, valid_labels):
+        if run.fingerprint != inspected.fingerprint or len(run.best.logits) != len(valid_labels):
             way = "--update starts over" if run.is_update else "without --resume a new run starts"
             raise InputError(
                 f"the photographs in {data.folder} are not those of the run in "

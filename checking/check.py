@@ -70,22 +70,10 @@ def check_folder(
     gpu: bool,
     progress: Progress,
 ) -> list[str]:
-    """Check the pictures of a data folder, and write data_report.csv and data_report.html.
+    """Check the images of a folder and write data_report.csv and .html; return lines of a summary.
 
-    Args:
-        inspected: what reading every photograph has shown.
-        folder: for the report.
-        settings: those of a run; the network is chosen by them.
-        workers: threads that decode.
-        gpu: whether an accelerator is used, where there is one.
-        progress: shows how far it is.
-
-    Returns:
-        What there is to say of it.
-
-    Raises:
-        FlowersError: a photograph has gone since, the network has learned nothing yet, or the
-            report cannot be written.
+    The network is chosen by `settings`, as for a run. Raises FlowersError if a photograph has gone
+    since, the network has learned nothing yet, or the report cannot be written.
     """
     data = inspected.data
     folder.prepare()
@@ -105,17 +93,11 @@ def check_folder(
 def check_pictures(
     data: DataSet, names: Sequence[str], run: Run, resources: Resources
 ) -> list[Issue]:
-    """Look at all photographs of a folder, of all splits, and list what is suspicious.
+    """List what is suspicious among the photographs of all splits.
 
-    Args:
-        data: what is in the folder; all of it can be read.
-        names: of its categories.
-        run: a new one, of which the pretrained network is used.
-        resources: threads, memory and progress.
-
-    Raises:
-        ImageError: a photograph has gone since.
-        InputError: the network has learned nothing yet.
+    All photographs of `data` can be read, `names` are those of its categories, and `run` is a new
+    one, whose pretrained network is used. Raises ImageError if a photograph has gone since,
+    InputError if the network has learned nothing yet.
     """
     if run.weights_source is None:
         raise InputError(
@@ -176,10 +158,7 @@ def _wrong_labels(
     neighbours: torch.Tensor,
     names: Sequence[str],
 ) -> Iterator[Issue]:
-    """List photographs that look more like another category, the most suspicious first.
-
-    The photograph beside each is the most similar one of that category.
-    """
+    """List photographs that look more like another category, beside the most similar one of it."""
     labels = checked.labels
     scores, best = suspicion(weights, labels)
     # What has too few others of its category cannot be recognised.
@@ -221,13 +200,7 @@ def _near_duplicates(checked: Checked, groups: np.ndarray) -> Iterator[Issue]:
 
 
 def _outliers(checked: Checked, far: np.ndarray, logits: np.ndarray) -> Iterator[Issue]:
-    """List photographs that look like nothing else, and that no head knows, the strangest first.
-
-    Args:
-        checked: the photographs.
-        far: 1 minus the mean cosine of each one's features with its neighbours' (N,).
-        logits: of heads that have not learned from them (N, C).
-    """
+    """List photographs far from their neighbours (N,), which no head knows by its logits (N, C)."""
     unknown = logits.mean(1) - logits.max(1)
     strange = _standard(far) + 0.5 * _standard(unknown)
     low, high = np.quantile(strange, (0.25, 0.75))

@@ -59,13 +59,9 @@ def find_copies(
     labels: np.ndarray,
     progress: Progress = no_progress,
 ) -> Copies:
-    """Find the near duplicates among photographs.
+    """Find near duplicates among photographs, uint8 (N, SIDE, SIDE, 3), with categories (N,).
 
-    Args:
-        small: the photographs, uint8 (N, SIDE, SIDE, 3).
-        neighbours: indices of the photographs with the most similar features (N, k).
-        labels: the index of each one's category (N,).
-        progress: shows how far it is.
+    Candidates are the photographs with the most similar features, see `find_neighbours` (N, k).
     """
     pictures = torch.from_numpy(small).permute(0, 3, 1, 2)
     pairs, ways = _propose(pictures, torch.from_numpy(neighbours), progress)
@@ -82,15 +78,12 @@ def find_copies(
 
 
 def find_limit(others: np.ndarray, count: int) -> float:
-    """Say from which correlation on a pair counts as copies.
+    """Return the correlation from which on a pair counts as copies.
 
-    Args:
-        others: correlations of pairs that are no copies, the most alike of them (M,).
-        count: the number of photographs that they are from.
-
-    With t = -ln(1 - correlation) the tail of the others is about exponential: its rate is that
-    between two ranks, so that a few copies among them, with a wrong label, change little. The
-    limit is where so many as `FALSE_PAIRS` are to be expected, between `LOWEST` and `HIGHEST`.
+    With t = -ln(1 - correlation) the tail of pairs that are no copies is about exponential.
+    `others` are the most alike of them (M,), from `count` photographs. The rate is that between two
+    ranks, so that a few copies among them, with a wrong label, change little. The limit is where
+    `FALSE_PAIRS` are to be expected, between `LOWEST` and `HIGHEST`.
     """
     if len(others) < ENOUGH:
         return FEW_LIMIT
@@ -104,10 +97,7 @@ def find_limit(others: np.ndarray, count: int) -> float:
 
 
 def _normalise(pictures: torch.Tensor) -> torch.Tensor:
-    """Turn pictures (N, 3, H, W) into vectors of length 1 whose products are correlations.
-
-    Those of a plain picture, all within a grey value, are shorter: it is like no other.
-    """
+    """Turn pictures (N, 3, H, W) into vectors whose products are correlations."""
     centred = (pictures - pictures.mean((2, 3), keepdim=True)).flatten(1)
     return F.normalize(centred, dim=1, eps=centred.shape[1] ** 0.5)
 
@@ -126,8 +116,8 @@ def _propose(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Pair each picture with those that its whole is most like a part of.
 
-    Returns the pairs (P, 2), the whole one first, and which part it is (P,): its number in
-    `PARTS` times two, plus one where it is mirrored.
+    Returns pairs (P, 2), the whole one first, and which part it is (P,): its number in `PARTS`
+    times two, plus one where it is mirrored.
     """
     layouts = [_layout(pictures, part, flip) for part in PARTS for flip in (False, True)]
     count = len(pictures)
@@ -159,11 +149,7 @@ def _propose(
 
 
 def _align(pictures: torch.Tensor, pairs: torch.Tensor, ways: torch.Tensor) -> torch.Tensor:
-    """Lay the pictures of pairs (P, 2) on top of each other; return their correlation (P,).
-
-    The first one stays; the part of the second that is most like it is looked for by its side and
-    position, from where `_propose` has found it.
-    """
+    """Return the correlation (P,) of pairs (P, 2), the best over side and position of the part."""
     inner, outer = pictures[pairs[:, 0]].float(), pictures[pairs[:, 1]].float()
     # Where the part is mirrored, the other one is instead.
     inner = torch.where((ways % 2 == 1)[:, None, None, None], inner.flip(3), inner)

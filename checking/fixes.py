@@ -19,24 +19,11 @@ def apply_fixes(
     accepted: Mapping[str, str],
     target: str | os.PathLike[str],
 ) -> str:
-    """Make a data folder of links to photographs, moved and left out as was accepted.
+    """Make a new data folder of links to photographs, with the fixes; return a sentence on it.
 
-    Links are symbolic; where a file system has none, photographs are copied. What is in `data_dir`
-    is not touched. The folder appears when it is whole.
-
-    Args:
-        data_dir: the folder that is mended.
-        paths: of all its photographs.
-        categories: of the folder; photographs may be moved to these.
-        accepted: see `findings.read_accepted`.
-        target: the new folder.
-
-    Returns:
-        A sentence: how many photographs were linked, moved and so on.
-
-    Raises:
-        InputError: `target` is there already, or what was accepted does not fit the folder.
-        RunError: the disk is full, or the folder cannot be written to.
+    Links are symbolic; where a file system has none, photographs are copied. `data_dir` stays as it
+    is, and the folder appears when it is whole. Raises InputError if `target` exists or the fixes
+    do not fit the folder, RunError if the disk is full or not writable.
     """
     target = Path(target)
     places = {Path(os.path.relpath(p, data_dir)).as_posix(): p for p in paths}
@@ -66,11 +53,7 @@ def _require(
     accepted: Mapping[str, str],
     target: str | os.PathLike[str],
 ) -> None:
-    """See that what was accepted fits the folder, and that the new one can be made.
-
-    Raises:
-        InputError: it does not, or cannot.
-    """
+    """Raise InputError if the accepted fixes do not fit the folder, or `target` cannot be made."""
     if not accepted:
         raise InputError("nothing is accepted: write yes into the column accept of some rows")
     for file, suggestion in accepted.items():
@@ -91,14 +74,7 @@ def _require(
 def _fill(
     new: Path, places: Mapping[str, str], depth: int, accepted: Mapping[str, str]
 ) -> Counter[str]:
-    """Link photographs into a new folder; count what was done.
-
-    Args:
-        new: the folder.
-        places: the path of each photograph, by its place in the old folder.
-        depth: of the folders of categories.
-        accepted: see `findings.read_accepted`.
-    """
+    """Link photographs, by their place in the old folder, into a new one; count what was done."""
     done = Counter[str]()
     new.mkdir()
     for file, path in places.items():

@@ -62,11 +62,7 @@ def issue_lines(issues: Sequence[Issue]) -> Iterator[str]:
 def write_issues(
     path: str | os.PathLike[str], data_dir: str | os.PathLike[str], issues: Sequence[Issue]
 ) -> None:
-    """Write findings as CSV, with an empty column to accept them; files as within the folder.
-
-    Raises:
-        RunError: the disk is full, or the folder cannot be written to.
-    """
+    """Write issues as CSV, with an empty column to accept them; raise RunError if that fails."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
@@ -83,12 +79,9 @@ def write_issues(
 
 
 def read_accepted_fixes(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Read which suggestions of a file were accepted: by photograph, within the data folder.
+    """Read which suggestions of a file were accepted, by photograph within the data folder.
 
-    Where two of a photograph were, leaving it out wins.
-
-    Raises:
-        InputError: the file is missing, or is not such a file.
+    Leaving a photograph out wins. Raises InputError if the file is missing or another one.
     """
     try:
         if os.path.getsize(path) > LARGEST:
@@ -131,11 +124,7 @@ def has_answers(path: str | os.PathLike[str]) -> bool:
 
 
 def _is_yes(answer: str, place: str) -> bool:
-    """Read what the user has written into the column accept.
-
-    Raises:
-        InputError: it is neither yes nor no.
-    """
+    """Read the user's answer in the column accept; raise InputError if it is neither yes nor no."""
     if (word := answer.strip().lower()) not in YES | NO:
         raise InputError(f"{place}: accept is {answer!r}, which is neither yes nor no")
     return word in YES

@@ -19,21 +19,12 @@ def score_labels(
     neighbours: tuple[torch.Tensor, torch.Tensor],
     progress: Progress = no_progress,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Say how probable each category is for each photograph, by what has not learned from it.
+    """Weigh each category for each photograph, by what has not learned from it: log weights (N, C).
 
-    Heads that were solved on other photographs and the labels of its neighbours vote, as if they
-    were independent. Copies of a photograph have no voice.
-
-    Args:
-        features: of the photographs (N, F), overwritten.
-        labels: the index of each one's category (N,).
-        copies: a number for each (N,), the same for copies of one another.
-        neighbours: see `find_neighbours`.
-        progress: shows how far it is.
-
-    Returns:
-        Logarithms of weights (N, C), of which the differences within a row count; and the heads'
-        logits (N, C).
+    Linear probes that were fitted on other photographs, and the labels of its neighbours, vote as
+    if they were independent; copies, which share a number (N,), have no vote for each other.
+    Differences within a row count. The second result are the probes' logits (N, C). Features (N, F)
+    are overwritten.
     """
     folds = divide(labels, copies)
     logits = out_of_fold(
@@ -51,10 +42,7 @@ def score_labels(
 
 
 def divide(labels: np.ndarray, copies: np.ndarray) -> np.ndarray:
-    """Give each photograph a fold, 0..FOLDS-1 (N,): every fold its share of each category.
-
-    Copies of one another come into one fold.
-    """
+    """Give each photograph a fold, 0..FOLDS-1 (N,): shares of each category, copies in one."""
     # The first of each set of copies is dealt out, category by category; the others follow it.
     _, first, number = np.unique(copies, return_index=True, return_inverse=True)
     folds = np.empty(len(first), int)
@@ -63,10 +51,9 @@ def divide(labels: np.ndarray, copies: np.ndarray) -> np.ndarray:
 
 
 def suspicion(weights: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Say how suspicious each label is, 0..1 (N,), and which other category is the best (N,).
+    """Return how suspicious each label is, 0..1 (N,), and the best other category (N,).
 
-    The suspicion is the weight of that category's share in the sum of its weight and the label's:
-    above 0.5 the photograph looks more like the other one. `weights` as of `judge_labels`.
+    It is that category's share in the sum of its weight and the label's; takes log weights (N, C).
     """
     rows = np.arange(len(labels))
     others = weights.copy()

@@ -13,10 +13,10 @@ FLOOR = 0.1  # added to the variances, so that what hardly varies does not count
 
 
 def find_neighbours(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the nearest photographs of each one: indices and cosines (N, k), the nearest first.
+    """Find each photograph's nearest ones: indices and cosines (N, k), the nearest first.
 
-    The features (N, F) are standardised in place. They are compared along their principal
-    components, each scaled to the same variance: what many features say counts once.
+    Features (N, F) are standardised in place, and compared along their principal components, each
+    scaled to the same variance: what many features say counts once.
     """
     standardise(features)
     count = len(features)

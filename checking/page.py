@@ -27,17 +27,9 @@ def write_check_page(
     problems: Mapping[str, Sequence[str]],
     issues: Sequence[Issue],
 ) -> None:
-    """Write the page of a data check.
+    """Write data_report.html: the splits' sizes, the files' problems, the images' issues.
 
-    Args:
-        path: of the file.
-        folder: that was checked.
-        splits: how many photographs each has.
-        problems: of the files, see `data_utils.find_problems`.
-        issues: of the pictures.
-
-    Raises:
-        RunError: the disk is full, or the folder cannot be written to.
+    Raises RunError if it cannot be written.
     """
     kinds = by_kind(issues)
     page = Page(f"Data check of {folder}")

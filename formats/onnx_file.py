@@ -75,11 +75,7 @@ def is_exported(path: str | os.PathLike) -> bool:
 
 
 def load(path: str | os.PathLike[str]) -> ExportedNetwork:
-    """Load an exported network.
-
-    Raises:
-        InputError: the file is missing, damaged or another one, or onnxruntime is missing.
-    """
+    """Load an exported network; raise InputError if it is another file or onnxruntime lacks."""
     if is_special(path):
         raise InputError(f"{path} is a pipe or a device, not a file")
     try:
@@ -92,11 +88,7 @@ def load(path: str | os.PathLike[str]) -> ExportedNetwork:
 
 
 def load_content(content: bytes, name: str) -> ExportedNetwork:
-    """Load a network from the content of a file; errors name it.
-
-    Raises:
-        InputError: it is damaged or another file, or onnxruntime is missing.
-    """
+    """Load a network from the content of a file, which errors call `name`; see `load`."""
     require("onnxruntime", name)
     try:
         session = _start_session(content)
@@ -139,10 +131,8 @@ def predict_each(
 ) -> Iterator[tuple[K, Prediction | FlowersError]]:
     """Replace photographs, uint8 (crop, crop, 3), by predictions, in order; errors pass unchanged.
 
-    Each prediction comes as soon as it is computed. `predict` is that of an `ExportedNetwork`.
-
-    Raises:
-        InputError: the network's file turns out to be damaged.
+    `predict` is that of an `ExportedNetwork`. Raises InputError if its file turns out to be
+    damaged.
     """
 
     def replace(item: tuple[K, np.ndarray | FlowersError]) -> tuple[K, Prediction | FlowersError]:
@@ -178,8 +168,8 @@ def import_onnxruntime() -> Any:
 def _start_session(content: bytes) -> "onnxruntime.InferenceSession":
     """Start a session that computes on the thread that calls it and reads no other file.
 
-    Several photographs at once are quicker than one on several threads, and each is rounded alike
-    in any batch.
+    Several photographs at once are faster than one on several threads, and are rounded alike in any
+    batch.
     """
     onnxruntime = import_onnxruntime()
     _limit_memory()

@@ -36,15 +36,9 @@ TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}  # of so many values; TUPLE is 
 def read_archive(path: str | os.PathLike[str], as_weights: bool = False) -> Any:
     """Read plain data and tensors, on the CPU, from a file of `torch.save`, and run nothing of it.
 
-    `torch.load(weights_only=True)` reads it. What that would permit is refused before: a file of
-    a kilobyte that takes gigabytes or hours, and a flipped bit that passes for a value.
-
-    Args:
-        path: of a file of torch.save, of any version.
-        as_weights: whether it was given to --weights, for the sentence on what else it is.
-
-    Raises:
-        InputError: the file is missing, damaged, or holds anything else.
+    `torch.load(weights_only=True)` reads it. What that would permit is refused before: a file of a
+    kilobyte that takes gigabytes or hours, and a flipped bit that passes for a value. Raises
+    InputError if the file holds anything else; `as_weights` says that it was given to --weights.
     """
     file_name = f"--weights {path}" if as_weights else path
     if is_special(path):
@@ -95,12 +89,9 @@ def _check_members(file: BinaryIO, size: int) -> None:
 def _check_pickles(content: bytes, count: int) -> None:
     """Refuse pickles that ask for more than tensors and dicts, or that may be hashed for ever.
 
-    weights_only permits some functions that take any amount of memory, such as bytearray. And a
-    tuple of twice the same tuple of twice the same tuple takes 2 ** n steps to hash: of tuples
-    that occur several times only those of up to three plain values pass.
-
-    Raises:
-        Exception: almost any, where it is something else.
+    weights_only permits functions that take any amount of memory, such as bytearray. And a tuple of
+    twice the same tuple of twice the same tuple takes 2 ** n steps to hash: of tuples that occur
+    several times only those of up to three plain values pass.
     """
     pickles = io.BytesIO(content)
     for _ in range(count):
@@ -169,11 +160,7 @@ def state_of(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def write_archive(path: str | os.PathLike[str], entries: dict[str, Any]) -> None:
-    """Write plain data and tensors, whole or not at all, for `read_archive`.
-
-    Raises:
-        RunError: the disk is full, or the folder cannot be written to.
-    """
+    """Write plain data and tensors, whole or not at all; raise RunError if that fails."""
     with atomic_write(path) as file:
         try:
             torch.save(entries, file)

@@ -124,10 +124,8 @@ class NetworkInfo:
     def from_entries(cls, entries: dict[str, Any]) -> "NetworkInfo":
         """Read what `entries` wrote; entries of other names are ignored.
 
-        Arrays may also be tensors, lists or little-endian bytes in base64.
-
-        Raises:
-            AttributeError, KeyError, TypeError, ValueError: some are missing or impossible.
+        Arrays may also be tensors, lists or little-endian bytes in base64. Raises AttributeError,
+        KeyError, TypeError or ValueError if some are missing or impossible.
         """
         plain = {"arch": str, "categories": list, "names": list, "seed": int, "command": str}
         plain |= {"date": str, "versions": dict}
@@ -150,12 +148,9 @@ class NetworkInfo:
 
 
 def check_types(entries: Any, expected: dict[str, Any]) -> None:
-    """Check that a dict has entries of some names, each of its type or of one of a tuple of types.
+    """Raise ValueError unless a dict has these entries, each of its type or of one of several.
 
     Numbers are finite, and True is no number.
-
-    Raises:
-        ValueError: it has not.
     """
     if type(entries) is not dict:
         raise ValueError("no dict")
@@ -217,11 +212,7 @@ def preprocessing_entries(preprocessing: Preprocessing) -> dict[str, Any]:
 
 
 def check_preprocessing(entries: Any) -> Preprocessing:
-    """Read what `preprocessing_entries` wrote.
-
-    Raises:
-        TypeError, ValueError: it is impossible.
-    """
+    """Read what `preprocessing_entries` wrote; raise TypeError or ValueError if impossible."""
     check_types(
         entries, {"resize": int, "crop": int, "mean": list, "std": list, "interpolation": str}
     )

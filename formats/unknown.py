@@ -32,12 +32,7 @@ SAVED = 'torch.save({}, "weights.pth") writes what train.py --weights takes'
 
 
 def describe_unknown_file(path: str | os.PathLike[str], as_weights: bool = False) -> str:
-    """Describe in a sentence a file that cannot be read.
-
-    Args:
-        path: no pipe and no device.
-        as_weights: it was given to --weights, where a state dict would have been taken.
-    """
+    """Describe in a sentence a file that cannot be read, and was given to --weights or not."""
     wanted = "file of weights" if as_weights else "checkpoint of train.py"
     damaged = f"{path} is damaged or no {wanted}"
     try:
@@ -75,11 +70,7 @@ def start_from(path: str | os.PathLike[str], arch: str = "NAME") -> str:
 
 
 def find_alien(path: str | os.PathLike[str]) -> str | None:
-    """Name the first Python object that a file of torch.save asks for beside tensors and dicts.
-
-    Raises:
-        Exception: almost any, where the file is damaged or something else.
-    """
+    """Name the first Python object that a file of torch.save asks for beside tensors and dicts."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             [name] = [name for name in archive.namelist() if name.endswith("/data.pkl")]

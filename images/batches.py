@@ -28,12 +28,10 @@ def load_images(
     ahead: int,
     whole: Sequence[bool] | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield photographs in their order, each as `load_image` returns it.
+    """Yield photographs in their order, each as `load_image` returns it, `whole` or not.
 
-    Threads decode at most `ahead` of them before their turn. `whole` says it of each.
-
-    Raises:
-        ImageError: a photograph cannot be read.
+    Threads decode at most `ahead` of them before their turn. Raises ImageError if one cannot be
+    read.
     """
 
     def load(i: int) -> np.ndarray:
@@ -50,12 +48,9 @@ def load_batches(
 ) -> Iterator[np.ndarray]:
     """Yield photographs in their order as uint8 arrays (n, crop, crop, 3), 0..255.
 
-    Every batch has `batch_size` photographs but the last, which may have fewer. Threads
-    decode ahead, two batches at most, so that memory does not grow with the number of
-    photographs.
-
-    Raises:
-        ImageError: a photograph cannot be read.
+    Every batch has `batch_size` photographs but the last, which may have fewer. Threads decode
+    ahead, two batches at most, so that memory does not grow with the number of photographs. Raises
+    ImageError if one cannot be read.
     """
     images = load_images(paths, preprocessing, workers, 3 * batch_size)
     while batch := [*islice(images, batch_size)]:
@@ -63,10 +58,7 @@ def load_batches(
 
 
 def typical_side(paths: Sequence[str]) -> int | None:
-    """Say how many pixels the short side of a photograph has: the median of a hundred of them.
-
-    None where none of these can be opened.
-    """
+    """Return the median short side of a hundred photographs, in pixels; None without any."""
     sides = []
     for path in paths[:: max(1, len(paths) // 100)]:
         with suppress(ImageError), open_image(path) as image:

@@ -39,16 +39,9 @@ def images_by_category(
 ) -> dict[str, list[str]]:
     """List each visible folder's photographs and those in folders within it, sorted by path.
 
-    What is no category is left out: a folder that cannot be read, a link that leads back up, a
-    run's folder without photographs, and, in a folder without splits, another data folder.
-
-    Args:
-        folder: of the folders of categories.
-        remarks: are added to.
-        above: the folders above it, as they are without links.
-
-    Raises:
-        InputError: the folder itself cannot be read.
+    What is no category is left out, and added to the remarks: a folder that cannot be read, a link
+    that leads back up, a run's folder without photographs, and, in a folder without splits, another
+    data folder. Raises InputError if the folder itself cannot be read.
     """
     above = (*above, os.path.realpath(folder))
     by_category = {}
@@ -70,12 +63,7 @@ def images_by_category(
 
 
 def _without_data_folders(found: list[Folder], remarks: Remarks) -> list[Folder]:
-    """Leave out folders that hold train/<category>/*, such as what an archive was unpacked to.
-
-    Args:
-        found: a folder and the folders within it.
-        remarks: are added to.
-    """
+    """Leave out folders that hold train/<category>/*, such as what an archive was unpacked to."""
     inside = set()
     for each in found:
         parts = each.path.removeprefix(found[0].path).split(os.sep)
@@ -101,13 +89,7 @@ def explain_lack(
     remarks: Remarks,
     layout: str,
 ) -> str:
-    """Say why there are no two categories to train on, and what is likely to help.
-
-    Args:
-        found: the photographs by split and category.
-        remarks: what else is in the folder.
-        layout: what was expected.
-    """
+    """Explain why there are no two categories to train on, and what is likely to help."""
     there = [category for category, paths in found["train"].items() if paths]
     lack = f"{data_dir} has " + (
         f"one category only to train on ({there[0]})"

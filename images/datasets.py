@@ -61,12 +61,9 @@ CIFAR10_CATEGORIES += ["dog", "frog", "horse", "ship", "truck"]
 def download(name: str, data_dir: str | os.PathLike[str], progress: Progress = no_progress) -> None:
     """Put a known data set into a folder without photographs, as train, valid and test.
 
-    Its archive is downloaded unless it is in the folder, and stays there. Whatever interrupts
-    this, the same call continues it; train appears last, when all is there.
-
-    Raises:
-        InputError: the folder cannot be used, or the archive cannot be downloaded.
-        RunError: the disk is full.
+    Its archive is downloaded unless it is in the folder, and stays there. After an interruption the
+    same call continues; train appears last. Raises InputError if the folder cannot be used or the
+    archive not be downloaded, RunError if the disk is full.
     """
     known, data_dir = KNOWN_DATA_SETS[name], Path(data_dir)
     archive, unpacked = data_dir / _archive_name(known), data_dir / f".{name}.unpacked"
@@ -125,13 +122,7 @@ def _unpack(known: KnownDataSet, archive: Path, unpacked: Path, progress: Progre
 
 
 def _read_members(tar: tarfile.TarFile, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of the wanted files of an archive, in its order.
-
-    The archive's names are only compared with these, and never become paths.
-
-    Raises:
-        InputError: it lacks a file.
-    """
+    """Yield name and content of the wanted files of an archive; names never become paths."""
     missing = set(wanted)
     for member in tar:
         name = member.name.removeprefix("./")
@@ -158,8 +149,8 @@ def _read_flowers(tar: tarfile.TarFile, count: int) -> Iterator[Photograph]:
 def _read_cifar10(tar: tarfile.TarFile, _: int) -> Iterator[Photograph]:
     """Read CIFAR-10's pictures as PNG: a tenth of each category of its training split is valid.
 
-    Its files are records of a label and 32 x 32 pixels, first all red ones, then green and
-    blue, row by row (https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version").
+    Its files are records of a label and 32 x 32 pixels, first all red ones, then green and blue,
+    row by row (https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version").
     """
     train = [f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)]
     test = ["cifar-10-batches-bin/test_batch.bin"]

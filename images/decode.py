@@ -45,10 +45,9 @@ UPRIGHT = {
 class Preprocessing(NamedTuple):
     """What stands between a photograph and a network, for validation and prediction.
 
-    `resize` is the short side in pixels, `crop` the side of the square that is cut
-    from the centre, `interpolation` "bicubic" or "bilinear"; `mean` and `std` (red,
-    green, blue, in units of 0..255) are applied by the network itself, which takes the
-    cropped pixels as they are.
+    `resize` is the short side in pixels, `crop` the side of the square that is cut from the centre,
+    `interpolation` "bicubic" or "bilinear"; `mean` and `std` (red, green, blue, in units of 0..255)
+    are applied by the network itself, which takes the cropped pixels as they are.
     """
 
     resize: int
@@ -61,10 +60,8 @@ class Preprocessing(NamedTuple):
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
     """Open a photograph without decoding it.
 
-    HEIC, as iPhones write it, is opened where the package pillow-heif is installed.
-
-    Raises:
-        ImageError: the file is missing or in none of `FORMATS`.
+    HEIC, as iPhones write it, is opened where the package pillow-heif is installed. Raises
+    ImageError if the file is missing or in none of `FORMATS`.
     """
     if is_special(path):
         raise ImageError(f"{path} is a pipe or a device, not a file")
@@ -122,11 +119,9 @@ def load_image(
 ) -> np.ndarray:
     """Read a photograph as the network sees it: uint8 RGB, (crop, crop, 3), 0..255.
 
-    It is resized and its centre cropped. The `whole` of it, for random views, is only scaled
-    down until its short side has no more than `resize` pixels: (height, width, 3).
-
-    Raises:
-        ImageError: the file is missing, damaged, no image or far too large.
+    It is resized and its centre cropped. The `whole` of it, for random views, is only scaled down
+    until its short side has no more than `resize` pixels: (height, width, 3). Raises ImageError if
+    the file is missing, damaged, no image or far too large.
     """
     with open_image(path) as image:
         try:
@@ -149,11 +144,7 @@ def load_image(
 
 
 def thumbnail(path: str | os.PathLike[str], side: int) -> bytes:
-    """Make a small JPEG of a photograph, upright; its short side has at most so many pixels.
-
-    Raises:
-        ImageError: see `load_image`.
-    """
+    """Make a small JPEG of a photograph, upright, its short side at most `side` pixels."""
     small = Preprocessing(side, side, mean=(0, 0, 0), std=(1, 1, 1))
     file = io.BytesIO()
     Image.fromarray(load_image(path, small, whole=True)).save(file, "JPEG", quality=70)
@@ -165,8 +156,8 @@ def _without_end(
 ) -> Image.Image | None:
     """Decode a JPEG of which only the marker at the end is missing, as viewers do; else None.
 
-    The decoder makes up what is missing out of what comes next: if pixels are, two things that
-    come next give two pictures. A whole scan could be missing unnoticed, so there has to be one.
+    The decoder makes up what is missing out of what comes next: if pixels are, two things that come
+    next give two pictures. A whole scan could be missing unnoticed, so there has to be one.
     """
     if image.format != "JPEG" or "progressive" in image.info:
         return None

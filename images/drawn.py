@@ -70,17 +70,9 @@ def draw_data(
 ) -> None:
     """Draw `folder/{train,valid,test}/<1..kinds>/*.jpg` and a cat_to_name.json.
 
-    A folder that is there already is left as it is; a new one appears when it is whole.
-
-    Args:
-        folder: where to draw.
-        train: drawings of each kind in the training split; `valid` and `test` likewise.
-        kinds: how many of the ten `FLOWERS`.
-        seed: the same seed draws the same flowers.
-        progress: of the drawings.
-
-    Raises:
-        RunError: the disk is full, or the folder cannot be made.
+    `train`, `valid` and `test` are drawings of each kind, `kinds` how many of the ten `FLOWERS`. An
+    existing folder is left as it is; a new one appears when it is whole. Raises RunError if the
+    disk is full or not writable.
     """
     folder = Path(folder)
     if folder.exists():

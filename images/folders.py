@@ -38,14 +38,7 @@ def is_image_name(path: str | os.PathLike[str]) -> bool:
 def find_photographs(
     folder: str | os.PathLike[str], on_error: Callable[[InputError], None] | None = None
 ) -> list[str]:
-    """List the photographs in a folder and in the folders within it, sorted by path.
-
-    Args:
-        on_error: is called for each folder that cannot be read; the others are looked through.
-
-    Raises:
-        InputError: a folder cannot be read, and there is no `on_error`.
-    """
+    """List the photographs in a folder and in the folders within it, sorted by path; see `walk`."""
     return sorted(path for each in walk(folder, on_error) for path in each.photographs)
 
 
@@ -54,16 +47,10 @@ def walk(
     on_error: Callable[[InputError], None] | None = None,
     above: tuple[str, ...] = (),
 ) -> Iterator[Folder]:
-    """Yield a folder, and then the folders within it, in no order.
+    """Yield a folder, and then the folders within it; links that lead back up are ignored.
 
-    Hidden files and folders are ignored, and so is a link that leads back up.
-
-    Args:
-        on_error: is called for each folder that cannot be read, which is not yielded.
-        above: the folders above, as they are without links.
-
-    Raises:
-        InputError: a folder cannot be read, and there is no `on_error`.
+    `above` are the folders above, with links resolved. A folder that cannot be read is passed to
+    `on_error`, without which InputError is raised.
     """
     folders = [(os.fspath(folder), above)]
     while folders:
@@ -90,11 +77,7 @@ def walk(
 
 
 def visible(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    """List what is in a folder, but for what is hidden and what a run of train.py drew there.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+    """List what is in a folder, but for hidden files and what earlier versions drew there."""
     entries = [entry for entry in scan(folder) if not entry.name.startswith(".")]
     if RUN_FILES.isdisjoint(entry.name for entry in entries):
         return entries
@@ -102,11 +85,7 @@ def visible(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
 
 
 def scan(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    """List what is in a folder, in no order.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+    """List what is in a folder, in no order; raise InputError if it cannot be read."""
     try:
         return list(os.scandir(folder))
     except OSError as error:  # no permission, a disk that fails

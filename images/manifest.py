@@ -128,10 +128,7 @@ def count_changed(before: Manifest, after: Manifest, renamed: Mapping[str, str])
 
 
 def count_known(learned: np.ndarray, manifest: Manifest) -> dict[str, int]:
-    """Count the photographs of each split but train that are among those learned from.
-
-    `learned` are the digests of these: uint8 (n, DIGEST).
-    """
+    """Count the photographs of each split but train whose digests (n, DIGEST) are in `learned`."""
     digests = {name: {row.tobytes() for row in rows} for name, (rows, _) in manifest.splits.items()}
     known = {row.tobytes() for row in learned} - digests["train"]
     return {name: len(known & each) for name, each in digests.items() if name != "train"}

@@ -22,22 +22,13 @@ def find_splits(
     leave_out: Collection[str],
     pinned: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[dict[str, dict[str, list[str]]], Remarks]:
-    """List the photographs of each split by category, and say what else there is.
+    """List the photographs of each split by category, and collect remarks on the folder.
 
-    Without any split folder the categories' own folders are taken. "train" is missing
-    where there are other splits without it; an empty "test" is dropped, and an empty "valid"
-    counts as missing.
-
-    Args:
-        data_dir: it exists.
-        leave_out: paths of photographs that count as not there.
-        stays: paths of photographs that were divided before, and the split of each.
-
-    Returns:
-        The paths by split and category, and what there is to say of the folder.
-
-    Raises:
-        InputError: the folder or a split's cannot be read, or two can be the same split.
+    Without any split folder the categories' own folders are taken. "train" is missing where there
+    are other splits without it; an empty "test" is dropped, and an empty "valid" counts as missing.
+    Paths in `leave_out` count as not there; `pinned` has the splits of photographs that were
+    divided before. Raises InputError if a folder cannot be read, or two folders can be the same
+    split.
     """
     folders = find_split_folders(data_dir)
     remarks = Remarks(has_splits=bool(folders))
@@ -69,11 +60,7 @@ def find_splits(
 
 
 def find_split_folders(data_dir: str | os.PathLike[str]) -> dict[str, str]:
-    """Find the folders of splits.
-
-    Raises:
-        InputError: the folder cannot be read, or two folders can be the same split.
-    """
+    """Find the folders of splits; raise InputError if two can be the same split."""
     entries = [entry for entry in scan(data_dir) if os.path.isdir(entry.path)]
     folders = {}
     for split, names in SPLIT_FOLDERS.items():
@@ -127,10 +114,10 @@ def split_off(
 ) -> dict[str, dict[str, list[str]]]:
     """Divide photographs into train and the named splits, a tenth for each of these.
 
-    `split_hash` decides, so that a photograph stays in its split when others are added; `stays`
+    `split_hash` decides, so that a photograph stays in its split when others are added; `pinned`
     decides for those that have another name or category since. Two exceptions keep small sets
-    usable: a category has at least one photograph in train, and valid, which is among the names,
-    at least one, where train or test can spare it.
+    usable: a category has at least one photograph in train, and valid, which is among the names, at
+    least one, where train or test can spare it.
     """
     splits: dict[str, dict[str, list[str]]] = {
         split: {category: [] for category in by_category} for split in ("train", *names)
@@ -177,12 +164,9 @@ def assign_splits(
 ) -> dict[str, str]:
     """Give a tenth of each category's files to each of some splits, and the rest to another.
 
-    The files are ranked by `split_hash`. Ranks, unlike the values that `split_off` looks at,
-    make the tenths exact: of a set that does not grow, no category shall be missing in a split
-    by chance.
-
-    Returns:
-        For each file its path, <split>/<category>/<file>.
+    Returns for each file its path, <split>/<category>/<file>. The files are ranked by `split_hash`.
+    Ranks, unlike the values that `split_off` looks at, make the tenths exact: of a set that does
+    not grow, no category shall be missing in a split by chance.
     """
     paths = {}
     for category, files in by_category.items():

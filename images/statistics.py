@@ -31,12 +31,9 @@ class ImageStatistics(NamedTuple):
 
 
 def measure_image(image: np.ndarray, side: int, small: int) -> ImageStatistics:
-    """Look at a decoded photograph.
+    """Measure a decoded photograph, uint8 (H, W, 3).
 
-    Args:
-        image: its pixels as a network sees them, uint8 (H, W, 3).
-        side: the short side of the photograph itself.
-        small: S, the side of the small picture.
+    `side` is the short side of its file, in pixels, `small` the side of the small picture.
     """
     picture = Image.fromarray(image)
     grey = np.asarray(picture.convert("L"), np.float32)
@@ -53,14 +50,10 @@ def measure_image(image: np.ndarray, side: int, small: int) -> ImageStatistics:
 def find_flaws(
     statistics: Sequence[ImageStatistics], side: int
 ) -> Iterator[tuple[int, str, float, str]]:
-    """Find photographs that are blank, dark, bright, blurred or tiny; each for its worst reason.
+    """Yield blank, dark, bright, blurred and tiny photographs: number, kind, score 0..1, reason.
 
-    Args:
-        looks: of all photographs of a folder; what is blurred or tiny is so beside the others.
-        side: what the network sees, in pixels.
-
-    Yields:
-        The number of the photograph, the kind, a score from 0 to 1 and the reason.
+    What is blurred or tiny is so beside the others, and beside what the network sees (`side`
+    pixels).
     """
     sharpness = np.log([look.sharpness + 1e-3 for look in statistics])
     middle = np.median(sharpness)

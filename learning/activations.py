@@ -30,13 +30,8 @@ class Activations:
 
     They are computed once for each view that is asked for and cached; where there is no room for
     that, anew each time, with the same result. Where no layer is frozen, they are the pixels.
-
-    Args:
-        model: a network from `for_inference`.
-        num_frozen: the number of its frozen layers.
-        photographs: this process's shard of them.
-        num_views: how many views of each may be asked for; 0 is the photograph as it is.
-        identity: names the photographs, should a later run find the cache.
+    `model` is from `for_inference`; `num_views` may be asked for of each photograph, of which 0 is
+    the photograph as it is; `identity` names the photographs, should a later run find the cache.
     """
 
     def __init__(
@@ -69,10 +64,7 @@ class Activations:
         """Yield the activations of a view, by its number, of each of some photographs (indices).
 
         A batch is what `Classifier.run_frozen` returns for `batch_size` of them, the last one for
-        what is left.
-
-        Raises:
-            ImageError: a photograph cannot be read.
+        what is left. Raises ImageError if a photograph cannot be read.
         """
         device = self.model.mean.device
         batch_size = batch_size or rows_at_once(device)

@@ -36,11 +36,7 @@ class ProcessGroup:
         return items[self.rank :: self.size]
 
     def require_shard(self, batch_size: int) -> None:
-        """See that every process has something to do in a training step.
-
-        Raises:
-            InputError: there are too few photographs in one.
-        """
+        """Raise InputError if a process would have nothing to do in a training step."""
         if batch_size < self.size:
             raise InputError(
                 f"--batch_size {batch_size} cannot be shared out among {self.size} processes"
@@ -55,8 +51,8 @@ class ProcessGroup:
     ) -> torch.Tensor:
         """Put everybody's rows, on the CPU, back into their order: (count, ...).
 
-        Unless that is wanted everywhere, the others than the primary one get none. `allocate`
-        returns memory for numbers of a shape.
+        Unless that is wanted `everywhere`, only rank 0 gets them. `allocate` returns memory of a
+        shape.
         """
         if self.size == 1:
             return rows
@@ -133,11 +129,7 @@ SINGLE_PROCESS = ProcessGroup()
 
 
 def join_process_group(device: torch.device, launch: Launch) -> ProcessGroup:
-    """Meet the other processes that torchrun has started, if any.
-
-    Raises:
-        InputError: accelerators of this kind have no way to work together.
-    """
+    """Join the other processes of torchrun; raise InputError if the devices have no way to."""
     if not launch.is_distributed:
         return SINGLE_PROCESS
     if device.type != "cpu" and not (device.type == "cuda" and distributed.is_nccl_available()):

@@ -56,9 +56,9 @@ def evaluate(
     labels: np.ndarray,
     features: FeatureCache | None = None,
 ) -> Evaluation:
-    """Judge a network from `for_inference` or a checkpoint on a whole split.
+    """Evaluate a network from `for_inference` or a checkpoint on a whole split.
 
-    Where it is a head on a body that has not learned, `features` has what the head sees.
+    If it is a head on a body that has not learned, `features` has the input of the head.
     """
     resources, count = activations.resources, len(activations.paths)
     if features:
@@ -104,19 +104,11 @@ def judge(
     resources: Resources,
     features: FeatureCache | None = None,
 ) -> tuple[dict[str, Any], EvaluatedSplit]:
-    """Judge a network from `load_checkpoint` once, on test where there is one, else on valid.
+    """Evaluate a network from `load_checkpoint` once, on test where there is one, else on valid.
 
-    Args:
-        model: the network.
-        info: what its file knows.
-        best: how it did on valid, before it was saved.
-        splits: paths and labels of each.
-        resources: threads, processes and progress.
-        features: of the body, where it has not learned.
-
-    Returns:
-        Its part of report.json (docs/reference.md explains each entry), and what was judged, with
-        calibrated logits.
+    `info` is what its file knows, `best` the evaluation on valid before it was saved; `features`
+    are those of the body, where it has not learned. Returns its part of report.json
+    (docs/reference.md explains each entry), and what was evaluated, with calibrated logits.
     """
     valid_labels = splits["valid"][1]
     logits = cross_fit(best.logits, valid_labels)

@@ -64,7 +64,7 @@ class FeatureFile:
                     self.places[row["digest"].tobytes()] = i
 
     def _blocks(self, wanted: Iterable[int] | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield rows, some blocks or all, with the number of the first row of each.
+        """Yield blocks of rows, wanted ones or all, with the number of the first row of each.
 
         They are read, not mapped: mapped pages would count as memory of this process.
         """
@@ -87,11 +87,7 @@ class FeatureFile:
         return rows >= 0
 
     def append(self, digests: Collection[bytes], features: np.ndarray) -> None:
-        """Add rows of photographs (n,), float16 (n, F).
-
-        Raises:
-            OSError: there is no room.
-        """
+        """Add rows of photographs (n,), float16 (n, F); raise OSError if there is no room."""
         new = np.zeros(len(features), self.kind)
         new["digest"] = np.frombuffer(b"".join(digests), f"V{DIGEST}")
         new["features"] = features
@@ -120,11 +116,9 @@ class FeatureFile:
 
 
 class FeatureCache:
-    """What the head sees of photographs, each computed once, if a file may keep it.
+    """The features of photographs, each computed once, if a file may keep it.
 
-    Args:
-        file: which keeps the features of a body that does not change.
-        digests: of the photographs, by path.
+    `file` keeps the features of a body that does not change; `digests` are by path.
     """
 
     def __init__(self, file: FeatureFile | None = None, digests: Mapping[str, bytes] | None = None):
@@ -141,12 +135,9 @@ class FeatureCache:
         return len({*self.digests.values()} - {*self.known})
 
     def of(self, activations: Activations, description: str = "features") -> torch.Tensor:
-        """Compute what the head sees of photographs as they are, or read it: float32 (N, F).
+        """Compute or read the features of photographs as they are: float32 (N, F).
 
-        The numbers are rounded to half precision.
-
-        Raises:
-            RunError: they are not finite.
+        They are rounded to half precision. Raises RunError if they are not finite.
         """
         paths, resources = activations.paths, activations.resources
         model, num_frozen = activations.model, activations.num_frozen
@@ -189,7 +180,7 @@ class FeatureCache:
     ) -> None:
         """Take the digests of the photographs, by path; make sure that there is room for them.
 
-        `warn` is called where features cannot be kept, now or later.
+        `warn` is called if features cannot be kept, now or later.
         """
         self.digests, needed, self.warn = digests, {*digests.values()}, warn
         if self.file:
@@ -205,10 +196,7 @@ class FeatureCache:
 
 
 def identify(model: Classifier, preprocessing: Preprocessing) -> str:
-    """Name what features depend on beside the photographs: 64 hexadecimal digits.
-
-    `model` is from `for_inference`.
-    """
+    """Name what the features of a network from `for_inference` depend on beside the photographs."""
     depends = VERSION, model.feature_layers, model.mean.device.type, preprocessing, versions()
     whole = hashlib.sha256(repr(depends).encode())
     for key, value in model.body.state_dict().items():

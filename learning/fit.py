@@ -53,15 +53,8 @@ class Learner:
     Of a pretrained network the layers after the frozen ones learn. What is evaluated and kept is a
     moving average of its weights over about a tenth of the run: good from the first epoch on, while
     the weights themselves first lose what the head knew. From scratch everything learns, and
-    nothing is averaged.
-
-    Args:
-        run: its model is changed in place.
-        activations: of the training photographs.
-        labels: of all of them (N,), int64.
-
-    Raises:
-        InputError: the optimizer's state in last.pth is damaged.
+    nothing is averaged. The model of the run is changed in place; labels are int64 (N,). Raises
+    InputError if the optimizer's state in last.pth is damaged.
     """
 
     def __init__(self, run: Run, activations: Activations, labels: np.ndarray):
@@ -141,9 +134,8 @@ def train_one_epoch(
 ) -> tuple[float, LogitSums] | None:
     """Train on every photograph once; in a short last epoch, on some of them.
 
-    Returns:
-        The mean loss, and the sums of the logits; a single process ends an epoch whose loss is not
-        finite. None: the time was up before the end.
+    Returns the mean loss, and the sums of the logits; a single process ends an epoch whose loss is
+    not finite. Returns None if the time was up before the end.
     """
     model, processes = learner.model, learner.processes
     num_frozen, device = learner.activations.num_frozen, model.mean.device
@@ -273,11 +265,7 @@ def lr_factor(step: int, steps: int) -> float:
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, state: dict[int, dict[str, torch.Tensor]]
 ) -> None:
-    """Give an optimizer back its state, which a file has had.
-
-    Raises:
-        InputError: it is of other parameters.
-    """
+    """Load an optimizer's state from a file; raise InputError if it is of other parameters."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     try:
         if state.keys() != {*range(len(parameters))}:

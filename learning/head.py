@@ -47,16 +47,9 @@ def count_head_epochs(count: int) -> int:
 def fit_head(run: Run, activations: Activations, labels: np.ndarray) -> tuple[float, LogitSums]:
     """Fit the head of a pretrained network; return the mean loss, and the sums of the logits.
 
-    The run notes the most suspicious photographs: those that look like others of another
-    category even to a head that has learned their own.
-
-    Args:
-        run: its model's head is changed in place.
-        activations: of the training photographs.
-        labels: of all of them (N,), int64.
-
-    Raises:
-        RunError: the features are not finite.
+    The run keeps the most suspicious photographs: those that look like others of another category
+    even to a head that has learned their own. The run's model is changed in place; labels are int64
+    (N,). Raises RunError if the features are not finite.
     """
     model = run.model
     resources = activations.resources
@@ -132,18 +125,10 @@ def fit_linear_head(
 ) -> tuple[torch.Tensor, float]:
     """Fit a linear head by logistic regression; return its logits (N, C), and its L2 penalty.
 
-    The features are standardised, which is folded into the weights; fewer photographs than
-    features are searched along their own directions alone. The problem is convex, but a search
-    ends before the very optimum: it starts at zero, so that it ends at the same head whether the
-    penalty had to be chosen or was known.
-
-    Args:
-        head: to be set.
-        features: of the photographs (N, F), overwritten.
-        labels: the index of each one's category (N,).
-        smoothing: of the labels.
-        progress: shows how far it is.
-        penalty: L2, where it is known.
+    The features (N, F) are standardised in place, which is folded into the weights; fewer
+    photographs than features are searched along their own directions alone. The problem is convex,
+    but a search ends before the very optimum: it starts at zero, so that it ends at the same head
+    whether the penalty had to be chosen or was known.
     """
     mean, std = standardise(features)
     regression = Regression(features, head.out_features, smoothing)
@@ -178,15 +163,10 @@ def out_of_fold(
 ) -> torch.Tensor:
     """Compute the logits (N, C) of linear heads that have not learned from the photograph itself.
 
-    A head for each fold learns from the others; then a second one for each, from those of them
-    that the first heads name as they are labelled, where that is at least half of a category. The
-    logits are the mean of both.
-
-    Args:
-        features: of the photographs (N, F), overwritten.
-        labels: the index of each one's category (N,); some may be wrong.
-        folds: 0..FOLDS-1 (N,); copies of one photograph belong into one fold.
-        progress: shows how far it is.
+    A head for each fold, 0..FOLDS-1 (N,), learns from the others; then a second one for each, from
+    those of them that the first heads name as they are labelled, where that is at least half of a
+    category. The logits are the mean of both. Copies of one photograph belong into one fold. The
+    features (N, F) are overwritten.
     """
     standardise(features)
     regression = Regression(features, int(labels.max()) + 1, SMOOTHING)

@@ -26,16 +26,9 @@ Solution = tuple[torch.Tensor, torch.Tensor]  # weights (C, F) and biases (C,)
 
 
 class Regression:
-    """Logistic regression on standardised features, with label smoothing; many fits share it.
+    """Logistic regression on standardised features (N, F), with label smoothing, for many fits.
 
-    Args:
-        features: of all photographs (N, F).
-        num_classes: C.
-        smoothing: the certainty that is left to the other categories.
-
-    Attributes:
-        x: what the fits see of the photographs: the features, or their coordinates (N, N).
-        axes: orthonormal ones (F, N) of these coordinates, or None.
+    The fits see `x`: the features, or their coordinates (N, N) along orthonormal `axes` (F, N).
     """
 
     def __init__(self, features: torch.Tensor, num_classes: int, smoothing: float):
@@ -87,13 +80,8 @@ class Regression:
     ) -> Solution:
         """Minimise the mean loss plus `penalty` / 2 times the squared weights by L-BFGS.
 
-        It ends where a step changes that by less than the tolerance.
-
-        Args:
-            parts: what is learned from, rows of `x`.
-            penalty: on squared weights.
-            start: where the search starts.
-            tolerance: of the end.
+        It learns from `parts`, rows of `x`, begins at `start`, and ends where a step changes the
+        loss by less than `tolerance`.
         """
         factor = self.factor(penalty)
         weight, bias = (value.clone() for value in start)
@@ -163,13 +151,8 @@ class _Point(NamedTuple):
 class _Line:
     """The loss along a line, on which logits (n, C) change by `change` for each unit.
 
-    Args:
-        logits: at its start.
-        change: of the logits.
-        labels: (n,).
-        smoothing: of the labels.
-        squares: the penalty times the products of weights with weights, of weights with their
-            change, and of that with itself.
+    `squares` are the penalty times the products of weights with weights, of weights with their
+    change, and of that with itself.
     """
 
     def __init__(
@@ -222,7 +205,7 @@ class _Line:
 def find_direction(
     gradient: torch.Tensor, memory: Sequence[tuple[torch.Tensor, torch.Tensor]]
 ) -> torch.Tensor:
-    """Find where to go, from a gradient, and steps with what they changed of it, oldest first.
+    """Return the direction of a step, from a gradient, and earlier steps with its changes.
 
     The two loops of Nocedal, "Updating quasi-Newton matrices with limited storage" (Mathematics of
     Computation 35, 1980).

@@ -222,11 +222,7 @@ class Run:
     # --- last.pth
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all that the run needs to continue as if it had never been stopped.
-
-        Raises:
-            RunError: the disk is full, or the folder cannot be written to.
-        """
+        """Write all that the run needs to continue as if it had never been stopped."""
         assert self.best
         splits = {
             name: {"digests": torch.tensor(digests), "labels": torch.tensor(labels)}
@@ -266,12 +262,9 @@ class Run:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Run":
-        """Read what `save` wrote; the network is on the CPU.
+        """Read what `save` wrote, on the CPU; raise InputError if the file is another one.
 
         Whether the optimizer's state fits its parameters is checked where it is restored.
-
-        Raises:
-            InputError: the file is missing, damaged, or something else.
         """
         entries = read_entries(path, "run")
         try:
@@ -318,7 +311,7 @@ class Run:
             and all(are_labels(each["labels"], each["digests"]) for each in splits.values())
             and are_digests(run["tuned_on"])
             and all(
-                type(i) is type(j) is int and 0 <= i and 0 <= j < num_classes for i, j in suspects
+                type(i) is type(j) is int and i >= 0 and 0 <= j < num_classes for i, j in suspects
             )
             and (not penalty or 0 < penalty.value < 1)
             and (rng_state.dtype, rng_state.shape) == (known_rng.dtype, known_rng.shape)
@@ -369,11 +362,8 @@ def new_run(
     """Build the network of a new run for C categories, and resolve its settings.
 
     `side` is the short side of the photographs in pixels, where it is known. Rank 0 may download
-    weights, before the others look for them.
-
-    Raises:
-        InputError: there is no such network, its weights are not available, or the settings do
-            not go together.
+    weights, before the others look for them. Raises InputError if there is no such network, its
+    weights are not available, or the settings do not go together.
     """
     if settings.minutes and resources.processes.size > 1:
         raise InputError("--minutes is for one process, and torchrun has started several")
@@ -399,8 +389,7 @@ def resume_run(
 ) -> Run:
     """Load the run that --resume continues; `info` is what its checkpoint knows.
 
-    Raises:
-        InputError: a file is damaged, or other settings are asked for.
+    Raises InputError if a file is damaged, or other settings are asked for.
     """
     run = Run.load(folder.resume_file)
     if not run.owns(info):

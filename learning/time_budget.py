@@ -54,11 +54,9 @@ def numbers_of_epochs(most: int) -> list[float]:
 
 
 def expected_error(share: float, epochs: float) -> float:
-    """Guess the error of a pretrained network, to compare plans by; that of its head is 1.
+    """Return the expected error of a pretrained network, in errors of its head alone.
 
-    Args:
-        share: side of its pictures, of its own.
-        epochs: 0 is the head alone.
+    `share` is the side of its pictures in parts of its own.
     """
     loss = float(np.interp(epochs, [*LOSSES], [*LOSSES.values()]))
     return loss * share ** (-1.6 if share < 1 else -0.15)
@@ -122,11 +120,7 @@ class Throughput(NamedTuple):
 
 
 def measure_throughput(run: Run, train: Split, resources: Resources, sample: int) -> Throughput:
-    """See on some photographs how quick this machine is; the network learns from them.
-
-    Raises:
-        ImageError: a photograph cannot be read.
-    """
+    """Measure on some photographs how fast this machine is; the network learns from them."""
     all_paths, all_labels = train
     count = len(all_labels)
     some = np.linspace(0, count - 1, min(sample, count)).astype(int)
@@ -205,14 +199,10 @@ def make_plans(
     counts: Mapping[str, int],
     own: int | None,
 ) -> list[Plan]:
-    """List what could be done, the most accurate plan first.
+    """List the possible plans, the most accurate first.
 
-    Args:
-        sides: of the pictures.
-        epochs: how many there may be.
-        pace: of this machine.
-        counts: the number of photographs of each split.
-        own: side of the pictures that a pretrained network is made for; None: from scratch.
+    `counts` has the photographs of each split; `own` is the side of the pictures that a pretrained
+    network is made for, None from scratch.
     """
     plans = []
     for side, number in itertools.product(sides, epochs):
@@ -226,14 +216,10 @@ def make_plans(
 
 
 class TimeBudget:
-    """Sees that a run ends in its minutes; a run without them has no limit.
+    """Ends a run in its minutes; a run without them has no limit.
 
-    Args:
-        deadline: when it has to end, by `time.perf_counter`.
-        pace: of this machine, with the pictures that were chosen.
-        counts: the number of photographs of each split.
-        epochs: that are planned.
-        most: that there may be; 0: their number is not to be changed.
+    `deadline` is a time of `time.perf_counter`; `counts` has the photographs of each split;
+    `epochs` are planned, of at most `most`, or 0 if their number is fixed.
     """
 
     def __init__(
@@ -257,10 +243,7 @@ class TimeBudget:
         return time.perf_counter() + self.slowness * rest > self.deadline
 
     def replan(self, learner: Learner, run: Run) -> list[str]:
-        """Change the number of epochs to what there is time for; return what is to be said of it.
-
-        It is called when an epoch has been saved.
-        """
+        """Change the number of epochs to what there is time for; describe the change."""
         self.saved = True
         if self.throughput is None:
             return []
@@ -295,21 +278,11 @@ def plan_run(
     resources: Resources,
     clock: Clock,
 ) -> tuple[dict[str, Any], TimeBudget, str]:
-    """Choose the most accurate run that ends in its minutes.
+    """Choose the most accurate run that ends in its minutes, from the start of the clock on.
 
-    Args:
-        run: a new one, with the network's own size of pictures or the one that was typed.
-        splits: paths and labels of each.
-        typed: settings that are not to be changed.
-        resources: threads, processes and progress.
-        clock: it has run since the start.
-
-    Returns:
-        The settings, what sees that the time is kept to, and a sentence on both.
-
-    Raises:
-        ImageError: a photograph cannot be read.
-        InputError: there is too little time.
+    `run` is a new one, with the network's own size of pictures or the one that was typed; `typed`
+    are settings that stay. Returns the settings, the time budget, and a sentence on both. Raises
+    ImageError if a photograph cannot be read, InputError if there is too little time.
     """
     own, pretrained = run.preprocessing.crop, run.weights_source is not None
     minutes = typed["minutes"]

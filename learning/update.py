@@ -50,8 +50,7 @@ def needs_backups(folder: RunFolder, load: Load) -> bool:
 def load_earlier(folder: RunFolder, load: Load, from_backups: bool) -> Pair:
     """Load the finished run that an update starts from, or started from.
 
-    Raises:
-        InputError: there is none, it is not finished, or a file is damaged.
+    Raises InputError if there is none, it is not finished, or a file is damaged.
     """
     checkpoint, resume_file = folder.checkpoint, folder.resume_file
     if from_backups:
@@ -161,9 +160,8 @@ def compare_update(
 def describe_known(by_body: Mapping[str, int], by_earlier: Mapping[str, int]) -> Iterator[str]:
     """Say which figures are too good: networks have learned from photographs of other splits.
 
-    Args:
-        by_body: from how many photographs of each split the body of both networks has learned.
-        by_earlier: from how many of each the earlier network has.
+    The counts are of photographs of each split, from which the body of both networks, or the
+    earlier network, has learned.
     """
     both = any(by_body.values())
     counts = by_earlier if both else {"valid": by_earlier["valid"]}

@@ -32,15 +32,9 @@ class Photographs:
     """Photographs as they are (view 0), or random views of them, made in the threads that decode.
 
     A random view depends on the seed, its number and the photograph alone. It is a part of the
-    photograph; where photographs are just of the network's size, a shift by some pixels.
-
-    Args:
-        paths: of all photographs; the attribute `paths` is this process's shard of them.
-        preprocessing: the network's.
-        seed: of the random views.
-        resources: threads, and processes that share the photographs out.
-        memory: bytes of decoded photographs that may be kept for the next view.
-        varied: whether some random views get other light, blur, noise and so on.
+    photograph; where photographs are just of the network's size, a shift by some pixels. `paths`
+    are all photographs, the attribute those of this process; `memory` bytes of decoded photographs
+    are kept for the next view; `varied` views may get other light, blur, noise and so on.
     """
 
     def __init__(
@@ -65,8 +59,7 @@ class Photographs:
     ) -> Iterator[np.ndarray]:
         """Yield a view, by its number, of each of some photographs (indices): uint8 (n, S, S, 3).
 
-        Raises:
-            ImageError: a photograph cannot be read.
+        Raises ImageError if a photograph cannot be read.
         """
         items = [*zip(photographs.tolist(), views.tolist())]
         images = map_ahead(self._make, items, self.resources.workers, 3 * batch_size)

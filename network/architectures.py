@@ -75,8 +75,7 @@ def list_architectures() -> list[str]:
 def find_architecture(arch: str) -> Architecture:
     """Look up one of our own networks or a classification network of torchvision.
 
-    Raises:
-        InputError: there is none of that name, or it cannot be used here.
+    Raises InputError if there is none of that name, or it cannot be used here.
     """
     if arch in OWN_ARCHITECTURES:
         return OWN_ARCHITECTURES[arch]

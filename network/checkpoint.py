@@ -39,24 +39,20 @@ def new_model(
     side: int | None = None,
     progress: Progress = no_progress,
 ) -> tuple[Classifier, Preprocessing, str | None]:
-    """Build a network for training.
+    """Build a network for training, with a head for C categories.
 
     Args:
         arch: a name of `list_architectures`.
         num_classes: C, the number of categories.
         image_size: side of the network's input in pixels; default: the architecture's.
         hidden_units: width of each hidden layer of the head.
-        weights: "none" to train from scratch, or the path of a state dict or checkpoint;
-            default: ImageNet weights where the architecture has them, else from scratch.
+        weights: "none", or the path of a state dict or checkpoint; default: ImageNet weights
+            where the architecture has them, else from scratch.
         side: short side of the photographs in pixels, which are not enlarged for a network that
             takes any size.
-        progress: of a download.
 
-    Returns:
-        The network, its preprocessing, and the source of its weights (None: from scratch).
-
-    Raises:
-        InputError: there is no such network, or the weights are not available or do not fit.
+    Returns the network, its preprocessing, and the source of its weights (None: from scratch).
+    Raises InputError if there is no such network, or the weights are not available or do not fit.
     """
     architecture = find_architecture(arch)
     preprocessing = architecture.preprocessing
@@ -144,14 +140,8 @@ def save_checkpoint(
 ) -> None:
     """Write everything that prediction needs, as plain data and tensors.
 
-    Args:
-        path: of the file.
-        model: the network, on any device.
-        info: what else the file knows.
-        class_means: of `LogitSums`, float32 (C, C).
-
-    Raises:
-        RunError: the disk is full, or the folder cannot be written to.
+    `class_means` are those of `LogitSums`, float32 (C, C). Raises RunError if the file cannot be
+    written.
     """
     entries = info.entries()
     kept = entries["calibration"]
@@ -172,10 +162,8 @@ def load_checkpoint(
 ) -> tuple[Classifier, NetworkInfo]:
     """Rebuild a network from its file alone; return it with what the file knows.
 
-    The network comes from `for_inference`, in `precision`.
-
-    Raises:
-        InputError: the file is missing, damaged, or no checkpoint of this project.
+    The network comes from `for_inference`, in `precision`. Raises InputError if the file is
+    missing, damaged, or no checkpoint of this project.
     """
     entries = read_entries(path, "calibration")
     try:
@@ -218,8 +206,7 @@ def halve(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Non
 def read_entries(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     """Read a checkpoint or a resume file of this version; `kind` is an entry of one of them.
 
-    Raises:
-        InputError: the file is missing, damaged or something else.
+    Raises InputError if the file is missing, damaged or something else.
     """
     entries = read_archive(path)
     if type(entries) is not dict or type(entries.get("format_version")) is not int:
@@ -242,11 +229,8 @@ def rebuild(
 ) -> tuple[Classifier, Preprocessing]:
     """Build the network of a file's entries `arch`, `head` and `preprocessing` and a state dict.
 
-    It is not built before the file has shown that it holds the parameters for it.
-
-    Raises:
-        InputError: there is no such network.
-        ValueError, TypeError, KeyError, RuntimeError: the parts do not fit together.
+    It is not built before the file has shown that it holds the parameters for it. Raises
+    InputError, ValueError, TypeError, KeyError or RuntimeError if the parts do not fit together.
     """
     check_types(entries, {"arch": str, "head": dict, "preprocessing": dict})
     check_types(entries["head"], {"in_features": int, "hidden_units": list, "depths": list})
@@ -290,11 +274,7 @@ def rebuild(
 
 
 def as_float(values: Any, shape: Sequence[int]) -> torch.Tensor:
-    """Return finite numbers of this shape as float32.
-
-    Raises:
-        ValueError: they are something else.
-    """
+    """Return finite numbers of this shape as float32; raise ValueError for anything else."""
     if (
         not torch.is_tensor(values)
         or values.shape != tuple(shape)

@@ -39,18 +39,13 @@ def _has_weights(layer: nn.Module) -> bool:
 
 
 def find_feature_layers(body: nn.Module, images: torch.Tensor) -> list[int]:
-    """Choose the layers of a pretrained body whose outputs the head takes.
+    """Choose the layers of a pretrained body whose outputs the head takes, as indices in `chain`.
 
     These are the last ones of every stage that ends with the frozen layers (see
     `count_frozen_layers`) or after them; a stage is a run of layers whose outputs have the same
-    shape. Features of several layers classify better (Evci et al., "Head2Toe", ICML 2022).
-
-    Args:
-        body: a network in evaluation mode.
-        images: some input for it (N, 3, S, S).
-
-    Returns:
-        Indices in `chain(body)`; none where the body is more than a chain with pooling last.
+    shape. Features of several layers classify better (Evci et al., "Head2Toe", ICML 2022). The body
+    is in evaluation mode, and `images` are some input for it (N, 3, S, S). None where it is more
+    than a chain with pooling last.
     """
     layers, shapes, x = chain(body), list[torch.Size](), images
     try:

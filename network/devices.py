@@ -30,8 +30,7 @@ def keep_freed_memory() -> None:
 def find_device(gpu: bool, launch: Launch = Launch()) -> torch.device:
     """Choose the accelerator if it is wanted and available, else the CPU.
 
-    Raises:
-        InputError: torchrun has started more processes than there are accelerators.
+    Raises InputError if torchrun has started more processes than there are accelerators.
     """
     if not (gpu and torch.accelerator.is_available()):
         return torch.device("cpu")

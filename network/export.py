@@ -43,11 +43,7 @@ class _Exported(nn.Module):
 
 
 def to_onnx(model: Classifier, info: NetworkInfo) -> "onnx.ModelProto":
-    """Turn a checkpoint's network, loaded in float32, into ONNX; see `add_metadata`, `as_file`.
-
-    Raises:
-        InputError: the network cannot be exported.
-    """
+    """Turn a checkpoint's network, loaded in float32, into ONNX; raise InputError if that fails."""
     try:
         network = _translate(_Exported(model), info.preprocessing.crop)
         add_metadata(network, info)
@@ -105,9 +101,7 @@ def as_file(network: "onnx.ModelProto") -> bytes:
 def _translate(exported: _Exported, crop: int) -> "onnx.ModelProto":
     """Turn a network into one of the form that formats/onnx_file.py reads.
 
-    Raises:
-        torch.onnx.errors.OnnxExporterError: ONNX has no such layers.
-        ValueError: it is too large.
+    Raises OnnxExporterError if ONNX has no such layers, ValueError if it is too large.
     """
     if sum(value.nbytes for value in exported.state_dict().values()) > LARGEST_EXPORT:
         raise ValueError("too many weights")

@@ -76,8 +76,7 @@ def extract_features(
 ) -> torch.Tensor:
     """Compute the input of the head for `count` photographs: float32 (N, F), on the CPU.
 
-    `model` is from `for_inference`, `batches` hold the output of its frozen layers, and
-    `allocate` returns memory of a shape.
+    `model` is from `for_inference`, `batches` hold the output of its frozen layers.
     """
     features: torch.Tensor | None = None
     done = 0

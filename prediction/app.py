@@ -63,17 +63,11 @@ def write_app(
     answers: Answers,
     progress: Progress = no_progress,
 ) -> None:
-    """Write a folder that any web server can serve. It appears whole, or not at all.
+    """Write a folder that any web server can serve; it appears whole, or not at all.
 
-    Args:
-        folder: a new one, an empty one, or an earlier app, which is replaced.
-        network: the content of an exported file.
-        answers: their policy has neither `only` nor `groups`.
-        progress: of the download, where there is one.
-
-    Raises:
-        InputError: the folder holds something else, or the runtime cannot be downloaded.
-        RunError: the disk is full, or the folder cannot be written to.
+    `network` is the content of an exported file; the policy of the answers has neither `only` nor
+    `groups`. An empty folder or an earlier app is replaced. Raises InputError if the folder holds
+    something else, or the runtime cannot be downloaded, RunError if the disk is full.
     """
     target = find_app(folder)
     files = {path.name: path.read_bytes() for path in sorted(SOURCES.iterdir()) if path.is_file()}

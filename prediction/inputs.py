@@ -42,14 +42,9 @@ def name_inputs(inputs: list[str]) -> str:
 
 
 def expand(inputs: Iterable[str], separator: bytes) -> Iterator[Found]:
-    """Yield the path of every photograph in the inputs.
+    """Yield the path of every photograph in the inputs: files, folders and `STDIN`.
 
-    Args:
-        inputs: files, folders and `STDIN`, whose paths may be folders, too.
-        separator: the end of a path on standard input.
-
-    Raises:
-        InputError: standard input is closed, or holds no list of paths.
+    `separator` ends a path on standard input. Raises InputError if that is closed or holds no list.
     """
     for path in inputs:
         if path == STDIN:
@@ -94,10 +89,8 @@ def read_paths(stream: RawIOBase, separator: bytes) -> Iterator[str]:
     """Yield the paths of a list as soon as each has arrived, without empty ones.
 
     On lists of lines, a carriage return at the end of a path is ignored unless there is such a
-    file, and so is the byte order mark that Windows puts before the first one.
-
-    Raises:
-        InputError: the paths do not end with the separator.
+    file, and so is the byte order mark that Windows puts before the first one. Raises InputError if
+    the paths do not end with the separator.
     """
     rest, first = b"", True
     while (part := stream.read(PIECE)) != b"":

@@ -24,15 +24,10 @@ def compute_occlusion_map(
     photograph: np.ndarray,
     index: int,
 ) -> np.ndarray:
-    """Measure what the log-odds of a name lose where a photograph is covered.
+    """Measure what the log-odds of a name lose where a photograph, uint8 (H, W, 3), is covered.
 
-    Args:
-        photograph: uint8 (H, W, 3), as the network gets it.
-        index: of the name, 0..C-1.
-
-    Returns:
-        float32 (H, W), in nats: high where the evidence for the name is, below 0 where there is
-        some against it.
+    Returns float32 (H, W), in nats: high where the evidence for the name is, below 0 where there is
+    some against it.
     """
     height, width = photograph.shape[:2]
     images = [photograph, *cover_each(photograph)]

@@ -102,18 +102,12 @@ def _chain(digest: str, path: str) -> str:
 def open_output(
     path: str | None, format_name: str, job: Mapping[str, Any] | None = None, resume: bool = False
 ) -> Iterator[Output]:
-    """Open the file for records, or standard output (None).
+    """Open the file for records, or standard output (None); it appears when the block ends.
 
-    The file appears when the block ends without an error; otherwise its records are kept.
-
-    Args:
-        job: all options that the records depend on, as JSON has them.
-        resume: whether to resume after the last record of a stopped job.
-
-    Raises:
-        InputError: the file cannot be written there, another process is writing it, or the stopped
-            job had other options.
-        RunError: the disk is full.
+    After an error its records are kept, and `resume` goes on after the last one; `job` has all
+    options that they depend on, as JSON has them. Raises InputError if the file cannot be written
+    there, another process is writing it, or the stopped job had other options, RunError if the disk
+    is full.
     """
     header = csv_row(CSV_COLUMNS) if format_name == "csv" else ""
     if path is None:

@@ -35,10 +35,7 @@ def score(
 ) -> np.ndarray:
     """Rank photographs by how safe their names are: (N,); -inf is never safe.
 
-    Args:
-        certainty: the probability of the best name, 0..1 (N,).
-        ood_score: see `Prediction` (N,).
-        least: photographs with a lower OOD score get no name.
+    `certainty` is the probability of the best name, 0..1 (N,), `least` the lowest OOD score.
     """
     # Rounded down: the last digits differ between checkpoint and ONNX, and from batch to batch.
     steps = np.floor(np.asarray(certainty, np.float64) * DIGITS)
@@ -54,10 +51,8 @@ def score_calibration(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Score the V photographs of the calibration set: (V,), and whether the best is correct (V,).
 
-    Args:
-        least: see `score`.
-        only: the categories that are possible (C,), bool; photographs of others do not count.
-        groups: the number of each category's group (C,): groups are scored in place of categories.
+    `only` are the categories that are possible (C,), bool; photographs of others do not count. With
+    the number of each category's group (C,), groups are scored in place of categories.
     """
     labels, ood_scores = np.asarray(valid.labels), np.asarray(valid.ood_score)
     logs = np.asarray(valid.log_probabilities, np.float64)
@@ -101,14 +96,9 @@ def find_threshold(
     """Find the lowest score from which on at most 1 - promise of the names are wrong.
 
     The exact binomial test is applied to ever more photographs, those with the highest scores
-    first, until it fails (Learn then Test, with fixed sequences: Angelopoulos et al.,
-    arXiv 2110.01052, 2021).
-
-    Args:
-        scores: of photographs that the network was not trained on (V,), see `score`.
-        correct: whether the best name of each is correct (V,), bool.
-        promise: above 0 and below 1.
-        error: the probability that the promise is not kept.
+    first, until it fails (Learn then Test, with fixed sequences: Angelopoulos et al., arXiv
+    2110.01052, 2021). Scores (V,) and whether each name is correct (V,) are of photographs that the
+    network was not trained on; `error` is the probability that the promise is not kept.
     """
     order = np.argsort(-scores, kind="stable")
     ranked, wrong = scores[order], np.cumsum(~correct[order])
@@ -138,13 +128,9 @@ def find_group_threshold(
 ) -> float:
     """Find the lowest score from which on a group is answered where no name is given.
 
-    Of all answers together, names and groups, at most 1 - promise are wrong. inf: no group is safe.
-
-    Args:
-        named: whether a photograph gets a name (V,), bool.
-        correct: whether its answer, a name or else a group, is correct (V,), bool.
-        scores: of the groups (V,).
-        promise, error: see `find_threshold`.
+    Of all answers together, names and groups, at most 1 - promise are wrong. `named` says whether a
+    photograph gets a name (V,), `correct` whether its answer, a name or else a group, is correct
+    (V,). inf: no group is safe.
     """
     rest = np.flatnonzero(~named)
     count, wrong, lowest = int(named.sum()), int((named & ~correct).sum()), math.inf

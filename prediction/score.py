@@ -76,14 +76,9 @@ class Score:
     def write_report(self, page: str, figures: str, split: str, more: dict[str, Any]) -> None:
         """Write an HTML page, and its figures as JSON, see docs/reference.md.
 
-        Args:
-            page, figures: paths of the two files.
-            split: where the photographs come from.
-            more: command, versions and network.
-
-        Raises:
-            InputError: no photograph has a label, or a file cannot be written there.
-            RunError: the disk is full.
+        `split` says where the photographs come from; `more` has command, versions and network.
+        Raises InputError if no photograph has a label, or a file cannot be written there, RunError
+        if the disk is full.
         """
         if not self.labels:
             raise InputError(f"no photograph is in a category's folder: {page} is not written")

@@ -51,9 +51,8 @@ def cross_fit(logits: np.ndarray, labels: np.ndarray, folds: int = 5) -> np.ndar
 def calibration_report(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Measure how reliable the probabilities of calibrated logits are.
 
-    Returns:
-        The negative log-likelihood in nats, and the expected calibration error (Naeini et
-        al., AAAI 2015) with its 95 % bootstrap interval.
+    Returns the negative log-likelihood in nats, and the expected calibration error (Naeini et al.,
+    AAAI 2015) with its 95 % bootstrap interval.
     """
     probabilities = softmax(logits)
     confidence = probabilities.max(1)

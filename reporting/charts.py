@@ -14,13 +14,10 @@ MAX_DOTS = 40  # with at most so many points each one gets a dot, whose tooltip 
 def line_chart(
     title: str, lines: Mapping[str, Sequence[float]], first: int, percent: bool = False
 ) -> str:
-    """Draw one or two lines over the epochs.
+    """Draw one or two lines over the epochs, with the title as alternative text.
 
-    Args:
-        title: what the chart shows, as its alternative text.
-        lines: the values by the name of the line; all have the same number of them, above 0.
-        first: the number of the first epoch; 0 is the head.
-        percent: whether the values are shares, 0..1.
+    `lines` has the values by the name of the line; `first` is the first epoch, 0 the head;
+    `percent` says that the values are shares, 0..1.
     """
     count = len(next(iter(lines.values())))
     values = [value for line in lines.values() for value in line]
@@ -55,14 +52,9 @@ def line_chart(
 
 
 def bar_chart(title: str, name: str, bars: Sequence[float | None], shares: bool = False) -> str:
-    """Draw bars over equal ranges of the probability, 0..1.
+    """Draw bars over equal ranges of the probability, 0..1, with the title as alternative text.
 
-    Args:
-        title: what the chart shows, as its alternative text.
-        name: of the bars.
-        bars: their heights, counts or shares; None where there is no bar.
-        shares: whether they are shares, 0..1: a dashed diagonal shows where they equal the
-            probability.
+    A bar may be None. With `shares` a dashed diagonal shows where they equal the probability.
     """
     parts, y = _y_axis(0, 1 if shares else max(bar or 0 for bar in bars), shares)
     parts.append(_text(LEFT, 16, name))

@@ -17,16 +17,9 @@ def compare_networks(
 ) -> dict[str, Any]:
     """Compare an earlier network with a new one on the same photographs of valid.
 
-    What is of a category that the earlier one does not know counts as named wrongly by it.
-
-    Args:
-        known: the categories of the earlier network, as they are called now.
-        logits: of the networks "before" and "after" (V, C before), (V, C).
-        labels: of the photographs (V,).
-        categories: of the new network, with their names.
-
-    Returns:
-        A part of report.json; docs/reference.md explains each entry.
+    What is of a category that the earlier one does not know counts as named wrongly by it. `known`
+    are its categories, as they are called now; `logits` those of the networks "before" and "after"
+    (V, C before), (V, C). Returns a part of report.json; docs/reference.md explains each entry.
     """
     index = {category: i for i, category in enumerate(categories)}
     own = np.array([index.get(category, -1) for category in known])

@@ -102,13 +102,9 @@ def plot_guesses(
     probabilities: Sequence[float],
     evidence: np.ndarray | None = None,
 ) -> "Figure":
-    """Draw a photograph beside bars of its most probable names, and where the first one is seen.
+    """Draw a photograph (H, W, 3) beside bars of its most probable names, 0..1.
 
-    Args:
-        photograph: (H, W, 3).
-        names: the most probable first.
-        probabilities: of the names, 0..1.
-        evidence: (H, W), high where the evidence for the first name is; see `find_evidence`.
+    `evidence` (H, W) is the occlusion map of the first name, see `compute_occlusion_map`.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter

@@ -33,8 +33,8 @@ def epoch_line(
 ) -> str:
     """Format a row of history.csv as one of the table under `HEADER`.
 
-    Losses are in nats, accuracy 0..1. The solved head is epoch 0. The calibrated loss decides
-    between epochs of the same accuracy; it is in the file alone, as the table has to be narrow.
+    Losses are in nats, accuracy 0..1; the head is epoch 0. The calibrated loss decides between
+    epochs of the same accuracy; it is in the file alone, as the table has to be narrow.
     """
     return (
         f"{epoch or 'head':>5}  {train_loss:10.4f}  {valid_loss:10.4f}  "
@@ -43,11 +43,7 @@ def epoch_line(
 
 
 def write_history(path: str | os.PathLike[str], rows: Sequence[dict[str, Any]]) -> None:
-    """Write a row for each epoch as CSV; None is an empty field. The file is whole at any time.
-
-    Raises:
-        RunError: the disk is full, or the folder cannot be written to.
-    """
+    """Write a row for each epoch as CSV, whole at any time; None is an empty field."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, rows[0].keys())
     writer.writeheader()
@@ -104,14 +100,7 @@ class EvaluatedSplit(NamedTuple):
 def list_misnamed(
     paths: Sequence[str], labels: np.ndarray, logits: np.ndarray, names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """List the photographs whose name is not correct, what they show and were taken for.
-
-    Args:
-        paths: of the photographs.
-        labels: the index of each one's category (N,).
-        logits: of each one (N, C), calibrated.
-        names: of the categories.
-    """
+    """List the photographs whose name is not correct, what they show and were taken for."""
     taken, certainty = logits.argmax(1), softmax(logits).max(1)
     return [
         {

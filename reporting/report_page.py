@@ -27,14 +27,8 @@ def write_page(
 ) -> None:
     """Write report.html; it is whole at any time.
 
-    Args:
-        path: of the file.
-        report: what report.json says; see docs/reference.md.
-        evaluated: the photographs that it is about.
-        history: the rows of history.csv, if the report is a run's.
-
-    Raises:
-        RunError: the disk is full, or the folder cannot be written to.
+    `report` is what report.json says, see docs/reference.md; `evaluated` are its photographs, and
+    `history` the rows of history.csv, if it is a run's. Raises RunError if it cannot be written.
     """
     page = make_page(report, evaluated, history)
     with atomic_write(path) as file:

@@ -25,12 +25,7 @@ exit codes:
 
 
 def build_parser(console: Console, data_sets: Sequence[str]) -> Parser:
-    """Make the parser of train.py; see `Settings` for what decides the result.
-
-    Args:
-        console: to speak with.
-        data_sets: what --download knows.
-    """
+    """Make the parser of train.py; `Settings` has the flags that decide the result."""
     parser = Parser(
         console,
         epilog=EPILOG,

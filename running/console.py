@@ -94,11 +94,7 @@ class Console:
         self.bars: list[Any] = []  # from the outermost to the innermost, which is shown
 
     def print_result(self, *lines: str) -> None:
-        """Print facts and results on stdout.
-
-        Raises:
-            RunError: the reader of the pipe has gone, or the disk is full.
-        """
+        """Print facts and results on stdout; raise RunError if the reader of the pipe has gone."""
         if not self.speaks:
             return
         self._clear_bar()

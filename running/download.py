@@ -20,14 +20,9 @@ def fetch(
 ) -> None:
     """Download a file, unless it is there already, and verify it.
 
-    Until it is verified it is called `path` + ".part", which the next attempt continues.
-
-    Args:
-        checksum: such as "sha256:f37072fd": the algorithm, and at least the first digits.
-
-    Raises:
-        InputError: it cannot be downloaded, or another file is there.
-        OSError: it cannot be written.
+    Until it is verified it is called `path` + ".part", which the next attempt continues. The
+    checksum, such as "sha256:f37072fd", has the algorithm, and at least the first digits. Raises
+    InputError if it cannot be downloaded or another file is there, OSError if it cannot be written.
     """
     path, algorithm = Path(path), checksum.split(":")[0]
     if os.path.lexists(path):

@@ -28,11 +28,9 @@ def is_same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) ->
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file whose content appears at `path` whole, or not at all.
 
-    It is written beside `path`, synced to the disk and renamed when the block ends. Where `path`
-    is a link, the file that it leads to is replaced.
-
-    Raises:
-        RunError: the disk is full, or the folder cannot be written to.
+    It is written beside `path`, synced to the disk and renamed when the block ends. Where `path` is
+    a link, the file that it leads to is replaced. Raises RunError if the disk is full or not
+    writable.
     """
     path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -64,12 +62,9 @@ def put_in_place(temporary: Path, path: Path) -> None:
 def hold_lock(lock: Path, busy: str, files: Iterable[Path]) -> Iterator[None]:
     """Keep other processes out of the block, in which `files` are written.
 
-    What killed processes left of these files is removed. The lock of a killed process ends with
-    it. Windows and some network file systems have no such locks: there nobody is kept out.
-
-    Raises:
-        InputError: another process is in the block; the message is `busy`.
-        RunError: the lock cannot be written.
+    What killed processes left of these files is removed. The lock of a killed process ends with it.
+    Windows and some network file systems have no such locks: there nobody is kept out. Raises
+    InputError with the message `busy`, RunError if the lock cannot be written.
     """
     try:
         file = open(lock, "w")  # noqa: SIM115 - closed below
@@ -115,11 +110,7 @@ def take_turns(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def prepare_folder(folder: str | os.PathLike[str], files: Iterable[str]) -> None:
-    """Make a folder where it does not exist, and check that these files can be written in it.
-
-    Raises:
-        InputError: they cannot.
-    """
+    """Make a folder where there is none; raise InputError if these files cannot be written."""
     folder = Path(folder)
     probe = folder / f".write_test.{os.getpid()}.tmp"
     try:
@@ -139,8 +130,7 @@ def prepare_folder(folder: str | os.PathLike[str], files: Iterable[str]) -> None
 def find_target(path: str | os.PathLike[str], reads: Iterable[str | os.PathLike[str]] = ()) -> Path:
     """Follow links to where a file of the user's is to be written.
 
-    Raises:
-        InputError: it cannot be written there, or it is among what the command `reads`.
+    Raises InputError if it cannot be written there, or it is among what the command `reads`.
     """
     # /dev/stdout may lead to a file that the shell appends to.
     names = [os.path.abspath(path), os.readlink(path) if os.path.islink(path) else ""]
@@ -160,9 +150,8 @@ def find_target(path: str | os.PathLike[str], reads: Iterable[str | os.PathLike[
 def write_alone(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file whose path the user gave, as `atomic_write` does.
 
-    Raises:
-        InputError: it cannot be written there, or another process is writing it.
-        RunError: the disk is full.
+    Raises InputError if it cannot be written there, or another process is writing it, RunError if
+    the disk is full.
     """
     target = find_target(path)
     busy = f"another predict.py is writing {path}; wait for its end, or give another name"

@@ -53,20 +53,12 @@ class RunFolder:
         return self.report.exists() or self.page.exists()
 
     def prepare(self) -> None:
-        """Make the folder where there is none, and check that its files can be written.
-
-        Raises:
-            InputError: they cannot.
-        """
+        """Make the folder where there is none; raise InputError if its files cannot be written."""
         if self.writes:
             prepare_folder(self.path, self._names)
 
     def lock(self) -> AbstractContextManager[None]:
-        """Keep other runs out during the block.
-
-        Raises:
-            InputError: another run is at work there.
-        """
+        """Keep other runs out during the block; raise InputError if one is at work there."""
         if not self.writes:
             return nullcontext()
         return lock_folder(self.path, [*self._names, DEMO_FOLDER])
@@ -86,11 +78,7 @@ class RunFolder:
                 path.unlink(missing_ok=True)
 
     def write_report(self, report: dict[str, Any]) -> None:
-        """Write report.json.
-
-        Raises:
-            RunError: the disk is full, or the folder cannot be written to.
-        """
+        """Write report.json; raise RunError if that fails."""
         if self.writes:
             with atomic_write(self.report) as file:
                 file.write(json.dumps(report, indent=1).encode())
@@ -98,10 +86,7 @@ class RunFolder:
     def back_up(self) -> Path | None:
         """Back up the files of an earlier run; return the first backup, if there is one.
 
-        The backups of an even earlier run go, so that all are of one run.
-
-        Raises:
-            RunError: a backup cannot be written.
+        The backups of an even earlier run go, so that all are of one run. May raise RunError.
         """
         there = [path for path in self.files if path.exists()]
         if not self.writes or not there:
@@ -115,11 +100,7 @@ class RunFolder:
 
 
 def back_up(path: Path) -> None:
-    """Make x.previous of a file, whole at any time: a hard link, or a copy where there are none.
-
-    Raises:
-        RunError: it cannot be written.
-    """
+    """Make x.previous of a file, whole at any time, by a hard link or else a copy."""
     target = previous(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:

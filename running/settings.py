@@ -125,11 +125,7 @@ class Settings:
 
     @classmethod
     def from_entries(cls, entries: dict[str, Any]) -> "Settings":
-        """Read the resolved settings of a run from its last.pth.
-
-        Raises:
-            TypeError, ValueError: they are impossible.
-        """
+        """Read resolved settings from a last.pth; raise TypeError or ValueError if impossible."""
         settings = cls(**entries)
         for field in dataclasses.fields(cls):
             value, check = entries[field.name], field.metadata.get("type")
@@ -157,16 +153,10 @@ class Settings:
 def resolve_settings(
     settings: Settings, image_size: int, pretrained: bool, has_tail: bool
 ) -> Settings:
-    """Fill in the settings that depend on the network.
+    """Fill in the settings that depend on the network; raise InputError if they do not go together.
 
-    Args:
-        settings: what was typed, and the defaults.
-        image_size: side of the network's input, in pixels.
-        pretrained: whether it starts from weights.
-        has_tail: whether its layers form a chain whose first ones can be frozen.
-
-    Raises:
-        InputError: they do not go together.
+    `image_size` is the side of the network's input; `pretrained` whether it starts from weights;
+    `has_tail` whether its layers form a chain whose first ones can be frozen.
     """
     recipe = FINE_TUNING if pretrained else FROM_SCRATCH
     if settings.batch_size:
@@ -195,10 +185,9 @@ def resolve_settings(
 
 
 def resume_settings(typed: dict[str, Any], settings: Settings) -> Settings:
-    """Take the settings of the run that is resumed; only more epochs may be asked for.
+    """Take the settings of the run that is resumed; raise InputError if others are typed.
 
-    Raises:
-        InputError: other settings are asked for, which would be another run.
+    Only more epochs may be asked for.
     """
 
     def spell(value: Any) -> str:

@@ -142,7 +142,7 @@ def test_what_is_known_is_not_computed_again(run, activations, known, tmp_path, 
     path = tmp_path / "features.bin"
 
     def opened(digests=known):
-        run.open_features(path, True)
+        run.open_features(path)
         features = run.features
         features.take(digests, Resources(), pytest.fail)
         return features
@@ -165,7 +165,7 @@ def test_what_is_known_is_not_computed_again(run, activations, known, tmp_path, 
 
 def test_a_full_disk_leaves_the_result_as_it_is(run, activations, known, tmp_path):
     path = tmp_path / "features.bin"
-    run.open_features(path, True)
+    run.open_features(path)
     features = run.features
     said = []
     features.take(known, Resources(), said.append)
@@ -199,7 +199,5 @@ def test_features_of_another_body_or_preprocessing_are_not_taken(run):
 def test_features_are_kept_for_frozen_bodies_alone(run, tmp_path, epochs, changes, kept):
     run.settings = Settings(epochs=epochs)
     run = dataclasses.replace(run, **changes)
-    run.open_features(tmp_path / "features.bin", True)
+    run.open_features(tmp_path / "features.bin")
     assert bool(run.features.file) == kept
-    run.open_features(tmp_path / "features.bin", False)
-    assert not run.features.file
