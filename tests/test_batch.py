@@ -11,9 +11,6 @@ import sys
 import pytest
 from conftest import ROOT, history_of
 from pages import Page
-from PIL import Image
-
-from images.decode import Preprocessing, load_image
 
 ODD_NAMES = [
     b"with space.jpg",
@@ -132,14 +129,6 @@ def test_odd_names_do_not_reach_a_terminal_raw(run_script, odd, checkpoint):
 # --- Inputs ---------------------------------------------------------------------------
 
 
-def test_nothing_on_standard_input_is_no_mistake(run_script, stdin, checkpoint):
-    stdin(b"")
-    run = run_script("predict", "-", checkpoint, "--format", "csv")
-    assert run.code == 0
-    assert run.out == "file,answer,rank,label,category,probability,error\n"
-    assert run.err == "predict.py: warning: there was nothing to name\n"
-
-
 # --- Output ---------------------------------------------------------------------------
 
 
@@ -173,17 +162,6 @@ def test_a_full_disk_is_a_sentence(photo, checkpoint):
 
 
 # --- No flower that it knows ----------------------------------------------------------
-
-
-def test_keep_says_what_share_stays(run_script, drawn, checkpoint):
-    def unknown(keep):
-        run = run_script(
-            "predict", drawn / "valid", checkpoint, "--format", "jsonl", "--reject", "--keep", keep
-        )
-        return [record["label"] for record in read_jsonl(run.out)].count("unknown")
-
-    assert unknown(1) == 0
-    assert unknown(0.5) == 8
 
 
 # --- Score, info, plot ----------------------------------------------------------------
@@ -244,13 +222,3 @@ def test_a_report_replaces_nothing_that_is_read(
     assert run.code == 2
     assert "photo.html is among the photographs" in run.err
     assert (tmp_path / "photo.html").read_bytes() == photo.read_bytes()
-
-
-def test_plot(run_script, photo, checkpoint, tmp_path):
-    pytest.importorskip("matplotlib")
-    run = run_script("predict", photo, checkpoint, "--plot", tmp_path / "a.png")
-    assert run.code == 0
-    assert "drawn poppy" in run.out
-    assert load_image(tmp_path / "a.png", Preprocessing(64, 64, (0.0,) * 3, (1.0,) * 3)).std() > 20
-    with Image.open(tmp_path / "a.png") as image:
-        assert image.width > 3 * image.height  # photograph, evidence and bars

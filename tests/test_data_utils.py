@@ -1,11 +1,9 @@
 """The data folder: its splits, categories and names, and what is wrong with it."""
 
-import json
 import os
 import shutil
 
 import pytest
-from conftest import ROOT
 from PIL import Image
 
 import data_utils
@@ -68,26 +66,6 @@ def test_splits_are_matched_by_folder_name(folder):
     ]
 
 
-def test_hidden_and_other_files_are_ignored(folder):
-    data = data_utils.find_data(
-        folder(
-            "train/1/a.jpg",
-            "train/2/a.jpg",
-            "valid/1/a.jpg",
-            "train/.ipynb_checkpoints/a.jpg",
-            "train/1/._a.jpg",
-            "train/stray.jpg",
-            "train/1/x.jpg/nested.jpg",
-        )
-    )
-    assert data.categories == ["1", "2"]
-    assert [os.path.relpath(path, data.folder) for path in data.splits["train"].paths] == [
-        "train/1/a.jpg",
-        "train/1/x.jpg/nested.jpg",
-        "train/2/a.jpg",
-    ]
-
-
 @pytest.mark.parametrize(
     ("names", "words"),
     [
@@ -106,57 +84,6 @@ def test_hidden_and_other_files_are_ignored(folder):
 def test_a_folder_that_cannot_be_learned_from_is_refused(folder, names, words):
     with pytest.raises(InputError, match=words):
         data_utils.find_data(folder(*names))
-
-
-@pytest.mark.parametrize("valid", ["val", "validation"])
-def test_other_names_of_valid(folder, valid):
-    data = data_utils.find_data(folder("train/1/a.jpg", "train/2/a.jpg", f"{valid}/2/a.jpg"))
-    assert data.splits["valid"].labels.tolist() == [1]
-    assert len(data.splits["train"].paths) == 2
-
-
-@pytest.mark.parametrize("counts", [(1, 1, 3), (10, 10), (1, 2)])
-def test_small_sets_keep_one_of_each_category_to_train_on(folder, counts):
-    data = data_utils.find_data(
-        folder(
-            *[f"{category}/{i}.jpg" for category, count in enumerate(counts) for i in range(count)]
-        )
-    )
-    assert len(data.categories) == len(counts)
-    assert data.splits["valid"].paths
-    assert set(data.splits["train"].labels) == {*range(len(counts))}
-
-
-def test_photographs_that_are_left_out_are_not_split_off(folder):
-    names = [f"{category}/{i}.jpg" for category in "ab" for i in range(3)]
-    data = data_utils.find_data(folder(*names))
-    for split in data.splits.values():
-        fewer = data_utils.find_data(folder(), split.paths[:1])
-        assert fewer.categories == data.categories
-        assert fewer.splits["valid"].paths
-        assert not any(split.paths[0] in other.paths for other in fewer.splits.values())
-
-
-def test_one_warning_for_an_empty_category(folder):
-    data = folder("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg")
-    (data / "empty").mkdir()
-    assert data_utils.find_data(data).gaps == ["train has no photographs of empty"]
-
-
-def test_capitals_of_split_folders_do_not_matter(folder):
-    data = data_utils.find_data(folder("Train/1/a.jpg", "Train/2/a.jpg", "VALID/2/a.jpg"))
-    assert data.splits["valid"].labels.tolist() == [1]
-    assert len(data.splits["train"].paths) == 2
-
-
-def test_links_that_lead_nowhere_are_found_and_cannot_be_read(folder):
-    data = folder("train/1/a.jpg", "train/2/a.jpg", "valid/1/a.jpg")
-    (data / "train" / "1" / "loop.jpg").symlink_to("loop.jpg")
-    (data / "train" / "1" / "nowhere.jpg").symlink_to("/nowhere.jpg")
-    (data / "train" / "loop").symlink_to("loop")
-    paths = data_utils.find_data(data).splits["train"].paths
-    errors = list(data_utils.digest_each(paths, 1))
-    assert [isinstance(error, bytes) for error in errors] == [True, False, False, True]
 
 
 def test_what_is_wrong_with_a_folder_is_found(folder):
@@ -235,24 +162,6 @@ def test_the_same_photograph_in_two_places_is_found(folder):
     assert found("appear twice in a category") == ["train/1/b.jpg is train/1/a.jpg"]
 
 
-def test_each_category_of_many_is_a_line_of_its_own(folder):
-    names = [f"train/{number}/a.jpg" for number in range(30)]
-    inspected = inspect(folder(*names, "valid/3/b.jpg"))
-    kind = "categories that are not in all splits"
-    gaps = inspected.problems[kind]
-    assert gaps == [f"valid has no photographs of {n}" for n in range(30) if n != 3]
-    assert {f"  {gap}" for gap in gaps} < {*data_utils.check_lines(inspected)}
-    lines = [*data_utils.problem_lines({kind: gaps}, 10)]
-    assert lines[1:11] == [f"  {gap}" for gap in gaps[:10]]
-    assert lines[11:] == ["  and 19 more, which --check_data lists"]
-
-
-def test_a_sentence_names_some_of_many_categories():
-    assert data_utils.name_some(["a"]) == "a"
-    assert data_utils.name_some([*"abcd"], 3) == "a, b, c and 1 more"
-    assert data_utils.name_some([*"abcd"], 4) == "a, b, c, d"
-
-
 def test_a_photograph_in_another_place_is_another_fingerprint(folder):
     names = ["train/1/a.jpg", "train/2/a.jpg", "valid/1/a.jpg", "valid/2/a.jpg"]
     data = data_utils.find_data(folder(*names))
@@ -268,17 +177,6 @@ def test_a_photograph_in_another_place_is_another_fingerprint(folder):
 def inspect(data_dir, names_file=None) -> data_utils.Inspected:
     data = data_utils.find_data(data_dir)
     return data_utils.inspect(data, names_file, [*data_utils.digest_each(data.paths, 1)])
-
-
-def test_a_whole_folder_is_used_as_it_was_found(folder):
-    data_dir = folder("train/1/a.jpg", "train/2/a.jpg", "valid/1/b.jpg")
-    inspected = inspect(data_dir)
-    assert inspected.data.paths == data_utils.find_data(data_dir).paths
-    assert inspected.names == ["1", "2"]
-    assert inspected.names_source == "the folders' names"
-    assert inspected.lost == []
-    assert inspected.problems["photographs that cannot be read"] == []
-    data_utils.require_usable(inspected, 1)
 
 
 def test_what_cannot_be_read_is_left_out(folder, tmp_path):
@@ -333,21 +231,6 @@ def test_photographs_that_come_while_others_are_read_are_left_out(folder):
     assert inspected.fingerprint == data_utils.inspect(data, None, results).fingerprint
 
 
-def test_every_photograph_needs_a_result(folder):
-    data = data_utils.find_data(folder("train/1/a.jpg", "train/2/a.jpg", "valid/1/b.jpg"))
-    with pytest.raises(ValueError, match="zip"):
-        data_utils.inspect(data, None, [b"digest"])
-
-
-def test_processes_need_a_photograph_each(folder):
-    inspected = inspect(
-        folder("train/1/a.jpg", "train/2/a.jpg", "valid/1/b.jpg", "valid/2/b.jpg", "test/1/c.jpg")
-    )
-    data_utils.require_usable(inspected, 1)
-    with pytest.raises(InputError, match="2 processes cannot share out the photographs of test: 1"):
-        data_utils.require_usable(inspected, 2)
-
-
 # --- What is said of it -----------------------------------------------------------------
 
 
@@ -395,26 +278,7 @@ def test_the_table_says_what_is_wrong(folder):
     assert "     0  photographs that cannot be read" in lines
 
 
-def test_warnings_give_some_examples():
-    problems = {"none": [], "few": ["a", "b"], "many": [*"abcde"]}
-    assert [*data_utils.problem_lines(problems, 3)] == [
-        "warning: few: 2",
-        "  a",
-        "  b",
-        "warning: many: 5",
-        "  a",
-        "  b",
-        "  c",
-        "  and 2 more, which --check_data lists",
-    ]
-
-
 # --- Folder names -----------------------------------------------------------------------
-
-
-def test_a_folder_name_that_cannot_be_printed_is_refused(folder):
-    with pytest.raises(InputError, match=r"'ro\\nse' in .* cannot be printed"):
-        data_utils.find_data(folder("train/ro\nse/a.jpg", "train/2/a.jpg", "valid/2/a.jpg"))
 
 
 # --- Names ----------------------------------------------------------------------------
@@ -437,11 +301,6 @@ def test_names_come_from_the_option_then_the_folder_then_the_project(tmp_path):
     assert data_utils.find_names(oxford, tmp_path, tmp_path / "given.json")[0][:2] == ["1", "given"]
 
 
-def test_a_names_file_may_begin_with_a_byte_order_mark(tmp_path):
-    (tmp_path / "names.json").write_bytes(b'\xef\xbb\xbf{"1": "G\xc3\xa4nseblume"}')
-    assert data_utils.load_names(tmp_path / "names.json") == {"1": "Gänseblume"}
-
-
 @pytest.mark.parametrize(
     "content",
     [
@@ -458,9 +317,3 @@ def test_a_names_file_of_another_form_is_refused(tmp_path, content):
     (tmp_path / "names.json").write_bytes(content)
     with pytest.raises(InputError, match="names.json"):
         data_utils.load_names(tmp_path / "names.json")
-
-
-def test_the_projects_names_are_oxfords():
-    names = json.loads((ROOT / "cat_to_name.json").read_text())
-    assert list(names) == [str(i) for i in range(1, 103)]
-    assert len(set(names.values())) == 102

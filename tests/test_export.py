@@ -15,7 +15,6 @@ import network.export
 import predict
 from formats import onnx_file
 from formats.schema import CalibrationSet
-from images.batches import load_batches
 from images.decode import ORIENTATION, load_image
 from prediction.answers import find_promises
 
@@ -141,13 +140,6 @@ def test_every_option_works_alike(
     )  # percent, as rounded
 
 
-def test_plot(run_script, photo, exported, tmp_path):
-    pytest.importorskip("matplotlib")
-    assert run_script("predict", photo, exported, "--plot", tmp_path / "a.png").code == 0
-    with Image.open(tmp_path / "a.png") as image:
-        assert image.width > 3 * image.height  # photograph, evidence and bars
-
-
 @pytest.mark.slow
 def test_a_photograph_has_the_same_record_in_any_company(run_script, drawn, exported, monkeypatch):
     def records(*inputs, **flags):
@@ -167,33 +159,7 @@ def test_a_photograph_has_the_same_record_in_any_company(run_script, drawn, expo
     assert "".join(map(records, sorted((drawn / "valid").glob("*/*.jpg")))) == many
 
 
-def test_applications_may_batch_as_they_like(drawn, exported):
-    session = onnxruntime.InferenceSession(exported)
-    preprocessing = onnx_file.load(exported).info.preprocessing
-    photos = sorted(map(str, drawn.glob("valid/*/*.jpg")))[:8]
-    [images] = load_batches(photos, preprocessing)
-    whole = session.run(None, {"images": images})
-    assert [value.shape for value in whole] == [(8, 4), (8,)]
-    assert all(value.dtype == np.float32 for value in whole)
-    assert np.allclose(whole[0].sum(1), 1)
-    for size in (1, 3):
-        for start in range(0, 8, size):
-            part = session.run(None, {"images": images[start : start + size]})
-            for one, other in zip(part, whole):
-                assert np.allclose(one, other[start : start + size], atol=1e-5)
-
-
 # --- The file and its use --------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_the_file_is_one_and_tells_nothing_of_this_machine(exported):
-    assert [*exported.parent.iterdir()] == [exported]
-    onnx.checker.check_model(exported)
-    content = exported.read_bytes()
-    assert b"BatchNorm" not in content
-    for secret in (str(ROOT), "site-packages", "forward"):
-        assert secret.encode() not in content
 
 
 def test_a_package_that_is_missing_is_named(
@@ -316,17 +282,6 @@ def test_the_lines_keep_a_promise_to_the_very_edge(small, photo, tmp_path, monke
 # --- Files that were changed since -----------------------------------------------------
 
 
-def test_a_changed_file_is_used_with_a_warning(run_script, photo, exported, tmp_path):
-    changed = tmp_path / "changed.onnx"
-    network = onnx.load(exported)
-    network.producer_name = "another tool"
-    onnx.save(network, changed)
-    theirs, ours = (run_script("predict", photo, path) for path in (exported, changed))
-    assert (ours.code, ours.out) == (0, theirs.out)
-    assert theirs.err == ""
-    assert ours.err == f"predict.py: warning: {changed} was changed since it was exported\n"
-
-
 def test_a_broken_file_is_one_sentence(run_script, photo, exported, tmp_path):
     whole = exported.read_bytes()
     places = {
@@ -341,12 +296,3 @@ def test_a_broken_file_is_one_sentence(run_script, photo, exported, tmp_path):
         assert (run.code, run.out) == (2, "")
         assert run.err.startswith(f"predict.py: {tmp_path}")
         assert run.err.removesuffix("\n").isprintable()
-
-
-def test_odd_names_survive(run_script, small, photo, tmp_path):
-    records = json.loads(run_script("predict", photo, small, "--format", "jsonl").out)["top"]
-    assert {(record["category"], record["label"]) for record in records} == {
-        ("1", "daisy"),
-        ("location", "\U0001f33b"),
-        ("Blüte", 'rose \\ "'),
-    }

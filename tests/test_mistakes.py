@@ -49,31 +49,6 @@ TRAIN = [
     (["<data>", "--no_such_flag"], "--no_such_flag"),
 ]
 
-# And with these, before anything is learned.
-NETWORKS = [
-    (["<data>", "--arch", "efficentnet"], "did you mean efficientnet"),
-    (["<data>", "--arch", "ResNet5"], "did you mean resnet50?"),
-    (["<data>", "--arch", "vit_b_16"], "vit_b_16 is a vision transformer"),
-    (["<data>", "--arch", "swin_t"], "swin_t is a vision transformer"),
-    (["<data>", "--arch", "maxvit_t"], "maxvit_t is a vision transformer"),
-    (["<data>", "--arch", "ViT_B_16"], "is a vision transformer"),
-    (["<data>", "--arch", "googlenet"], "googlenet has auxiliary heads"),
-    (["<data>", "--arch", "inception_v3"], "inception_v3 has auxiliary heads"),
-    (
-        ["<data>", "--arch", "alexnet", "--weights", "none", "--image_size", "32"],
-        "alexnet cannot work on 32 x 32 pixels",
-    ),
-    (["<data>", "--arch", "cnn", "--epochs", "0"], "would leave cnn untrained"),
-    (["<data>", "--weights", "nowhere.pth"], "--weights nowhere.pth: no such file"),
-    (["<data>", "--weights", "README.md"], "README.md is damaged or no file of weights"),
-    (
-        ["<data>", "--arch", "cnn", "--weights", "<checkpoint>"],
-        "are of efficientnet_lite0, not of",
-    ),
-    (["--demo", "--resume"], "last.pth, which does not exist"),
-    (["--demo", "--arch", "efficentnet"], "did you mean efficientnet"),
-    (["<nowhere>", "--download", "flowers", "--arch", "efficentnet"], "did you mean efficientnet"),
-]
 
 PREDICT = [
     ([], 2, "an image and a checkpoint are needed"),
@@ -216,18 +191,6 @@ def run_training(run_script, typed, tmp_path, arguments):
 
 @pytest.mark.parametrize(("arguments", "words"), [case(*row) for row in TRAIN])
 def test_training_mistakes_need_no_torch(run_script, typed, tmp_path, no_torch, arguments, words):
-    check(run_training(run_script, typed, tmp_path, arguments), 2, typed(words))
-
-
-@pytest.mark.parametrize(("arguments", "words"), [case(*row) for row in NETWORKS])
-def test_mistakes_about_networks_cost_no_time(
-    run_script, typed, tmp_path, monkeypatch, arguments, words
-):
-    def spend(*_):
-        pytest.fail("time is spent")
-
-    for place in ("train.digest_each", "train.draw_data", "train.download"):
-        monkeypatch.setattr(place, spend)
     check(run_training(run_script, typed, tmp_path, arguments), 2, typed(words))
 
 

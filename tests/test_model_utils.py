@@ -6,13 +6,12 @@ import io
 import numpy as np
 import pytest
 import torch
-from conftest import CALIBRATION, file_size_limit, random_images, small_info
+from conftest import CALIBRATION, random_images, small_info
 
 import model_utils
 from formats.pth import read_archive
-from images.decode import Preprocessing
 from network.ood import ood_score
-from running.errors import ImageError, InputError, RunError
+from running.errors import ImageError, InputError
 
 CLASS_MEANS = torch.eye(3)
 
@@ -195,43 +194,7 @@ def test_a_damaged_checkpoint_is_one_sentence(saved, damage):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory")])
-def test_too_little_memory_is_no_damage(saved, monkeypatch, error):
-    def fail(*_):
-        raise error
-
-    monkeypatch.setattr("network.checkpoint.check_forward", fail)
-    with pytest.raises(type(error)) as caught:
-        model_utils.load_checkpoint(saved[2])
-    assert caught.value is error
-
-
-def test_a_full_disk_leaves_the_earlier_checkpoint(saved):
-    model, _, path = saved
-    earlier = path.read_bytes()
-    other = small_info(Preprocessing(45, 40, (0.0,) * 3, (1.0,) * 3), seed=1)
-    with (
-        file_size_limit(10_000),
-        pytest.raises(RunError, match=r"checkpoint\.pth cannot be written"),
-    ):
-        model_utils.save_checkpoint(path, model, other, CLASS_MEANS)
-    assert path.read_bytes() == earlier
-    assert len([*path.parent.iterdir()]) == 1
-
-
 # --- Answers ----------------------------------------------------------------------------
-
-
-def test_probabilities_sum_to_one(loaded):
-    model, _ = loaded
-    batches = [random_images(4, 40).numpy(), random_images(1, 40, seed=1).numpy()]
-    probabilities = model_utils.predict(model, batches)
-    assert probabilities.shape == (5, 3)
-    assert probabilities.dtype == torch.float32
-    torch.testing.assert_close(probabilities.sum(1), torch.ones(5))
-    with torch.inference_mode():
-        expected = model(torch.from_numpy(np.concatenate(batches))).softmax(1)
-    torch.testing.assert_close(probabilities, expected)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
@@ -255,18 +218,3 @@ def test_each_photograph_gets_its_prediction_or_keeps_its_error(loaded, batch_si
             assert (prediction.probabilities == probabilities).all()
             assert prediction.ood_score == ood_scores
     assert [*model_utils.predict_each(model, [], batch_size)] == []
-
-
-def test_only_some_batches_are_in_memory(loaded):
-    model, _ = loaded
-    image, taken = random_images(1, 40)[0].numpy(), []
-
-    def items():
-        for i in range(1000):
-            taken.append(i)
-            yield i, image
-
-    predictions = model_utils.predict_each(model, items(), 2)
-    assert next(predictions)[0] == 0
-    assert len(taken) <= 2 * (2 * torch.get_num_threads() + 2)
-    predictions.close()

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -38,14 +37,6 @@ def test_the_best_are_printed_with_probability_name_and_category(run_script, pho
     assert probabilities[0] == pytest.approx(100 * expected, abs=2)
 
 
-def test_other_names_can_be_given(run_script, photo, checkpoint, tmp_path):
-    (tmp_path / "names.json").write_text('{"2": "Klatschmohn"}')
-    run = run_script("predict", photo, checkpoint, "--category_names", tmp_path / "names.json")
-    first, *others = [line.split()[1:] for line in run.out.splitlines()]
-    assert first == ["Klatschmohn", "2"]
-    assert all(name == category for name, category in others)  # these have no name now
-
-
 @pytest.mark.slow
 def test_a_photograph_is_named_alike_in_every_form(run_script, photo, checkpoint, tmp_path):
     """A PNG, a palette, a transparent, a turned one, one of 12 megapixels: all the same flower."""
@@ -69,15 +60,6 @@ def test_a_photograph_is_named_alike_in_every_form(run_script, photo, checkpoint
 
 
 # --- What is imported -----------------------------------------------------------------
-
-
-def test_waiting_threads_sleep_unless_the_user_decided(run_script, photo, monkeypatch):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    run_script("predict", photo, "nowhere.pth")
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    run_script("train", "nowhere")
-    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 @pytest.mark.slow

@@ -132,22 +132,6 @@ def test_uneven_shares(uneven, tmp_path):
 
 
 @pytest.mark.slow
-def test_more_processes_than_photographs(uneven, tmp_path):
-    shutil.rmtree(uneven / "valid")
-    for category in (uneven / "test").iterdir():
-        if category.name != "2":
-            shutil.rmtree(category)
-    photographs = sorted((uneven / "test" / "2").iterdir())
-    for path in photographs[1:]:
-        path.unlink()
-    processes = start_together(2, uneven, *CNN, "--save_dir", tmp_path)
-    outputs = outputs_of(processes)
-    assert [process.returncode for process in processes] == [2, 2]
-    assert "2 processes cannot share out the photographs of test: 1" in outputs[0][1]
-    assert outputs[1] == ("", "")
-
-
-@pytest.mark.slow
 def test_when_one_is_killed_the_other_ends_and_names_the_best_network(drawn, tmp_path):
     processes = start_together(2, drawn, *CNN, "--epochs", 10_000, "--save_dir", tmp_path)
     deadline = time.monotonic() + LIMIT
@@ -183,14 +167,3 @@ def test_photographs_have_to_be_there_already(run_script, tmp_path, monkeypatch,
         assert run.err == ""
         assert waits != []
     assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("rank", [0, 1])
-def test_one_process_speaks_of_a_mistyped_flag(run_script, monkeypatch, rank):
-    monkeypatch.setattr("running.console.time.sleep", lambda seconds: None)
-    monkeypatch.setenv("RANK", str(rank))
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    run = run_script("train", "flowers", "--epochs", "two")
-    assert run.code == 2
-    assert ("'two' is not a whole number" in run.err) == (rank == 0)
-    assert bool(run.err) == (rank == 0)

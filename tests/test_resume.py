@@ -5,12 +5,10 @@ import os
 import shlex
 import shutil
 import signal
-import sys
 import time
 from contextlib import contextmanager
 
 import pytest
-from conftest import file_size_limit
 from kill import EXIT_CODES, NETWORKS, kill, result_of, start
 
 import learning.evaluation
@@ -19,7 +17,6 @@ import model_utils
 import running.files
 import train
 from reporting.report import HEADER
-from running.files import lock_folder
 from running.signals import Stopped
 
 CNN = NETWORKS["cnn, with dropout"]
@@ -163,12 +160,6 @@ def test_a_resumed_run_keeps_its_names_unless_others_are_given(run_script, drawn
     assert names_after() == ["one", "two", "three", "four"]  # those of the checkpoint
 
 
-def test_other_settings_are_refused(run_script, drawn, finished):
-    run = run_script("train", drawn, "--save_dir", finished, "--resume", "--lr", "0.5")
-    assert run.code == 2
-    assert "--lr 0.5" in run.err
-
-
 def test_other_photographs_are_another_run(run_script, drawn, copied, tmp_path):
     data = shutil.copytree(drawn, tmp_path / "data")
     assert run_script("train", data, "--save_dir", copied, "--resume").code == 0  # only moved
@@ -199,30 +190,6 @@ def test_a_file_that_is_missing_damaged_or_anothers_is_no_silent_start(
 # --- What is left when a run fails ----------------------------------------------------
 
 
-def test_one_run_at_a_time(run_script, drawn, tmp_path):
-    half = tmp_path / ".last.pth.123.tmp"
-    half.write_bytes(b"?")
-    with lock_folder(tmp_path, ["last.pth"]):
-        run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
-        assert run.code == 2
-        assert f"another train.py is at work in {tmp_path}" in run.err
-        assert not half.exists()  # nobody goes on with that
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_full_disk_leaves_the_best_network(run_script, drawn, finished, tmp_path):
-    size = (finished / "checkpoint.pth").stat().st_size
-    assert (finished / "last.pth").stat().st_size > size + 10_000
-    with file_size_limit(size + 10_000):
-        run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
-    assert run.code == 1
-    assert "last.pth cannot be written: File too large" in run.err
-    assert f"the best network so far is in {tmp_path / 'checkpoint.pth'} (epoch 1, " in run.err
-    assert "go on with" not in run.err
-    assert os.listdir(tmp_path) == ["checkpoint.pth"]
-    model_utils.load_checkpoint(tmp_path / "checkpoint.pth")
-
-
 def test_ctrl_c_while_a_file_is_written_leaves_the_one_before(finished, tmp_path):
     path = tmp_path / "checkpoint.pth"
     shutil.copy(finished / "checkpoint.pth", path)
@@ -251,16 +218,6 @@ def test_ctrl_c_while_a_file_is_written_leaves_the_one_before(finished, tmp_path
             model_utils.halve(path, path)
     assert path.read_bytes() == before
     assert len(os.listdir(tmp_path)) == 1
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")
-def test_a_full_output_is_one_sentence(run_script, drawn, tmp_path, monkeypatch):
-    with open("/dev/full", "w") as full:
-        monkeypatch.setattr(sys, "stdout", full)
-        run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
-        monkeypatch.undo()
-    assert run.code == 1
-    assert "standard output cannot be written: No space left on device" in run.err
 
 
 @pytest.mark.slow

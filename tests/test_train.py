@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CNN, file_size_limit, history_of
+from conftest import CNN, history_of
 from pages import Page
 
 import data_utils
@@ -114,15 +114,6 @@ def test_the_basic_cnn_learns_from_scratch(run_script, drawn, tmp_path):
     assert metrics.valid_loss == float(best["valid_loss"])
 
 
-def test_without_a_test_split_it_says_so(run_script, drawn, tmp_path):
-    shutil.copytree(drawn, tmp_path / "data", ignore=shutil.ignore_patterns("test"))
-    run = run_script("train", tmp_path / "data", *CNN, "--epochs", 1, "--save_dir", tmp_path)
-    assert run.code == 0
-    assert "there is no test split" in run.out
-    assert "test accuracy" not in run.out
-    assert re.search(r"valid accuracy: .* of 16\), the figure by which", run.out)
-
-
 def test_test_is_judged_once_and_by_the_reloaded_file(run_script, drawn, tmp_path, monkeypatch):
     evaluated = []
     evaluate = learning.evaluation.evaluate
@@ -146,14 +137,6 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_best_checkpoint(
     assert run.code == 1
     assert "epoch 2 is not a finite number; try a lower --lr" in run.err
     assert info_of(tmp_path).metrics.epoch == 1
-
-
-def test_a_full_disk_ends_the_demo_without_a_half_drawn_folder(run_script, tmp_path):
-    with file_size_limit(3000):
-        run = run_script("train", "--demo", "--save_dir", tmp_path)
-    assert run.code == 1
-    assert "drawn_flowers cannot be drawn: File too large" in run.err
-    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.slow
@@ -193,15 +176,6 @@ def test_unreadable_photographs_are_named_skipped_and_counted(run_script, drawn,
     assert "train/2/broken.jpg is not an image" in run.err
     assert f"  {num_frozen} cannot be read: " in run.err
     assert info_of(tmp_path).metrics.valid_images == 15
-
-
-def test_a_category_without_a_readable_photograph_is_an_error(run_script, drawn, tmp_path):
-    shutil.copytree(drawn, tmp_path / "data")
-    for path in (tmp_path / "data" / "train" / "3").iterdir():
-        path.write_bytes(b"hello")
-    run = run_script("train", tmp_path / "data", *CNN, "--epochs", 1, "--save_dir", tmp_path)
-    assert run.code == 2
-    assert "no readable photograph left to train on of 3" in run.err
 
 
 def test_folders_of_categories_alone_are_enough(run_script, drawn, tmp_path):

@@ -108,19 +108,6 @@ def test_an_update_has_the_head_of_a_run_from_scratch(run_script, data, ran, hea
     assert same(weights_of(ran), first)
 
 
-def test_a_corrected_label_is_learned_without_computing_features(
-    run_script, data, ran, head_alone, tmp_path
-):
-    photograph = next((data / "train" / "2").iterdir())
-    photograph.rename(data / "train" / "3" / "other.jpg")
-    update = run_script("train", data, "--update", "--save_dir", ran, "--min_accuracy", 1)
-    assert update.code in (0, 3)
-    assert ": 1 moved\n" in update.out
-    assert "features: 0 of 60" in update.out
-    assert run_script("train", data, *head_alone, "--save_dir", tmp_path / "nothing").code == 0
-    assert same(weights_of(ran), weights_of(tmp_path / "nothing"))
-
-
 def test_an_update_without_changes_leaves_the_network_as_it_is(run_script, data, ran):
     before = (ran / "checkpoint.pth").read_bytes()
     update = run_script("train", data, "--update", "--save_dir", ran)
@@ -229,27 +216,6 @@ def test_a_renamed_category_keeps_its_name_and_figures(run_script, data, ran):
     assert not before["head.weight"].equal(after["state_dict"]["head.weight"])
 
 
-@pytest.mark.slow
-def test_figures_are_called_too_good_for_photographs_that_were_in_train(
-    run_script, drawn, cnn, tmp_path
-):
-    """Also by updates that did not see the photographs go."""
-    folder = shutil.copytree(cnn, tmp_path / "run")
-    data = shutil.copytree(drawn, tmp_path / "data")
-    photographs = sorted((data / "train" / "1").iterdir())[:2]
-    for path in photographs:
-        path.rename(tmp_path / path.name)
-    assert run_script("train", data, "--update", "--save_dir", folder).code == 0
-    for path in photographs:
-        (tmp_path / path.name).rename(data / "valid" / "1" / f"again {path.name}")
-    for _ in range(2):
-        update = run_script("train", data, "--update", "--save_dir", folder)
-        assert update.code == 0
-        assert "\n2 of valid came from train, where the layers before the head" in update.out
-        assert report_of(folder)["update"]["from_train"] == {"valid": 2, "test": 0}
-        next((data / "train" / "2").iterdir()).unlink()
-
-
 def test_categories_keep_the_names_of_the_checkpoint(run_script, data, ran, tmp_path):
     names = tmp_path / "names.json"
     names.write_text(json.dumps({"1": "one", "2": "two", "3": "three"}))
@@ -267,17 +233,6 @@ def test_categories_keep_the_names_of_the_checkpoint(run_script, data, ran, tmp_
 
 
 # --- Features that are kept -------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_without_the_cache_the_result_is_the_same(run_script, data, ran, tmp_path):
-    assert (ran / "features.bin").exists()
-    bring(data, tmp_path)
-    other = shutil.copytree(ran, tmp_path / "other")
-    assert run_script("train", data, "--update", "--no_cache", "--save_dir", other).code == 0
-    assert not (other / "features.bin").exists()
-    assert run_script("train", data, "--update", "--save_dir", ran).code == 0
-    assert same(weights_of(ran), weights_of(other))
 
 
 # --- What is refused ------------------------------------------------------------------
@@ -376,13 +331,6 @@ def test_an_update_that_broke_off_can_be_resumed(run_script, data, broken_off, t
         assert networks_aside(folder) == networks_aside(peace)
         assert report_of(folder)["update"] == report_of(peace)["update"]
         assert (folder / "features.bin").read_bytes().startswith(features)
-
-
-def test_an_update_is_not_resumed_with_other_photographs(run_script, data, broken_off):
-    next((data / "train" / "3").iterdir()).unlink()
-    run = run_script("train", data, "--resume", "--save_dir", broken_off)
-    assert run.code == 2
-    assert f"are not those of the run in {broken_off}/last.pth; --update starts over\n" in run.err
 
 
 def test_a_stopped_update_says_how_to_go_on(run_script, data, ran, tmp_path, monkeypatch):

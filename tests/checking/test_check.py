@@ -44,19 +44,6 @@ def test_of_copies_in_one_split_the_larger_one_stays():
     assert found.reason.endswith("0.jpg, which is in category one")
 
 
-def test_one_of_several_copies_stays():
-    found = near_duplicates(["train", "valid", "test"], [0, 0, 0], [[0, 1], [1, 2]])
-    assert {each.file for each in found} == {"0.jpg", "1.jpg"}
-
-
-def test_an_outlier_is_far_from_all_and_known_to_no_head():
-    rng = np.random.default_rng(0)
-    far, logits = rng.uniform(0.5, 0.6, 300), np.stack([rng.uniform(9, 11, 300), np.zeros(300)], 1)
-    far[7], logits[7] = 0.95, 0
-    found = checked(["train"] * 300, [0] * 300, [])
-    assert [each.file for each in check._outliers(found, far, logits)] == ["7.jpg"]
-
-
 @pytest.fixture(scope="module")
 def odd(drawn, tmp_path_factory):
     """Drawn flowers with a wrong label, a mirrored copy in another split and a blank picture."""
@@ -109,12 +96,6 @@ def test_check_data_finds_what_was_planted_and_apply_mends_it(run_script, odd, t
         run = run_script("train", folder, "--check_data", "pictures", "--save_dir", tmp_path)
         assert run.code == 0
     assert len(read_accepted_fixes(tmp_path / "data_report.previous.csv")) == 3
-
-
-def test_a_network_that_has_learned_nothing_cannot_look(run_script, drawn, tmp_path):
-    run = run_script("train", drawn, "--check_data", "--arch", "cnn", "--save_dir", tmp_path)
-    assert run.code == 2
-    assert "--check_data files leaves the pictures out" in run.err
 
 
 def test_what_is_mistyped_need_not_wait(run_script, drawn, tmp_path, monkeypatch):

@@ -51,13 +51,6 @@ def test_photographs_are_moved_and_left_out(data, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"old", "new"}
 
 
-def test_a_folder_of_categories_alone_is_mended(put, tmp_path):
-    put(*(f"old/{c}/{n}.jpg" for c in "12" for n in "abcdef"))
-    apply_fixes(tmp_path / "old", {"1/a.jpg": "move to 2"}, tmp_path / "new")
-    assert len(os.listdir(tmp_path / "new" / "1")) == 5
-    assert len(os.listdir(tmp_path / "new" / "2")) == 7
-
-
 def test_where_there_are_no_links_photographs_are_copied(data, tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise OSError("no links here")
@@ -87,13 +80,3 @@ def test_what_does_not_fit_is_one_sentence_and_leaves_nothing(
     with pytest.raises(InputError, match=words):
         apply_fixes(data, accepted, tmp_path / target)
     assert tree(tmp_path) == before
-
-
-def test_a_folder_of_another_name_is_left_alone(data, tmp_path):
-    """Such as one that is called as temporary ones often are, or the data's own."""
-    data = data.rename(tmp_path / "new.part")
-    before = tree(data)
-    out = {"train/1/a.jpg": "leave out"}
-    assert apply_fixes(data, out, f"{tmp_path}/new/").startswith(f"{tmp_path}/new: 8 linked")
-    assert tree(data) == before
-    assert all(path.exists() for path in (tmp_path / "new").rglob("*.jpg"))

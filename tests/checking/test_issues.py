@@ -5,10 +5,7 @@ import csv
 import pytest
 
 from checking.issues import (
-    COLUMNS,
     Issue,
-    has_answers,
-    issue_lines,
     read_accepted_fixes,
     write_issues,
 )
@@ -24,17 +21,6 @@ FOUND = [
 def report(tmp_path):
     write_issues(tmp_path / "data_report.csv", "data", FOUND)
     return tmp_path / "data_report.csv"
-
-
-def test_a_row_for_each_finding_with_nothing_accepted(report):
-    with open(report, newline="", encoding="utf-8-sig") as file:
-        header, first, second = csv.reader(file)
-    assert tuple(header) == COLUMNS
-    assert first == [
-        "train/1/a.jpg", "train", "1", "wrong label", "0.9877", "move to 2", "looks, so", ""
-    ]  # fmt: skip
-    assert second[0] == "valid/2/b.jpg"
-    assert read_accepted_fixes(report) == {}
 
 
 @pytest.mark.parametrize("word", ["yes", "Yes ", "x", "1", "TRUE"])
@@ -84,23 +70,3 @@ def test_what_begins_like_a_formula_is_no_formula(tmp_path):
     assert "./=1+1/a.jpg,train,'=1+1," in text
     (tmp_path / "r.csv").write_text(text.replace('so",', 'so",yes'))
     assert read_accepted_fixes(tmp_path / "r.csv") == {"=1+1/a.jpg": "move to 2"}
-
-
-def test_an_untouched_file_has_no_answers(report):
-    assert not has_answers(report)
-    assert not has_answers(report.with_name("nowhere.csv"))
-    report.write_text("something else")
-    assert has_answers(report)
-
-
-def test_a_missing_file_is_one_sentence(tmp_path):
-    with pytest.raises(InputError, match="cannot be read: No such file"):
-        read_accepted_fixes(tmp_path / "nowhere.csv")
-
-
-def test_the_worst_of_each_kind_are_printed():
-    lines = [*issue_lines([*FOUND[:1] * 7, FOUND[1]])]
-    assert lines[0] == "wrong label: 7"
-    assert lines[1] == "  data/train/1/a.jpg: looks, so (0.988)"
-    assert lines[6:8] == ["  and 2 more", "near duplicate: 1"]
-    assert [*issue_lines([])] == ["nothing suspicious about the pictures"]

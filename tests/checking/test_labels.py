@@ -59,10 +59,3 @@ def test_folds_share_out_each_category_and_keep_copies_together():
     assert folds[3] == folds[17] == folds[40]
     for category in (0, 1):
         assert np.bincount(folds[labels == category], minlength=FOLDS).min() >= 8
-
-
-def test_suspicion_is_the_share_of_the_best_other_category():
-    evidence = np.log(np.array([[0.1, 0.3, 0.2], [0.8, 0.1, 0.1]]))
-    scores, best = suspicion(evidence, np.array([0, 0]))
-    assert best[0] == 1
-    assert scores == pytest.approx([0.75, 1 / 9])

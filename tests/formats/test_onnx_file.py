@@ -2,7 +2,6 @@
 
 import os
 import random
-import resource
 import time
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from conftest import save_small
 
 import model_utils
 from formats import onnx_file
-from formats.onnx_file import DIGITS, ENTRIES, SEAL, load, predict_each, seal
-from running.errors import ImageError, InputError
+from formats.onnx_file import DIGITS, SEAL, load, seal
+from running.errors import InputError
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -80,16 +79,6 @@ def filled(many: list[int], few: list[int], probability: float = 1 / 3) -> "onnx
     )
 
 
-def external(place: str) -> "onnx.ModelProto":
-    """A network whose weights lie in another file."""
-    weights = onnx.helper.make_tensor("probabilities", onnx.TensorProto.FLOAT, [1, 3], [1, 0, 0])
-    weights.ClearField("float_data")
-    weights.data_location = onnx.TensorProto.EXTERNAL
-    weights.external_data.add(key="location", value=place)
-    few = onnx.helper.make_tensor("few", onnx.TensorProto.INT64, [1], [1])
-    return graph([onnx.helper.make_node("ConstantOfShape", ["few"], ["familiarity"])], weights, few)
-
-
 def content_of(network: "onnx.ModelProto", **texts: str) -> bytes:
     """Serialise a network with the metadata of version 1, some of them other ones."""
     onnx.helper.set_model_props(network, {**TEXTS, **texts})
@@ -112,30 +101,6 @@ def assert_refused(path: Path) -> str:
 
 
 # --- A file as it was exported --------------------------------------------------------
-
-
-def test_a_file_of_version_1_is_understood(tmp_path):
-    network = load(write(tmp_path / "a.onnx", seal(content_of(filled([1, 3], [1])))))
-    assert network.sealed
-    assert network.info.names == ["daisy", "\U0001f33b", 'rose \\ "']
-    assert network.info.categories == ["1", "location", "Blüte"]
-    assert network.info.preprocessing.mean == (1.0, 2.0, 3.0)
-    assert network.info.calibration.ood_threshold(0.9) == pytest.approx(0.1, abs=2e-5)
-    assert network.info.metrics.valid_images == 2
-    prediction = network.predict(IMAGE)
-    assert prediction.probabilities == pytest.approx(np.full(3, 1 / 3))
-    assert prediction.probabilities.dtype == np.float32
-    assert prediction.ood_score == 0.5
-
-
-def test_errors_stay_in_their_places(tmp_path, monkeypatch):
-    network = load(write(tmp_path / "a.onnx", seal(content_of(filled([1, 3], [1])))))
-    error = ImageError("missing.jpg: no such file")
-    items = [(i, error if i % 3 == 1 else IMAGE) for i in range(20)]
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    results = [*predict_each(network.predict, items)]
-    assert [key for key, _ in results] == [*range(20)]
-    assert all((result is error) == (key % 3 == 1) for key, result in results)
 
 
 def test_the_content_tells_exported_networks(tmp_path, run_script, checkpoint):
@@ -262,33 +227,6 @@ def test_another_file_is_one_sentence(tmp_path, content):
 
 # --- Files that nobody vouches for ----------------------------------------------------
 
-NETWORKS = {
-    "no network": lambda: graph([]),
-    "other outputs": lambda: graph([onnx.helper.make_node("Identity", ["images"], ["other"])]),
-    "shapes that are not kept": lambda: filled([7, 3], [1]),
-    "a lone number": lambda: filled([1, 3], []),
-    "no probabilities": lambda: filled([1, 3], [1], 0.3329),
-    "not a number": lambda: filled([1, 3], [1], float("nan")),
-    "gigabytes": lambda: filled([5_000_000_000, 3], [1]),
-    "weights elsewhere": lambda: external("weights.bin"),
-    "weights above": lambda: external("../weights.bin"),
-    "weights anywhere": lambda: external("/dev/zero"),
-}
-
-
-@pytest.mark.parametrize("kind", NETWORKS)
-def test_another_network_is_refused(tmp_path, monkeypatch, kind):
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    for folder in (tmp_path, tmp_path / "here"):
-        (folder / "weights.bin").write_bytes(np.array([1, 0, 0], np.float32).tobytes())
-    content = content_of(NETWORKS[kind]())
-    for each in (content, seal(content)):
-        path = write(tmp_path / "here" / "a.onnx", each)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        assert "damaged" in assert_refused(path)
-        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
-
 
 @pytest.mark.parametrize(
     ("key", "text"),
@@ -307,18 +245,6 @@ def test_other_metadata_are_refused(tmp_path, key, text):
     content = content_of(filled([1, 3], [1]), **{key: text})
     for each in (content, seal(content)):
         assert_refused(write(tmp_path / "a.onnx", each))
-
-
-def test_missing_metadata_are_refused(tmp_path):
-    for key in ENTRIES:
-        network = filled([1, 3], [1])
-        onnx.helper.set_model_props(network, {k: text for k, text in TEXTS.items() if k != key})
-        assert_refused(write(tmp_path / "a.onnx", seal(network.SerializeToString())))
-
-
-def test_metadata_that_are_not_ours_do_not_matter(tmp_path):
-    content = content_of(filled([1, 3], [1]), author="somebody")
-    assert load(write(tmp_path / "a.onnx", content)).info.arch == "cnn"
 
 
 @pytest.mark.parametrize("place", ["missing", "a folder", "/dev/zero"])

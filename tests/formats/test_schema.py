@@ -7,8 +7,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from formats.onnx_file import to_texts
 from formats.schema import (
@@ -58,11 +56,6 @@ def test_what_a_file_knows_comes_back(there_and_back, valid):
         np.testing.assert_array_equal(ours, theirs)
         assert ours.dtype == theirs.dtype
     assert dataclasses.replace(again, calibration=info.calibration) == info
-
-
-def test_applications_may_ask_by_entry():
-    assert INFO["names"] == INFO.names
-    assert INFO["preprocessing"].crop == 32
 
 
 IMPOSSIBLE = {
@@ -115,23 +108,6 @@ def test_impossible_values_are_refused(key):
             entries[key] = change
         with pytest.raises((KeyError, TypeError, ValueError)):
             NetworkInfo.from_entries(entries)
-
-
-@settings(max_examples=300, deadline=None, derandomize=True)
-@given(
-    st.sampled_from([*to_texts(INFO)]),
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    ),
-)
-def test_values_of_another_form_raise_nothing_unexpected(key, value):
-    try:
-        info = NetworkInfo.from_entries({**INFO.entries(), key: value})
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return
-    assert key in ("format_version", "versions") or type(value) in (str, int)
-    assert info.names == INFO.names
 
 
 def test_numbers_are_finite_and_true_is_none():

@@ -3,18 +3,14 @@
 import argparse
 import io
 import struct
-import subprocess
-import sys
 import warnings
 import zipfile
 
 import pytest
 import torch
 from archives import rezipped, saved
-from conftest import ROOT
 from torch import nn
 
-from formats.unknown import describe_unknown_file
 from images.decode import LFS_POINTER
 from network.checkpoint import read_entries
 from network.weights import read_weights
@@ -105,28 +101,3 @@ def test_what_a_sentence_says_of_weights_is_true(path, kind):
     else:
         with pytest.raises(InputError, match="a.pth"):
             read_weights(path, "cnn")
-
-
-def test_no_permission_is_no_damage(path, monkeypatch):
-    path.write_bytes(saved(STATE))
-
-    def refuse(*_, **__):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("builtins.open", refuse)
-    assert describe_unknown_file(path) == f"{path} cannot be read: Permission denied"
-
-
-def test_a_name_for_the_shell_is_quoted(tmp_path):
-    path = tmp_path / "my weights.pth"
-    path.write_bytes(saved(STATE))
-    with pytest.raises(InputError, match=f"--weights '{path}' starts"):
-        read_entries(path, "calibration")
-
-
-def test_a_file_is_described_before_torch_is_imported(path):
-    path.write_bytes(saved_before_zip(MODEL))
-    code = f"""import sys; sys.modules["torch"] = None
-from formats.unknown import describe_unknown_file; print(describe_unknown_file({str(path)!r}))"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert SEQUENTIAL in done.stdout, done.stderr

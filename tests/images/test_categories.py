@@ -2,23 +2,7 @@
 
 import os
 
-import pytest
-
 from images.categories import Remarks, images_by_category
-from running.errors import InputError
-
-
-def test_a_folder_lists_its_visible_photographs_in_order(put):
-    folder = put("1/b.jpg", "1/a.webp", "1/c/d.jpg", "1/._a.jpg", "1/notes.txt")
-    put(".ipynb_checkpoints/a.jpg", "2/notes.txt")
-    remarks = Remarks()
-    found = images_by_category(folder, remarks)
-    assert found == {
-        "1": [f"{folder}/1/{name}" for name in ("a.webp", "b.jpg", "c/d.jpg")],
-        "2": [],
-    }
-    assert remarks.left_out == remarks.unreadable == []
-    assert not remarks.only_within
 
 
 def test_what_is_left_out_has_its_reason(put):
@@ -60,8 +44,3 @@ def test_a_data_folder_beside_categories_is_none(put):
     ]
     # In a split it is a folder like others.
     assert len(images_by_category(folder, Remarks())["rose"]) == 4
-
-
-def test_the_folder_itself_has_to_be_read(put):
-    with pytest.raises(InputError, match="nowhere cannot be read"):
-        images_by_category(put() / "nowhere", Remarks())

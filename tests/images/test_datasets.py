@@ -21,7 +21,6 @@ from images import datasets as known_data
 from images.datasets import CIFAR10_CATEGORIES, FLOWER_RUNS, KNOWN_DATA_SETS, download
 from images.splits import has_train
 from running.errors import FlowersError, InputError, RunError
-from running.files import lock_folder
 
 
 @pytest.fixture
@@ -126,14 +125,6 @@ def test_cifar10_has_its_layout_and_pixels():
             assert pixels[row, column, channel] == record[1 + channel * 1024 + row * 32 + column]
 
 
-def test_only_expected_members_are_taken_whatever_an_archive_holds(server):
-    others = {"jpg/readme.txt": b"?", "train/21/mine.jpg": b"?", "../evil.jpg": b"?"}
-    dotted = {f"./{name}": content for name, content in PHOTOGRAPHS.items()}
-    twice = {"jpg/image_00001.jpg": b"?"}
-    found = read("flowers", others | dotted | twice, COUNT)  # the first of two counts
-    assert {f"jpg/{path.split('/')[2]}": content for path, content in found.items()} == PHOTOGRAPHS
-
-
 # --- Downloading and unpacking --------------------------------------------------------
 
 
@@ -184,13 +175,6 @@ def test_a_full_disk_keeps_what_was_downloaded(server, tmp_path, monkeypatch):
     assert server.requests[-1] == ("bytes=50000-", len(FLOWERS) - 50_000)
 
 
-def test_a_full_disk_while_unpacking_leaves_the_archive_only(server, tmp_path):
-    (tmp_path / "102flowers.tgz").write_bytes(FLOWERS)
-    with file_size_limit(1000):
-        assert "File too large" in fail(tmp_path, RunError)
-    assert visible(tmp_path) == ["102flowers.tgz"]
-
-
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -206,12 +190,6 @@ def test_an_archive_that_is_not_whole_makes_no_data_set(
     publish(monkeypatch, server, content)
     assert words in fail(tmp_path)
     assert visible(tmp_path) == ["102flowers.tgz"]
-
-
-def test_one_process_at_a_time_downloads_into_a_folder(server, tmp_path):
-    with lock_folder(tmp_path, []), pytest.raises(InputError, match=f"at work in {tmp_path}"):
-        download("flowers", tmp_path)
-    assert server.requests == []
 
 
 KILLED = f"""

@@ -31,11 +31,6 @@ def test_a_small_data_set_is_drawn(tmp_path):
     assert len({*contents}) == 6
 
 
-def test_a_folder_that_is_there_is_left_alone(tmp_path):
-    draw_data(tmp_path, train=1, valid=1, test=1, kinds=1)
-    assert os.listdir(tmp_path) == []
-
-
 def test_the_same_seed_draws_the_same_flower():
     pixels = [
         np.asarray(draw_flower(flower, np.random.default_rng(seed)))
@@ -53,7 +48,3 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
     with file_size_limit(1000), pytest.raises(RunError, match="drawn cannot be drawn: File too"):
         draw_data(tmp_path / "drawn", kinds=1)
     assert os.listdir(tmp_path) == []
-
-
-def test_kinds_look_different_and_have_names():
-    assert len({flower.name for flower in FLOWERS}) == len(FLOWERS) == 10

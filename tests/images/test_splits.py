@@ -1,15 +1,12 @@
 """The folders of splits, and splits that are split off by a hash."""
 
 import os
-from collections import Counter
 
 import pytest
 
 from images.splits import (
     assign_splits,
     find_splits,
-    has_train,
-    split_hash,
     split_off,
 )
 from running.errors import InputError
@@ -41,17 +38,6 @@ def names_in(splits: dict[str, dict[str, list[str]]]) -> dict[str, set[str]]:
 # --- Folders --------------------------------------------------------------------------
 
 
-def test_splits_are_the_folders_of_that_name(folder):
-    data = folder("train/1/a.jpg", "train/2/b.jpg", "valid/2/c.jpg", "test/1/d.jpg", "x/1/e.jpg")
-    found, remarks = find_splits(data, ())
-    assert names_in(found) == {
-        "train": {"1/a.jpg", "2/b.jpg"},
-        "valid": {"2/c.jpg"},
-        "test": {"1/d.jpg"},
-    }
-    assert remarks.notes == []
-
-
 @pytest.mark.parametrize("valid", ["val", "validation", "VALID"])
 def test_other_names_of_valid(folder, valid):
     found, remarks = find_splits(folder("Train/1/a.jpg", f"{valid}/2/a.jpg"), ())
@@ -63,30 +49,6 @@ def test_two_folders_cannot_be_one_split(folder):
     data = folder("train/1/a.jpg", "valid/1/a.jpg", "val/1/a.jpg")
     with pytest.raises(InputError, match="has val and valid; only one can be the split valid"):
         find_splits(data, ())
-
-
-def test_without_train_there_is_none(folder):
-    data = folder("valid/1/a.jpg", "test/1/a.jpg")
-    assert set(find_splits(data, ())[0]) == {"valid", "test"}
-    assert not has_train(data)
-
-
-def test_links_back_to_the_data_folder_are_not_followed(folder):
-    data = folder("train/1/a.jpg", "valid/1/b.jpg")
-    (data / "train/1/up").symlink_to(data)
-    assert names_in(find_splits(data, ())[0]) == {"train": {"1/a.jpg"}, "valid": {"1/b.jpg"}}
-
-
-def test_an_empty_test_is_none(folder):
-    data = folder("train/1/a.jpg", "valid/1/a.jpg", "test/1/notes.txt")
-    assert set(find_splits(data, ())[0]) == {"train", "valid"}
-
-
-def test_train_is_a_folder(folder, tmp_path):
-    assert has_train(folder("TRAIN/1/a.jpg"))
-    assert not has_train(folder() / "nowhere")
-    (tmp_path / "train").touch()
-    assert not has_train(tmp_path)
 
 
 # --- Splitting off --------------------------------------------------------------------
@@ -157,58 +119,12 @@ def test_an_empty_valid_is_split_off_as_if_it_was_not_there(folder):
     assert [*empty] == ["train", "test", "valid"]
 
 
-def test_a_valid_that_counts_as_not_there_is_not_split_off(folder):
-    # Its photographs cannot be read: train's are no answer to that.
-    data = folder("train/1/a.jpg", "train/1/b.jpg", "train/2/a.jpg", "valid/1/c.jpg")
-    found, remarks = find_splits(data, {f"{data}/valid/1/c.jpg": "error"})
-    assert found["valid"] == {"1": []}
-    assert remarks.split_off == remarks.notes == []
-
-
 @pytest.mark.parametrize("counts", [(1, 1, 3), (10, 10), (1, 2)])
 def test_small_sets_keep_one_of_each_category_to_train_on(counts):
     by_category = {str(c): [f"{i}.jpg" for i in range(count)] for c, count in enumerate(counts)}
     splits = split_off(by_category, ["valid", "test"])
     assert all(splits["train"][category] for category in by_category)
     assert any(splits["valid"].values())
-
-
-def test_valid_gets_a_photograph_that_would_be_in_test(monkeypatch):
-    monkeypatch.setattr("images.splits.split_hash", lambda category, path: float(path[0]))
-    splits = split_off({"a": ["1.jpg", "5.jpg"], "b": ["1.jpg"]}, ["valid", "test"])
-    assert splits == {
-        "train": {"a": ["5.jpg"], "b": ["1.jpg"]},
-        "valid": {"a": ["1.jpg"], "b": []},
-        "test": {"a": [], "b": []},
-    }
-
-
-def test_single_photographs_and_nothing_can_be_split_off_too():
-    assert split_off({"a": ["1.jpg"], "b": []}, ["valid"]) == {
-        "train": {"a": ["1.jpg"], "b": []},
-        "valid": {"a": [], "b": []},
-    }
-    assert split_off({}, ["valid", "test"]) == {"train": {}, "valid": {}, "test": {}}
-
-
-def test_photographs_that_are_left_out_are_not_split_off(folder):
-    data = folder(*[f"{category}/{i}.jpg" for category in "ab" for i in range(3)])
-    found, _ = find_splits(data, ())
-    for path in (path for split in found.values() for paths in split.values() for path in paths):
-        fewer, _ = find_splits(data, [path])
-        assert any(fewer["valid"].values())
-        left = {p for split in fewer.values() for paths in split.values() for p in paths}
-        assert path not in left
-        assert len(left) == 5
-
-
-def test_the_hash_is_of_names_alone():
-    assert split_hash("a", "x/0.jpg") == split_hash("a", "/elsewhere/0.jpg")
-    assert split_hash("a", "0.jpg") != split_hash("b", "0.jpg")
-    values = [split_hash("a", f"{i}.jpg") for i in range(1000)]
-    assert 0 <= min(values) < 0.1
-    assert 9.9 < max(values) < 10
-    assert all(80 < count < 125 for count in Counter(map(int, values)).values())
 
 
 # --- Known data sets ------------------------------------------------------------------
@@ -240,9 +156,3 @@ def test_photographs_stay_in_their_splits_under_other_names():
     others = {*by_category["a"]} - {*pinned}
     for split in ("train", "valid", "test"):
         assert others & {*after[split]["a"]} == others & {*before[split]["a"]}
-
-
-def test_a_category_whose_photographs_come_from_valid_keeps_one_to_learn_from():
-    pinned = {"1.jpg": "valid", "2.jpg": "valid"}
-    splits = split_off({"a": ["1.jpg", "2.jpg"]}, ["valid"], pinned)
-    assert [len(splits[name]["a"]) for name in ("train", "valid")] == [1, 1]

@@ -37,14 +37,3 @@ def test_a_flaw_is_found(kind, picture, side):
 
 def test_usual_photographs_have_none():
     assert flaws((noise(), 300), (noise(99), 160)) == []
-
-
-def test_pictures_that_are_all_small_are_not_tiny():
-    statistics = [measure_image(np.asarray(noise(seed)), 32, 32) for seed in range(5)]
-    assert not [*find_flaws(statistics, 224)]
-
-
-def test_the_small_picture_has_the_size_that_is_asked_for():
-    look = measure_image(np.asarray(noise()), 300, 16)
-    assert look.small.shape == (16, 16, 3)
-    assert look.small.dtype == np.uint8

@@ -10,7 +10,6 @@ import model_utils
 from data_utils import Split, find_data, load_batches
 from formats.schema import KEEP, QUANTILES
 from learning.activations import Activations
-from learning.distributed import ProcessGroup
 from learning.evaluation import Evaluation, calibrate, evaluate, judge
 from learning.resources import Resources
 from learning.views import Photographs
@@ -55,11 +54,6 @@ def test_the_better_epoch_is_more_accurate_or_else_surer():
     assert not result.is_better(result)
 
 
-def test_what_a_checkpoint_is_to_know_of_it():
-    metrics = Evaluation(0.5, 0.4, 0.75, np.zeros((8, 3))).metrics(3, torch.bfloat16)
-    assert metrics == (3, 0.5, 0.75, 8, "torch.bfloat16")
-
-
 def test_evaluation_is_weighted_by_photograph_not_by_batch(splits, small_model):
     # 17 photographs are batches of 8, 8 and 1: a mean over batches would count one 8 times.
     split = Split(splits["train"].paths[::2][:17], splits["train"].labels[::2][:17])
@@ -92,49 +86,6 @@ def test_a_cut_makes_no_difference(splits, small_model):
     ]
     np.testing.assert_allclose(results[0].logits, results[1].logits, rtol=1e-3, atol=1e-3)
     assert whole.logits.shape == results[0].logits.shape == (16, 4)
-
-
-def test_processes_evaluate_their_shares(splits, small_model, monkeypatch):
-    split = splits["valid"]
-    whole = evaluate(small_model[0], activations_of(small_model, split.paths), split.labels)
-    collected = []
-
-    def collect(self, rows, count):
-        collected.append((rows, count))
-        return torch.from_numpy(whole.logits)
-
-    monkeypatch.setattr(ProcessGroup, "collect", collect)
-    share = activations_of(small_model, split.paths, processes=ProcessGroup(1, 2))
-    result = evaluate(small_model[0], share, split.labels)
-    [(rows, count)] = collected
-    assert count == 16
-    assert (rows.numpy() == whole.logits[1::2]).all()
-    assert result[:3] == whole[:3]
-
-
-def test_evaluation_shows_its_progress(splits, small_model):
-    seen = []
-
-    def progress(batches, total, description, unit="", done=0):
-        seen.append((total, description))
-        return iter(batches)
-
-    split = splits["valid"]
-    evaluate(
-        small_model[0], activations_of(small_model, split.paths, progress=progress), split.labels
-    )
-    assert seen == [(16, "evaluating")]
-
-
-@pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_numbers_that_overflow_are_not_calibrated(splits, small_model, monkeypatch, value):
-    split = splits["valid"]
-    logits = torch.full((16, 4), value)
-    monkeypatch.setattr("learning.evaluation.compute_logits", lambda *_: logits)
-    monkeypatch.setattr("learning.evaluation.fit_temperature", None)
-    result = evaluate(small_model[0], activations_of(small_model, split.paths), split.labels)
-    assert not np.isfinite(result.loss)
-    assert not np.isfinite(result.calibrated_loss)
 
 
 @pytest.mark.parametrize("scale", [0.3, 4.0])

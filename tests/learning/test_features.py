@@ -79,24 +79,6 @@ def test_a_row_that_is_damaged_counts_as_not_there(path, place):
     assert [each is not None for each in read(file, 1, 2, 3)] == [True, False, True]
 
 
-@pytest.mark.parametrize(("identity", "width"), [(OTHER, WIDTH), (ONE, WIDTH + 1)])
-def test_the_features_of_another_network_are_replaced(path, identity, width):
-    file = FeatureFile(path, identity, width)
-    assert not file.places
-    file.append(digests(1), np.zeros((1, width), np.float16))
-    assert path.stat().st_size == HEADER + file.row
-    assert not FeatureFile(path, ONE, WIDTH).places
-
-
-@pytest.mark.parametrize("content", [b"", b"?", b"?" * 1000])
-def test_a_file_of_something_else_is_replaced(tmp_path, content):
-    path = tmp_path / "features.bin"
-    path.write_bytes(content)
-    file = FeatureFile(path, ONE, WIDTH)
-    file.append(digests(1), rows(1))
-    assert read(FeatureFile(path, ONE, WIDTH), 1) == [rows(1)[0].tolist()]
-
-
 def test_what_is_stale_goes_when_it_is_most_of_the_file(path):
     file = FeatureFile(path, ONE, WIDTH)
     file.drop_stale(digests(1, 3))

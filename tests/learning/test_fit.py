@@ -27,7 +27,6 @@ from learning.run import Run
 from learning.views import Photographs
 from network.checkpoint import new_model
 from network.classifier import chain, count_frozen_layers
-from running.errors import InputError
 from running.settings import FINE_TUNING, Settings, resolve_settings
 
 
@@ -56,23 +55,6 @@ def learner_of(run: Run, split, count: int = 48, **resources) -> Learner:
 
 
 # --- What falls to a process ------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("count", "batch_size", "size"),
-    [
-        *[(65, 32, 2), (64, 32, 2), (7, 3, 3), (8, 3, 3)],
-        *[(3, 5, 3), (48, 64, 1), (101, 10, 4)],
-    ],
-)
-def test_every_photograph_counts_once_and_every_step_alike(count, batch_size, size):
-    weights = np.stack([sample_weights(count, batch_size, rank, size) for rank in range(size)])
-    shares = [len(ProcessGroup(rank, size).shard(range(count))) for rank in range(size)]
-    assert ((weights > 0).sum(1) == shares).all()
-    for start in range(0, weights.shape[1], batch_size):
-        step = weights[:, start : start + batch_size]
-        # The mean over the processes of their sums is the mean over the step's photographs.
-        np.testing.assert_allclose(step[step > 0] / size, 1 / (step > 0).sum(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("count", [7, 8, 9])
@@ -162,19 +144,6 @@ def test_the_average_moves_by_its_share_from_the_first_step_on(splits):
     assert learner.network is not learner.model
 
 
-@pytest.mark.parametrize("source", [None, "weights"])
-def test_the_average_is_what_a_pretrained_run_keeps(splits, source):
-    run = begin(source=source)
-    learner = learner_of(run, splits["train"])
-    assert isinstance(learner.optimizer, torch.optim.AdamW) == bool(source)
-    assert run.model.frozen_statistics == bool(source)
-    assert (learner.network is learner.model) == (not source)
-    learner.write_state(run, 0)
-    assert run.averaged is None  # the head alone has been fitted
-    learner.write_state(run, 1)
-    assert run.averaged is (learner.network if source else None)
-
-
 # --- Epochs -----------------------------------------------------------------------------
 
 
@@ -210,16 +179,6 @@ def test_tune_says_which_layers_learn(splits, tune, tmp_path):
         assert changed == [False] * first + [True] * (len(changed) - first)
 
 
-def test_without_epochs_the_head_alone_is_cached_nowhere(splits, tmp_path):
-    run = begin("efficientnet_lite0", 32, tune="tail", epochs=0)
-    resources = Resources(folder=tmp_path, total_memory=1000)
-    (tmp_path / ".activations.left.tmp").touch()
-    activations, valid = open_activations(run, splits, resources)
-    assert activations.num_frozen == valid.num_frozen == 0
-    assert activations.photographs.memory_left == 1000
-    assert [*tmp_path.iterdir()] == []  # what killed runs left is cleared
-
-
 def test_the_frozen_layers_output_is_cached_for_several_views(splits, tmp_path):
     run = begin("efficientnet_lite0", 32, tune="tail", epochs=1)
     run.fingerprint = "these"
@@ -233,17 +192,6 @@ def test_the_frozen_layers_output_is_cached_for_several_views(splits, tmp_path):
     run.fingerprint = "others"
     others = open_activations(run, splits, resources)
     assert {*tmp_path.iterdir()} == {each.cache.files[0] for each in others}
-
-
-def test_an_epoch_learns_and_says_its_loss_and_logits(splits):
-    run = begin(epochs=4, batch_size=8, lr=1e-2)
-    learner = learner_of(run, splits["train"])
-    before = [p.clone() for p in run.model.parameters()]
-    losses = [train_one_epoch(learner, epoch) for epoch in (1, 2, 3, 4)]
-    assert losses[0][0] > losses[-1][0] > 0
-    assert all((a != b).any() for a, b in zip(run.model.parameters(), before))
-    # Every class has as many photographs, and its sum stands out at the end.
-    assert (losses[-1][1].sums.argmax(1) == torch.arange(4)).float().mean() >= 0.5
 
 
 def test_an_epochs_loss_is_the_mean_of_its_photographs(splits, monkeypatch):
@@ -313,10 +261,3 @@ def test_a_killed_run_learns_on_bit_for_bit(splits):
     assert train_one_epoch(again, 3)[0] == expected
     for one, other in ((learner.model, again.model), (learner.network, again.network)):
         assert all(value.equal(other.state_dict()[key]) for key, value in one.state_dict().items())
-
-
-def test_an_optimizers_state_of_another_network_is_refused(splits):
-    run = begin()
-    run.optimizer_state = {0: {}}
-    with pytest.raises(InputError, match=r"the optimizer's state in last\.pth is damaged"):
-        learner_of(run, splits["train"])

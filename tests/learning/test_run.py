@@ -19,7 +19,7 @@ from learning.run import L2Penalty, Run, new_run, resume_run
 from network.checkpoint import new_model
 from running.errors import InputError
 from running.run_folder import RunFolder
-from running.settings import FINE_TUNING, FROM_SCRATCH, Settings
+from running.settings import FINE_TUNING, Settings
 
 CPU = torch.device("cpu")
 
@@ -73,14 +73,6 @@ def test_a_run_comes_back_from_its_file_as_it_was(saved):
         *("fingerprint", "l2_penalty", "is_update", "has_ended", "tuned_history"),
     ):
         assert getattr(again, name) == getattr(run, name)
-
-
-def test_a_run_without_an_average_keeps_its_weights_once(saved):
-    path, run = saved
-    run.averaged = None
-    run.save(path)
-    assert read_archive(path)["averaged"] is None
-    assert Run.load(path).averaged is None
 
 
 @pytest.mark.parametrize(
@@ -145,15 +137,6 @@ def test_an_optimizers_state_of_other_parameters_is_refused(saved, change):
         restore_optimizer(torch.optim.Adam(run.model.parameters()), kept)
 
 
-def test_too_little_memory_is_not_taken_for_damage(saved, monkeypatch):
-    def fail(*_):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-
-    monkeypatch.setattr("learning.run.check_forward", fail)
-    with pytest.raises(RuntimeError, match="can't allocate memory"):
-        Run.load(saved[0])
-
-
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -176,17 +159,6 @@ def test_a_checkpoint_of_another_run_is_not_continued(saved, changes, expected):
             resume_run(RunFolder(path.parent), info, {}, CPU)
 
 
-def test_only_more_epochs_may_be_asked_of_a_resumed_run(saved):
-    path, run = saved
-    folder = RunFolder(path.parent)
-    info = small_info(run.preprocessing, metrics=METRICS._replace(valid_loss=1.5))
-    longer = resume_run(folder, info, {"epochs": 9, "seed": 7}, CPU)
-    assert longer.settings.recipe == run.settings.recipe._replace(epochs=9)
-    for name, value in {"epochs": 3, "seed": 5, "arch": "resnet18"}.items():
-        with pytest.raises(InputError, match=f"--{name} {value}"):
-            resume_run(folder, info, {name: value}, CPU)
-
-
 # --- A new run --------------------------------------------------------------------------
 
 
@@ -195,17 +167,6 @@ def weights(tmp_path):
     model, _, _ = new_model("cnn", 4, 32)
     torch.save(model.body.state_dict(), tmp_path / "weights.pth")
     return str(tmp_path / "weights.pth")
-
-
-def test_a_run_from_scratch_has_the_recipe_from_scratch():
-    run = new_run(Settings("cnn", seed=3), 4, 500, CPU, Resources())
-    assert (run.weights_source, run.epoch) == (None, 0)
-    assert run.settings.recipe == FROM_SCRATCH
-    assert (run.settings.tune, run.settings.image_size) == ("all", run.preprocessing.crop)
-    # Networks of any size see no more pixels than the photographs have.
-    assert new_run(Settings("cnn"), 4, 40, CPU, Resources()).preprocessing.crop == 40
-    again = new_run(Settings("cnn", seed=3), 4, 500, CPU, Resources())
-    assert again.model.head.weight.equal(run.model.head.weight)
 
 
 @pytest.mark.parametrize(
@@ -221,12 +182,6 @@ def test_a_pretrained_run_starts_with_its_head_and_fine_tunes(weights, typed, lr
     assert run.model.head[0].out_features == 7
 
 
-@pytest.mark.parametrize("typed", [{}, {"tune": "all"}])
-def test_a_pretrained_chain_learns_its_tail_unless_told_otherwise(typed):
-    run = new_run(Settings(image_size=32, **typed), 4, None, CPU, Resources())
-    assert run.settings.tune == typed.get("tune", "tail")
-
-
 def test_rank_0_downloads_weights_before_the_others_look_for_them(monkeypatch):
     order = []
 
@@ -239,19 +194,6 @@ def test_rank_0_downloads_weights_before_the_others_look_for_them(monkeypatch):
     for rank in (0, 1):
         new_run(Settings("cnn"), 4, 32, CPU, Resources(processes=ProcessGroup(rank, 2)))
     assert order == ["build", "wait", "wait", "build"]
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"tune": "tail"}, "--tune tail"),
-        ({"epochs": 0}, "--epochs 0"),
-        ({"weights": "nowhere.pth"}, r"nowhere\.pth"),
-    ],
-)
-def test_settings_that_do_not_go_together_are_refused(settings, words):
-    with pytest.raises(InputError, match=words):
-        new_run(Settings("cnn", **settings), 4, 32, CPU, Resources())
 
 
 @pytest.mark.parametrize(

@@ -5,26 +5,19 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from conftest import CNN, history_of
 from kill import result_of
 
 from formats.pth import read_archive
-from learning.distributed import ProcessGroup
 from learning.evaluation import Evaluation
-from learning.resources import Resources
-from learning.run import Run, new_run
+from learning.run import Run
 from learning.time_budget import (
-    FOURTEENTHS,
     PLANNED,
-    SAVING,
     Throughput,
     TimeBudget,
-    expected_error,
     make_plans,
     numbers_of_epochs,
 )
-from running.errors import InputError
 from running.settings import FINE_TUNING, Settings, resolve_settings
 
 PACE = Throughput(224, 10, 20.0, 0.001, 0.008, 0.010, 0.002, 0.012)
@@ -37,35 +30,6 @@ def record_at(epoch: int, epochs: int, seconds: float) -> Run:
     record = Run(settings, None, None, "weights", 0)
     record.add_epoch(epoch, 1.0, Evaluation(1.0, 1.0, 0.5, np.zeros((1, 2))), seconds, True)
     return record
-
-
-def test_larger_pictures_take_longer_but_not_to_decode():
-    there = PACE.at(448)
-    assert there.side == 448
-    assert (there.decode, there.fit, there.num_frozen) == (PACE.decode, PACE.fit, PACE.num_frozen)
-    for name in ("frozen", "random", "ask", "learn"):
-        assert getattr(there, name) == pytest.approx(4 * getattr(PACE, name))
-    assert there.at(224) == pytest.approx(PACE)
-
-
-def test_the_seconds_of_a_run():
-    assert PACE.head(COUNTS) == pytest.approx(1100 * 0.011 + 20 + SAVING)
-    # Four of five photographs are seen as never before.
-    assert PACE.epoch(1, COUNTS) == pytest.approx(800 * 0.011 + 12 + 0.2 + SAVING)
-    assert PACE.epoch(2, COUNTS) == pytest.approx(640 * 0.011 + 12 + 0.2 + SAVING)
-    whole = PACE._replace(num_frozen=0, frozen=0.0, random=0.0)  # where everything learns
-    for epoch, each in ((1, 0.013), (2, 0.012)):  # once decoded, photographs are kept
-        assert whole.epoch(epoch, COUNTS) == pytest.approx(1000 * each + 100 * 0.003 + SAVING)
-    assert PACE.end({"train": 9, "valid": 9}) == pytest.approx(2 * SAVING)
-
-
-def test_more_epochs_and_larger_pictures_are_expected_to_be_better():
-    for part in FOURTEENTHS:
-        errors = [expected_error(part / 14, epochs) for epochs in [0, *numbers_of_epochs(5)]]
-        assert errors == sorted(errors, reverse=True)
-    for epochs in (0, 1, 2.5, 20):
-        errors = [expected_error(part / 14, epochs) for part in FOURTEENTHS]
-        assert errors == sorted(errors, reverse=True)
 
 
 def test_the_best_plan_comes_first():
@@ -137,13 +101,6 @@ def test_an_epoch_that_would_end_too_late_is_noticed(monkeypatch):
         assert time_budget.is_up()
 
 
-def test_without_minutes_nothing_is_planned():
-    time_budget, record = TimeBudget(), record_at(1, 5, 1e6)
-    assert not time_budget.is_up()
-    assert time_budget.replan(Told(), record) == []
-    assert not time_budget.is_up()
-
-
 # --- Runs -------------------------------------------------------------------------------
 
 
@@ -187,21 +144,6 @@ def test_size_and_epochs_are_chosen_and_kept(run_script, drawn, tmp_path, monkey
     assert f"{settings['image_size']} pixels" in f"{plan} pixels"
     assert settings["minutes"] == 0.5
     assert settings["epochs"] == int(history_of(tmp_path)[-1]["epoch"])
-
-
-def test_several_processes_have_no_plan(tmp_path):
-    resources = Resources(1, tmp_path, ProcessGroup(0, 2))
-    with pytest.raises(InputError, match="--minutes is for one process"):
-        new_run(Settings("cnn", minutes=1.0), 3, 32, torch.device("cpu"), resources)
-
-
-@pytest.mark.slow
-def test_the_head_alone_is_a_plan_too(run_script, drawn, tmp_path):
-    options = ["--minutes", 3, "--epochs", 0, "--image_size", 64, "--save_dir", tmp_path]
-    run = run_script("train", drawn, *options)
-    assert run.code == 0
-    assert "plan: the head alone with 64 x 64 pixels, about " in run.out
-    assert [row["epoch"] for row in history_of(tmp_path)] == ["0"]
 
 
 @pytest.mark.slow

@@ -1,13 +1,11 @@
 """What an update says of the run before it."""
 
 import numpy as np
-import pytest
-from conftest import small_info
 
 from images.decode import Preprocessing
 from images.manifest import Manifest, compare
-from learning.run import HISTORY, L2Penalty, Run
-from learning.update import describe_known, describe_tuning, names_to_keep, take_changes
+from learning.run import HISTORY, Run
+from learning.update import describe_known, describe_tuning
 from running.settings import Settings
 
 PREPROCESSING = Preprocessing(36, 32, (0.0,) * 3, (1.0,) * 3)
@@ -39,12 +37,6 @@ def test_tuned_layers_and_forgotten_categories_are_mentioned():
     assert "category rose" in forgotten
 
 
-def test_names_of_renamed_categories_are_kept():
-    info = small_info(PREPROCESSING)
-    assert names_to_keep(info, {}) == {"2": "orchid"}
-    assert names_to_keep(info, {"2": "wild"}) == {"wild": "orchid"}
-
-
 def test_figures_that_are_too_good_are_called_so():
     known, none = {"valid": 3, "test": 2}, {"valid": 0, "test": 0}
     [both] = describe_known(known, known)
@@ -53,11 +45,3 @@ def test_figures_that_are_too_good_are_called_so():
     [one] = describe_known(none, known)
     assert one.startswith("3 of valid came from train, where the earlier network learned")
     assert [*describe_known(none, none)] == []
-
-
-@pytest.mark.parametrize(("first", "holds"), [(0, True), (10, False)])
-def test_other_photographs_of_the_same_number_take_another_penalty(first, holds):
-    update = update_of(manifest(100, first=first))
-    update.l2_penalty = L2Penalty(0.01, 100, 3)
-    take_changes(update, update_of(manifest(100)))
-    assert (update.l2_penalty.value_for(100, 3) is not None) == holds

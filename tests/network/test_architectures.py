@@ -4,10 +4,9 @@ import shutil
 import sys
 
 import pytest
-import torch
 
 from images.drawn import draw_data
-from network.architectures import OWN_ARCHITECTURES, find_architecture, list_architectures
+from network.architectures import OWN_ARCHITECTURES, find_architecture
 from running.errors import InputError
 
 FAMILIES = [
@@ -52,29 +51,6 @@ def test_a_network_of_each_family_trains_saves_loads_and_predicts(
     shutil.rmtree(tmp_path)  # alexnet's files take a gigabyte
 
 
-@pytest.mark.parametrize("arch", slow_but("squeezenet1_1", FAMILIES))
-def test_the_head_replaces_imagenets(arch):
-    from torchvision import models
-
-    body = find_architecture(arch).build()
-    full = models.get_model(arch, weights=None).state_dict()
-    assert full.keys() - body.state_dict().keys() == {*list(full)[-2:]}  # weight and bias
-    parameters = sum(value.numel() for key, value in full.items() if "num_batches" not in key)
-    assert 0 < find_architecture(arch).num_parameters <= parameters
-    with torch.inference_mode():
-        features = body.eval()(torch.zeros(1, 3, 96, 96)).flatten(1)
-    assert features.shape[1] == list(full.values())[-2].shape[1]
-
-
-def test_preprocessing_is_torchvisions_own():
-    preprocessing = find_architecture("resnet50").preprocessing
-    assert preprocessing.resize == 232
-    assert preprocessing.crop == 224
-    assert preprocessing.interpolation == "bilinear"
-    assert preprocessing.mean == pytest.approx((123.675, 116.28, 103.53))
-    assert preprocessing.std == pytest.approx((58.395, 57.12, 57.375))
-
-
 @pytest.mark.parametrize(
     ("arch", "words"),
     [
@@ -91,16 +67,6 @@ def test_networks_that_are_not_there_are_one_sentence(arch, words):
         find_architecture(arch)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_arch_help_lists_them(run_script):
-    run = run_script("train", "--arch", "help")
-    names = run.out.split()
-    assert run.code == 0
-    assert names == list_architectures()
-    assert names[:4] == [*OWN_ARCHITECTURES]
-    assert {"vgg16", *FAMILIES} <= {*names}
-    assert not [name for name in names if name.startswith(("vit", "swin", "maxvit", "google"))]
 
 
 def test_without_torchvision_our_own_networks_remain(run_script, two_kinds, tmp_path, monkeypatch):

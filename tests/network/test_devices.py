@@ -1,6 +1,5 @@
 """Where networks compute, and in which precision; no accelerator is needed for these tests."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -11,12 +10,8 @@ from network.devices import (
     describe_device,
     find_device,
     learning_precision,
-    move_if_it_fits,
     native_precision,
-    to_device,
 )
-from running.environment import Launch
-from running.errors import InputError
 
 CPU = torch.device("cpu")
 
@@ -48,15 +43,6 @@ def test_an_accelerator_is_taken_where_it_is_wanted_and_there(pretend):
     assert "warning: --gpu" in [*describe_device(CPU, True, 1)][1]
 
 
-def test_every_process_gets_a_gpu_of_its_own(pretend):
-    chosen = pretend("cuda", 2)
-    devices = [find_device(True, Launch(rank + 2, 4, rank, 2)) for rank in (0, 1)]
-    assert devices == chosen == [torch.device("cuda", 0), torch.device("cuda", 1)]
-    assert torch.backends.cudnn.allow_tf32 is False
-    with pytest.raises(InputError, match="more processes than the 2 accelerators"):
-        find_device(True, Launch(0, 3, 0, 3))
-
-
 @pytest.mark.parametrize(
     ("capabilities", "expected"),
     [
@@ -82,19 +68,3 @@ def test_learning_is_in_bfloat16_only_where_that_is_quicker(monkeypatch):
     assert learning_precision(lite0) == torch.float32
     last = len(chain(lite0.body)) - 2  # a convolution of all channels, and pooling
     assert learning_precision(lite0, last) == torch.bfloat16
-
-
-def test_arrays_and_tensors_come_to_the_cpu_uncopied():
-    array, tensor = np.arange(6, dtype=np.uint8), torch.ones(3)
-    assert np.shares_memory(to_device(array, CPU).numpy(), array)
-    assert to_device(tensor, CPU) is tensor
-
-
-@pytest.mark.parametrize(("free", "moves"), [(3 * 4000, True), (3 * 4000 - 1, False)])
-def test_a_large_tensor_moves_where_a_third_of_the_memory_will_do(monkeypatch, free, moves):
-    x, moved = torch.ones(1000), []
-    assert move_if_it_fits(x, CPU) is x
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 * free))
-    monkeypatch.setattr(torch.Tensor, "to", lambda self, device: moved.append(device) or self)
-    move_if_it_fits(x, torch.device("cuda"))
-    assert len(moved) == moves

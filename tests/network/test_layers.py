@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from network.checkpoint import new_model
 from network.layers import (
-    InvertedResidual,
     SameConv2d,
     basic_cnn,
     fold_batch_norm,
@@ -36,15 +35,6 @@ def test_efficientnet_lite_equals_the_reference_implementation(number, side):
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
 
-def test_padding_is_tensorflows():
-    # For an even side and stride 2, TensorFlow's SAME pads bottom and right alone.
-    convolution = SameConv2d(1, 1, 3, stride=2)
-    nn.init.ones_(convolution.weight)
-    ones = torch.ones(1, 1, 4, 4)
-    assert convolution(ones).flatten().tolist() == [9, 6, 6, 4]
-    assert convolution(torch.ones(1, 1, 5, 5)).shape == (1, 1, 3, 3)
-
-
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 def test_padding_inside_the_convolution_is_padding_by_hand(kernel, stride):
@@ -59,21 +49,6 @@ def test_padding_inside_the_convolution_is_padding_by_hand(kernel, stride):
         expected = F.conv2d(F.pad(x, sides), convolution.weight, stride=stride)
         assert convolution(x).shape[2:] == (-(-height // stride), -(-width // stride))
         torch.testing.assert_close(convolution(x), expected)
-
-
-@pytest.mark.parametrize(
-    ("outputs", "stride", "residual"), [(8, 1, True), (8, 2, False), (9, 1, False)]
-)
-def test_a_block_adds_its_input_where_the_shapes_allow_it(outputs, stride, residual):
-    block = InvertedResidual(8, outputs, 3, stride, 6).eval()
-    x = torch.rand(1, 8, 6, 6)
-    with torch.no_grad():
-        alone = x
-        for layer in block:
-            alone = layer(alone)
-        together = block(x)
-    assert block.residual == residual
-    torch.testing.assert_close(together, alone + x if residual else alone)
 
 
 def test_the_documentation_has_the_basic_cnn_layer_by_layer():

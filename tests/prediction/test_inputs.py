@@ -7,16 +7,11 @@ import threading
 
 import pytest
 
-from images.decode import Preprocessing
 from prediction.inputs import (
     check_checkpoint_file,
-    choose,
     expand,
-    read_paths,
 )
 from running.errors import ImageError, InputError
-
-PREPROCESSING = Preprocessing(32, 32, (0.0,) * 3, (1.0,) * 3)
 
 
 @pytest.fixture
@@ -39,25 +34,11 @@ def folder(tmp_path):
     return tmp_path / "photographs"
 
 
-def test_inputs_keep_their_order_and_folders_are_searched(folder):
-    single = str(folder / "2" / "a.jpg")
-    found = [*expand([single, str(folder), "missing.jpg"], b"\n")]
-    expected = [str(folder / name) for name in ("1/a.jpg", "1/b.jpg", "2/a.jpg")]
-    assert found == [(path, None) for path in [single, *expected, "missing.jpg"]]
-
-
 def test_a_folder_without_photographs_is_an_input_with_an_error(tmp_path):
     [(path, error)] = expand([str(tmp_path)], b"\n")
     assert path == str(tmp_path)
     assert isinstance(error, ImageError)
     assert "holds no photographs" in str(error)
-
-
-def test_standard_input_takes_the_place_of_the_dash(stdin, folder):
-    stdin(os.fsencode(f"x.jpg\n\n-\n{folder / '1'}\nlast.jpg"))  # no line end at last
-    found = [path for path, _ in expand(["first.jpg", "-", "z.jpg"], b"\n")]
-    inside = [str(folder / "1" / name) for name in ("a.jpg", "b.jpg")]
-    assert found == ["first.jpg", "x.jpg", "./-", *inside, "last.jpg", "z.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -90,16 +71,6 @@ def test_lists_of_another_kind_are_refused(stdin, content, separator, words):
         [*expand(["-"], separator)]
 
 
-def test_what_is_written_must_not_be_read(tmp_path):
-    (tmp_path / "a.jpg").touch()
-    (tmp_path / "link.jpg").symlink_to("a.jpg")
-    paths = [("missing.jpg", None), (str(tmp_path / "a.jpg"), None)]
-    assert [*choose(paths, (1, 1), [str(tmp_path / "names.csv"), None])] == paths
-    for shard in (1, 2), (2, 2):  # another job reads it
-        with pytest.raises(InputError, match="link.jpg is among the photographs"):
-            [*choose(paths, shard, [None, str(tmp_path / "link.jpg")])]
-
-
 @pytest.mark.parametrize("blocks", [True, False])
 def test_a_list_that_is_not_there_yet_is_waited_for(monkeypatch, blocks):
     reader, writer = os.pipe()
@@ -113,14 +84,6 @@ def test_a_list_that_is_not_there_yet_is_waited_for(monkeypatch, blocks):
         assert [next(paths), next(paths)] == [("b.jpg", None), ("c.jpg", None)]
         threading.Timer(0.05, list_.close).start()
         assert [*paths] == []
-
-
-def test_long_lists_are_read_piece_by_piece():
-    stream = io.BytesIO(b"".join(b"%06d.jpg\n" % i for i in range(50_000)))
-    paths = read_paths(stream, b"\n")
-    assert next(paths) == "000000.jpg"
-    assert stream.tell() < 100_000
-    assert [*paths] == [f"{i:06}.jpg" for i in range(1, 50_000)]
 
 
 @pytest.mark.parametrize(

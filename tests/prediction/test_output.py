@@ -1,6 +1,5 @@
 """Where records go, and how a stopped job goes on."""
 
-import io
 import os
 
 import pytest
@@ -58,13 +57,6 @@ def test_a_file_appears_whole(tmp_path):
     assert os.listdir(path.parent) == ["names.csv"]
 
 
-def test_a_job_without_a_record_leaves_nothing(path):
-    path.write_text("before")
-    stop(path, PATHS, 0)
-    assert path.read_text() == "before"
-    assert os.listdir(path.parent) == ["names.txt"]
-
-
 def test_two_do_not_write_one_file(tmp_path):
     path = tmp_path / "names.csv"
     (tmp_path / ".names.csv.123.tmp").touch()  # of an earlier version that was killed
@@ -89,11 +81,6 @@ def test_a_stopped_job_goes_on(path, part):
     assert path.read_text() == WHOLE
     assert os.listdir(path.parent) == ["names.txt"]
     assert (output.place.records, output.place.failed, output.place.num_ood) == (5, 1, 4)
-
-
-def test_a_list_that_has_grown_is_fine(path, part):
-    write(path, [*PATHS, ("5.jpg", None)], goes_on=True)
-    assert path.read_text() == WHOLE + "record of 5.jpg\n"
 
 
 @pytest.mark.parametrize(
@@ -135,14 +122,3 @@ def test_what_a_kill_or_a_power_cut_leaves_is_mended(path, part, damage):
 
 
 # --- Standard output ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"), [("text", rb"Bl\xfcte "), ("jsonl", "Blüte ".encode())]
-)
-def test_a_terminal_gets_what_it_can_show(monkeypatch, name, expected):
-    raw = io.BytesIO()
-    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
-    with open_output(None, name) as output:
-        output.write("Blüte ", "a.jpg")
-    assert raw.getvalue() == expected

@@ -10,7 +10,6 @@ from prediction.promise import (
     count_needed,
     find_threshold,
     p_value,
-    score,
     score_calibration,
 )
 
@@ -69,17 +68,6 @@ def test_a_promise_is_broken_in_one_draw_of_twenty_at_most():
         given += share(scores, limit)
     assert broken <= 14  # of ten that are to be expected; more have a probability of 8 %
     assert given / 200 > 0.85
-
-
-def test_a_poor_network_names_what_it_is_certain_of():
-    scores = np.arange(10_000.0)
-    right = np.arange(10_000) >= 8_000
-    assert 0.19 < share(scores, find_threshold(scores, right, 0.99)) < 0.21
-
-
-def test_the_last_digits_of_a_probability_do_not_count():
-    for single, double in ((1 - 1e-7, 0.9999999998), (1.0, 0.99999999), (0.123456, 0.1234562)):
-        assert score(np.float32(single), 1.0, 0.0) == score(np.float64(double), 1.0, 0.0)
 
 
 def test_with_only_some_categories_valid_counts_those_alone():

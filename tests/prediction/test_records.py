@@ -29,12 +29,6 @@ def record(file="a.jpg", result=PREDICTION, top_k=2, lowest=-1.0):
     return Answers(info, NAMES, AnswerPolicy(top_k, keep=0.95)).record(file, result)
 
 
-def test_the_most_probable_come_first_and_equals_in_their_order():
-    assert [guess.category for guess in record(top_k=5).guesses] == ["2", "1", "21"]
-    equal = Prediction(np.full(3, 1 / 3, np.float32), 0.0)
-    assert [guess.category for guess in record(result=equal).guesses] == ["1", "2"]
-
-
 def test_text():
     alone = " 70.00%  common poppy  2\n 25.00%  daisy         1\n"
     assert format_alone(record()) == alone

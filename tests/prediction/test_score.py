@@ -1,7 +1,6 @@
 """Folders named as categories tell how good the names are."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -40,13 +39,6 @@ def test_accuracy_of_labelled_folders():
         "hardest: fire lily (1 of 2 correct)",
         "most confused: daisy and fire lily (once)",
     ]
-
-
-def test_the_folder_is_found_from_anywhere(tmp_path, monkeypatch):
-    (tmp_path / "21").mkdir()
-    monkeypatch.chdir(tmp_path / "21")
-    score = score_of(("a.jpg", [0.1, 0.9]), (os.path.join("..", "1", "b.jpg"), [0.9, 0.1]))
-    assert next(score.lines()) == "accuracy: 100.00% (2 of 2)"
 
 
 def test_other_folders_do_not_count():

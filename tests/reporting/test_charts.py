@@ -41,34 +41,6 @@ def test_lines_go_through_their_values():
     assert texts(svg) == [*scale, "head", "1", "2", "epoch", "train", "valid"]
 
 
-def test_shares_end_at_100_percent():
-    svg = line_chart("a", {"valid": [0.905, 0.999]}, 1, percent=True)
-    assert texts(svg) == ["90%", "92%", "94%", "96%", "98%", "100%", "1", "2", "epoch", "valid"]
-    assert texts(svg, "title")[1:] == ["valid, 1: 90.50%", "valid, 2: 99.90%"]
-    fine = texts(line_chart("a", {"valid": [0.9905, 0.9915]}, 1, percent=True))
-    assert fine[:3] == ["98.0%", "98.2%", "98.4%"]
-    flat = texts(line_chart("a", {"valid": [1.0, 1.0]}, 1, percent=True))
-    assert flat[:6] == ["99.0%", "99.2%", "99.4%", "99.6%", "99.8%", "100.0%"]
-
-
-@pytest.mark.parametrize("value", [0.0, 1.0, 1e-9, 3e6])
-@pytest.mark.parametrize("number", [1, 2, 5000])
-def test_flat_lines_of_any_length_are_drawn(value, number):
-    svg = line_chart("a", {"b": [value] * number}, 1, percent=value == 1)
-    (line,) = points(svg)
-    assert 1 <= len(line) <= 300
-    assert all(LEFT < x < RIGHT and TOP <= y <= BOTTOM for x, y in line)
-    assert len(svg) < 30_000
-    numbers = [text for text in texts(svg) if text.isdigit() and text != "0"]
-    assert number < 3 or int(numbers[-1]) <= number
-
-
-def test_the_last_epoch_of_many_is_drawn():
-    losses = [1.0] * 4999 + [0.0]
-    (line,) = points(line_chart("a", {"b": losses}, 1))
-    assert line[-1][1] == BOTTOM
-
-
 def test_bars_have_their_heights():
     svg = bar_chart("a", "correct", [None, 0.5, 1.0, 0.0], shares=True)
     bars = parts(svg, "rect")
@@ -80,14 +52,6 @@ def test_bars_have_their_heights():
     ]
     (diagonal,) = (path for path in parts(svg, "path") if path.get("class") == "line other")
     assert diagonal.get("d") == f"M{LEFT} {BOTTOM}L{RIGHT} {TOP}"
-
-
-def test_counts_stand_on_their_bars():
-    svg = bar_chart("a", "photographs", [None, 3, 800, 81_600])
-    small = [each.text for each in parts(svg, "text") if each.get("class") == "small"]
-    assert small == ["3", "800", "82k"]
-    assert texts(svg, "title")[-1] == "photographs, probability 75% to 100%: 81600"
-    assert not [path for path in parts(svg, "path") if path.get("class") == "line other"]
 
 
 @pytest.mark.parametrize("low", [-3.0, 0.0, 0.97, 12345.0])

@@ -7,10 +7,7 @@ import pytest
 from PIL import Image
 
 from reporting.plots import (
-    plot_confusion,
-    plot_curves,
     plot_guesses,
-    plot_photographs,
     save_figure,
 )
 
@@ -35,37 +32,6 @@ def check(figure) -> None:
     assert max(title.y1 for title in titles) <= figure.bbox.height  # is not cut
 
 
-def test_curves_are_drawn():
-    check(
-        plot_curves(
-            [
-                {
-                    "epoch": i,
-                    "train_loss": 1 / (i + 1),
-                    "valid_loss": 2 / (i + 1),
-                    "calibrated_loss": None,
-                    "valid_accuracy": 0.5,
-                }
-                for i in range(3)
-            ]
-        )
-    )
-
-
-def test_the_axes_of_one_epoch_have_room_and_no_more_than_all():
-    row = {"epoch": 0, "train_loss": 0.5, "valid_loss": 0.5, "valid_accuracy": 1.0}
-    left, right = plot_curves([row]).axes
-    assert left.get_xlim() == right.get_xlim() == (-0.5, 0.5)
-    assert right.get_ylim()[1] == 1
-    assert [tick for tick in left.get_xticks() if -0.5 <= tick <= 0.5] == [0]
-
-
-def test_photographs_are_drawn(photo):
-    check(plot_photographs([photo] * 10, NAMES[:10]))
-    check(plot_photographs([photo] * 8, NAMES[:8], NAMES[8:16]))
-    plot_photographs([], []).savefig(io.BytesIO())  # the mistakes of a run without any
-
-
 def test_guesses_are_drawn(photo):
     check(plot_guesses(photo, NAMES[:5], [0.5, 0.3, 0.1, 0.05, 0.05]))
 
@@ -82,23 +48,6 @@ def test_evidence_is_drawn_over_the_photograph(photo):
     [legend] = middle.child_axes
     labels = [tick.get_text() for tick in legend.get_xticklabels()]
     assert labels == ["as they are", "15 times lower"]
-
-
-@pytest.mark.parametrize("value", [0.0, -3.0, 300.0])
-def test_odd_evidence_is_drawn(photo, value):
-    check(plot_guesses(photo, NAMES[:2], [1.0, 0.0], np.full((32, 32), value, np.float32)))
-
-
-@pytest.mark.slow
-def test_the_confusion_of_many_categories_is_drawn():
-    labels, predictions = np.random.default_rng(0).integers(102, size=(2, 500))
-    check(plot_confusion(labels, predictions, NAMES))
-
-
-def test_confusion_shows_shares_of_the_row():
-    figure = plot_confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), ["rose", "lily"])
-    [image] = figure.axes[0].images
-    assert image.get_array().tolist() == [[0.5, 0.5], [None, 1.0]]
 
 
 def test_letters_that_no_font_has_are_no_warning(photo):

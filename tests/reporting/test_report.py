@@ -7,9 +7,6 @@ import pytest
 
 from reporting.metrics import rank_of, summarise
 from reporting.report import (
-    HEADER,
-    EvaluatedSplit,
-    epoch_line,
     list_misnamed,
     report_lines,
     summary_lines,
@@ -61,14 +58,6 @@ HEAD = {
 EPOCH = {**HEAD, "epoch": 12, "calibrated_loss": 0.25, "saved": 0}
 
 
-def test_epochs_stand_under_the_header():
-    assert epoch_line(**HEAD) == " head      0.5008      0.4031          97.50%      9.2  saved"
-    assert epoch_line(**EPOCH) == "   12      0.5008      0.4031          97.50%      9.2"
-    ends = [HEADER.index(word) + len(word) for word in ("epoch", "train loss", "valid accuracy")]
-    line = epoch_line(**HEAD)
-    assert [line[end - 1] for end in ends] == ["d", "8", "%"]
-
-
 def test_history_is_csv_whose_gaps_are_empty(tmp_path):
     write_history(tmp_path / "history.csv", [HEAD])
     write_history(tmp_path / "history.csv", [HEAD, EPOCH])
@@ -94,12 +83,6 @@ def test_summary_in_words(summary):
     assert [*summary_lines("", summary)][-1] == "most confused: rose and lily (once)"
 
 
-def test_nothing_is_hard_where_all_is_correct():
-    labels = np.arange(3)
-    summary = summarise(labels, labels, np.zeros(3, int), list("123"), list("abc"))
-    assert len([*summary_lines("test accuracy", summary)]) == 2
-
-
 def test_misnamed_photographs_are_listed():
     misnamed = list_misnamed([f"{i}.jpg" for i in range(7)], LABELS, LOGITS, NAMES)
     assert [(row["file"], row["name"], row["taken_for"]) for row in misnamed] == [
@@ -110,14 +93,6 @@ def test_misnamed_photographs_are_listed():
     assert misnamed[0]["probability"] == pytest.approx(certainty)
 
 
-def test_the_figures_of_judged_photographs(report, summary):
-    evaluated = EvaluatedSplit(
-        [f"{i}.jpg" for i in range(7)], LABELS, LOGITS, ["1", "2", "3"], NAMES
-    )
-    misnamed = report["misnamed"]
-    assert evaluated.figures("test") == {"split": "test", **summary, "misnamed": misnamed}
-
-
 def test_the_report_in_words(report):
     lines = [*report_lines(report)]
     assert lines[0] == "test accuracy: 71.43% (5 of 7)"
@@ -125,17 +100,3 @@ def test_the_report_in_words(report):
         "misnamed: 3.jpg: rose, taken for lily (100.0%)",
         "misnamed: 5.jpg: lily, taken for rose (100.0%)",
     ]
-
-
-def test_the_report_says_what_valid_was_used_for(report):
-    [first, *_] = report_lines({**report, "split": "valid"})
-    assert first == (
-        "valid accuracy: 71.43% (5 of 7), the figure by which the checkpoint was chosen"
-    )
-
-
-def test_of_many_misnamed_photographs_some_are_printed(report):
-    report.update(misnamed=7 * report["misnamed"][:1])
-    lines = [*report_lines(report)]
-    assert sum(line.startswith("misnamed: 3.jpg") for line in lines) == 5
-    assert "misnamed: 2 more, in the report" in lines

@@ -10,7 +10,7 @@ from PIL import Image
 from reporting.calibration import calibration_report
 from reporting.page import STYLE
 from reporting.report import EvaluatedSplit
-from reporting.report_page import make_page, write_page
+from reporting.report_page import make_page
 
 NAMES = ["rose", "<b>&lily", "iris", "never there"]
 LABELS = np.array([0, 0, 0, 0, 1, 1, 2, 2])
@@ -102,28 +102,6 @@ def test_photographs_of_confused_pairs_stand_side_by_side(evaluated):
     assert alts[:7] == [captions[0], *[captions[1]] * 2, *[captions[2]] * 3, captions[3]]
 
 
-def test_of_many_photographs_of_a_pair_three_are_shown(evaluated):
-    labels, logits = np.repeat([0, 1], 5), 3.0 * np.eye(4)[np.repeat([1, 1], 5)]
-    many = EvaluatedSplit(
-        evaluated.paths[:1] * 10, labels, logits, evaluated.categories, evaluated.names
-    )
-    captions = Page(make_page(report_of(many), many)).texts("figcaption")
-    assert "rose, taken for <b>&lily (3 of 5 shown)" in captions
-
-
-def test_a_pair_is_shown_also_where_one_of_it_is_never_right(evaluated):
-    labels, taken = np.array([0, 0, 1]), [1, 1, 2]
-    few = evaluated._replace(
-        paths=evaluated.paths[:3], labels=labels, logits=3.0 * np.eye(4)[taken]
-    )
-    found = Page(make_page(report_of(few), few))
-    assert found.texts("h3")[0] == "rose and <b>&lily: 2 times"
-    assert found.texts("figcaption")[2:4] == [
-        "rose, taken for <b>&lily",
-        "<b>&lily, taken for others",
-    ]
-
-
 def test_mistakes_are_shown_the_most_probable_first(evaluated):
     found = Page(make_page(report_of(evaluated), evaluated))
     assert found.texts("figcaption")[-2:] == [
@@ -131,28 +109,6 @@ def test_mistakes_are_shown_the_most_probable_first(evaluated):
         "iris, taken for rose (87.0%)2/7.png",
     ]
     assert not re.search("more are listed", found.source)
-
-
-def test_more_mistakes_than_there_is_room_for_are_counted(evaluated):
-    number = 75
-    labels, logits = np.zeros(number, int), 3.0 * np.eye(4)[np.ones(number, int)]
-    many = EvaluatedSplit(
-        evaluated.paths[:1] * number, labels, logits, evaluated.categories, evaluated.names
-    )
-    found = Page(make_page(report_of(many), many))
-    captions = found.texts("figcaption")
-    assert sum("(87.0%)" in caption for caption in captions) == 60
-    assert "15 more are listed in the JSON file beside this page." in found.source
-
-
-def test_photographs_that_have_gone_are_left_out(evaluated, tmp_path):
-    (tmp_path / "0" / "3.png").unlink()
-    found = Page(make_page(report_of(evaluated), evaluated))
-    assert found.texts("span") == [
-        "rose, taken for <b>&lily: cannot be read any more",
-        "rose: cannot be read any more",
-    ]
-    assert found.texts("h1") == ["75.00% of 8 photographs named correctly"]
 
 
 def test_nothing_is_confused_where_all_is_correct(evaluated):
@@ -224,10 +180,3 @@ def test_every_class_of_a_page_has_its_rule(evaluated):
     used = {name for each in found.elements for name in (each.get("class") or "").split()}
     assert used - {*re.findall(r"\.([a-z]+)", STYLE.read_text())} == set()
     assert {"large", "facts", "box", "gallery", "line", "other", "bar", "small"} <= used
-
-
-def test_the_page_is_written(evaluated, tmp_path):
-    write_page(tmp_path / "report.html", run_of(evaluated), evaluated, HISTORY)
-    assert (tmp_path / "report.html").read_bytes() == make_page(
-        run_of(evaluated), evaluated, HISTORY
-    )

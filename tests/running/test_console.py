@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from running.console import Console, ExitNotes, Parser, no_progress, prepare_streams, printable
+from running.console import Console, ExitNotes, Parser, printable
 from running.environment import Launch
 from running.errors import FlowersError, ImageError, InputError, RunError
 from running.signals import Stopped
@@ -83,39 +83,9 @@ def test_results_that_nobody_can_read_are_an_error_and_notes_are_not(monkeypatch
     Console("train.py").print_message("a")
 
 
-def test_closed_streams_crash_nothing(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", None)
-    monkeypatch.setattr(sys, "stdout", None)
-    prepare_streams()
-    Console("train.py").print_message("hello")
-    sys.stderr.close()
-    with pytest.raises(RunError, match="standard output is closed"):
-        Console("train.py").print_result("hello")
-
-
-def test_letters_that_an_encoding_lacks_are_escaped(monkeypatch):
-    raw = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
-    prepare_streams()
-    Console("predict.py").print_result("Bl\u00fcte, \u82b1")
-    assert raw.getvalue() == b"Bl\xfcte, \\u82b1\n"
-
-
 # --- Progress ---------------------------------------------------------------------------
 
 BATCHES = [[1, 2, 3], [4, 5], [], [6]]
-
-
-def test_a_log_file_gets_no_bars(watch):
-    terminal = watch()
-    assert [*Console("a", RANK_1).progress(iter(BATCHES), 6, "reading")] == BATCHES
-    assert terminal.getvalue() == ""
-    terminal.isatty = lambda: False
-    console = Console("train.py")
-    assert [*console.progress(iter(BATCHES), 6, "reading")] == BATCHES
-    assert [*console.count("abc", 3, "reading")] == [*"abc"]
-    assert [*no_progress(iter(BATCHES), 6, "reading")] == BATCHES
-    assert terminal.getvalue() == ""
 
 
 def test_a_terminal_shows_how_many_photographs_have_passed(watch):
@@ -143,29 +113,6 @@ def test_of_nested_bars_the_innermost_is_shown_and_all_count(watch):
     assert counts == [[0, 0], [1, 1], [2, 2]]
     assert console.bars == []
     assert "\n" not in terminal.getvalue()  # a second line
-
-
-def test_a_message_takes_the_place_of_the_bar(watch):
-    terminal = watch()
-    console = Console("train.py")
-    for _ in console.progress([[1]], 1, "reading"):
-        console.print_message("hello")
-    assert re.search(r"reading: +0%.*\r +\rtrain.py: hello\n", terminal.getvalue())
-
-
-@pytest.mark.parametrize("held", [False, True])
-def test_ctrl_c_leaves_the_bar_on_a_line_of_its_own(watch, held):
-    terminal = watch()
-    console, kept = Console("train.py"), []
-
-    def work():
-        batches = console.progress([[1]], 1, "reading")
-        kept.extend([batches] * held)  # or it would end with this function
-        for _ in batches:
-            raise Stopped(signal.SIGINT)
-
-    assert console.run_guarded(work, ExitNotes("", "")) == 130
-    assert re.search(r"reading: .*\ntrain.py: stopped by Ctrl-C\n", terminal.getvalue())
 
 
 # --- How a script ends ------------------------------------------------------------------

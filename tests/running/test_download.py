@@ -74,13 +74,6 @@ def test_a_dropped_connection_is_resumed(server, path, part):
     assert sum(sent for _, sent in server.requests) == len(CONTENT)  # nothing twice
 
 
-def test_a_server_without_ranges_sends_all_of_it(server, path, part):
-    server.ranges = False
-    part.write_bytes(b"?" * 1000)
-    get(server, path)
-    assert server.requests == [("bytes=1000-", len(CONTENT))]
-
-
 @pytest.mark.parametrize("size", [1000, len(CONTENT), len(CONTENT) + 1])
 def test_a_part_of_another_file_does_not_block_the_next_attempt(server, path, part, size):
     part.write_bytes(b"?" * size)
@@ -90,12 +83,6 @@ def test_a_part_of_another_file_does_not_block_the_next_attempt(server, path, pa
     get(server, path)
 
 
-def test_a_whole_part_is_not_downloaded_again(server, path, part):
-    part.write_bytes(CONTENT)
-    get(server, path)
-    assert server.requests == []
-
-
 def test_another_file_is_refused_and_nothing_of_it_is_left(server, path):
     server.content = CONTENT[:-1] + b"?"
     with pytest.raises(InputError, match=r"/a\.bin sent was removed, as its md5 differs"):
@@ -103,36 +90,6 @@ def test_another_file_is_refused_and_nothing_of_it_is_left(server, path):
     assert os.listdir(path.parent) == []
     server.content = CONTENT
     get(server, path)
-
-
-def test_a_server_need_not_tell_the_length(server, path):
-    server.tells_length = False
-    get(server, path)
-    path.unlink()
-    server.break_off = 5000
-    with pytest.raises(InputError, match="md5 differs"):
-        fetch(server.url("a.bin"), path, MD5)
-    assert not path.exists()
-
-
-def test_the_first_digits_of_a_checksum_are_verified(server, path):
-    digits = hashlib.sha256(CONTENT).hexdigest()[:8]
-    fetch(server.url("a.bin"), path, f"sha256:{digits}")
-    with pytest.raises(InputError, match=f"{path} is damaged or another file .*move it away"):
-        fetch(server.url("a.bin"), path, "sha256:01234567")
-    assert path.read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize(
-    "make",
-    [os.mkdir, lambda path: os.symlink("nowhere", path), os.mkfifo],
-    ids=["folder", "broken link", "pipe"],
-)
-def test_what_is_not_a_file_is_left_alone(path, make):
-    make(path)
-    with pytest.raises(InputError, match=r"a\.bin is damaged or another file"):
-        fetch("http://x/a", path, MD5)
-    assert os.path.lexists(path)
 
 
 def test_404_nobody_there_and_an_unknown_host_are_one_sentence(server, path, monkeypatch):
@@ -150,14 +107,6 @@ def test_404_nobody_there_and_an_unknown_host_are_one_sentence(server, path, mon
     with pytest.raises(InputError, match="Name or service not known"):
         fetch("http://nowhere/a", path, MD5)
     assert os.listdir(path.parent) == []
-
-
-def test_a_silent_server_is_not_waited_for(server, path, part, monkeypatch):
-    monkeypatch.setattr(running.download, "TIMEOUT", 0.2)
-    server.break_off, server.hangs = 5000, True
-    with pytest.raises(InputError, match="timed out"):
-        fetch(server.url("a.bin"), path, MD5)
-    assert 0 < part.stat().st_size <= 5000  # what came is kept, but for the socket's buffer
 
 
 def test_a_full_disk_keeps_what_was_downloaded(server, path, part):

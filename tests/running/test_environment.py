@@ -1,32 +1,15 @@
 """The machine: missing packages, what torchrun says, versions, seconds, memory, the command."""
 
-import os
 import re
-import shlex
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
 from running.environment import (
-    Clock,
-    Launch,
     install_command,
-    peak_memory,
-    require,
-    spell_command,
-    versions,
 )
-from running.errors import InputError
-
-
-def test_a_missing_optional_package_is_named():
-    require("numpy", "counting")
-    with pytest.raises(InputError, match=r"--plot.* no_such_package.* pip install that-package$"):
-        require("no_such_package", "--plot", "that-package")
 
 
 @pytest.mark.parametrize("script", ["train.py", "predict.py"])
@@ -81,46 +64,3 @@ def test_the_lists_of_packages_agree():
         assert dict(listed) == packages
         python = re.search(r'requires-python = "(.*)"', block[1])[0]
         assert python in (ROOT / "pyproject.toml").read_text()
-
-
-def test_torchruns_variables_are_read(monkeypatch):
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    for name in names:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("WORLD_SIZE", "4")  # some batch systems set that, too
-    assert Launch.from_environment() == Launch() == (0, 1, 0, 1)
-    assert Launch().is_rank_zero
-    assert not Launch().is_distributed
-    for name, value in zip(names, "5823"):
-        monkeypatch.setenv(name, value)
-    launch = Launch.from_environment()
-    assert launch == Launch(rank=5, size=8, local_rank=2, local_world_size=3)
-    assert not launch.is_rank_zero
-    assert launch.is_distributed
-
-
-def test_versions_are_plain_data():
-    assert {*versions()} == {"python", "torch", "numpy", "pillow"}
-    assert {type(version) for version in versions().values()} == {str}
-
-
-def test_seconds_are_counted_by_phase():
-    clock = Clock()
-    time.sleep(0.01)
-    first = clock.lap("epochs")
-    assert clock.lap("saving") < clock.elapsed
-    assert clock.seconds["epochs"] == first >= 0.01
-    second = clock.lap("epochs")
-    assert clock.seconds["epochs"] == first + second
-
-
-def test_memory_is_in_mib():
-    assert 10 < peak_memory() < 100_000
-
-
-def test_the_command_works_from_the_current_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    python, path, argument = shlex.split(spell_command("predict.py", "it's"))
-    assert (python, argument) == ("python", "it's")
-    assert Path(path).resolve() == ROOT / "predict.py"
-    assert not os.path.isabs(path)

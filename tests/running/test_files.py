@@ -7,14 +7,12 @@ import sys
 import threading
 
 import pytest
-from conftest import ROOT, file_size_limit
+from conftest import ROOT
 
 from running.errors import InputError, RunError
 from running.files import (
     atomic_write,
     find_target,
-    hold_lock,
-    is_special,
     lock_folder,
     prepare_folder,
     take_turns,
@@ -43,13 +41,6 @@ def test_a_file_that_fails_half_way_leaves_the_earlier_one(tmp_path, error, rais
         file.write(b"later")
     assert path.read_text() == "later"
     assert names_in(tmp_path) == ["a.txt"]
-
-
-def test_a_full_disk_is_noticed_at_the_end_of_the_block(tmp_path):
-    with file_size_limit(10), pytest.raises(RunError, match="a.txt"):
-        with atomic_write(tmp_path / "a.txt") as file:
-            file.write(bytes(100))  # which lies in Python's buffer
-    assert names_in(tmp_path) == []
 
 
 def test_the_file_that_a_link_leads_to_is_replaced(tmp_path):
@@ -92,38 +83,7 @@ def test_a_folder_is_made_and_its_files_can_be_written(tmp_path):
             prepare_folder(place, [name])
 
 
-def test_pipes_and_devices_are_special(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "file").touch()
-    assert is_special(tmp_path / "pipe")
-    assert is_special("/dev/zero")
-    assert not any(map(is_special, [tmp_path, tmp_path / "file", tmp_path / "nowhere"]))
-
-
 # --- Locks ----------------------------------------------------------------------------
-
-
-def test_a_folder_has_one_run_at_a_time(tmp_path):
-    with lock_folder(tmp_path, []):
-        for _ in range(2):
-            with pytest.raises(InputError, match=str(tmp_path)), lock_folder(tmp_path, []):
-                pytest.fail("two are at work")
-    with lock_folder(tmp_path, []):
-        pass
-    assert names_in(tmp_path) == []
-
-
-def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
-    (tmp_path / ".a.pth.18.tmp").mkdir()
-    for name in (".a.pth.18.tmp/file", ".a.pth.17.tmp", ".b.pth.17.tmp", "a.pth", ".[ab].17.tmp"):
-        (tmp_path / name).touch()
-    with lock_folder(tmp_path, ["a.pth", "[ab]"]):
-        assert names_in(tmp_path) == [".b.pth.17.tmp", ".train.lock", "a.pth"]
-
-
-def test_a_lock_that_cannot_be_written_is_one_sentence(tmp_path):
-    with pytest.raises(RunError), hold_lock(tmp_path / ("a" * 300), "busy", []):
-        pytest.fail("nobody is kept out")
 
 
 HOLDER = """

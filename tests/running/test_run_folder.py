@@ -5,59 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import file_size_limit
 
-from running.errors import InputError, RunError
 from running.run_folder import RunFolder
 
 NAMES = ["checkpoint.pth", "history.csv", "report.json", "report.html", "last.pth"]
-
-
-def test_a_folder_is_made_where_there_is_none(tmp_path):
-    folder = RunFolder(tmp_path / "a" / "b")
-    for _ in range(2):  # once more is no mistake
-        folder.prepare()
-        assert os.listdir(tmp_path / "a" / "b") == []
-
-
-@pytest.mark.parametrize("name", ["checkpoint.pth", "last.pth"])
-def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path, name):
-    (tmp_path / name).mkdir()
-    with pytest.raises(InputError, match=f"{name} is a folder, where a file would be written"):
-        RunFolder(tmp_path).prepare()
-
-
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
-    (tmp_path / "a").touch()
-    with pytest.raises(InputError, match="a cannot be written to"):
-        RunFolder(tmp_path / "a").prepare()
-
-
-def test_one_run_is_at_work_at_a_time(tmp_path):
-    half = tmp_path / ".last.pth.123.tmp"
-    half.write_bytes(b"?")
-    with RunFolder(tmp_path).lock():
-        assert not half.exists()  # nobody goes on with that
-        with (
-            pytest.raises(InputError, match=r"another train\.py is at work in "),
-            RunFolder(tmp_path).lock(),
-        ):
-            pass
-        with RunFolder(tmp_path, writes=False).lock():  # of the same run
-            pass
-    assert os.listdir(tmp_path) == []
-    with RunFolder(tmp_path).lock():
-        pass
-
-
-def test_a_report_is_readable_and_whole_or_not_there(tmp_path):
-    folder, report = RunFolder(tmp_path), {"split": "test", "top1": {"share": 0.5}, "name": "Blüte"}
-    folder.write_report(report)
-    assert json.loads(folder.report.read_text()) == report
-    with file_size_limit(10), pytest.raises(RunError, match=r"report\.json cannot be written"):
-        folder.write_report({"a": "b" * 1000})
-    assert json.loads(folder.report.read_text()) == report
-    assert os.listdir(tmp_path) == ["report.json"]
 
 
 def contents(folder) -> dict[str, str]:
@@ -97,14 +48,6 @@ def test_a_new_file_leaves_the_backup_as_it_was(tmp_path):
     folder.back_up()
     folder.write_report({"a": 2})
     assert json.loads((tmp_path / "report.previous.json").read_text()) == {"a": 1}
-
-
-def test_a_backup_that_cannot_be_written_is_one_sentence(tmp_path):
-    folder = RunFolder(tmp_path)
-    folder.history.write_text("a")
-    (tmp_path / "history.previous.csv").mkdir()
-    with pytest.raises(RunError, match=r"history\.previous\.csv cannot be written"):
-        folder.back_up()
 
 
 def test_a_report_on_another_checkpoint_goes(tmp_path):

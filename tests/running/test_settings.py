@@ -12,7 +12,6 @@ from running.settings import (
     FROM_SCRATCH,
     Settings,
     resolve_settings,
-    resume_settings,
 )
 
 NAMES = [field.name for field in dataclasses.fields(Settings)]
@@ -54,14 +53,6 @@ def test_every_setting_has_a_flag_a_help_and_a_line_here():
         assert "(default: " in action.help
     assert "--learning-rate" in flags["lr"].option_strings
     assert f"{FINE_TUNING.epochs}, from scratch {FROM_SCRATCH.epochs}" in flags["epochs"].help
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_what_is_typed_is_read_in_both_spellings(name):
-    text, value, _ = TYPED[name]
-    for spelling in {f"--{name}", f"--{name.replace('_', '-')}"}:
-        assert Settings.typed(parse(spelling, text)) == {name: value}
-    assert Settings.typed(parse()) == {}  # so that a resumed run keeps its own
 
 
 @pytest.mark.parametrize(
@@ -107,12 +98,6 @@ def test_the_learning_rate_goes_with_the_root_of_the_batch_size(typed, lr):
         assert scratch.recipe.lr == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("has_tail", [True, False])
-def test_the_tail_is_for_chains(has_tail):
-    settings = resolve_settings(Settings(), 32, True, has_tail)
-    assert settings.tune == ("tail" if has_tail else "all")
-
-
 def test_settings_that_do_not_go_together_are_one_sentence():
     words = "--epochs 0 would leave cnn untrained: it starts from scratch"
     with pytest.raises(InputError, match=words):
@@ -125,35 +110,6 @@ def test_settings_that_do_not_go_together_are_one_sentence():
 
 # --- Resumed ----------------------------------------------------------------------------
 
-OTHERS = {
-    "arch": "cnn",
-    "weights": "none",
-    "hidden_units": [7, 5],
-    "tune": "all",
-    "epochs": RESOLVED.epochs - 1,
-    "lr": 0.5,
-    "batch_size": 9,
-    "image_size": 64,
-    "minutes": 5.0,
-    "seed": 5,
-}
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_other_settings_are_another_run(name):
-    with pytest.raises(InputError) as caught:
-        resume_settings({name: OTHERS[name]}, RESOLVED)
-    value = "7,5" if name == "hidden_units" else OTHERS[name]
-    assert f"--{name} {value}: " in str(caught.value)
-    same = {name: getattr(RESOLVED, name)}
-    assert resume_settings(same, RESOLVED) == RESOLVED
-
-
-def test_only_more_epochs_may_be_asked_for():
-    assert resume_settings({}, RESOLVED) == RESOLVED
-    more = resume_settings({"epochs": RESOLVED.epochs + 2}, RESOLVED)
-    assert more == dataclasses.replace(RESOLVED, epochs=RESOLVED.epochs + 2)
-
 
 # --- From a resume file -----------------------------------------------------------------
 
@@ -164,23 +120,7 @@ IMPOSSIBLE = [
 ]
 
 
-def test_resolved_settings_come_back():
-    for settings in (RESOLVED, dataclasses.replace(RESOLVED, weights="a.pth", hidden_units=[7, 5])):
-        assert Settings.from_entries(dataclasses.asdict(settings)) == settings
-
-
 @pytest.mark.parametrize(("name", "value"), IMPOSSIBLE)
 def test_impossible_settings_of_a_file_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} is impossible"):
         Settings.from_entries({**dataclasses.asdict(RESOLVED), name: value})
-
-
-@pytest.mark.parametrize("name", ["seed", "arch", "more"])
-def test_a_file_has_all_settings_and_no_others(name):
-    entries = dataclasses.asdict(RESOLVED)
-    if name in entries:
-        del entries[name]
-    else:
-        entries[name] = 1
-    with pytest.raises((KeyError, TypeError)):
-        Settings.from_entries(entries)

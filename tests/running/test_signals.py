@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 from conftest import ROOT
@@ -39,40 +38,6 @@ def test_the_first_signal_ends_the_block_in_order(number, name, code):
     assert isinstance(caught.value, KeyboardInterrupt)  # no `except Exception` keeps it
 
 
-@pytest.mark.parametrize("seconds", [0, 30])  # 0: until the end of the block
-def test_a_signal_while_an_object_is_deleted_counts_too(seconds, capsys):
-    """Python ignores what is raised there."""
-
-    def batches():
-        try:
-            yield
-        finally:
-            signal.raise_signal(signal.SIGTERM)
-
-    abandoned = batches()
-    next(abandoned)
-    with pytest.raises(Stopped) as caught, stoppable():
-        del abandoned
-        time.sleep(seconds)
-    assert caught.value.number == signal.SIGTERM
-    time.sleep(0.1)  # nothing comes later
-    assert capsys.readouterr().err == ""
-
-
-def test_other_ignored_exceptions_are_reported_as_before(monkeypatch):
-    seen = []
-    monkeypatch.setattr(sys, "unraisablehook", seen.append)
-
-    class Broken:
-        def __del__(self):
-            raise ValueError
-
-    with stoppable():
-        Broken()
-    assert [type(each.exc_value) for each in seen] == [ValueError]
-    assert sys.unraisablehook == seen.append
-
-
 def test_the_second_signal_exits_at_once():
     script = """
 import time
@@ -100,20 +65,6 @@ with stoppable():
         alarm.cancel()
         process.kill()
         process.communicate(timeout=10)
-
-
-@pytest.mark.parametrize("block", [stoppable, delay_signals])
-def test_in_another_thread_nothing_changes(block):
-    before, during = signal.getsignal(signal.SIGTERM), []
-
-    def work():
-        with block():
-            during.append(signal.getsignal(signal.SIGTERM))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join(10)
-    assert during == [before]
 
 
 @pytest.mark.parametrize("error", [None, ImportError])

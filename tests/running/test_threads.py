@@ -1,6 +1,5 @@
 """Threads: results in the order of the items, few ahead of their turn, and how many there are."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -9,7 +8,7 @@ import time
 import pytest
 from conftest import ROOT
 
-from running.threads import default_workers, let_waiting_threads_sleep, map_ahead
+from running.threads import map_ahead
 
 
 def wait_until(is_true):
@@ -49,13 +48,6 @@ def test_no_more_items_are_taken_than_may_be_ahead():
     results.close()
 
 
-def test_work_is_done_in_threads_ahead_of_its_turn():
-    together = threading.Barrier(3, timeout=10)  # breaks unless three threads meet
-    names = [*map_ahead(lambda _: (together.wait(), threading.get_ident())[1], range(3), 3, 3)]
-    assert len({*names}) == 3
-    assert threading.get_ident() not in names
-
-
 def test_an_error_comes_in_its_turn_and_ends_the_rest():
     done = []
 
@@ -71,34 +63,6 @@ def test_an_error_comes_in_its_turn_and_ends_the_rest():
         next(results)
     assert max(done) < 10
     assert [*results] == []
-
-
-def test_an_error_of_the_items_is_passed_on():
-    def items():
-        yield 1
-        raise OSError("gone")
-
-    with pytest.raises(OSError, match="gone"):
-        [*map_ahead(str, items(), 2, 5)]
-
-
-def test_processes_share_the_processors_that_they_may_use(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*range(8)}, raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 99)
-    assert [default_workers(processes) for processes in (1, 3, 9)] == [8, 2, 1]
-    monkeypatch.delattr(os, "sched_getaffinity")  # elsewhere than on Linux
-    assert default_workers() == 99
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert default_workers() == 1
-
-
-def test_waiting_threads_sleep_unless_the_user_decided(monkeypatch):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    let_waiting_threads_sleep()
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    let_waiting_threads_sleep()
-    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 def test_a_result_does_not_wait_for_the_next_item():
