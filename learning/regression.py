@@ -4,8 +4,9 @@ What a step costs are two passes over the features. Along a line, the logits cha
 so that the best point on it costs none: a search takes as many pairs of passes as steps.
 """
 
+import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -35,26 +36,21 @@ class Regression:
         self.num_classes, self.smoothing = num_classes, smoothing
         self.x, self.axes = features, None
         if len(features) < min(features.shape[1], LARGEST):
-            self.x, self.axes = _project(features)
-        self.covariance = _covariance(self.x) if self.x.shape[1] <= LARGEST else None
+            # At the optimum each category's weights are a weighted sum of the photographs'
+            # features: the penalty leaves nothing else. So their N directions are enough, and
+            # squared weights are the same along orthonormal axes.
+            self.axes, triangle = torch.linalg.qr(features.T)
+            self.x = triangle.T.contiguous()
+        width = self.x.shape[1]
+        self.covariance = _covariance(self.x) if width <= LARGEST else None
         self._factor: tuple[float, torch.Tensor | None] = -1.0, None  # that of a penalty
-        self.zero: Solution = (
-            self.x.new_zeros(num_classes, self.x.shape[1]),
-            self.x.new_zeros(num_classes),
-        )
+        self.zero: Solution = self.x.new_zeros(num_classes, width), self.x.new_zeros(num_classes)
 
     def loss(self, solution: Solution, x: torch.Tensor, labels: torch.Tensor) -> float:
         """Sum up the cross-entropy of photographs' labels."""
         logits = F.linear(x, *solution)
-        return F.cross_entropy(
-            logits, labels, reduction="sum", label_smoothing=self.smoothing
-        ).item()
-
-    def logits_of(
-        self, parts: Sequence[Part], weight: torch.Tensor, bias: torch.Tensor
-    ) -> torch.Tensor:
-        """Compute the logits of parts' photographs: (n, C)."""
-        return torch.cat([F.linear(x, weight, bias) for x, _ in parts])
+        loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=self.smoothing)
+        return loss.item()
 
     def factor(self, penalty: float) -> torch.Tensor | None:
         """Find what whitens weights, so that the search for them is short.
@@ -72,11 +68,7 @@ class Regression:
         return self._factor[1]
 
     def solve(
-        self,
-        parts: Sequence[Part],
-        penalty: float,
-        start: Solution,
-        tolerance: float,
+        self, parts: Sequence[Part], penalty: float, start: Solution, tolerance: float
     ) -> Solution:
         """Minimise the mean loss plus `penalty` / 2 times the squared weights by L-BFGS.
 
@@ -86,8 +78,12 @@ class Regression:
         factor = self.factor(penalty)
         weight, bias = (value.clone() for value in start)
         labels = torch.cat([labels for _, labels in parts])
-        logits = self.logits_of(parts, weight, bias)
-        shares, loss = logits.softmax(1), 0.0
+
+        def compute_logits(weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+            return torch.cat([F.linear(x, weight, bias) for x, _ in parts])
+
+        logits = compute_logits(weight, bias)
+        shares, loss = logits.softmax(1), math.nan
         memory: deque[tuple[torch.Tensor, torch.Tensor]] = deque(maxlen=MEMORY)
         step = before = None
         for _ in range(MOST):
@@ -95,32 +91,31 @@ class Regression:
             by_weight = penalty * weight
             for (x, _), each in zip(parts, slopes.split([len(x) for x, _ in parts])):
                 by_weight.addmm_(each.T, x)
-            gradient = torch.cat([_whiten(by_weight, factor).flatten(), slopes.sum(0)])
+            if factor is not None:
+                by_weight = torch.linalg.solve_triangular(
+                    factor.T, by_weight, upper=True, left=False
+                )
+            gradient = torch.cat([by_weight.flatten(), slopes.sum(0)])
             if gradient.abs().max() < 1e-6:
                 break
             if step is not None and before is not None and step @ (gradient - before) > 0:
                 memory.append((step, gradient - before))
             direction = find_direction(gradient, memory)
-            turn = _unwhiten(direction[: weight.numel()].view_as(weight), factor)
-            shift = direction[weight.numel() :]
-            line = _Line(
-                logits,
-                self.logits_of(parts, turn, shift),
-                labels,
-                self.smoothing,
-                [
-                    penalty * (a * b).sum().item()
-                    for a, b in ((weight, weight), (weight, turn), (turn, turn))
-                ],
-            )
-            slope, first = (gradient @ direction).item(), 1.0
+            turn, shift = direction[: weight.numel()].view_as(weight), direction[weight.numel() :]
+            if factor is not None:
+                turn = torch.linalg.solve_triangular(factor, turn, upper=False, left=False)
+            change = compute_logits(turn, shift)
+            pairs = (weight, weight), (weight, turn), (turn, turn)
+            squares = [penalty * (a * b).sum().item() for a, b in pairs]
+            look = self._line(logits, change, labels, squares)
+            first = 1.0
             if not memory:
-                here = line.at(0.0)
+                here = look(0.0)
                 loss, first = here.loss, here.newton
-            length, point = line.search(loss, slope, first)
+            length, point = search_line(look, loss, (gradient @ direction).item(), first)
             weight.add_(turn, alpha=length)
             bias.add_(shift, alpha=length)
-            logits.add_(line.change, alpha=length)
+            logits.add_(change, alpha=length)
             shares, step, before = point.shares, direction * length, gradient
             if loss - point.loss < tolerance:
                 break
@@ -133,8 +128,45 @@ class Regression:
         own = slopes.new_full((len(labels), 1), self.smoothing - 1)
         return slopes.scatter_add_(1, labels[:, None], own).div_(len(labels))
 
+    def _line(
+        self,
+        logits: torch.Tensor,
+        change: torch.Tensor,
+        labels: torch.Tensor,
+        squares: Sequence[float],
+    ) -> Callable[[float], "Point"]:
+        """Return the loss along a line, on which logits (n, C) change by `change` for each unit.
 
-class _Point(NamedTuple):
+        `squares` are the penalty times the products of weights with weights, of weights with
+        their change, and of that with itself.
+        """
+        fixed, mixed, squared = squares
+        wanted = [
+            (1 - self.smoothing) * each.gather(1, labels[:, None]).mean()
+            + self.smoothing * each.mean()
+            for each in (logits, change)
+        ]
+        start, slope = wanted[0].item(), wanted[1].item()
+
+        def look(t: float) -> Point:
+            shares = torch.add(logits, change, alpha=t)
+            total = shares.logsumexp(1, keepdim=True)
+            shares.sub_(total).exp_()
+            weighted = shares * change
+            means = weighted.sum(1)
+            spread = (weighted.mul_(change).sum(1) - means.square()).mean().item()
+            loss = total.mean().item() - start - t * slope
+            return Point(
+                shares,
+                loss + (fixed + 2 * t * mixed + t * t * squared) / 2,
+                means.mean().item() - slope + mixed + t * squared,
+                spread + squared,
+            )
+
+        return look
+
+
+class Point(NamedTuple):
     """A point on a line."""
 
     shares: torch.Tensor  # of the categories (n, C)
@@ -148,58 +180,24 @@ class _Point(NamedTuple):
         return -self.slope / max(self.curvature, 1e-12)
 
 
-class _Line:
-    """The loss along a line, on which logits (n, C) change by `change` for each unit.
+def search_line(
+    look: Callable[[float], Point], loss: float, slope: float, t: float
+) -> tuple[float, Point]:
+    """Find where a line is nearly level, and no higher than at 0, by Newton's method from t on.
 
-    `squares` are the penalty times the products of weights with weights, of weights with their
-    change, and of that with itself.
+    `loss` and `slope` are those at 0, where it ends if nothing better is found.
     """
-
-    def __init__(
-        self,
-        logits: torch.Tensor,
-        change: torch.Tensor,
-        labels: torch.Tensor,
-        smoothing: float,
-        squares: Sequence[float],
-    ):
-        self.logits, self.change, self.squares = logits, change, squares
-        own = [each.gather(1, labels[:, None]).mean() for each in (logits, change)]
-        self.wanted = [
-            ((1 - smoothing) * a + smoothing * each.mean()).item()
-            for a, each in zip(own, (logits, change))
-        ]
-
-    def at(self, t: float) -> _Point:
-        """Look at a point."""
-        shares = torch.add(self.logits, self.change, alpha=t)
-        total = shares.logsumexp(1, keepdim=True)
-        shares.sub_(total).exp_()
-        weighted = shares * self.change
-        means = weighted.sum(1)
-        spread = (weighted.mul_(self.change).sum(1) - means.square()).mean().item()
-        fixed, mixed, squared = self.squares
-        loss = total.mean().item() - self.wanted[0] - t * self.wanted[1]
-        loss += (fixed + 2 * t * mixed + t * t * squared) / 2
-        slope = means.mean().item() - self.wanted[1] + mixed + t * squared
-        return _Point(shares, loss, slope, spread + squared)
-
-    def search(self, loss: float, slope: float, t: float) -> tuple[float, _Point]:
-        """Find where it is nearly level, and no higher than at 0, by Newton's method from t on.
-
-        `loss` and `slope` are those at 0, where it ends if nothing better is found.
-        """
-        low, high = 0.0, torch.inf
-        for _ in range(TRIALS):
-            point = self.at(t)
-            is_lower = point.loss <= loss + ROUNDING
-            if is_lower and abs(point.slope) <= FLATTENED * abs(slope):
-                return t, point
-            low, high = (t, high) if is_lower and point.slope < 0 else (low, t)
-            t += point.newton
-            if not low < t < high:  # the loss is convex, so it lies between them
-                t = 10 * low if high == torch.inf else (low + high) / 2
-        return (low, self.at(low))
+    low, high = 0.0, torch.inf
+    for _ in range(TRIALS):
+        point = look(t)
+        is_lower = point.loss <= loss + ROUNDING
+        if is_lower and abs(point.slope) <= FLATTENED * abs(slope):
+            return t, point
+        low, high = (t, high) if is_lower and point.slope < 0 else (low, t)
+        t += point.newton
+        if not low < t < high:  # the loss is convex, so it lies between them
+            t = 10 * low if high == torch.inf else (low + high) / 2
+    return low, look(low)
 
 
 def find_direction(
@@ -221,31 +219,6 @@ def find_direction(
     for (step, change), factor in zip(memory, reversed(factors)):
         direction.add_((factor - (change @ direction) / (step @ change)) * step)
     return direction
-
-
-def _unwhiten(u: torch.Tensor, factor: torch.Tensor | None) -> torch.Tensor:
-    """Turn whitened weights (C, F) into weights; see `Regression.factor`."""
-    if factor is None:
-        return u
-    return torch.linalg.solve_triangular(factor, u, upper=False, left=False)
-
-
-def _whiten(gradient: torch.Tensor, factor: torch.Tensor | None) -> torch.Tensor:
-    """Turn a gradient by weights (C, F) into one by whitened weights."""
-    if factor is None:
-        return gradient
-    return torch.linalg.solve_triangular(factor.T, gradient, upper=True, left=False)
-
-
-def _project(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turn standardised features (N, F), N < F, into coordinates (N, N); return their axes, too.
-
-    At the optimum each category's weights are a weighted sum of the photographs' features: the
-    penalty leaves nothing else. So the N directions of the photographs are enough. Their axes
-    (F, N) are orthonormal, so that the squared weights are the same along them.
-    """
-    axes, triangle = torch.linalg.qr(x.T)
-    return triangle.T.contiguous(), axes
 
 
 def _covariance(x: torch.Tensor) -> torch.Tensor:

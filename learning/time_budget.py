@@ -1,10 +1,10 @@
-"""What a run can do in the minutes that it has: the size of its pictures, its epochs, its end."""
+"""--minutes: what a run does with them, from the throughput of this machine."""
 
-import dataclasses
 import itertools
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,75 +62,76 @@ def expected_error(share: float, epochs: float) -> float:
     return loss * share ** (-1.6 if share < 1 else -0.15)
 
 
-# --- How quick this machine is ----------------------------------------------------------
+# --- Throughput of this machine ---------------------------------------------------------
 
 
-class Throughput(NamedTuple):
-    """How quick a machine is, in seconds for a photograph, with pictures of some side."""
+@dataclass(frozen=True)
+class Throughput:
+    """The throughput of a machine with pictures of some side: seconds for a photograph.
 
+    `frozen` are the frozen layers on a photograph as it is, `random` on a random view, which has
+    to be made; `ask` and `learn` are the other layers, with and without training.
+    """
+
+    counts: Mapping[str, int]  # photographs of each split
     side: int
-    num_frozen: int  # the number of frozen layers
+    num_frozen: int
     fit: float  # seconds of all photographs together: the search for the head
     decode: float
-    frozen: float  # the layers before the cut
-    random: float  # likewise of a random view, which has to be made
-    ask: float  # the layers behind the cut
-    learn: float  # likewise, while they learn
+    frozen: float
+    random: float
+    ask: float
+    learn: float
 
     def at(self, side: int) -> "Throughput":
-        """Guess that of pictures of another side; networks take as long as there are pixels."""
-        factor = (side / self.side) ** 2
-        return self._replace(
-            side=side,
-            frozen=factor * self.frozen,
-            random=factor * self.random,
-            ask=factor * self.ask,
-            learn=factor * self.learn,
-        )
+        """Estimate it for another side; networks take as long as there are pixels."""
+        factor, parts = (side / self.side) ** 2, ("frozen", "random", "ask", "learn")
+        return replace(self, side=side, **{part: factor * getattr(self, part) for part in parts})
 
-    def head(self, counts: Mapping[str, int]) -> float:
-        """Guess the seconds of the head of a pretrained network, and of its evaluation."""
-        seen = counts["train"] + counts["valid"]
+    def head(self) -> float:
+        """Estimate the seconds of the head of a pretrained network, and of its evaluation."""
+        seen = self.counts["train"] + self.counts["valid"]
         return seen * (self.decode + self.frozen + self.ask) + self.fit + SAVING
 
-    def epoch(self, epoch: int, counts: Mapping[str, int]) -> float:
-        """Guess the seconds of an epoch and of its evaluation."""
+    def epoch(self, epoch: int) -> float:
+        """Estimate the seconds of an epoch and of its evaluation."""
         if self.num_frozen:
             made = share_of_new_views(epoch) * (self.decode + self.random)
         else:  # photographs are kept, once they are decoded
             made = self.decode if epoch == 1 else 0
-        return counts["train"] * (made + self.learn) + self.evaluation(counts)
+        return self.counts["train"] * (made + self.learn) + self.evaluation()
 
-    def epochs(self, number: float, counts: Mapping[str, int]) -> float:
-        """Guess the seconds of so many epochs, the last of which may be short."""
+    def epochs(self, number: float) -> float:
+        """Estimate the seconds of some epochs, the last of which may be short."""
         whole = int(number)
-        seconds = sum(self.epoch(epoch, counts) for epoch in range(1, whole + 1))
+        seconds = sum(map(self.epoch, range(1, whole + 1)))
         if part := number - whole:
-            evaluation = self.evaluation(counts)
-            seconds += part * (self.epoch(whole + 1, counts) - evaluation) + evaluation
+            seconds += part * self.epoch(whole + 1) + (1 - part) * self.evaluation()
         return seconds
 
-    def evaluation(self, counts: Mapping[str, int]) -> float:
-        """Guess the seconds behind the last step of an epoch."""
-        return counts["valid"] * (self.ask + (0 if self.num_frozen else self.decode)) + SAVING
+    def evaluation(self) -> float:
+        """Estimate the seconds after the last step of an epoch."""
+        return self.counts["valid"] * (self.ask + (0 if self.num_frozen else self.decode)) + SAVING
 
-    def end(self, counts: Mapping[str, int]) -> float:
-        """Guess the seconds behind the last epoch."""
-        return counts.get("test", 0) * (self.decode + self.frozen + self.ask) + 2 * SAVING
+    def end(self) -> float:
+        """Estimate the seconds after the last epoch."""
+        return self.counts.get("test", 0) * (self.decode + self.frozen + self.ask) + 2 * SAVING
 
 
-def measure_throughput(run: Run, train: Split, resources: Resources, sample: int) -> Throughput:
-    """Measure on some photographs how fast this machine is; the network learns from them."""
-    all_paths, all_labels = train
+def measure_throughput(
+    run: Run, splits: Mapping[str, Split], resources: Resources, sample: int
+) -> Throughput:
+    """Measure it on some photographs of train; the network of the run learns from them."""
+    all_paths, all_labels = splits["train"]
     count = len(all_labels)
     some = np.linspace(0, count - 1, min(sample, count)).astype(int)
     paths, labels, every = [all_paths[i] for i in some], all_labels[some], np.arange(len(some))
     settings, model = run.settings, run.model
-    resources = dataclasses.replace(resources, progress=no_progress)
+    resources = replace(resources, progress=no_progress)
     num_frozen = count_frozen_layers(model.body) if settings.tune == "tail" else 0
     varied = run.weights_source is not None
     views = Photographs(paths, run.preprocessing, settings.seed, resources, 0, varied)
-    activations = Activations(for_inference(model), num_frozen, views, 2, "pace")
+    activations = Activations(for_inference(model), num_frozen, views, 2, "throughput")
     decode = _seconds(load_batches(paths, run.preprocessing, resources.workers))
     plain, random = (
         _seconds(activations.batches(every, np.full(len(every), number))) if num_frozen else decode
@@ -152,11 +153,12 @@ def measure_throughput(run: Run, train: Split, resources: Resources, sample: int
     made_again = 0.0 if num_frozen else decode
     seconds = (decode, plain - decode, random - decode, asked - made_again, learned - made_again)
     each = (max(0.0, value) / len(every) for value in seconds)
-    return Throughput(run.preprocessing.crop, num_frozen, fit, *each)
+    counts = {name: len(labels) for name, (_, labels) in splits.items()}
+    return Throughput(counts, run.preprocessing.crop, num_frozen, fit, *each)
 
 
 def _seconds(work: Iterable[Any]) -> float:
-    """Do some work to its end; return the seconds that it took."""
+    """Time an iteration to its end."""
     started = time.perf_counter()
     for _ in work:
         pass
@@ -179,92 +181,83 @@ def _gradient_seconds(head: nn.Module, features: torch.Tensor) -> float:
 
 
 class Plan(NamedTuple):
-    """What a run does with its time."""
+    """A possible run."""
 
+    error: float  # to be compared with that of other plans
+    seconds: float  # estimated
     side: int  # of the pictures
     epochs: float
-    seconds: float  # that it will take, about
-    error: float  # to be compared with that of other plans
 
     def describe(self, elapsed: float) -> str:
-        """Say what it is, and how long a run takes with it."""
+        """Describe it, and how long a run takes with it."""
         minutes, epochs = (elapsed + self.seconds) / 60, count_epochs(self.epochs)
         return f"{epochs} with {self.side} x {self.side} pixels, about {minutes:.1f} minutes"
 
 
 def make_plans(
-    sides: Iterable[int],
-    epochs: Iterable[float],
-    throughput: Throughput,
-    counts: Mapping[str, int],
-    own: int | None,
+    sides: Iterable[int], epochs: Iterable[float], throughput: Throughput, own: int | None
 ) -> list[Plan]:
     """List the possible plans, the most accurate first.
 
-    `counts` has the photographs of each split; `own` is the side of the pictures that a pretrained
-    network is made for, None from scratch.
+    `own` is the side of the pictures that a pretrained network is made for, None from scratch.
     """
     plans = []
     for side, number in itertools.product(sides, epochs):
         there = throughput.at(side)
-        seconds = there.epochs(number, counts)
-        seconds += there.end(counts) + (there.head(counts) if own else 0)
-        plans.append(
-            Plan(side, number, seconds, expected_error(side / own, number) if own else 1 / number)
-        )
-    return sorted(plans, key=lambda plan: (plan.error, plan.seconds))
+        seconds = there.epochs(number) + there.end() + (there.head() if own else 0)
+        error = expected_error(side / own, number) if own else 1 / number
+        plans.append(Plan(error, seconds, side, number))
+    return sorted(plans)
 
 
 class TimeBudget:
     """Ends a run in its minutes; a run without them has no limit.
 
-    `deadline` is a time of `time.perf_counter`; `counts` has the photographs of each split;
-    `epochs` are planned, of at most `most`, or 0 if their number is fixed.
+    `deadline` is a time of `time.perf_counter`; `epochs` are planned, of at most `most`, or 0 if
+    their number is fixed.
     """
 
     def __init__(
         self,
         deadline: float = math.inf,
         throughput: Throughput | None = None,
-        counts: Mapping[str, int] | None = None,
         epochs: float = 0,
         most: int = 0,
     ):
-        self.deadline, self.throughput, self.counts = deadline, throughput, counts or {}
-        self.epochs, self.most = epochs, most
-        self.slowness = 1.0  # how much longer epochs take than was guessed
-        self.saved = False  # whether there is a network already
+        self.deadline, self.throughput, self.epochs, self.most = deadline, throughput, epochs, most
+        self.slowness = 1.0  # how much longer epochs take than was estimated
+        self.has_saved = False  # whether there is a network already
 
     def is_up(self) -> bool:
-        """Tell whether an epoch would end too late, and can be done without."""
-        if self.throughput is None or not self.saved:
+        """Whether an epoch would end too late, and can be done without."""
+        if self.throughput is None or not self.has_saved:
             return False
-        rest = self.throughput.evaluation(self.counts) + self.throughput.end(self.counts)
+        rest = self.throughput.evaluation() + self.throughput.end()
         return time.perf_counter() + self.slowness * rest > self.deadline
 
     def replan(self, learner: Learner, run: Run) -> list[str]:
         """Change the number of epochs to what there is time for; describe the change."""
-        self.saved = True
+        self.has_saved = True
         if self.throughput is None:
             return []
         row, planned = run.history[-1], self.epochs
         if epoch := row["epoch"]:
-            self.slowness = max(0.5, row["seconds"] / self.throughput.epoch(epoch, self.counts))
+            self.slowness = max(0.5, row["seconds"] / self.throughput.epoch(epoch))
         if not self.most:
             return []
         left = PLANNED * (self.deadline - time.perf_counter()) / self.slowness
-        left += self.throughput.epochs(epoch, self.counts) - self.throughput.end(self.counts)
+        left += self.throughput.epochs(epoch) - self.throughput.end()
         possible = [
             number
             for number in numbers_of_epochs(self.most)
-            if number > epoch and self.throughput.epochs(number, self.counts) <= left
+            if number > epoch and self.throughput.epochs(number) <= left
         ]
         epochs = max(possible, default=epoch)
         # Late, the learning rate has come down already, and more epochs would raise it again.
         if epochs < planned or 2 * epoch <= planned:
             self.epochs = epochs
         learner.plan_epochs(self.epochs)
-        run.settings = dataclasses.replace(run.settings, epochs=learner.recipe.epochs)
+        run.settings = replace(run.settings, epochs=learner.recipe.epochs)
         if self.epochs == planned:
             return []
         change = "more" if self.epochs > planned else "less"
@@ -286,7 +279,6 @@ def plan_run(
     """
     own, pretrained = run.preprocessing.crop, run.weights_source is not None
     minutes = typed["minutes"]
-    counts = {name: len(labels) for name, (_, labels) in splits.items()}
     most = MOST_EPOCHS if pretrained else MOST_FROM_SCRATCH
     sides, numbers = [own], [0] * pretrained + numbers_of_epochs(most)
     resizable = find_architecture(run.settings.arch).imagenet and run.model.feature_layers
@@ -295,11 +287,11 @@ def plan_run(
     if "epochs" in typed:
         numbers = [typed["epochs"]]
     started = time.perf_counter()
-    measure_throughput(run, splits["train"], resources, FEW)
+    measure_throughput(run, splits, resources, FEW)
     first = time.perf_counter() - started
     sample = MANY if first * MANY / FEW < MOST * 60 * minutes else FEW
-    throughput = measure_throughput(run, splits["train"], resources, sample)
-    plans = make_plans(sides, numbers, throughput, counts, own if pretrained else None)
+    throughput = measure_throughput(run, splits, resources, sample)
+    plans = make_plans(sides, numbers, throughput, own if pretrained else None)
     left = PLANNED * 60 * minutes - clock.elapsed
     fitting = [plan for plan in plans if plan.seconds <= left]
     if not fitting:
@@ -315,12 +307,9 @@ def plan_run(
         words += f"; better ones take longer, as {nearest.describe(clock.elapsed)}"
     # A head alone freezes and caches nothing that epochs could learn on.
     may_change = plan.epochs > 0 and "epochs" not in typed
+    deadline = clock.started + 60 * minutes
     time_budget = TimeBudget(
-        clock.started + 60 * minutes,
-        throughput.at(plan.side),
-        counts,
-        plan.epochs,
-        most if may_change else 0,
+        deadline, throughput.at(plan.side), plan.epochs, most if may_change else 0
     )
     chosen = {**typed, "epochs": math.ceil(plan.epochs)}
     if plan.side != own:

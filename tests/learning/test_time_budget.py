@@ -20,8 +20,8 @@ from learning.time_budget import (
 )
 from running.settings import FINE_TUNING, Settings, resolve_settings
 
-PACE = Throughput(224, 10, 20.0, 0.001, 0.008, 0.010, 0.002, 0.012)
 COUNTS = {"train": 1000, "valid": 100, "test": 100}
+PACE = Throughput(COUNTS, 224, 10, 20.0, 0.001, 0.008, 0.010, 0.002, 0.012)
 
 
 def record_at(epoch: int, epochs: int, seconds: float) -> Run:
@@ -33,12 +33,12 @@ def record_at(epoch: int, epochs: int, seconds: float) -> Run:
 
 
 def test_the_best_plan_comes_first():
-    plans = make_plans([128, 224], [0, 3], PACE, COUNTS, 224)
+    plans = make_plans([128, 224], [0, 3], PACE, 224)
     best, worst = plans[0], plans[-1]
     assert (best.side, best.epochs, worst.side, worst.epochs) == (224, 3, 128, 0)
-    seconds = PACE.head(COUNTS) + sum(PACE.epoch(n, COUNTS) for n in (1, 2, 3)) + PACE.end(COUNTS)
+    seconds = PACE.head() + sum(PACE.epoch(n) for n in (1, 2, 3)) + PACE.end()
     assert best.seconds == pytest.approx(seconds)
-    scratch = make_plans([32], numbers_of_epochs(9), PACE, COUNTS, None)
+    scratch = make_plans([32], numbers_of_epochs(9), PACE, None)
     assert [plan.epochs for plan in scratch] == numbers_of_epochs(9)[::-1]
 
 
@@ -64,35 +64,35 @@ class Told:
 )
 def test_epochs_go_by_the_time_that_is_left(monkeypatch, epoch, planned, slowness, left, expected):
     monkeypatch.setattr(time, "perf_counter", lambda: 500.0)
-    guessed = PACE.epoch(epoch, COUNTS) if epoch else PACE.head(COUNTS)
+    guessed = PACE.epoch(epoch) if epoch else PACE.head()
     record, learner = record_at(epoch, planned, slowness * guessed), Told()
-    time_budget = TimeBudget(500 + left, PACE, COUNTS, planned, 12)
+    time_budget = TimeBudget(500 + left, PACE, planned, 12)
     said = time_budget.replan(learner, record)
     assert time_budget.slowness == pytest.approx(slowness if epoch else 1)
     assert learner.epochs == time_budget.epochs == expected
     assert record.settings.epochs == math.ceil(expected)
     assert bool(said) == (expected != planned)
-    rest = PACE.epochs(expected, COUNTS) - PACE.epochs(epoch, COUNTS) + PACE.end(COUNTS)
+    rest = PACE.epochs(expected) - PACE.epochs(epoch) + PACE.end()
     assert slowness * rest <= PLANNED * left or expected == epoch
 
 
 def test_an_epoch_may_be_short():
     numbers = numbers_of_epochs(3)
     assert numbers == [1, 1.5, 1.75, 2, 2.5, 2.75, 3]
-    half = (PACE.epoch(2, COUNTS) + PACE.evaluation(COUNTS)) / 2
-    assert PACE.epochs(1.5, COUNTS) == pytest.approx(PACE.epoch(1, COUNTS) + half)
-    seconds = [PACE.epochs(number, COUNTS) for number in numbers]
+    half = (PACE.epoch(2) + PACE.evaluation()) / 2
+    assert PACE.epochs(1.5) == pytest.approx(PACE.epoch(1) + half)
+    seconds = [PACE.epochs(number) for number in numbers]
     assert seconds == sorted(seconds)
 
 
 def test_an_epoch_that_would_end_too_late_is_noticed(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    time_budget = TimeBudget(100, PACE, COUNTS)
+    time_budget = TimeBudget(100, PACE)
     now[0] = 1000
     assert not time_budget.is_up()  # there is no network yet
     assert time_budget.replan(Told(), record_at(0, 5, 1)) == []
-    rest = PACE.evaluation(COUNTS) + PACE.end(COUNTS)
+    rest = PACE.evaluation() + PACE.end()
     for slowness in (1, 2):
         time_budget.slowness = slowness
         now[0] = 99 - slowness * rest
@@ -135,7 +135,8 @@ def test_size_and_epochs_are_chosen_and_kept(run_script, drawn, tmp_path, monkey
     """An epoch of 48 photographs with 96 x 96 pixels is said to take 4, and then 45 of 30 s."""
     monkeypatch.setattr("learning.time_budget.FOURTEENTHS", (4, 6))  # of 224: 64 and 96 pixels
     monkeypatch.setattr("learning.time_budget.MOST_EPOCHS", 2)
-    throughput = Throughput(224, 10, 0.0, 0.0, 0.0, 0.0, 0.0, learn * (224 / 96) ** 2)
+    counts = {"train": 48, "valid": 16, "test": 16}
+    throughput = Throughput(counts, 224, 10, 0.0, 0.0, 0.0, 0.0, 0.0, learn * (224 / 96) ** 2)
     monkeypatch.setattr("learning.time_budget.measure_throughput", lambda *_: throughput)
     run = run_script("train", drawn, "--minutes", 0.5, "--save_dir", tmp_path)
     assert run.code == 0
