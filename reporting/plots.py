@@ -6,7 +6,7 @@ Photographs are uint8 (H, W, 3), 0..255; labels and predictions are indices 0..C
 import textwrap
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -20,80 +20,6 @@ def save_figure(figure: "Figure", file: BinaryIO, kind: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of letters that no font here has; they become boxes
         figure.savefig(file, format=kind)
-
-
-def plot_curves(history: Sequence[dict[str, Any]]) -> "Figure":
-    """Draw loss and accuracy against the epochs, from the rows of history.csv."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
-
-    epochs = [row["epoch"] for row in history]
-    figure = Figure((10, 4), dpi=120, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.plot(epochs, [row["train_loss"] for row in history], ".-", label="train, while learning")
-    left.plot(epochs, [row["valid_loss"] for row in history], ".-", label="valid")
-    left.set(title="Loss", xlabel="epoch", ylabel="cross-entropy, nats")
-    left.legend()
-    right.plot(epochs, [row["valid_accuracy"] for row in history], ".-", clip_on=False)
-    right.set(title="Accuracy on valid", xlabel="epoch")
-    right.set_ylim(top=min(right.get_ylim()[1], 1))
-    right.yaxis.set_major_formatter(PercentFormatter(1))
-    for axes in (left, right):
-        axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)  # also where there is one epoch
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(alpha=0.3)
-    return figure
-
-
-def plot_confusion(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> "Figure":
-    """Draw what share of each category (row) was taken for which (column).
-
-    Labels and predictions have one entry for each photograph (N,), names one for each category.
-    """
-    from matplotlib.figure import Figure
-
-    number = len(names)
-    shares = np.zeros((number, number))
-    np.add.at(shares, (labels, predictions), 1)
-    shares /= shares.sum(1, keepdims=True).clip(1)
-    side = 3 + 0.17 * number  # inches: every name has its line
-    figure = Figure((side + 1, side), dpi=110, layout="constrained")
-    axes = figure.subplots()
-    picture = axes.imshow(np.where(shares > 0, shares, np.nan), vmin=0, vmax=1, cmap="viridis_r")
-    axes.set_xticks(range(number), names, rotation=90, fontsize=7)
-    axes.set_yticks(range(number), names, fontsize=7)
-    axes.set(xlabel="taken for", ylabel="flower")
-    axes.set_xticks(np.arange(number) - 0.5, minor=True)
-    axes.set_yticks(np.arange(number) - 0.5, minor=True)
-    axes.grid(which="minor", color="0.9", linewidth=0.4)
-    axes.tick_params(which="minor", length=0)
-    figure.colorbar(picture, label="share of the flower's photographs", shrink=0.5)
-    return figure
-
-
-def plot_photographs(
-    photographs: Sequence[np.ndarray], names: Sequence[str], taken_for: Sequence[str] = ()
-) -> "Figure":
-    """Draw photographs (H, W, 3), each with its name and, if given, what it was taken for."""
-    from matplotlib.figure import Figure
-
-    # At most six in a row, and rows as equal as can be.
-    rows = max(1, -(-len(photographs) // 6))
-    columns = max(1, -(-len(photographs) // rows))
-    figure = Figure(
-        (2.2 * columns, (3.1 if taken_for else 2.6) * rows), dpi=110, layout="constrained"
-    )
-    places = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in places:
-        axes.axis("off")
-    titles = [_wrap(name) for name in names]
-    if taken_for:
-        titles = [f"{title}\ntaken for\n{_wrap(other)}" for title, other in zip(titles, taken_for)]
-    for axes, photograph, title in zip(places, photographs, titles):
-        axes.imshow(photograph)
-        axes.set_title(title, fontsize=9)
-        axes.set_anchor("N")  # or the layout cuts long titles
-    return figure
 
 
 def plot_guesses(
