@@ -108,8 +108,7 @@ def predict_each(
         rest = iter(items)
         while chunk := [*islice(rest, batch_size)]:
             images = [image for _, image in chunk if isinstance(image, np.ndarray)]
-            errors = (None if isinstance(image, np.ndarray) else image for _, image in chunk)
-            chunks.append([(key, error) for (key, _), error in zip(chunk, errors)])
+            chunks.append([(key, None if isinstance(x, np.ndarray) else x) for key, x in chunk])
             yield np.stack(images) if images else np.empty((0, 1, 1, 3), np.uint8)
 
     for logits in infer(model, model, read_batches()):

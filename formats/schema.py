@@ -24,6 +24,17 @@ LARGEST_VALID = 1_000_000
 
 QUANTILES = 1001  # of the OOD scores of valid's photographs, from the lowest to the highest
 
+# The entries that files hold as they are
+PLAIN = {
+    "arch": str,
+    "categories": list,
+    "names": list,
+    "seed": int,
+    "command": str,
+    "date": str,
+    "versions": dict,
+}
+
 # What files call the fields of `CalibrationSet`, and their types there.
 CALIBRATION_SET = {"log_probabilities": "<f2", "labels": "<i4", "familiarity": "<f4"}
 
@@ -98,8 +109,7 @@ class NetworkInfo:
             and {key: x.astype(kind) for (key, kind), x in zip(CALIBRATION_SET.items(), valid)},
         }
         return {
-            **{field: getattr(self, field) for field in ("arch", "categories", "names", "seed")},
-            **{field: getattr(self, field) for field in ("command", "date", "versions")},
+            **{field: getattr(self, field) for field in PLAIN},
             "preprocessing": preprocessing_entries(self.preprocessing),
             "calibration": kept,
             "figures": self.metrics._asdict(),
@@ -107,17 +117,12 @@ class NetworkInfo:
 
     def summary(self) -> dict[str, Any]:
         """Describe the network in plain data, for a report."""
-        metrics = self.metrics
+        chosen = "epoch", "valid_accuracy", "valid_images"
         return {
             "arch": self.arch,
             "image_size": self.preprocessing.crop,
-            "epoch": metrics.epoch,
-            "valid_accuracy": metrics.valid_accuracy,
-            "valid_images": metrics.valid_images,
-            "seed": self.seed,
-            "date": self.date,
-            "command": self.command,
-            "versions": self.versions,
+            **{key: getattr(self.metrics, key) for key in chosen},
+            **{key: getattr(self, key) for key in ("seed", "date", "command", "versions")},
         }
 
     @classmethod
@@ -127,9 +132,7 @@ class NetworkInfo:
         Arrays may also be tensors, lists or little-endian bytes in base64. Raises AttributeError,
         KeyError, TypeError or ValueError if some are missing or impossible.
         """
-        plain = {"arch": str, "categories": list, "names": list, "seed": int, "command": str}
-        plain |= {"date": str, "versions": dict}
-        check_types(entries, plain)
+        check_types(entries, PLAIN)
         check_types(entries["versions"], dict.fromkeys(entries["versions"], str))
         check_types(entries.get("figures"), ValidMetrics.__annotations__)
         categories, names = entries["categories"], entries["names"]
@@ -143,7 +146,7 @@ class NetworkInfo:
             preprocessing=check_preprocessing(entries["preprocessing"]),
             calibration=_check_calibration(entries["calibration"], len(categories)),
             metrics=ValidMetrics(*(entries["figures"][field] for field in ValidMetrics._fields)),
-            **{key: entries[key] for key in plain},
+            **{key: entries[key] for key in PLAIN},
         )
 
 

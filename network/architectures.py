@@ -1,20 +1,17 @@
 """The networks that --arch names: our own and torchvision's."""
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-import torch
 from torch import nn
 
 from images.decode import Preprocessing
 from network.layers import basic_cnn, efficientnet_lite
-from network.weights import download_weights, lite_weights, read_weights
+from network.weights import State, download_weights, lite_weights, read_weights
 from running.console import Progress
 from running.errors import InputError
-
-State = dict[str, torch.Tensor]
 
 
 class Architecture(NamedTuple):
@@ -29,7 +26,6 @@ class Architecture(NamedTuple):
 
 
 def _lite(number: int, width: float, depth: float, side: int) -> Architecture:
-    """Describe EfficientNet-Lite0 or one of its larger sisters, for squares of a side."""
     # Pictures are often kept at a short side of 250 pixels, or 500, which JPEG halves while
     # decoding: for Lite0 neither needs resizing. EfficientNet's authors crop 224 of 256.
     return Architecture(
@@ -62,14 +58,8 @@ def list_architectures() -> list[str]:
         from torchvision import models
     except ImportError:
         return [*OWN_ARCHITECTURES]
-    return [
-        *OWN_ARCHITECTURES,
-        *(
-            name
-            for name in models.list_models(module=models)
-            if not name.startswith(tuple(REFUSED))
-        ),
-    ]
+    names = models.list_models(module=models)
+    return [*OWN_ARCHITECTURES, *(name for name in names if not name.startswith(tuple(REFUSED)))]
 
 
 def find_architecture(arch: str) -> Architecture:
@@ -95,6 +85,8 @@ def find_architecture(arch: str) -> Architecture:
         )
     weights = models.get_model_weights(arch).DEFAULT
     preset = weights.transforms()
+    resize, crop, interpolation = preset.resize_size[0], preset.crop_size[0], preset.interpolation
+    mean, std = (tuple(255 * value for value in values) for values in (preset.mean, preset.std))
 
     def imagenet(progress: Progress) -> tuple[State, str]:
         path = download_weights(weights.url, progress)
@@ -102,31 +94,16 @@ def find_architecture(arch: str) -> Architecture:
 
     return Architecture(
         lambda: _without_head(models.get_model(arch, weights=None)),
-        Preprocessing(
-            preset.resize_size[0],
-            preset.crop_size[0],
-            _in_bytes(preset.mean),
-            _in_bytes(preset.std),
-            preset.interpolation.value,
-        ),
+        Preprocessing(resize, crop, mean, std, interpolation.value),
         imagenet,
         weights.meta["num_params"],
     )
 
 
-def _in_bytes(values: Sequence[float]) -> tuple[float, float, float]:
-    """Turn torchvision's units of 0..1 into 0..255."""
-    red, green, blue = (255 * value for value in values)
-    return red, green, blue
-
-
 def _without_head(network: nn.Module) -> nn.Module:
     """Replace the classifier of ImageNet's 1000 classes by nothing: images to features."""
-    name, last = [
-        (name, module)
-        for name, module in network.named_modules()
-        if any(True for _ in module.parameters(recurse=False))
-    ][-1]
+    modules = network.named_modules()
+    name, last = [each for each in modules if [*each[1].parameters(recurse=False)]][-1]
     if isinstance(last, nn.Linear):
         network.set_submodule(name, nn.Identity())
     else:  # SqueezeNet scores classes by a convolution before pooling; the features are pooled

@@ -27,9 +27,6 @@ FORMAT_VERSION = 4  # of checkpoint.pth and last.pth
 HEAD_PARAMETERS = 4_200_000
 
 
-# --- New networks ---------------------------------------------------------------------
-
-
 def new_model(
     arch: str,
     num_classes: int,
@@ -72,12 +69,8 @@ def new_model(
         load_weights(body, state, source, arch)
     if source:
         fold_batch_norm(body)
-    feature_layers, in_features = _measure(
-        body.eval(), preprocessing, arch, pretrained=bool(source)
-    )
-    model = build_classifier(
-        body, feature_layers, in_features, hidden_units, num_classes, preprocessing
-    )
+    measured = _measure(body.eval(), preprocessing, arch, pretrained=bool(source))
+    model = build_classifier(body, *measured, hidden_units, num_classes, preprocessing)
     return model, preprocessing, source
 
 
@@ -90,9 +83,8 @@ def _measure(
         with torch.inference_mode():
             ramp = torch.linspace(-1, 1, 3 * side * side).view(1, 3, side, side)
             feature_layers = find_feature_layers(body, ramp) if pretrained else []
-            headless = Classifier(
-                body, nn.Identity(), preprocessing.mean, preprocessing.std, feature_layers
-            )
+            mean, std = preprocessing.mean, preprocessing.std
+            headless = Classifier(body, nn.Identity(), mean, std, feature_layers)
             features = headless(torch.zeros(1, side, side, 3, dtype=torch.uint8))
     except RuntimeError as error:
         if is_out_of_memory(error):
@@ -130,9 +122,6 @@ def describe_head(model: Classifier) -> dict[str, Any]:
         "hidden_units": [linear.out_features for linear in linears[:-1]],
         "depths": [*model.feature_layers],  # layers of chain(body)
     }
-
-
-# --- Checkpoints ----------------------------------------------------------------------
 
 
 def save_checkpoint(
@@ -191,10 +180,7 @@ def rename_categories(path: str | os.PathLike[str], names: Sequence[str]) -> Non
 
 
 def halve(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """Copy a checkpoint with the weights of its convolutions and head in half precision.
-
-    Vectors, such as biases and the statistics of BatchNorm, stay as they are.
-    """
+    """Copy a checkpoint with its weights, but no vectors such as biases, in half precision."""
     checkpoint = read_archive(source)
     for part in (checkpoint["state_dict"], checkpoint["calibration"]):
         for key, value in part.items():
@@ -237,8 +223,9 @@ def rebuild(
     if len(entries["arch"]) > 100:
         raise ValueError("impossible name")
     architecture = find_architecture(entries["arch"])
-    in_features, hidden_units, feature_layers = (
-        entries["head"][key] for key in ("in_features", "hidden_units", "depths")
+    head = entries["head"]
+    in_features, hidden_units, feature_layers = map(
+        head.get, ("in_features", "hidden_units", "depths")
     )
     if any(type(n) is not int for n in hidden_units + feature_layers):
         raise ValueError("impossible layers")
@@ -286,6 +273,6 @@ def as_float(values: Any, shape: Sequence[int]) -> torch.Tensor:
 
 
 def check_forward(model: Classifier, crop: int) -> None:
-    """Run a network once, as one whose head takes another number of features raises."""
+    """Run a network once: one whose head takes another number of features raises RuntimeError."""
     with torch.inference_mode():
         model(torch.zeros(1, crop, crop, 3, dtype=torch.uint8, device=model.mean.device))

@@ -9,8 +9,7 @@ from torch import nn
 def chain(module: nn.Module) -> list[nn.Module]:
     """List the layers that a module runs one after the other, if that is all that it does.
 
-    Children that just run their own children are opened; residual blocks and the like, which do
-    more, stay whole. `find_feature_layers` checks whether the list does what the module does.
+    Residual blocks and the like stay whole. `find_feature_layers` checks the list.
     """
     layers: list[nn.Module] = []
     for child in module.children():
@@ -30,12 +29,8 @@ def count_frozen_layers(body: nn.Module) -> int:
     These respond to edges and textures, which serve flowers as they are: freezing them costs
     little accuracy and saves most of an epoch's time.
     """
-    with_weights = [i for i, layer in enumerate(chain(body)) if _has_weights(layer)]
+    with_weights = [i for i, layer in enumerate(chain(body)) if [*layer.parameters()]]
     return with_weights[len(with_weights) * 2 // 3]
-
-
-def _has_weights(layer: nn.Module) -> bool:
-    return any(True for _ in layer.parameters())
 
 
 def find_feature_layers(body: nn.Module, images: torch.Tensor) -> list[int]:
@@ -62,14 +57,15 @@ def find_feature_layers(body: nn.Module, images: torch.Tensor) -> list[int]:
     for end in range(len(layers)):
         if end + 1 == len(layers) or shapes[end + 1] != shapes[end]:
             # A stage without weights, such as the pooling at the end, adds nothing.
-            if end >= num_frozen - 1 and any(map(_has_weights, layers[start : end + 1])):
+            stage = nn.Sequential(*layers[start : end + 1])
+            if end >= num_frozen - 1 and [*stage.parameters()]:
                 feature_layers.append(end)
             start = end + 1
     return feature_layers
 
 
 def pool(x: torch.Tensor) -> torch.Tensor:
-    """Take mean and standard deviation of each channel: (N, C, H, W) to float32 (N, 2 C).
+    """Take each channel's mean and standard deviation: (N, C, H, W) to float32 (N, 2 C).
 
     Vectors (N, F) stay as they are.
     """

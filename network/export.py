@@ -25,10 +25,7 @@ FEWEST_HALVED = 1024  # numbers of a weight; halving fewer saves nothing worth a
 
 
 class _Exported(nn.Module):
-    """A network from pixels to what an application asks for, many photographs at once.
-
-    Takes uint8 images (N, S, S, 3); returns probabilities (N, C) and OOD scores (N,).
-    """
+    """Takes uint8 images (N, S, S, 3); returns probabilities (N, C) and OOD scores (N,)."""
 
     prototypes: torch.Tensor  # the class means, under the name that files have
 
@@ -55,7 +52,7 @@ def to_onnx(model: Classifier, info: NetworkInfo) -> "onnx.ModelProto":
 
 
 def add_metadata(network: "onnx.ModelProto", info: NetworkInfo) -> None:
-    """Write what a network's file knows beside its weights into it, in place of what was there."""
+    """Replace the metadata by what a network's file knows beside its weights."""
     import onnx
 
     # "promises" is for applications; this project computes them from the entry "calibration".
@@ -80,9 +77,8 @@ def halve_weights(network: "onnx.ModelProto") -> "onnx.ModelProto":
     casts = []
     for weight in halved.graph.initializer:
         values = onnx.numpy_helper.to_array(weight)
-        if values.dtype != np.float32 or values.ndim < 2 or values.size < FEWEST_HALVED:
-            continue
-        if abs(values).max() > np.finfo(np.float16).max:
+        large = values.dtype == np.float32 and values.ndim >= 2 and values.size >= FEWEST_HALVED
+        if not large or abs(values).max() > np.finfo(np.float16).max:
             continue
         name, stored = weight.name, f"{weight.name}.half"
         weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), stored))

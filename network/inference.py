@@ -16,8 +16,7 @@ from running.threads import map_ahead
 def for_inference(model: Classifier, precision: torch.dtype | None = None) -> Classifier:
     """Copy a network into its fastest form, which no longer learns.
 
-    BatchNorm is folded into the convolution before it; the body computes in `precision`
-    (default: see `native_precision`), pooling and head in float32.
+    The body computes in `precision` (default: `native_precision`), pooling and head in float32.
     """
     fast = copy.deepcopy(model).eval().requires_grad_(False)
     fold_batch_norm(fast.body)
@@ -30,7 +29,7 @@ def infer(
     function: Callable[[torch.Tensor], torch.Tensor],
     batches: Iterable[np.ndarray | torch.Tensor],
 ) -> Iterator[torch.Tensor]:
-    """Apply a part of a network from `for_inference` to batches; yield the results in order.
+    """Apply `function`, a part of a network from `for_inference`, to what `read` makes of batches.
 
     Kernels are chosen by shape and may round differently. Here they always get the same number of
     rows, the last ones padded, so that a photograph has the same result in any batch. Each thread
@@ -96,6 +95,5 @@ def compute_logits(
     `model` is from `for_inference` or `load_checkpoint`; `batches` hold the output of its frozen
     layers: photographs, where there are none.
     """
-    return torch.cat(
-        [logits.cpu() for logits in infer(model, lambda x: model(x, num_frozen), batches)]
-    )
+    logits = infer(model, lambda x: model(x, num_frozen), batches)
+    return torch.cat([part.cpu() for part in logits])

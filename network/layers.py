@@ -17,15 +17,8 @@ class SameConv2d(nn.Conv2d):
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):
-        super().__init__(
-            inputs,
-            outputs,
-            kernel,
-            stride,
-            kernel // 2 if stride == 1 else 0,
-            groups=groups,
-            bias=False,
-        )
+        padding = kernel // 2 if stride == 1 else 0
+        super().__init__(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         stride = self.stride[0]
@@ -38,25 +31,16 @@ class SameConv2d(nn.Conv2d):
             for side in x.shape[2:]
         ]
         odd = [pixels % 2 for pixels in padding]
-        y = F.conv2d(
-            x,
-            self.weight,
-            self.bias,
-            stride,
-            [pixels // 2 + stride * o for pixels, o in zip(padding, odd)],
-            1,
-            self.groups,
-        )
+        padding = [pixels // 2 + stride * o for pixels, o in zip(padding, odd)]
+        y = F.conv2d(x, self.weight, self.bias, stride, padding, 1, self.groups)
         return y[:, :, odd[0] :, odd[1] :]
 
 
 def _conv_bn(
     inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
 ) -> list[nn.Module]:
-    return [
-        SameConv2d(inputs, outputs, kernel, stride, groups),
-        nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),
-    ]
+    conv = SameConv2d(inputs, outputs, kernel, stride, groups)
+    return [conv, nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01)]
 
 
 def _relu6() -> nn.Module:

@@ -85,10 +85,10 @@ def read_weights(path: str | os.PathLike[str], arch: str) -> State:
     for key in WEIGHTS_ENTRIES:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if (
-        not isinstance(state, dict)
-        or not state
-        or not all(isinstance(key, str) and torch.is_tensor(value) for key, value in state.items())
+    if not (
+        isinstance(state, dict)
+        and state
+        and all(isinstance(key, str) and torch.is_tensor(value) for key, value in state.items())
     ):
         raise InputError(f"{path} holds no state dict")
     # A head of ours is for other categories; "module." is DataParallel's.
@@ -115,34 +115,33 @@ def load_weights(body: nn.Module, state: State, source: str, arch: str = "this n
         state = {
             re.sub(r"\.(norm|conv)\.(\d\.)", r".\1\2", key): value for key, value in state.items()
         }
-    if problem := _misfit(state, ours):
+    if problem := _find_mismatch(state, ours):
         raise InputError(
             f"the weights of {source} do not fit {arch}: {problem}; --arch names another network, "
             "as in --arch resnet18"
         )
-    numbers = [
-        state[key] for key, value in ours.items() if key in state and value.is_floating_point()
-    ]
+    state = {key: value for key, value in state.items() if key in ours}
+    numbers = [value for key, value in state.items() if ours[key].is_floating_point()]
     try:
         if not all(value.is_floating_point() and value.isfinite().all() for value in numbers):
             raise InputError(f"the weights of {source} hold values that are no finite numbers")
-        load_exactly(body, {key: state.get(key, ours[key]) for key in ours})
+        # A module's own state dict also says which version of the layers it is of; MnasNet asks.
+        ours.update(state)
+        body.load_state_dict(ours)
     except RuntimeError as error:  # sparse tensors, for one
         raise InputError(f"the weights of {source} cannot be loaded into {arch}") from error
 
 
-def _misfit(state: State, ours: State) -> str | None:
+def _find_mismatch(state: State, ours: State) -> str | None:
     """Describe why weights do not fit a body of the tensors `ours`; None if they do."""
     # Files older than PyTorch 0.4.1 do not count BatchNorm's batches; nothing here needs it.
-    needed = [key for key in ours if "num_batches_tracked" not in key]
-    missing = [key for key in needed if key not in state]
-    if missing:
+    needed = [key for key in ours if key in state or "num_batches_tracked" not in key]
+    wrong = [key for key in needed if key not in state or state[key].shape != ours[key].shape]
+    if wrong:
         return (
-            f"{len(missing)} of its {len(needed)} tensors are missing there, such as {missing[0]}"
+            f"{len(wrong)} of its {len(needed)} tensors are missing there or have other shapes, "
+            f"such as {wrong[0]}"
         )
-    others = [key for key in ours if key in state and state[key].shape != ours[key].shape]
-    if others:
-        return f"{len(others)} of its {len(ours)} tensors have other shapes there, as {others[0]}"
     # A head is one layer, or several under a name of their own.
     surplus = state.keys() - ours.keys()
     names, ours_names = ({key.split(".")[0] for key in keys} for keys in (surplus, ours))

@@ -127,17 +127,15 @@ def test_a_file_of_other_things_is_refused(tmp_path):
 def test_weights_of_another_network_are_refused(cnn):
     name = next(iter(cnn))
     batches = next(key for key in cnn if "num_batches_tracked" in key)
-    count = sum("num_batches_tracked" not in key for key in cnn)
-    one, all_missing = (f"{n} of its {count} tensors" for n in (1, count))
     more = dict.fromkeys(("3.1.weight", "3.1.bias", "3.2.weight"), torch.ones(1))
     others = [
-        ({}, f"{all_missing} are missing there, such as {name}"),
-        ({k: v for k, v in cnn.items() if k != name}, f"{one} are missing there, such as {name}"),
-        ({**cnn, name: torch.zeros(1)}, f"1 of its {len(cnn)} tensors have other shapes there"),
-        ({**cnn, batches: torch.zeros(1)}, f"have other shapes there, as {batches}"),
+        ({}, f"such as {name};"),
+        ({k: v for k, v in cnn.items() if k != name}, f"1 of its {len(cnn)} tensors"),
+        ({**cnn, name: torch.zeros(1)}, f"such as {name};"),
+        ({**cnn, batches: torch.zeros(1)}, f"such as {batches};"),
         ({**cnn, **dict.fromkeys("abc", torch.ones(1))}, "3 tensors more than its own are there"),
         ({**cnn, **more}, "3 tensors more than its own are there"),
-        (efficientnet_lite().state_dict(), "are missing there, such as"),
+        (efficientnet_lite().state_dict(), "are missing there"),
     ]
     for state, words in others:
         with pytest.raises(InputError) as caught:
