@@ -180,13 +180,13 @@ def train(
     # --- The run: a new one, or what last.pth knows of it
     typed, num_classes = Settings.typed(args), len(data.categories)
     checkpoint, earlier, info, side = folder.checkpoint, None, None, None
-    backups_are_needed = not args.resume and needs_backups(folder, load_checkpoint)
+    backups_are_needed = not args.resume and needs_backups(folder)
     if args.resume:
         _, info = load_checkpoint(checkpoint)
         run = resume_run(folder, info, typed, device)
         notes.best = run.describe_best(checkpoint)
     elif args.update:
-        pair = load_earlier(folder, load_checkpoint, backups_are_needed)
+        pair = load_earlier(folder, backups_are_needed)
         earlier, _, info, checkpoint = pair
         run = update_run(pair, num_classes, args.epochs or 0, device)
         notes.best, notes.flag = earlier.describe_best(checkpoint), "--update"
@@ -316,7 +316,7 @@ def train(
     report, evaluated = judge(best, info, run.best, splits, resources, features)
     if run.is_update and processes.size == 1:
         with suppress(InputError):  # somebody may have removed the backups
-            pair = load_earlier(folder, load_checkpoint, from_backups=True)
+            pair = load_earlier(folder, from_backups=True)
             report["update"] = compare_update(run, pair, valid_set, valid_labels, evaluated)
     clock.lap("final evaluation")
     report |= {

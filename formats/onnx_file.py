@@ -75,7 +75,7 @@ def is_exported(path: str | os.PathLike) -> bool:
 
 
 def load(path: str | os.PathLike[str]) -> ExportedNetwork:
-    """Load an exported network; raise InputError if it is another file or onnxruntime lacks."""
+    """Load an exported network; raise InputError if it is another file or cannot be run here."""
     if is_special(path):
         raise InputError(f"{path} is a pipe or a device, not a file")
     try:

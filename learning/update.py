@@ -2,7 +2,7 @@
 
 import dataclasses
 import filecmp
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,13 @@ from images.manifest import Changes, compare, count_changed, count_known
 from learning.activations import Activations
 from learning.evaluation import head_logits
 from learning.run import Run
-from network.checkpoint import build_classifier, describe_head, read_entries, rebuild
+from network.checkpoint import (
+    build_classifier,
+    describe_head,
+    load_checkpoint,
+    read_entries,
+    rebuild,
+)
 from network.classifier import Classifier
 from network.inference import compute_logits
 from reporting.comparison import compare_networks
@@ -23,12 +29,10 @@ from running.errors import InputError
 from running.run_folder import RunFolder, previous
 from running.settings import resolve_settings
 
-# `load_checkpoint` of model_utils.py, which stands above.
-Load = Callable[[Path], tuple[Classifier, NetworkInfo]]
 Pair = tuple[Run, Classifier, NetworkInfo, Path]  # a run, and its checkpoint
 
 
-def needs_backups(folder: RunFolder, load: Load) -> bool:
+def needs_backups(folder: RunFolder) -> bool:
     """Whether a run in the folder was killed at a point where --update starts from the backups.
 
     It had written its first checkpoint and not yet its last.pth; or it is an update with epochs to
@@ -42,12 +46,12 @@ def needs_backups(folder: RunFolder, load: Load) -> bool:
         if run.is_unfinished_update:
             return True
         is_earlier = filecmp.cmp(folder.resume_file, backup, shallow=False)
-        return is_earlier and not run.owns(load(folder.checkpoint)[1])
+        return is_earlier and not run.owns(load_checkpoint(folder.checkpoint)[1])
     except InputError:
         return False
 
 
-def load_earlier(folder: RunFolder, load: Load, from_backups: bool) -> Pair:
+def load_earlier(folder: RunFolder, from_backups: bool = False) -> Pair:
     """Load the finished run that an update starts from, or started from.
 
     Raises InputError if there is none, it is not finished, or a file is damaged.
@@ -55,7 +59,7 @@ def load_earlier(folder: RunFolder, load: Load, from_backups: bool) -> Pair:
     checkpoint, resume_file = folder.checkpoint, folder.resume_file
     if from_backups:
         checkpoint, resume_file = previous(checkpoint), previous(resume_file)
-    network, info = load(checkpoint)
+    network, info = load_checkpoint(checkpoint)
     run = Run.load(resume_file)
     if not run.owns(info):
         raise InputError(f"{checkpoint} is not the best network of the run in {resume_file}")
