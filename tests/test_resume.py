@@ -1,35 +1,25 @@
-"""Runs that break off: what they leave, what they say, and that they go on as if nothing was."""
+"""Runs that break off: what they leave, what they say, and that they resume bit for bit."""
 
 import json
 import os
 import shlex
 import shutil
 import signal
+import sys
 import time
-from contextlib import contextmanager
 
 import pytest
+from conftest import Killed, file_size_limit
 from kill import EXIT_CODES, NETWORKS, kill, result_of, start
 
-import learning.evaluation
 import learning.run
 import model_utils
-import running.files
 import train
 from reporting.report import HEADER
-from running.signals import Stopped
+from running.files import lock_folder
 
 CNN = NETWORKS["cnn, with dropout"]
 TAIL = NETWORKS["tail of the default network"]
-LIMIT = 120  # seconds that a process may take
-
-
-class Killed(BaseException):
-    """The machine is gone."""
-
-
-def die(*_):
-    raise Killed
 
 
 @pytest.fixture(scope="module")
@@ -45,35 +35,39 @@ def copied(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "copied")
 
 
-# --- Going on -------------------------------------------------------------------------
+@pytest.fixture
+def resume(run_script, drawn):
+    """Resume the run in a folder; return what the script did."""
+    return lambda folder, *flags, data=drawn: run_script(
+        "train", data, "--save_dir", folder, "--resume", *flags
+    )
+
+
+# --- Resumed --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("case", "options"),
+    "options",
     [
-        ("cnn", CNN),
-        pytest.param("tail", TAIL, marks=pytest.mark.slow),
-        pytest.param("activations in a file", TAIL, marks=pytest.mark.slow),
-        pytest.param(
-            "all",
-            [*TAIL, "--tune", "all", "--hidden_units", "8", "--epochs", "1"],
-            marks=pytest.mark.slow,
-        ),
+        pytest.param(CNN, id="cnn"),
+        pytest.param(TAIL, id="tail", marks=pytest.mark.slow),
+        pytest.param([*TAIL, "--tune", "all"], id="all", marks=pytest.mark.slow),
+        pytest.param([*TAIL, "file"], id="activations in a file", marks=pytest.mark.slow),
     ],
 )
-def test_a_killed_run_resumes_bit_for_bit(run_script, drawn, tmp_path, monkeypatch, case, options):
-    """It is killed between its two files, after both, and after the last epoch."""
-    if case == "activations in a file":
+def test_a_killed_run_resumes_bit_for_bit(
+    run_script, resume, drawn, tmp_path, monkeypatch, options
+):
+    """It is killed after its first epoch, and again between the next two files."""
+    if options[-1] == "file":
+        options = options[:-1]
         monkeypatch.setattr("learning.resources.CACHE_MEMORY", 0)
-    peace = run_script("train", drawn, *options, "--save_dir", tmp_path / "peace")
-    assert peace.code == 0
-    assert ("are cached in a file in" in peace.out) == (case == "activations in a file")
-    save, judge = learning.run.Run.save, learning.evaluation.judge
-    moments = iter(["before", "after"])
-    folder = tmp_path / "killed"
+    peace, folder = tmp_path / "peace", tmp_path / "killed"
+    assert run_script("train", drawn, *options, "--save_dir", peace).code == 0
+    save, moments = learning.run.Run.save, iter(["after", "before"])
 
     def save_and_die(run, path):
-        moment = next(moments, None) if (folder / "last.pth").exists() else None
+        moment = next(moments, None) if run.epoch > 0 else None
         if moment == "before":
             raise Killed
         save(run, path)
@@ -81,58 +75,47 @@ def test_a_killed_run_resumes_bit_for_bit(run_script, drawn, tmp_path, monkeypat
             raise Killed
 
     monkeypatch.setattr("learning.run.Run.save", save_and_die)
-    monkeypatch.setattr("learning.evaluation.judge", die)
-    for _ in range(3):
-        resume = ["--resume"] if (folder / "last.pth").exists() else []
-        with pytest.raises(Killed):
-            run_script("train", drawn, *options, "--save_dir", folder, *resume)
-    assert next(moments, None) is None
-    monkeypatch.setattr("learning.evaluation.judge", judge)
-    kept = [name for name in os.listdir(folder) if name.startswith(".activations.")]
-    assert len(kept) == (4 if case == "activations in a file" else 0)
-    # The settings are in the file.
-    assert run_script("train", drawn, "--save_dir", folder, "--resume").code == 0
-    assert result_of(folder) == result_of(tmp_path / "peace")
-    assert not [name for name in os.listdir(folder) if name.startswith(".activations.")]
+    with pytest.raises(Killed):
+        run_script("train", drawn, *options, "--save_dir", folder)
+    with pytest.raises(Killed):
+        resume(folder)
+    assert resume(folder).code == 0  # with the settings in the file
+    assert result_of(folder) == result_of(peace)
+    assert not [name for name in os.listdir(folder) if name.startswith(".")]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", EXIT_CODES, ids=lambda number: number.name)
-def test_a_run_that_was_sent_a_signal_resumes(run_script, drawn, finished, tmp_path, number):
-    folder = tmp_path / "run"
+def test_a_run_that_was_sent_a_signal_resumes(
+    run_script, resume, drawn, finished, tmp_path, number
+):
+    folder, log = tmp_path / "run", tmp_path / "run.log"
     process = start(drawn, folder, CNN)
-    log = folder.with_suffix(".log")
     try:
-        deadline = time.monotonic() + LIMIT
-        while "saved" not in log.read_text():  # the line of an epoch, behind last.pth
+        while "saved" not in log.read_text():  # the line of an epoch, after last.pth
             assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline
             time.sleep(0.005)
         assert kill(process, number, 0.01, log) is not None  # else it was too quick
     finally:
         process.kill()
-        process.wait(LIMIT)
+        process.wait(60)
     said = log.read_text()
     assert "Traceback" not in said
     if number == signal.SIGKILL:
-        assert run_script("train", drawn, "--save_dir", folder, "--resume").code == 0
+        assert resume(folder).code == 0
     else:
         assert "train.py: stopped by " in said
         *_, best, following = said.splitlines()
         assert best.startswith(f"the best network so far is in {folder}/checkpoint.pth (epoch ")
-        command = shlex.split(following.removeprefix("go on with: "))
-        assert command[0] == "python"
-        assert command[1].endswith("train.py")
-        assert command[-1] == "--resume"
-        assert run_script("train", *command[2:]).code == 0
+        _, _, *words = shlex.split(following.removeprefix("go on with: "))
+        assert run_script("train", *words).code == 0
     assert result_of(folder) == result_of(finished)
 
 
-def test_more_epochs_extend_a_finished_run(run_script, drawn, copied):
+def test_more_epochs_extend_a_finished_run(resume, copied):
     before = (copied / "history.csv").read_text()
-    run = run_script("train", drawn, "--save_dir", copied, "--resume", "--epochs", 6)
+    run = resume(copied, "--epochs", 6)
     assert run.code == 0
-    assert "kept the earlier run" not in run.out
     after = (copied / "history.csv").read_text()
     assert after.startswith(before)
     assert after.count("\n") == before.count("\n") + 2
@@ -140,39 +123,33 @@ def test_more_epochs_extend_a_finished_run(run_script, drawn, copied):
     assert [line.split()[0] for line in table[:6]] == [*"123456"]
 
 
-def test_a_resumed_run_keeps_its_names_unless_others_are_given(run_script, drawn, copied, tmp_path):
-    def names_after(*flags) -> list[str]:
-        run = run_script("train", drawn, "--save_dir", copied, "--resume", *flags)
-        assert run.code == 0
-        _, info = model_utils.load_checkpoint(copied / "checkpoint.pth")
-        report = json.loads((copied / "report.json").read_text())
-        assert {row["name"] for row in report["categories"]} == {*info.names}
-        return info.names
-
+def test_a_resumed_run_keeps_its_names_unless_others_are_given(resume, copied, tmp_path):
     names = tmp_path / "names.json"
     names.write_text(json.dumps({"1": "one", "2": "two", "3": "three", "4": "four"}))
-    ours = ["drawn daisy", "drawn poppy", "drawn sunflower", "drawn cornflower"]
-    assert names_after() == ours
-    state = model_utils.load_checkpoint(copied / "checkpoint.pth")[0].state_dict()
-    assert names_after("--category_names", names) == ["one", "two", "three", "four"]
-    renamed = model_utils.load_checkpoint(copied / "checkpoint.pth")[0].state_dict()
-    assert all(value.equal(renamed[key]) for key, value in state.items())
-    assert names_after() == ["one", "two", "three", "four"]  # those of the checkpoint
+    before = model_utils.load_checkpoint(copied / "checkpoint.pth")[0].state_dict()
+    for flags in (["--category_names", names], []):
+        assert resume(copied, *flags).code == 0
+        model, info = model_utils.load_checkpoint(copied / "checkpoint.pth")
+        assert info.names == ["one", "two", "three", "four"]
+        assert all(value.equal(before[key]) for key, value in model.state_dict().items())
 
 
-def test_other_photographs_are_another_run(run_script, drawn, copied, tmp_path):
+def test_other_settings_and_photographs_are_another_run(resume, drawn, copied, tmp_path):
+    other = resume(copied, "--lr", "0.5")
+    assert other.code == 2
+    assert "--lr 0.5" in other.err
     data = shutil.copytree(drawn, tmp_path / "data")
-    assert run_script("train", data, "--save_dir", copied, "--resume").code == 0  # only moved
+    assert resume(copied, data=data).code == 0  # only moved
     next((data / "train" / "2").iterdir()).unlink()
-    run = run_script("train", data, "--save_dir", copied, "--resume")
-    assert run.code == 2
-    assert f"the photographs in {data} are not those of the run" in run.err
-    assert "go on with" not in run.err  # it would be refused again
+    changed = resume(copied, data=data)
+    assert changed.code == 2
+    assert f"the photographs in {data} are not those of the run" in changed.err
+    assert "go on with" not in changed.err  # it would be refused again
 
 
 @pytest.mark.parametrize("file", ["last.pth", "checkpoint.pth"])
 def test_a_file_that_is_missing_damaged_or_anothers_is_no_silent_start(
-    run_script, drawn, trained, copied, file
+    resume, trained, copied, file
 ):
     path = copied / file
     for damage in (
@@ -181,96 +158,62 @@ def test_a_file_that_is_missing_damaged_or_anothers_is_no_silent_start(
         lambda: shutil.copy(trained / file, path),
     ):
         damage()
-        run = run_script("train", drawn, "--save_dir", copied, "--resume")
-        assert run.code == 2
+        run = resume(copied)
+        assert (run.code, run.out) == (2, "")
         assert str(path) in run.err
-        assert run.out == ""
 
 
 # --- What is left when a run fails ----------------------------------------------------
 
 
-def test_ctrl_c_while_a_file_is_written_leaves_the_one_before(finished, tmp_path):
-    path = tmp_path / "checkpoint.pth"
-    shutil.copy(finished / "checkpoint.pth", path)
-    before = path.read_bytes()
-
-    write = running.files.atomic_write
-    with pytest.MonkeyPatch.context() as patch:
-
-        @contextmanager
-        def interrupted(name):
-            with write(name) as file:
-
-                class File:
-                    def write(self, content):
-                        if file.tell() > 10_000:
-                            raise Stopped(signal.SIGINT)
-                        return file.write(content)
-
-                    def flush(self):
-                        file.flush()
-
-                yield File()
-
-        patch.setattr("formats.pth.atomic_write", interrupted)
-        with pytest.raises(Stopped):
-            model_utils.halve(path, path)
-    assert path.read_bytes() == before
-    assert len(os.listdir(tmp_path)) == 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("what", ["folder", "photograph"])
-def test_what_vanishes_during_a_run_is_one_sentence(run_script, drawn, tmp_path, monkeypatch, what):
-    data, folder = shutil.copytree(drawn, tmp_path / "data"), tmp_path / "run"
-    options = [*CNN, "--epochs", 3, "--batch_size", 24]
-    evaluate = learning.evaluation.evaluate
-
-    def vanish(*arguments):
-        result = evaluate(*arguments)
-        if (folder / "last.pth").exists():
-            shutil.rmtree(folder if what == "folder" else data / "train" / "1")
-        return result
-
-    monkeypatch.setattr("learning.evaluation.evaluate", vanish)
-    monkeypatch.setattr("learning.resources.CACHE_MEMORY", 0)  # what is decoded cannot vanish
-    run = run_script("train", data, *options, "--save_dir", folder)
-    assert run.code == 1
-    if what == "folder":
-        assert f"{folder}/" in run.err
-        assert "cannot be written: No such file" in run.err
-    else:
-        assert "jpg: no such file" in run.err
-        assert "go on with: python" in run.err
-        shutil.copytree(drawn / "train" / "1", data / "train" / "1")
-        monkeypatch.setattr("learning.evaluation.evaluate", evaluate)
-        assert run_script("train", data, "--save_dir", folder, "--resume").code == 0
-
-
-# --- The data's check -----------------------------------------------------------------
-
-
-def test_check_data_prints_a_table_and_writes_nothing(run_script, drawn, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    run = run_script("train", drawn, "--check_data", "files")
-    assert run.code == 0
+def test_one_run_at_a_time(run_script, drawn, tmp_path):
+    (tmp_path / ".last.pth.123.tmp").write_bytes(b"?")  # left by a killed run
+    with lock_folder(tmp_path, ["last.pth"]):
+        run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
+    assert run.code == 2
+    assert f"another train.py is at work in {tmp_path}" in run.err
     assert os.listdir(tmp_path) == []
-    lines = [line.split() for line in run.out.splitlines()]
-    assert lines[1:4] == [
-        ["train", "48", "4", "12"],
-        ["valid", "16", "4", "4"],
-        ["test", "16", "4", "4"],
-    ]
-    assert [line[0] for line in lines[-5:]] == ["0"] * 5
 
-    data = shutil.copytree(drawn, tmp_path / "data")
-    twin = shutil.copy(next((data / "train" / "2").iterdir()), data / "valid" / "2" / "twin.jpg")
-    odd = data / "train" / "3" / "\x1b[31m.jpg"
-    odd.write_bytes(b"hello")
-    run = run_script("train", data, "--check_data", "files")
+
+def test_a_full_disk_leaves_the_best_network(run_script, drawn, finished, tmp_path):
+    size = (finished / "checkpoint.pth").stat().st_size
+    with file_size_limit(size + 10_000):  # last.pth is larger
+        run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
     assert run.code == 1
-    assert "     1  photographs that appear in two splits\n" in run.out
-    assert f"  {twin} is {data}/train/2/" in run.out
-    assert "\\x1b[31m.jpg is not an image" in run.out
-    assert "\x1b" not in run.out
+    assert "last.pth cannot be written: File too large" in run.err
+    assert f"the best network so far is in {tmp_path / 'checkpoint.pth'} (epoch 1, " in run.err
+    assert "go on with" not in run.err
+    assert os.listdir(tmp_path) == ["checkpoint.pth"]
+    model_utils.load_checkpoint(tmp_path / "checkpoint.pth")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")
+def test_a_full_output_is_one_sentence(run_script, drawn, tmp_path, monkeypatch):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
+        monkeypatch.undo()
+    assert run.code == 1
+    assert "standard output cannot be written: No space left on device" in run.err
+
+
+@pytest.mark.parametrize("what", ["run", "data/train/1"])
+def test_what_vanishes_during_a_run_is_one_sentence(
+    run_script, resume, drawn, tmp_path, monkeypatch, what
+):
+    data, folder = shutil.copytree(drawn, tmp_path / "data"), tmp_path / "run"
+    save = learning.run.Run.save
+
+    def save_and_vanish(run, path):
+        save(run, path)
+        shutil.rmtree(tmp_path / what)
+
+    monkeypatch.setattr("learning.run.Run.save", save_and_vanish)
+    monkeypatch.setattr("learning.resources.CACHE_MEMORY", 0)  # what is decoded cannot vanish
+    run = run_script("train", data, *CNN, "--save_dir", folder)
+    assert run.code == 1
+    assert run.err.count("no such file" if what != "run" else "No such file") == 1
+    if what != "run":
+        shutil.copytree(drawn / "train" / "1", data / "train" / "1")
+        monkeypatch.undo()
+        assert resume(folder, data=data).code == 0

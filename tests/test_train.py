@@ -1,4 +1,4 @@
-"""train.py: the whole way on drawn flowers, its mistakes, and what it promises of its output."""
+"""train.py: the whole way on drawn flowers, and what it promises of its output."""
 
 import json
 import math
@@ -12,15 +12,12 @@ import torch
 from conftest import CNN, history_of
 from pages import Page
 
-import data_utils
 import learning.evaluation
+import learning.fit
 import model_utils
-import train
-from images.drawn import draw_data
-from network.ood import LogitSums
 from reporting.report import HEADER
 
-LINE = re.compile(r"( head|    \d)  +\d+\.\d{4}  +\d+\.\d{4}  +\d+\.\d\d%  +\d+\.\d(  saved)?")
+LINE = r"( head|    \d)  +\d+\.\d{4}  +\d+\.\d{4}  +\d+\.\d\d%  +\d+\.\d(  saved)?"
 
 
 def info_of(folder: Path):
@@ -28,55 +25,52 @@ def info_of(folder: Path):
     return model_utils.load_checkpoint(folder / "checkpoint.pth")[1]
 
 
-def some_sums() -> LogitSums:
-    """Sums of logits, as an epoch returns them."""
-    sums = LogitSums(4)
-    sums.add(torch.arange(4), torch.eye(4))
-    return sums
-
-
 # --- The whole way --------------------------------------------------------------------
 
 
 def test_a_pretrained_run_from_data_to_checkpoint(drawn, trained):
-    out, err = (trained / "out.txt").read_text(), (trained / "err.txt").read_text()
-    start = out.splitlines().index(HEADER)
-    facts, lines = out.splitlines()[:start], out.splitlines()[start:]
-    header, head, epoch, test, *_, report, following = lines
-    assert header == HEADER
-    assert LINE.fullmatch(head)
-    assert LINE.fullmatch(epoch)
+    out = (trained / "out.txt").read_text().splitlines()
+    start = out.index(HEADER)
+    head, epoch, test, *_, report, following = out[start + 1 :]
+    assert re.fullmatch(LINE, head)
+    assert re.fullmatch(LINE, epoch)
     assert head.endswith("saved")  # the first one is always the best so far
     assert re.fullmatch(r"test accuracy: \d+\.\d\d% \(\d+ of 16\)", test)
     assert report == f"report: {trained / 'report.html'}, {trained / 'report.json'}"
-    assert following.startswith("next: python ")
-    assert f"{drawn}/test/" in following
-    assert facts[0] == (
-        f"{drawn}: 48 train, 16 valid, 16 test photographs; 4 categories of 12 in train"
-    )
-    assert facts[1].endswith("1 epoch of the last third of its layers")
-    assert facts[-2] == f"names: {drawn / 'cat_to_name.json'}"
-    assert facts[-1].startswith("activations of the frozen layers are cached in memory (")
-    assert err == ""  # nothing to warn of, and no progress bar in a log
+    assert following.startswith(f"next: python predict.py {drawn}/test/")
+    split = f"{drawn}: 48 train, 16 valid, 16 test photographs; 4 categories of 12 in train"
+    assert out[0] == split
+    assert out[1].endswith("1 epoch of the last third of its layers")
+    assert f"names: {drawn / 'cat_to_name.json'}" in out[:start]
+    assert (trained / "err.txt").read_text() == ""  # no warnings, and no progress bar in a log
 
-    rows = history_of(trained)
+    rows, info = history_of(trained), info_of(trained)
     assert [row["epoch"] for row in rows] == ["0", "1"]
     assert float(rows[0]["valid_accuracy"]) >= 0.75  # four kinds: chance is 0.25
-    info = info_of(trained)
     best = [row for row in rows if row["saved"] == "1"][-1]
     assert info.metrics.valid_accuracy == float(best["valid_accuracy"])
     assert info.names == ["drawn daisy", "drawn poppy", "drawn sunflower", "drawn cornflower"]
     assert info.categories == ["1", "2", "3", "4"]
     assert info.command.startswith("python train.py ")
-    assert sorted(os.listdir(trained)) == [
-        "checkpoint.pth",
-        "err.txt",
-        "history.csv",
-        "last.pth",
-        "out.txt",
-        "report.html",
-        "report.json",
-    ]
+    names = "checkpoint.pth err.txt history.csv last.pth out.txt report.html report.json"
+    assert sorted(os.listdir(trained)) == names.split()
+
+
+def test_the_run_ends_with_a_report(trained):
+    report = json.loads((trained / "report.json").read_text())
+    out, top1 = (trained / "out.txt").read_text(), report["top1"]
+    assert (report["split"], report["photographs"]) == ("test", 16)
+    assert f"test accuracy: {top1['share']:.2%} ({top1['right']} of 16)\n" in out
+    assert sum(row["right"] for row in report["categories"]) == top1["right"]
+    assert len(report["misnamed"]) == 16 - top1["right"]
+    assert len(report["suspects"]) == 5
+    for row in report["suspects"]:
+        assert f"wrong label? {row['file']}: {row['name']}, looks like {row['looks_like']}\n" in out
+    assert "Labels to look at" in Page((trained / "report.html").read_bytes()).texts("h2")
+    assert report["calibration"].keys() == {"valid, cross-fitted", "test"}
+    assert report["temperature"] == info_of(trained).calibration.temperature
+    assert report["accepted_share"]["valid"] == 0.95
+    assert report["versions"]["torch"] == torch.__version__
 
 
 @pytest.mark.slow
@@ -102,167 +96,113 @@ def test_the_same_seed_repeats_a_run_exactly(run_script, drawn, tmp_path, option
 def test_the_basic_cnn_learns_from_scratch(run_script, drawn, tmp_path):
     run = run_script("train", drawn, *CNN, "--epochs", 8, "--batch_size", 8, "--save_dir", tmp_path)
     assert run.code == 0
-    assert "head" not in run.out
-    rows = history_of(tmp_path)
-    assert len(rows) == 8
+    rows, metrics = history_of(tmp_path), info_of(tmp_path).metrics
+    assert [row["epoch"] for row in rows] == [*"12345678"]  # without a head before them
     assert float(rows[-1]["train_loss"]) < 0.7 * float(rows[0]["train_loss"])
     # The checkpoint holds the best epoch, not the last.
-    metrics = info_of(tmp_path).metrics
     best = max(rows, key=lambda r: (float(r["valid_accuracy"]), -float(r["calibrated_loss"])))
     assert metrics.epoch == int(best["epoch"])
-    assert metrics.valid_accuracy == float(best["valid_accuracy"])
     assert metrics.valid_loss == float(best["valid_loss"])
 
 
-def test_test_is_judged_once_and_by_the_reloaded_file(run_script, drawn, tmp_path, monkeypatch):
-    evaluated = []
-    evaluate = learning.evaluation.evaluate
+def test_test_is_evaluated_once_by_the_reloaded_file(run_script, drawn, tmp_path, monkeypatch):
+    evaluate, evaluated = learning.evaluation.evaluate, []
 
-    def spy(model, activations, labels, features):
+    def spy(model, activations, *more):
         evaluated.append((activations.paths[0].split(os.sep)[-3], model))
-        return evaluate(model, activations, labels, features)
+        return evaluate(model, activations, *more)
 
     monkeypatch.setattr("learning.evaluation.evaluate", spy)
-    assert run_script("train", drawn, *CNN, "--epochs", 2, "--save_dir", tmp_path).code == 0
+    command = ["train", drawn, *CNN, "--epochs", 2, "--save_dir", tmp_path]
+    wanted = run_script(*command, "--min_accuracy", 1)
     assert [name for name, _ in evaluated] == ["valid", "valid", "test"]
     assert evaluated[2][1] is not evaluated[1][1]
+    assert wanted.code == 3  # a batch job is told, and everything is there
+    assert "is below --min_accuracy 100.00%\n" in wanted.err
+    assert (tmp_path / "report.json").exists()
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_the_best_checkpoint(
-    run_script, drawn, tmp_path, monkeypatch
-):
-    losses = iter((1.0, math.nan))
-    monkeypatch.setattr("learning.fit.train_one_epoch", lambda *_: (next(losses), some_sums()))
-    run = run_script("train", drawn, *CNN, "--epochs", 3, "--save_dir", tmp_path)
-    assert run.code == 1
-    assert "epoch 2 is not a finite number; try a lower --lr" in run.err
-    assert info_of(tmp_path).metrics.epoch == 1
-
-
-@pytest.mark.slow
-def test_the_demo_draws_and_trains(run_script, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "draw_data", lambda folder, progress: draw_data(folder, 4, 2, 2, 3))
-    run = run_script("train", "--demo", "--epochs", 0, "--save_dir", tmp_path)
-    assert run.code == 0
-    assert "drawing flowers into" in run.out
-    command = run.out.splitlines()[-1].removeprefix("next: python ").split()
-    assert run_script("predict", *command[1:]).out.count("drawn") == 3
-    again = run_script("train", "--demo", "--epochs", 0, "--save_dir", tmp_path)
-    assert again.code == 0
-    assert "drawing flowers into" not in again.out  # they are there
-
-
-def test_too_little_memory_is_one_sentence(run_script, drawn, tmp_path, monkeypatch):
-    def fail(*_):
-        raise torch.OutOfMemoryError("CUDA")
-
-    monkeypatch.setattr("learning.fit.train_one_epoch", fail)
-    run = run_script("train", drawn, *CNN, "--epochs", 1, "--save_dir", tmp_path)
-    assert run.code == 1
-    assert "try --batch_size 128" in run.err
-
-
-# --- Folders and photographs that cannot be used ----------------------------------------
-
-
-def test_unreadable_photographs_are_named_skipped_and_counted(run_script, drawn, tmp_path):
-    shutil.copytree(drawn, tmp_path / "data")
-    (tmp_path / "data" / "train" / "2" / "broken.jpg").write_bytes(b"hello")
-    num_frozen = next((tmp_path / "data" / "valid" / "3").iterdir())
-    num_frozen.write_bytes(num_frozen.read_bytes()[:-500])
+def test_without_a_test_split_it_says_so(run_script, drawn, tmp_path):
+    shutil.copytree(drawn, tmp_path / "data", ignore=shutil.ignore_patterns("test"))
     run = run_script("train", tmp_path / "data", *CNN, "--epochs", 1, "--save_dir", tmp_path)
     assert run.code == 0
-    assert "warning: photographs that cannot be read: 2\n" in run.err
-    assert "train/2/broken.jpg is not an image" in run.err
-    assert f"  {num_frozen} cannot be read: " in run.err
-    assert info_of(tmp_path).metrics.valid_images == 15
+    assert "there is no test split" in run.out
+    assert "test accuracy" not in run.out
+    assert re.search(r"valid accuracy: .* of 16\), the figure by which", run.out)
 
 
-def test_folders_of_categories_alone_are_enough(run_script, drawn, tmp_path):
-    shutil.copytree(drawn / "train", tmp_path / "words")
-    for number, word in (("1", "daisy"), ("2", "poppy"), ("3", "sunflower"), ("4", "cornflower")):
-        (tmp_path / "words" / number).rename(tmp_path / "words" / word)
-    before = sorted(path.relative_to(tmp_path) for path in (tmp_path / "words").rglob("*"))
-    run = run_script("train", tmp_path / "words", *CNN, "--epochs", 1, "--save_dir", tmp_path / "s")
-    assert run.code == 0
-    assert "has no splits: 41 photographs are for training, 2 for validation" in run.out
-    assert info_of(tmp_path / "s").names == ["cornflower", "daisy", "poppy", "sunflower"]
-    assert before == sorted(path.relative_to(tmp_path) for path in (tmp_path / "words").rglob("*"))
+# --- What goes wrong --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        pytest.param(["--epochs", "1"], marks=pytest.mark.slow, id="pretrained"),
-        pytest.param([*CNN, "--epochs", "2"], id="from scratch"),
-    ],
+    ("problem", "advice"),
+    [(math.nan, "try a lower --lr"), (torch.OutOfMemoryError("CUDA"), "try --batch_size 128")],
 )
-def test_very_small_sets_work(run_script, tmp_path, options):
-    """Two categories of ten, and one of a single photograph; the last batch is one photograph."""
-    draw_data(tmp_path / "drawn", train=10, valid=0, test=0, kinds=3)
-    for path in sorted((tmp_path / "drawn" / "train" / "3").iterdir())[1:]:
-        path.unlink()
-    data = data_utils.find_data(tmp_path / "drawn" / "train")
-    batch_size = len(data.splits["train"].paths) - 1
-    run = run_script(
-        "train",
-        tmp_path / "drawn" / "train",
-        *options,
-        "--batch_size",
-        batch_size,
-        "--save_dir",
-        tmp_path,
-    )
+def test_an_epoch_that_fails_leaves_the_best_network_and_advice(
+    run_script, drawn, tmp_path, monkeypatch, problem, advice
+):
+    train_one_epoch = learning.fit.train_one_epoch
+
+    def fail_in_the_second(learner, epoch, *more):
+        result = train_one_epoch(learner, epoch, *more)
+        if epoch == 1:
+            return result
+        if isinstance(problem, Exception):
+            raise problem
+        return problem, result[1]
+
+    monkeypatch.setattr("learning.fit.train_one_epoch", fail_in_the_second)
+    run = run_script("train", drawn, *CNN, "--epochs", 3, "--save_dir", tmp_path)
+    assert run.code == 1
+    assert advice in run.err
+    assert info_of(tmp_path).metrics.epoch == 1
+
+
+def test_unreadable_photographs_are_named_skipped_and_counted(run_script, drawn, tmp_path):
+    data = shutil.copytree(drawn, tmp_path / "data")
+    (data / "train" / "2" / "\x1b[31m.jpg").write_bytes(b"hello")
+    cut_off = next((data / "valid" / "3").iterdir())
+    cut_off.write_bytes(cut_off.read_bytes()[:-500])
+    command = ["train", data, *CNN, "--epochs", 1, "--save_dir", tmp_path]
+    run = run_script(*command)
     assert run.code == 0
-    assert info_of(tmp_path).categories == ["1", "2", "3"]
+    assert "warning: photographs that cannot be read: 2\n" in run.err
+    assert r"train/2/\x1b[31m.jpg is not an image" in run.err
+    assert f"  {cut_off} cannot be read: " in run.err
+    assert info_of(tmp_path).metrics.valid_images == 15
+    for path in (data / "train" / "3").iterdir():
+        path.write_bytes(b"hello")
+    empty = run_script(*command)
+    assert empty.code == 2
+    assert "no readable photograph left to train on of 3" in empty.err
 
 
-# --- The report -----------------------------------------------------------------------
+def test_folders_of_categories_alone_are_enough(run_script, drawn, tmp_path):
+    """They are split, and left as they are; one has one photograph, as has the last batch."""
+    words = shutil.copytree(drawn / "train", tmp_path / "words")
+    for number, word in (("1", "daisy"), ("2", "poppy"), ("3", "sunflower"), ("4", "cornflower")):
+        (words / number).rename(words / word)
+    for path in sorted((words / "daisy").iterdir())[1:]:
+        path.unlink()
+    before = sorted(words.rglob("*"))
+    options = [*CNN, "--epochs", 1, "--batch_size", 31]
+    run = run_script("train", words, *options, "--save_dir", tmp_path / "run")
+    assert run.code == 0
+    assert "has no splits: 32 photographs are for training, 1 for validation" in run.out
+    assert info_of(tmp_path / "run").names == ["cornflower", "daisy", "poppy", "sunflower"]
+    assert sorted(words.rglob("*")) == before
 
 
-def test_the_run_ends_with_a_report(trained, drawn):
-    report = json.loads((trained / "report.json").read_text())
-    out = (trained / "out.txt").read_text()
-    top1 = report["top1"]
-    assert report["split"] == "test"
-    assert report["photographs"] == 16
-    assert f"test accuracy: {top1['share']:.2%} ({top1['right']} of 16)\n" in out
-    assert sum(row["right"] for row in report["categories"]) == top1["right"]
-    assert len(report["misnamed"]) == 16 - top1["right"]
-    for row in report["misnamed"]:
-        assert os.path.exists(row["file"])
-        assert row["name"] != row["taken_for"]
-    assert len(report["suspects"]) == 5
-    for row in report["suspects"]:
-        assert f"wrong label? {row['file']}: {row['name']}, looks like {row['looks_like']}\n" in out
-    page = Page((trained / "report.html").read_bytes())
-    assert "Labels to look at" in page.texts("h2")
-    assert report["calibration"].keys() == {"valid, cross-fitted", "test"}
-    assert report["temperature"] == info_of(trained).calibration.temperature
-    assert report["accepted_share"]["valid"] == 0.95
-    assert 0 <= report["accepted_share"]["test"] <= 1
-    assert sum(report["seconds"].values()) > 1
-    assert report["peak_memory_mib"] > 100
-    assert report["command"].startswith("python train.py")
-    assert report["versions"]["torch"] == torch.__version__
-    assert "top-5: 100.00% (16 of 16); mean per-class accuracy: " in out
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("wanted", "code"), [(0.0, 0), (1.0, 3)])
-def test_min_accuracy_tells_a_batch_job(run_script, drawn, tmp_path, wanted, code, monkeypatch):
-    evaluate = learning.evaluation.evaluate
-
-    def misjudge(*arguments):  # one photograph is named wrongly
-        result = evaluate(*arguments)
-        result.logits[0] = -result.logits[0]
-        return result
-
-    monkeypatch.setattr("learning.evaluation.evaluate", misjudge)
-    run = run_script(
-        "train", drawn, *CNN, "--epochs", 1, "--min_accuracy", wanted, "--save_dir", tmp_path
-    )
-    assert run.code == code
-    assert ("is below --min_accuracy 100.00%\n" in run.err) == (code == 3)
-    assert (tmp_path / "checkpoint.pth").exists()
-    assert (tmp_path / "report.json").exists()
+def test_check_data_prints_a_table_and_writes_nothing(run_script, drawn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = run_script("train", drawn, "--check_data", "files")
+    assert run.code == 0
+    lines = [line.split() for line in run.out.splitlines()]
+    assert lines[1:3] == [["train", "48", "4", "12"], ["valid", "16", "4", "4"]]
+    assert os.listdir(tmp_path) == []
+    data = shutil.copytree(drawn, tmp_path / "data")
+    twin = shutil.copy(next((data / "train" / "2").iterdir()), data / "valid" / "2" / "twin.jpg")
+    run = run_script("train", data, "--check_data", "files")
+    assert run.code == 1
+    assert "     1  photographs that appear in two splits\n" in run.out
+    assert f"  {twin} is {data}/train/2/" in run.out
