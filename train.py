@@ -39,7 +39,6 @@ from typing import TYPE_CHECKING, Any
 
 import data_utils
 from checking.fixes import apply_fixes
-from checking.issues import read_accepted_fixes
 from data_utils import DataSet, Inspected
 from images.batches import digest_each, typical_side
 from images.datasets import KNOWN_DATA_SETS, describe_download, download
@@ -132,9 +131,8 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
     if args.apply:
         if not console.speaks:
             return 0
-        accepted = read_accepted_fixes(args.apply)
         console.print_result(
-            apply_fixes(data.folder, data.paths, data.categories, accepted, args.to),
+            apply_fixes(data, args.apply, args.to),
             f"next: {spell_command('train.py', args.to)}",
         )
         return 0

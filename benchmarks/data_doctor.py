@@ -23,10 +23,9 @@ from PIL import Image, ImageOps
 from torch import nn
 
 import data_utils
-from checking.check import see
-from checking.copies import find_copies
-from checking.labels import score_labels, suspicion
-from checking.neighbours import find_neighbours
+from checking.check import measure_images
+from checking.copies import find_copies, group_copies
+from checking.labels import find_neighbours, score_labels
 from data_utils import DataSet
 from images.batches import typical_side
 from learning.head import FOLDS, SMOOTHING, fit_linear_head, out_of_fold
@@ -50,7 +49,7 @@ class Seen(NamedTuple):
     features: torch.Tensor  # (N, F)
     small: np.ndarray  # (N, S, S, 3)
     labels: np.ndarray  # (N,)
-    copies: np.ndarray  # (N,), see `Copies.groups`
+    copies: np.ndarray  # (N,), see `group_copies`
 
 
 def look(data_dir: str) -> Seen:
@@ -59,16 +58,16 @@ def look(data_dir: str) -> Seen:
     resources = Resources(default_workers())
     side, cpu = typical_side(data.paths), torch.device("cpu")
     run = new_run(Settings(), len(data.categories), side, cpu, resources)
-    features, statistics = see(data.paths, run, resources)
+    features, statistics = measure_images(data.paths, run, resources)
     small = np.stack([each.small for each in statistics])
-    nearest = find_neighbours(features.clone())[0][:, :5].numpy()
+    nearest = find_neighbours(features.clone())[0][:, :5]
     began = time.perf_counter()
-    copies = find_copies(small, nearest, labels)
+    pairs, alike = find_copies(small, nearest, labels)
     print(
-        f"near duplicates of the folder itself: {len(copies.pairs)} pairs from a correlation of "
-        f"{copies.limit:.4f} on ({time.perf_counter() - began:.1f} s)"
+        f"near duplicates of the folder itself: {len(pairs)} pairs with a correlation of "
+        f"{alike[-1]:.4f} or more ({time.perf_counter() - began:.1f} s)"
     )
-    groups = copies.groups(len(labels))
+    groups = group_copies(pairs, len(labels))
     return Seen(data, run, resources, features, small, labels, groups)
 
 
@@ -126,16 +125,13 @@ def try_labels(seen: Seen, seeds: list[int]) -> None:
         began = time.perf_counter()
         features = seen.features.clone()
         neighbours = find_neighbours(features)
-        evidence, _ = score_labels(features, planted, seen.copies, neighbours)
-        scores, best = suspicion(evidence, planted)
+        scores, best, _ = score_labels(features, planted, seen.copies, *neighbours)
         seconds = time.perf_counter() - began
-        rankings = {"here": np.log(scores) - np.log1p(-scores.clip(max=1 - 1e-12))}
-        for name, ranking in (rankings).items():
-            print(
-                f"seed {seed}, {name}: average precision "
-                f"{average_precision(ranking, at_random, to_confused):.4f} at random, "
-                f"{average_precision(ranking, to_confused, at_random):.4f} to the most confused"
-            )
+        print(
+            f"seed {seed}: average precision "
+            f"{average_precision(scores, at_random, to_confused):.4f} at random, "
+            f"{average_precision(scores, to_confused, at_random):.4f} to the most confused"
+        )
         wrong = at_random | to_confused
         listed, blindly = scores > 0.5, scores > BLINDLY
         results = [
@@ -180,20 +176,20 @@ def try_copies(seen: Seen, folder: Path, seed: int, kinds: tuple[str, ...]) -> N
             copy = change(image.convert("RGB"), kind, rng)
         paths.append(str(folder / f"{number}.jpg"))
         copy.save(paths[-1], quality=40 if kind in ("quality 40", "all at once") else 75)
-    more, statistics = see(paths, seen.run, seen.resources)
+    more, statistics = measure_images(paths, seen.run, seen.resources)
     small = np.concatenate([seen.small, np.stack([each.small for each in statistics])])
     labels = np.concatenate([seen.labels, seen.labels[sources]])
-    nearest = find_neighbours(torch.cat([seen.features, more]))[0][:, :5].numpy()
-    copies = find_copies(small, nearest, labels)
+    nearest = find_neighbours(torch.cat([seen.features, more]))[0][:, :5]
+    pairs, alike = find_copies(small, nearest, labels)
     groups = np.concatenate([seen.copies, seen.copies[sources]])
-    found = {tuple(pair) for pair in copies.pairs.tolist()}
+    found = {tuple(pair) for pair in pairs.tolist()}
     missed = [kinds[n % len(kinds)] for n, i in enumerate(sources) if (i, count + n) not in found]
     others = [pair for pair in found if groups[pair[0]] != groups[pair[1]]]
     share = 1000 * len(others) / len(labels)
     print(
         f"seed {seed}, {', '.join(kinds)}: recall {1 - len(missed) / COPIES:.3f} (missed: "
         f"{missed or 'none'}); {len(others)} other pairs, {share:.2f} in a thousand photographs; "
-        f"limit {copies.limit:.4f}"
+        f"lowest correlation {alike[-1]:.4f}"
     )
 
 

@@ -1,130 +1,125 @@
-"""What a look at the pictures of a data folder has found, and data_report.csv.
-
-The user marks rows of the file as accepted; `checking.fixes` then does what they suggest.
-"""
+"""What is suspicious about the photographs of a data folder: data_report.csv and its page."""
 
 import csv
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from running.errors import InputError
+from data_utils import DataSet
+from reporting.page import Item, Page
 from running.files import atomic_write
-
-WRONG_LABEL, NEAR_DUPLICATE, OUTLIER = "wrong label", "near duplicate", "outlier"
 
 # What may be suggested; the category follows the first.
 MOVE, LEAVE_OUT = "move to ", "leave out"
 
 COLUMNS = ("file", "split", "category", "kind", "score", "suggestion", "reason", "accept")
-FORMULA = "=+-@\t\r"
-YES, NO = {"yes", "y", "x", "1", "true"}, {"no", "n", "0", "false", ""}
+FORMULA = "=+-@\t\r"  # a spreadsheet computes what begins with one of these
+PRINTED, SHOWN = 5, 48  # issues of each kind that are printed, and that are on the page
 
-WORST = 5  # findings of each kind that are printed
+EXPLANATIONS = {
+    "wrong label": "Photographs whose category is improbable to heads that have not learned from "
+    "them, and to the photographs that look most like them; beside each the most similar one of "
+    "the category that it looks like. Many are unusual, and right: look before you accept.",
+    "near duplicate": "The same picture twice, perhaps scaled, cropped, mirrored or stored again, "
+    "or the next shot of a series. The first one would be left out, the second stays: copies in "
+    "two splits flatter the figures.",
+    "outlier": "Photographs that look like nothing else in the folder.",
+}
 
-LARGEST = 500_000_000  # bytes of a file that is read
+
+class Photograph(NamedTuple):
+    """A photograph of a data folder."""
+
+    path: str
+    split: str
+    category: str
+    side: int  # the short one, in pixels
 
 
 class Issue(NamedTuple):
     """Something suspicious about a photograph."""
 
-    file: str
-    split: str
-    category: str
-    kind: str  # "wrong label", "near duplicate", "outlier", or of `images.statistics`
+    photograph: Photograph
+    kind: str  # see `EXPLANATIONS` and `images.statistics`
     score: float  # 0..1, the higher the worse
     suggestion: str  # "move to <category>" or "leave out"
     reason: str
-    other: str = ""  # another photograph that shows why
+    other: str = ""  # the path of another photograph that shows why
 
 
-def by_kind(issues: Sequence[Issue]) -> dict[str, list[Issue]]:
-    """Divide findings by their kinds, in their order."""
+def _by_kind(issues: Sequence[Issue]) -> dict[str, list[Issue]]:
     kinds: dict[str, list[Issue]] = {}
-    for found in issues:
-        kinds.setdefault(found.kind, []).append(found)
+    for issue in issues:
+        kinds.setdefault(issue.kind, []).append(issue)
     return kinds
 
 
 def issue_lines(issues: Sequence[Issue]) -> Iterator[str]:
-    """Say how much was found of each kind, and the worst of it."""
-    for kind, found in by_kind(issues).items():
+    """Say how many issues there are of each kind, and which are the worst."""
+    for kind, found in _by_kind(issues).items():
         yield f"{kind}: {len(found)}"
-        yield from (f"  {each.file}: {each.reason} ({each.score:.3f})" for each in found[:WORST])
-        if len(found) > WORST:
-            yield f"  and {len(found) - WORST} more"
+        for each in found[:PRINTED]:
+            yield f"  {each.photograph.path}: {each.reason} ({each.score:.3f})"
+        if len(found) > PRINTED:
+            yield f"  and {len(found) - PRINTED} more"
     if not issues:
         yield "nothing suspicious about the pictures"
 
 
-def write_issues(
-    path: str | os.PathLike[str], data_dir: str | os.PathLike[str], issues: Sequence[Issue]
+def write_csv(
+    path: str | os.PathLike[str], folder: str | os.PathLike[str], issues: Sequence[Issue]
 ) -> None:
-    """Write issues as CSV, with an empty column to accept them; raise RunError if that fails."""
+    """Write data_report.csv, with an empty column to accept suggestions."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
-    for found in issues:
-        file = Path(os.path.relpath(found.file, data_dir)).as_posix()
-        score, *others = found[4:7]
-        # A spreadsheet would compute what begins like a formula.
+    for (photograph, split, category, _), kind, score, suggestion, reason, _ in issues:
+        file = Path(os.path.relpath(photograph, folder)).as_posix()
         file = f"./{file}" if file[0] in FORMULA else file
-        category = f"'{found.category}" if found.category[0] in FORMULA else found.category
-        writer.writerow([file, found.split, category, found.kind, f"{score:.4f}", *others, ""])
-    with atomic_write(path) as file_:
+        category = f"'{category}" if category[0] in FORMULA else category
+        writer.writerow([file, split, category, kind, f"{score:.4f}", suggestion, reason, ""])
+    with atomic_write(path) as report:
         # With a byte order mark, by which Excel knows the encoding.
-        file_.write(text.getvalue().encode("utf-8-sig", "surrogateescape"))
+        report.write(text.getvalue().encode("utf-8-sig", "surrogateescape"))
 
 
-def read_accepted_fixes(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Read which suggestions of a file were accepted, by photograph within the data folder.
-
-    Leaving a photograph out wins. Raises InputError if the file is missing or another one.
-    """
-    try:
-        if os.path.getsize(path) > LARGEST:
-            raise InputError(f"{path} is too large for a data report")
-        content = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    # A spreadsheet of a country with decimal commas writes semicolons.
-    first = content.partition("\n")[0]
-    delimiter = ";" if first.count(";") > first.count(",") else ","
-    accepted: dict[str, str] = {}
-    try:
-        rows = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter)
-        for column in ("file", "suggestion", "accept"):
-            if column not in (rows.fieldnames or []):
-                raise InputError(f"{path} has no column {column}; --check_data writes such a file")
-        for number, row in enumerate(rows, 2):
-            file = (row["file"] or "").removeprefix("./")
-            suggestion = (row["suggestion"] or "").strip()
-            if not _is_yes(row["accept"] or "", f"{path}, row {number}"):
-                continue
-            if suggestion != LEAVE_OUT and not (suggestion.startswith(MOVE) and suggestion > MOVE):
-                raise InputError(
-                    f"{path}, row {number}: the suggestion is {suggestion!r}, neither "
-                    f"{LEAVE_OUT!r} nor {MOVE + '<category>'!r}"
-                )
-            if accepted.get(file) != LEAVE_OUT:
-                accepted[file] = suggestion
-    except csv.Error as error:
-        raise InputError(f"{path} is not CSV: {error}") from None
-    return accepted
+def write_page(
+    path: str | os.PathLike[str],
+    data: DataSet,
+    problems: Mapping[str, Sequence[str]],
+    issues: Sequence[Issue],
+) -> None:
+    """Write data_report.html: the splits' sizes, the files' problems, the images' issues."""
+    kinds = _by_kind(issues)
+    page = Page(f"Data check of {data.folder}")
+    sizes = {name: str(len(split.paths)) for name, split in data.splits.items()}
+    page.facts([(name, [size, "photographs"]) for name, size in sizes.items()], large=True)
+    page.text(
+        "Everything here is a suspicion. data_report.csv lists all of it: write yes into its "
+        "column accept, and train.py makes a new data folder with --apply and --to."
+    )
+    counts = [(kind, str(len(found))) for kind, found in (kinds | {**problems}).items()]
+    page.table("What was found", ("kind", "photographs, files or folders"), counts)
+    for kind, found in kinds.items():
+        page.heading(f"{kind.capitalize()}: {len(found)}")
+        if kind in EXPLANATIONS:
+            page.text(EXPLANATIONS[kind])
+        page.gallery([_item(issue) for issue in found[:SHOWN]])
+        if len(found) > SHOWN:
+            page.text(f"And {len(found) - SHOWN} more, in data_report.csv.")
+    for kind, lines in problems.items():
+        if lines:
+            page.heading(f"{kind.capitalize()}: {len(lines)}")
+            page.table(kind.capitalize(), ("what",), [(line,) for line in lines])
+    with atomic_write(path) as file:
+        file.write(page.render())
 
 
-def has_answers(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a user has written into a file of findings; also where it can't be read."""
-    try:
-        return os.path.exists(path) and bool(read_accepted_fixes(path))
-    except InputError:
-        return True
-
-
-def _is_yes(answer: str, place: str) -> bool:
-    """Read the user's answer in the column accept; raise InputError if it is neither yes nor no."""
-    if (word := answer.strip().lower()) not in YES | NO:
-        raise InputError(f"{place}: accept is {answer!r}, which is neither yes nor no")
-    return word in YES
+def _item(issue: Issue) -> Item:
+    (path, _, category, _), _, score, suggestion, reason, other = issue
+    pictures = [(path, f"{category}: {reason}")]
+    if other:
+        pictures.append((other, "a photograph to compare it with"))
+    return Item(pictures, f"{reason} ({score:.3f})", f"{path}: {suggestion}")

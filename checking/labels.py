@@ -2,62 +2,84 @@
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
-from learning.head import FOLDS, out_of_fold
+from learning.head import FOLDS, out_of_fold, standardise
 from reporting.calibration import fit_temperature, softmax
 from running.console import Progress, no_progress
+
+NEIGHBOURS = 30  # of a photograph
+# Principal components along which features are compared: fewer where there are few photographs,
+# of which each would have a component of its own.
+DIMENSIONS, PHOTOGRAPHS_EACH = 256, 8
+FLOOR = 0.1  # added to the variances, so that what hardly varies does not count as much
 
 CLOSENESS = 10.0  # a neighbour counts as exp(CLOSENESS x cosine)
 # No category is less probable than that to heads, and to neighbours: none of them knows all.
 HEADS_FLOOR, NEIGHBOURS_FLOOR = 1e-4, 0.02
 
 
+def find_neighbours(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find each photograph's nearest ones: indices and cosines (N, k), the nearest first.
+
+    Features (N, F) are standardised in place, and compared along their principal components, each
+    scaled to the same variance: what many features say counts once.
+    """
+    standardise(features)
+    count = len(features)
+    with torch.random.fork_rng(devices=[]):  # the components are found by a random start
+        torch.manual_seed(0)
+        size = min(DIMENSIONS, -(-count // PHOTOGRAPHS_EACH), features.shape[1])
+        _, scales, axes = torch.pca_lowrank(features, size, center=False)
+    axes = axes / (scales.square() / count + FLOOR).sqrt()
+    rows = F.normalize(features @ axes, dim=1)
+    found = []
+    for start in range(0, count, 1024):
+        cosines = rows[start : start + 1024] @ rows.T
+        cosines.diagonal(start).fill_(-2)
+        found.append(cosines.topk(min(NEIGHBOURS, count - 1), 1))
+    values, indices = zip(*found)
+    return torch.cat(indices), torch.cat(values)
+
+
 def score_labels(
     features: torch.Tensor,
     labels: np.ndarray,
     copies: np.ndarray,
-    neighbours: tuple[torch.Tensor, torch.Tensor],
+    neighbours: torch.Tensor,
+    cosines: torch.Tensor,
     progress: Progress = no_progress,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weigh each category for each photograph, by what has not learned from it: log weights (N, C).
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Score how suspicious each label is, by what has not learned from the photograph.
 
     Linear probes that were fitted on other photographs, and the labels of its neighbours, vote as
     if they were independent; copies, which share a number (N,), have no vote for each other.
-    Differences within a row count. The second result are the probes' logits (N, C). Features (N, F)
-    are overwritten.
+    Features (N, F) are overwritten.
+
+    Returns:
+        The share 0..1 of the best other category in the sum of its weight and the label's (N,),
+        that category (N,), and the probes' logits (N, C).
     """
-    folds = divide(labels, copies)
-    logits = out_of_fold(
-        features, torch.from_numpy(labels), torch.from_numpy(folds), progress
-    ).numpy()
+    folds = torch.from_numpy(_divide(labels, copies))
+    logits = out_of_fold(features, torch.from_numpy(labels), folds, progress).numpy()
     by_heads = softmax(logits / fit_temperature(logits, labels))
-    indices, cosines = neighbours
     weights = (CLOSENESS * cosines).exp()
     groups = torch.from_numpy(copies)
-    weights[groups[indices] == groups[:, None]] = 0
-    votes = torch.zeros(logits.shape).scatter_add_(1, torch.from_numpy(labels)[indices], weights)
+    weights[groups[neighbours] == groups[:, None]] = 0
+    votes = torch.zeros(logits.shape).scatter_add_(1, torch.from_numpy(labels)[neighbours], weights)
     by_neighbours = (votes / votes.sum(1, keepdim=True).clamp_min(1e-30)).numpy()
     evidence = np.log(by_heads + HEADS_FLOOR) + np.log(by_neighbours + NEIGHBOURS_FLOOR)
-    return evidence, logits
+    rows = np.arange(len(labels))
+    own = evidence[rows, labels]
+    evidence[rows, labels] = -np.inf
+    best = evidence.argmax(1)
+    return 1 / (1 + np.exp(own - evidence[rows, best])), best, logits
 
 
-def divide(labels: np.ndarray, copies: np.ndarray) -> np.ndarray:
+def _divide(labels: np.ndarray, copies: np.ndarray) -> np.ndarray:
     """Give each photograph a fold, 0..FOLDS-1 (N,): shares of each category, copies in one."""
     # The first of each set of copies is dealt out, category by category; the others follow it.
     _, first, number = np.unique(copies, return_index=True, return_inverse=True)
     folds = np.empty(len(first), int)
     folds[np.argsort(labels[first], kind="stable")] = np.arange(len(first)) % FOLDS
     return folds[number.reshape(-1)]
-
-
-def suspicion(weights: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how suspicious each label is, 0..1 (N,), and the best other category (N,).
-
-    It is that category's share in the sum of its weight and the label's; takes log weights (N, C).
-    """
-    rows = np.arange(len(labels))
-    others = weights.copy()
-    others[rows, labels] = -np.inf
-    best = others.argmax(1)
-    margin = others[rows, best] - weights[rows, labels]
-    return 1 / (1 + np.exp(-margin)), best

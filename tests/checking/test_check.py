@@ -1,4 +1,4 @@
-"""The check of a folder's pictures: what was planted is what it finds, and says."""
+"""The check of a folder's images: what was planted is what it finds, and says."""
 
 import os
 import shutil
@@ -9,69 +9,67 @@ from pages import Page
 from PIL import Image
 
 from checking import check
-from checking.check import Checked
-from checking.copies import Copies
-from checking.issues import read_accepted_fixes
-from images.statistics import ImageStatistics
+from checking.fixes import read_accepted
+from checking.issues import Issue, Photograph, issue_lines
 
 
-def checked(splits, labels, pairs, sides=None):
-    """Photographs 0.jpg, 1.jpg ... of two categories, with some pairs of copies."""
-    count = len(labels)
-    statistics = [ImageStatistics(0, 255, 1, side, np.empty(0)) for side in sides or [300] * count]
-    copies = Copies(np.array(pairs), np.linspace(1, 0.98, len(pairs)), 0.97)
-    paths = [f"{i}.jpg" for i in range(count)]
-    return Checked(paths, np.array(labels), ["one", "two"], splits, statistics, copies)
+@pytest.mark.parametrize(
+    ("places", "gone"),
+    [
+        ([("train", "1", 900), ("valid", "1", 300)], {"0": "1, which is in valid"}),
+        ([("train", "1", 900), ("train", "2", 300)], {"1": "0, which is in category 1"}),
+        ([("train", "1", 9), ("valid", "1", 9), ("test", "1", 9)], {"0": "valid", "1": "test"}),
+    ],
+)
+def test_of_copies_one_stays_by_which_networks_are_evaluated_or_else_the_largest(places, gone):
+    photographs = [Photograph(str(i), *place) for i, place in enumerate(places)]
+    pairs = np.array([(i, i + 1) for i in range(len(places) - 1)])
+    groups = np.zeros(len(places), int)
+    found = [*check._near_duplicates(photographs, pairs, np.ones(len(pairs)), groups)]
+    assert {issue.photograph.path for issue in found} == gone.keys()
+    assert {issue.suggestion for issue in found} == {"leave out"}
+    assert all(issue.reason.endswith(gone[issue.photograph.path]) for issue in found)
 
 
-def near_duplicates(*arguments):
-    found = checked(*arguments)
-    groups = found.copies.groups(len(found.paths))
-    return [*check._near_duplicates(found, groups)]
+def test_an_outlier_is_far_from_all_and_known_to_no_head():
+    rng = np.random.default_rng(0)
+    far, logits = rng.uniform(0.5, 0.6, 300), np.stack([rng.uniform(9, 11, 300), np.zeros(300)], 1)
+    far[7], logits[7] = 0.95, 0
+    photographs = [Photograph(str(i), "train", "1", 9) for i in range(300)]
+    assert [each.photograph.path for each in check._outliers(photographs, far, logits)] == ["7"]
 
 
-def test_of_copies_in_two_splits_the_one_in_train_would_go():
-    (found,) = near_duplicates(["train", "valid"], [0, 0], [[0, 1]], [900, 300])
-    assert found.file == "0.jpg"
-    assert found.other == "1.jpg"
-    assert found.suggestion == "leave out"
-    assert found.reason.endswith("1.jpg, which is in valid")
-
-
-def test_of_copies_in_one_split_the_larger_one_stays():
-    (found,) = near_duplicates(["train", "train"], [0, 1], [[0, 1]], [900, 300])
-    assert found.file == "1.jpg"
-    assert found.reason.endswith("0.jpg, which is in category one")
-
-
-@pytest.fixture(scope="module")
-def odd(drawn, tmp_path_factory):
-    """Drawn flowers with a wrong label, a mirrored copy in another split and a blank picture."""
-    folder = shutil.copytree(drawn, tmp_path_factory.mktemp("odd") / "data")
-    first, second, third = sorted((folder / "train" / "1").iterdir())[:3]
-    wrong = folder / "train" / "2" / "wrong.png"
-    os.replace(first, wrong)
-    with Image.open(second) as image:
-        copy = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    copy.save(folder / "valid" / "1" / "copy.jpg", quality=60)
-    Image.new("RGB", (200, 200), (10, 90, 10)).save(third)
-    return folder, wrong, second, third
+def test_the_worst_of_each_kind_are_printed():
+    issue = Issue(Photograph("1/a.jpg", "train", "1", 9), "outlier", 0.9876, "leave out", "odd")
+    lines = [*issue_lines([issue] * 7 + [issue._replace(kind="dark")])]
+    assert lines[:2] == ["outlier: 7", "  1/a.jpg: odd (0.988)"]
+    assert lines[6:8] == ["  and 2 more", "dark: 1"]
+    assert [*issue_lines([])] == ["nothing suspicious about the pictures"]
 
 
 @pytest.mark.slow
-def test_check_data_finds_what_was_planted_and_apply_mends_it(run_script, odd, tmp_path):
-    folder, wrong, twin, blank = odd
-    run = run_script("train", "--check_data", folder, "--save_dir", tmp_path)
+def test_check_data_finds_what_was_planted_and_apply_corrects_it(run_script, drawn, tmp_path):
+    """A wrong label, a mirrored copy in another split and a blank picture."""
+    folder = shutil.copytree(drawn, tmp_path / "data")
+    first, twin, blank = sorted((folder / "train" / "1").iterdir())[:3]
+    wrong = folder / "train" / "2" / "wrong.png"
+    os.replace(first, wrong)
+    with Image.open(twin) as image:
+        copy = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    copy.save(folder / "valid" / "1" / "copy.jpg", quality=60)
+    Image.new("RGB", (200, 200), (10, 90, 10)).save(blank)
+
+    def run_check():
+        return run_script("train", "--check_data", folder, "--save_dir", tmp_path)
+
+    run = run_check()
     assert run.code == 0  # the files are in order
     assert f"{wrong}: looks like" in run.out
-    assert (
-        f"{twin}: nearly the same picture as {folder}/valid/1/copy.jpg, which is in valid"
-        in run.out
-    )
+    same = f"nearly the same picture as {folder}/valid/1/copy.jpg, which is in valid"
+    assert f"{twin}: {same}" in run.out
     assert f"{blank}: all within 0 of 255 grey values" in run.out
     report = tmp_path / "data_report.csv"
     assert run.out.splitlines()[-1] == f"report: {tmp_path}/data_report.html, {report}"
-
     page = Page((tmp_path / "data_report.html").read_bytes())
     assert "Near duplicate: 1" in page.texts("h2")
     assert any(wrong.name in caption for caption in page.texts("figcaption"))
@@ -83,8 +81,7 @@ def test_check_data_finds_what_was_planted_and_apply_mends_it(run_script, odd, t
         (row,) = [row for row in rows if row.startswith(f"{place},") and kind in row]
         chosen.append(row + "yes")
     report.write_text("\n".join(chosen))
-    assert len(read_accepted_fixes(report)) == 3
-    new = tmp_path / "mended"
+    new = tmp_path / "corrected"
     run = run_script("train", folder, "--apply", report, "--to", new)
     assert run.code == 0
     assert run.out.splitlines()[0] == f"{new}: 79 linked, 1 of these moved, 2 left out"
@@ -93,21 +90,24 @@ def test_check_data_finds_what_was_planted_and_apply_mends_it(run_script, odd, t
 
     # What the user has written is not lost, however often it is checked again.
     for _ in range(2):
-        run = run_script("train", folder, "--check_data", "pictures", "--save_dir", tmp_path)
-        assert run.code == 0
-    assert len(read_accepted_fixes(tmp_path / "data_report.previous.csv")) == 3
+        assert run_check().code == 0
+    assert len(read_accepted(tmp_path / "data_report.previous.csv")) == 3
 
 
-def test_what_is_mistyped_need_not_wait(run_script, drawn, tmp_path, monkeypatch):
+def test_what_cannot_be_done_is_said_before_photographs_are_read(run_script, drawn, monkeypatch):
     monkeypatch.setattr("train.digest_each", None)
-    for flags in (["--arch", "nonsense"], ["--save_dir", "/proc/nowhere"]):
-        run = run_script("train", drawn, "--check_data", *flags)
+    for flags in (
+        ["--check_data", "--arch", "nonsense"],
+        ["--check_data", "--save_dir", "/proc/nowhere"],
+        ["--apply", "data_report.csv"],
+        ["--to", "new"],
+    ):
+        run = run_script("train", drawn, *flags)
         assert run.code == 2
         assert run.out == ""
 
 
-def test_apply_and_to_go_together(run_script, drawn):
-    for flags in (["--apply", "data_report.csv"], ["--to", "new"]):
-        run = run_script("train", drawn, *flags)
-        assert run.code == 2
-        assert run.err.splitlines()[-1].endswith("--apply FILE and --to DIR go together")
+def test_a_network_that_has_learned_nothing_cannot_look(run_script, drawn, tmp_path):
+    run = run_script("train", drawn, "--check_data", "--arch", "cnn", "--save_dir", tmp_path)
+    assert run.code == 2
+    assert "--check_data files leaves the pictures out" in run.err

@@ -1,13 +1,67 @@
-"""A mended folder has what was accepted, and the old one is as it was."""
+"""A corrected folder has what the user accepted in data_report.csv; the old one is as it was."""
 
+import csv
 import os
 from pathlib import Path
 
 import pytest
 
-from checking import fixes
+from checking.fixes import apply_fixes, has_answers, read_accepted
+from checking.issues import Issue, Photograph, write_csv
 from data_utils import find_data
 from running.errors import InputError
+
+WRONG = Photograph("data/train/1/a.jpg", "train", "1", 300)
+ISSUES = [
+    Issue(WRONG, "wrong label", 0.98765, "move to 2", "looks, so"),
+    Issue(WRONG._replace(path="data/train/1/b.jpg"), "outlier", 1.0, "leave out", "odd"),
+]
+
+
+@pytest.fixture
+def report(tmp_path):
+    write_csv(tmp_path / "data_report.csv", "data", ISSUES)
+    return tmp_path / "data_report.csv"
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_what_the_user_accepts_in_a_spreadsheet_is_read(report, delimiter):
+    assert not has_answers(report)
+    with open(report, newline="", encoding="utf-8-sig") as file:
+        header, wrong, odd = csv.reader(file)
+    assert wrong == ["train/1/a.jpg", "train", "1", "wrong label", "0.9877", *wrong[5:7], ""]
+    rows = [header, [*wrong[:-1], "Yes "], [*odd[:-1], "no"]]
+    with open(report, "w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file, delimiter=delimiter).writerows(rows)
+    assert read_accepted(report) == {"train/1/a.jpg": "move to 2"}
+    assert has_answers(report)
+
+
+def test_what_begins_like_a_formula_is_no_formula(report):
+    issue = Issue(WRONG._replace(path="data/=1+1/a.jpg", category="=1+1"), *ISSUES[0][1:])
+    write_csv(report, "data", [issue])
+    text = report.read_text("utf-8-sig")
+    assert "./=1+1/a.jpg,train,'=1+1," in text
+    report.write_text(text.replace('so",', 'so",yes'))
+    assert read_accepted(report) == {"=1+1/a.jpg": "move to 2"}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"\x89PNG\r\n\x1a\n\0\xff", "(has no columns|is not CSV)"),
+        (b"file,suggestion,accept\n1/a.jpg,leave out,perhaps", "row 2: accept is 'perhaps'"),
+    ],
+)
+def test_another_file_is_one_sentence(report, content, words):
+    report.unlink() if content is None else report.write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        read_accepted(report)
+    assert has_answers(report) == report.exists()  # it may be the user's work
+
+
+# --- The new folder -------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -18,30 +72,32 @@ def data(put, tmp_path):
     return tmp_path / "old"
 
 
-def tree(folder: Path) -> dict[str, tuple[int, bool]]:
-    return {
-        str(path.relative_to(folder)): (path.lstat().st_mtime_ns, path.is_symlink())
-        for path in sorted(folder.rglob("*"))
-    }
+def tree(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.lstat().st_mtime_ns for path in folder.rglob("*")}
 
 
-def apply_fixes(data: Path, accepted: dict[str, str], target: Path | str) -> str:
-    found = find_data(data)
-    return fixes.apply_fixes(found.folder, found.paths, found.categories, accepted, target)
+def apply(data: Path, target: Path | str, *rows: str) -> str:
+    report = data.with_name("accepted.csv")
+    report.write_text("\n".join(["file,suggestion,accept", *(f"{row},yes" for row in rows)]))
+    try:
+        return apply_fixes(find_data(data), report, target)
+    finally:
+        report.unlink()
 
 
 def test_photographs_are_moved_and_left_out(data, tmp_path):
     before = tree(data)
-    accepted = {
-        "train/1/a.jpg": "move to 2",  # where there is an a.jpg
-        "train/1/more/c.jpg": "move to 2",
-        "valid/2/b.jpg": "leave out",
-    }
-    said = apply_fixes(data, accepted, tmp_path / "new")
+    said = apply(
+        data,
+        tmp_path / "new",
+        "train/1/a.jpg,move to 2",  # where there is an a.jpg
+        "train/1/more/c.jpg,move to 2",
+        "valid/2/b.jpg,leave out",  # which wins
+        "valid/2/b.jpg,move to 1",
+    )
     assert said == f"{tmp_path}/new: 8 linked, 2 of these moved, 1 left out"
     assert tree(data) == before
-    new = sorted(str(p.relative_to(tmp_path / "new")) for p in (tmp_path / "new").rglob("*.jpg"))
-    assert new == [
+    assert sorted(path for path in tree(tmp_path / "new") if path.endswith("g")) == [
         "train/1/b.jpg", "train/2/a.jpg", "train/2/a_1.jpg", "train/2/b.jpg",
         "train/2/more/c.jpg", "valid/1/a.jpg", "valid/1/b.jpg", "valid/2/a.jpg",
     ]  # fmt: skip
@@ -51,32 +107,37 @@ def test_photographs_are_moved_and_left_out(data, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"old", "new"}
 
 
+def test_a_folder_of_categories_alone_is_corrected(put, tmp_path):
+    put(*(f"old/{c}/{n}.jpg" for c in "12" for n in "abcdef"))
+    apply(tmp_path / "old", tmp_path / "new", "1/a.jpg,move to 2")
+    assert [len(os.listdir(tmp_path / "new" / category)) for category in "12"] == [5, 7]
+
+
 def test_where_there_are_no_links_photographs_are_copied(data, tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise OSError("no links here")
 
     monkeypatch.setattr(os, "symlink", refuse)
-    said = apply_fixes(data, {"train/2/b.jpg": "leave out"}, tmp_path / "new")
+    said = apply(data, tmp_path / "new", "train/2/b.jpg,leave out")
     assert said == f"{tmp_path}/new: 8 copied, 1 left out"
-    assert not any(path.is_symlink() for path in (tmp_path / "new").rglob("*"))
 
 
 @pytest.mark.parametrize(
-    ("accepted", "target", "words"),
+    ("row", "target", "words"),
     [
-        ({"train/9/a.jpg": "leave out"}, "new", "has no photograph train/9/a.jpg"),
-        ({"train/1/a.jpg": "move to 7"}, "new", "cannot be moved to 7, which is no category"),
-        ({"train/1/a.jpg": "move to ../2"}, "new", "is no category"),
-        ({}, "new", "nothing is accepted: write yes"),
-        ({"train/1/a.jpg": "leave out"}, "old", "is there already"),
-        ({"train/1/a.jpg": "leave out"}, "linked/within", "is within"),
+        ("train/9/a.jpg,leave out", "new", "has no photograph train/9/a.jpg"),
+        ("train/1/a.jpg,move to 7", "new", "train/1/a.jpg is 'move to 7'"),
+        ("train/1/a.jpg,move to ../2", "new", "is 'move to ../2'"),
+        ("train/1/a.jpg,delete", "new", "is 'delete'"),
+        ("train/1/a.jpg,leave out", "old", "is there already"),
+        ("train/1/a.jpg,leave out", "linked/within", "is within"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence_and_leaves_nothing(
-    data, tmp_path, accepted, target, words
-):
+def test_what_does_not_fit_is_one_sentence_and_leaves_nothing(data, tmp_path, row, target, words):
     (tmp_path / "linked").symlink_to(data)
     before = tree(tmp_path)
     with pytest.raises(InputError, match=words):
-        apply_fixes(data, accepted, tmp_path / target)
-    assert tree(tmp_path) == before
+        apply(data, tmp_path / target, row)
+    assert tree(tmp_path).keys() == before.keys()
+    with pytest.raises(InputError, match="nothing is accepted"):
+        apply(data, tmp_path / target)
