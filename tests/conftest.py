@@ -1,11 +1,11 @@
-"""Shared by all tests: a small drawn data set, and one network trained on it."""
+"""Shared by all tests: a small drawn data set, and networks trained on it."""
 
-import contextlib
 import csv
+import dataclasses
 import os
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 CNN = ["--arch", "cnn", "--image_size", "32"]
 
+METRICS = ValidMetrics(1, 0.5, 0.5, 2, "torch.float32")
+CALIBRATION = Calibration(0.5, np.linspace(0, 1, 1001, dtype=np.float32))
+
 
 class Run(NamedTuple):
     """What a script did."""
@@ -46,25 +49,12 @@ def die(*_, **__):
     raise Killed
 
 
-METRICS = ValidMetrics(1, 0.5, 0.5, 2, "torch.float32")
-CALIBRATION = Calibration(0.5, np.linspace(0, 1, 1001, dtype=np.float32))
-
-
 def small_info(preprocessing, **changes) -> NetworkInfo:
     """What the file of a small network of three categories knows."""
-    entries = {
-        "arch": "cnn",
-        "preprocessing": preprocessing,
-        "categories": ["2", "10", "rose"],
-        "names": ["orchid", "10", "rose"],
-        "calibration": CALIBRATION,
-        "metrics": METRICS,
-        "seed": 7,
-        "command": "python",
-        "date": "2026-01-01T00:00:00+00:00",
-        "versions": {"python": "3"},
-    }
-    return NetworkInfo(**{**entries, **changes})
+    categories, names = ["2", "10", "rose"], ["orchid", "10", "rose"]
+    known = "cnn", preprocessing, categories, names, CALIBRATION, METRICS
+    info = NetworkInfo(*known, 7, "python", "2026-01-01T00:00:00+00:00", {"python": "3"})
+    return dataclasses.replace(info, **changes)
 
 
 def save_small(path: Path, categories: list[str], names: list[str], side: int = 32):
@@ -131,11 +121,10 @@ def run_script(capsys):
     def run(script: str, *arguments) -> Run:
         main = {"train": train.main, "predict": predict.main}[script]
         try:
-            code = main([os.fspath(a) if isinstance(a, os.PathLike) else str(a) for a in arguments])
+            code = main([*map(str, arguments)])
         except SystemExit as stop:  # argparse
             code = stop.code
-        captured = capsys.readouterr()
-        return Run(code, captured.out, captured.err)
+        return Run(code, *capsys.readouterr())
 
     return run
 
@@ -155,8 +144,8 @@ def trained(drawn, tmp_path_factory) -> Path:
     with (
         open(folder / "out.txt", "w") as out,
         open(folder / "err.txt", "w") as err,
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
+        redirect_stdout(out),
+        redirect_stderr(err),
     ):
         assert train.main([str(drawn), "--epochs", "1", "--save_dir", str(folder)]) == 0
     return folder

@@ -10,26 +10,19 @@ class FileServer(ThreadingHTTPServer):
 
     def __init__(self, content: bytes):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.content = content
-        self.status = 200
-        self.ranges = True  # whether it knows them
-        self.tells_length = True
+        self.content, self.status = content, 200
         self.break_off: int | None = None  # after this many bytes
-        self.hangs = False  # instead of breaking off
         self.requests: list[tuple[str | None, int]] = []  # Range, and bytes sent
-        self.closing = threading.Event()
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{name}"
 
-    def close(self) -> None:
-        self.closing.set()
+    def close(self, *_) -> None:
         self.shutdown()
         self.server_close()
 
-    def __exit__(self, *_) -> None:
-        self.close()
+    __exit__ = close
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -40,19 +33,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         server, wanted = self.server, self.headers["Range"]
-        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and server.ranges else 0
+        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted else 0
         total = len(server.content)
         status = server.status if not start else 206 if start < total else 416
         body = server.content[start:] if status in (200, 206) else b"sorry"
         self.send_response(status)
-        if server.tells_length:
-            self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body)))
         if status == 206:
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         body = body[: server.break_off]
         server.requests.append((wanted, len(body)))  # before the headers go out
         self.end_headers()
         self.wfile.write(body)
-        self.wfile.flush()
-        if server.hangs:
-            server.closing.wait(10)

@@ -1,9 +1,10 @@
-"""Pages of HTML for tests: read as a browser would, and seen to be whole and self-contained."""
+"""Pages of HTML for tests: read as a browser would, and checked to be whole and self-contained."""
 
 from html.parser import HTMLParser
 
 VOID = {"meta", "img"}
-CUT_OFF = 5_000_000  # bytes of the largest page
+ELSEWHERE = ("http:", "https:", "@import", "url(")
+ACTIVE = {"script", "link", "iframe", "object", "embed", "base"}
 
 
 class Page(HTMLParser):
@@ -17,28 +18,21 @@ class Page(HTMLParser):
         self.source = content.decode()
         self.open: list[int] = []
         self.elements: list[dict] = []
-        assert len(content) < CUT_OFF
         self.feed(self.source)
         self.close()
         assert not self.open
-        assert "http:" not in self.source.replace("http://www.w3.org", "")
-        assert "https:" not in self.source
-        assert "@import" not in self.source
-        assert "url(" not in self.source
+        ours = self.source.replace("http://www.w3.org", "")
+        assert not [word for word in ELSEWHERE if word in ours]
 
     def handle_starttag(self, tag, attrs):
         assert len(dict(attrs)) == len(attrs)
-        assert tag not in ("script", "link", "iframe", "object", "embed", "base")
+        assert tag not in ACTIVE
         for name, value in attrs:
             assert not name.startswith("on")
             assert name not in ("src", "href") or value.startswith("data:image/jpeg;base64,")
         self.elements.append({"tag": tag, "text": "", **dict(attrs)})
         if tag not in VOID:
             self.open.append(len(self.elements) - 1)
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        self.handle_endtag(tag)
 
     def handle_endtag(self, tag):
         assert self.elements[self.open.pop()]["tag"] == tag

@@ -5,7 +5,6 @@ import os
 import shlex
 import shutil
 import signal
-import sys
 import time
 
 import pytest
@@ -16,7 +15,6 @@ import learning.run
 import model_utils
 import train
 from reporting.report import HEADER
-from running.files import lock_folder
 
 CNN = NETWORKS["cnn, with dropout"]
 TAIL = NETWORKS["tail of the default network"]
@@ -166,15 +164,6 @@ def test_a_file_that_is_missing_damaged_or_anothers_is_no_silent_start(
 # --- What is left when a run fails ----------------------------------------------------
 
 
-def test_one_run_at_a_time(run_script, drawn, tmp_path):
-    (tmp_path / ".last.pth.123.tmp").write_bytes(b"?")  # left by a killed run
-    with lock_folder(tmp_path, ["last.pth"]):
-        run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
-    assert run.code == 2
-    assert f"another train.py is at work in {tmp_path}" in run.err
-    assert os.listdir(tmp_path) == []
-
-
 def test_a_full_disk_leaves_the_best_network(run_script, drawn, finished, tmp_path):
     size = (finished / "checkpoint.pth").stat().st_size
     with file_size_limit(size + 10_000):  # last.pth is larger
@@ -185,16 +174,6 @@ def test_a_full_disk_leaves_the_best_network(run_script, drawn, finished, tmp_pa
     assert "go on with" not in run.err
     assert os.listdir(tmp_path) == ["checkpoint.pth"]
     model_utils.load_checkpoint(tmp_path / "checkpoint.pth")
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")
-def test_a_full_output_is_one_sentence(run_script, drawn, tmp_path, monkeypatch):
-    with open("/dev/full", "w") as full:
-        monkeypatch.setattr(sys, "stdout", full)
-        run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
-        monkeypatch.undo()
-    assert run.code == 1
-    assert "standard output cannot be written: No space left on device" in run.err
 
 
 @pytest.mark.parametrize("what", ["run", "data/train/1"])

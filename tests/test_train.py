@@ -122,15 +122,6 @@ def test_test_is_evaluated_once_by_the_reloaded_file(run_script, drawn, tmp_path
     assert (tmp_path / "report.json").exists()
 
 
-def test_without_a_test_split_it_says_so(run_script, drawn, tmp_path):
-    shutil.copytree(drawn, tmp_path / "data", ignore=shutil.ignore_patterns("test"))
-    run = run_script("train", tmp_path / "data", *CNN, "--epochs", 1, "--save_dir", tmp_path)
-    assert run.code == 0
-    assert "there is no test split" in run.out
-    assert "test accuracy" not in run.out
-    assert re.search(r"valid accuracy: .* of 16\), the figure by which", run.out)
-
-
 # --- What goes wrong --------------------------------------------------------------------
 
 

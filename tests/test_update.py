@@ -201,25 +201,6 @@ def test_categories_keep_their_names(run_script, update, data, bring, ran, tmp_p
     assert read_archive(ran / "checkpoint.pth")["names"] == expected
 
 
-@pytest.mark.slow
-def test_figures_are_called_too_good_for_photographs_that_were_in_train(
-    update, drawn, cnn, tmp_path
-):
-    """Also by updates that did not see the photographs go."""
-    folder, data = shutil.copytree(cnn, tmp_path / "run"), shutil.copytree(drawn, tmp_path / "all")
-    photographs = sorted((data / "train" / "1").iterdir())[:2]
-    for path in photographs:
-        path.rename(tmp_path / path.name)
-    assert update(folder, data=data).code == 0
-    for path in photographs:
-        (tmp_path / path.name).rename(data / "valid" / "1" / f"again {path.name}")
-    for _ in range(2):
-        run = update(folder, data=data)
-        assert "\n2 of valid came from train, where the layers before the head" in run.out
-        assert report_of(folder)["update"]["from_train"] == {"valid": 2, "test": 0}
-        next((data / "train" / "2").iterdir()).unlink()
-
-
 def test_an_update_needs_a_finished_run_and_its_settings(update, drawn, cnn, tmp_path):
     folder = shutil.copytree(cnn, tmp_path / "run")
     for flags in (["--resume"], ["--lr", "0.1"], ["--minutes", "3"]):
