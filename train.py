@@ -212,7 +212,7 @@ def train(
 
     # --- Every photograph is read once, before hours are spent
     pinned = earlier.manifest if earlier else run.manifest if run.is_update else None
-    inspected = read_photographs(data, args, console, processes, run.features.known, pinned)
+    inspected = read_photographs(data, args, console, processes, run.features.places, pinned)
     console.print_note(*data_utils.problem_lines(inspected.problems, 10))
     data_utils.require_usable(inspected, processes.size)
     splits = inspected.data.splits

@@ -38,15 +38,16 @@ LARGEST_FILE = 2_000_000_000
 LARGEST_HALF = 65504.0
 
 
-class FeatureFile:
-    """Rows of features, found by the digests of the photographs' files.
+class FeatureCache:
+    """The features of photographs, each computed once where a file may keep them.
 
-    A row is the digest, the features (float16) and a checksum of both. Rows are only appended, so
-    that a killed run loses its last one at most. Rows that are not whole do not count, nor do those
-    of a network of another identity.
+    A row of the file is the digest of a photograph's file, its features (float16) and a checksum of
+    both. Rows are only appended, so that a killed run loses its last one at most. Rows that are not
+    whole do not count, nor do those of another `identity`: 64 hexadecimal digits, see `identify`.
+    Without a path nothing is kept.
     """
 
-    def __init__(self, path: Path, identity: str, width: int):
+    def __init__(self, path: Path | None = None, identity: str = "", width: int = 0):
         self.path, self.width = path, width
         self.header = MAGIC + bytes.fromhex(identity) + width.to_bytes(8, "little")
         self.kind = np.dtype(
@@ -55,6 +56,13 @@ class FeatureFile:
         self.row = self.kind.itemsize
         self.places: dict[bytes, int] = {}  # the number of each photograph's row
         self.rows = 0  # whole ones, of which some may be stale
+        self.digests: Mapping[str, bytes] = {}  # of the run's photographs, by path
+        self.warn: Callable[[str], None] = lambda text: None
+        if path:
+            self._find_rows(path)
+
+    def _find_rows(self, path: Path) -> None:
+        self.places, self.rows = {}, 0
         with suppress(OSError), open(path, "rb") as file:
             if file.read(HEADER) == self.header:
                 self.rows = (os.path.getsize(path) - HEADER) // self.row
@@ -68,7 +76,7 @@ class FeatureFile:
 
         They are read, not mapped: mapped pages would count as memory of this process.
         """
-        if not self.rows:
+        if not self.rows or not self.path:
             return
         with open(self.path, "rb") as file:
             for block in range(-(-self.rows // BLOCK)) if wanted is None else wanted:
@@ -88,6 +96,7 @@ class FeatureFile:
 
     def append(self, digests: Collection[bytes], features: np.ndarray) -> None:
         """Add rows of photographs (n,), float16 (n, F); raise OSError if there is no room."""
+        assert self.path
         new = np.zeros(len(features), self.kind)
         new["digest"] = np.frombuffer(b"".join(digests), f"V{DIGEST}")
         new["features"] = features
@@ -102,37 +111,33 @@ class FeatureFile:
         self.places |= {digest: self.rows + i for i, digest in enumerate(digests)}
         self.rows += len(new)
 
-    def drop_stale(self, needed: Collection[bytes]) -> None:
-        """Write the file anew without what nobody needs, where that is more than half of it."""
-        kept = {row: digest for digest, row in self.places.items() if digest in needed}
-        if 2 * len(kept) >= self.rows:
+    def take(
+        self, digests: Mapping[str, bytes], resources: Resources, warn: Callable[[str], None]
+    ) -> None:
+        """Take the digests of the run's photographs, by path; keep features if there is room.
+
+        `warn` is called if they cannot be kept, now or later.
+        """
+        self.digests, needed, self.warn = digests, {*digests.values()}, warn
+        if not self.path:
             return
-        with atomic_write(self.path) as file:
-            file.write(self.header)
-            for first, rows in self._blocks():
-                file.writelines(row.tobytes() for i, row in enumerate(rows, first) if i in kept)
-        self.places = {kept[row]: i for i, row in enumerate(sorted(kept))}
-        self.rows = len(kept)
-
-
-class FeatureCache:
-    """The features of photographs, each computed once, if a file may keep it.
-
-    `file` keeps the features of a body that does not change; `digests` are by path.
-    """
-
-    def __init__(self, file: FeatureFile | None = None, digests: Mapping[str, bytes] | None = None):
-        self.file, self.digests = file, digests or {}
-        self.warn: Callable[[str], None] = lambda text: None
-
-    @property
-    def known(self) -> Collection[bytes]:
-        """The digests of the photographs whose features were computed before."""
-        return self.file.places.keys() if self.file else ()
+        size = HEADER + self.row * len(needed)
+        new = self.row * len(needed - self.places.keys())
+        if size > LARGEST_FILE or not resources.fits_on_disk(new):
+            why = "more than the file may have" if size > LARGEST_FILE else "the disk is full"
+            warn(f"features are not kept for an --update: {size / 1e9:.1f} GB, {why}")
+            self.path, self.places = None, {}
+        elif 2 * len(needed & self.places.keys()) < self.rows:  # most rows are stale
+            kept = {row for digest, row in self.places.items() if digest in needed}
+            with suppress(RunError), atomic_write(self.path) as file:
+                file.write(self.header)
+                for first, rows in self._blocks():
+                    file.writelines(row.tobytes() for i, row in enumerate(rows, first) if i in kept)
+            self._find_rows(self.path)
 
     def count_missing(self) -> int:
         """Count the photographs whose features have to be computed."""
-        return len({*self.digests.values()} - {*self.known})
+        return len({*self.digests.values()} - self.places.keys())
 
     def of(self, activations: Activations, description: str = "features") -> torch.Tensor:
         """Compute or read the features of photographs as they are: float32 (N, F).
@@ -143,10 +148,10 @@ class FeatureCache:
         model, num_frozen = activations.model, activations.num_frozen
         features: torch.Tensor | None = None
         missing = np.ones(len(paths), bool)
-        if self.file:
-            features = resources.allocate(len(paths), self.file.width)
+        if self.path:
+            features = resources.allocate(len(paths), self.width)
             with suppress(OSError):  # gone since: then all are computed again
-                missing = ~self.file.read([self.digests[path] for path in paths], features)
+                missing = ~self.read([self.digests[path] for path in paths], features)
         indices = np.flatnonzero(missing)
         batches = activations.batches(indices, np.zeros(len(indices), int)) if len(indices) else ()
         shown = resources.progress(batches, len(indices), description)
@@ -161,38 +166,16 @@ class FeatureCache:
             if features is None:  # one block: for many photographs twice the memory is too much
                 features = resources.allocate(len(paths), part.shape[1])
             features[torch.from_numpy(places)] = rounded.float()
-            self._keep([paths[i] for i in places.tolist()], rounded)
             done += len(part)
+            if self.path:
+                try:
+                    self.append([self.digests[paths[i]] for i in places.tolist()], rounded.numpy())
+                except OSError as error:  # the run does without
+                    why = error.strerror or error
+                    self.warn(f"features are no longer kept for an --update: {self.path}: {why}")
+                    self.path = None
         assert features is not None
         return features
-
-    def _keep(self, paths: Collection[str], rows: torch.Tensor) -> None:
-        if self.file:
-            try:
-                self.file.append([self.digests[path] for path in paths], rows.numpy())
-            except OSError as error:  # the run does without
-                why = error.strerror or error
-                self.warn(f"features are no longer kept for an --update: {self.file.path}: {why}")
-                self.file = None
-
-    def take(
-        self, digests: Mapping[str, bytes], resources: Resources, warn: Callable[[str], None]
-    ) -> None:
-        """Take the digests of the photographs, by path; make sure that there is room for them.
-
-        `warn` is called if features cannot be kept, now or later.
-        """
-        self.digests, needed, self.warn = digests, {*digests.values()}, warn
-        if self.file:
-            size = HEADER + self.file.row * len(needed)
-            new = self.file.row * len(needed - self.file.places.keys())
-            if size > LARGEST_FILE or not resources.fits_on_disk(new):
-                why = "more than the file may have" if size > LARGEST_FILE else "the disk is full"
-                warn(f"features are not kept for an --update: {size / 1e9:.1f} GB, {why}")
-                self.file = None
-            else:
-                with suppress(RunError):
-                    self.file.drop_stale(needed)
 
 
 def identify(model: Classifier, preprocessing: Preprocessing) -> str:

@@ -22,7 +22,7 @@ from formats.schema import (
 from images.decode import Preprocessing
 from images.manifest import DIGEST, NO_DIGESTS, Manifest
 from learning.evaluation import Evaluation
-from learning.features import FeatureCache, FeatureFile, identify
+from learning.features import FeatureCache, identify
 from learning.resources import Resources
 from network.checkpoint import (
     FORMAT_VERSION,
@@ -170,7 +170,7 @@ class Run:
         if is_frozen and self.weights_source is not None and not self.has_learned:
             identity = identify(for_inference(self.model), self.preprocessing)
             width = describe_head(self.model)["in_features"]
-            self.features = FeatureCache(FeatureFile(path, identity, width))
+            self.features = FeatureCache(path, identity, width)
 
     # --- In words
 

@@ -11,7 +11,7 @@ import learning.features
 from data_utils import find_data
 from images.batches import digest_each
 from learning.activations import Activations
-from learning.features import HEADER, FeatureCache, FeatureFile, identify
+from learning.features import HEADER, FeatureCache, identify
 from learning.resources import Resources
 from learning.run import Run
 from learning.views import Photographs
@@ -41,7 +41,7 @@ def read(file, *numbers):
 @pytest.fixture
 def path(tmp_path):
     """A file of three photographs."""
-    file = FeatureFile(tmp_path / "features.bin", ONE, WIDTH)
+    file = FeatureCache(tmp_path / "features.bin", ONE, WIDTH)
     file.append(digests(1, 2), rows(1, 2))
     file.append(digests(3), rows(3))
     return tmp_path / "features.bin"
@@ -49,22 +49,22 @@ def path(tmp_path):
 
 def test_rows_come_back_in_any_order(path, monkeypatch):
     monkeypatch.setattr(learning.features, "BLOCK", 2)
-    file = FeatureFile(path, ONE, WIDTH)
+    file = FeatureCache(path, ONE, WIDTH)
     expected = {number: row.tolist() for number, row in zip((1, 2, 3), rows(1, 2, 3))}
     assert read(file, 3, 9, 1) == [expected[3], None, expected[1]]
     assert read(file, 2, 3, 2, 1) == [expected[number] for number in (2, 3, 2, 1)]
     assert read(file, 9) == [None]
-    assert read(FeatureFile(path.with_name("none"), ONE, WIDTH), 1) == [None]
+    assert read(FeatureCache(path.with_name("none"), ONE, WIDTH), 1) == [None]
 
 
 @pytest.mark.parametrize("num_frozen", [1, 5, 37, 38])
 def test_half_a_row_at_the_end_counts_as_not_there(path, num_frozen):
     content = path.read_bytes()
     path.write_bytes(content[:-num_frozen] if num_frozen < 32 else content + bytes(num_frozen - 36))
-    file = FeatureFile(path, ONE, WIDTH)
+    file = FeatureCache(path, ONE, WIDTH)
     assert [each is not None for each in read(file, 1, 2, 3)] == [True, True, num_frozen > 32]
     file.append(digests(4), rows(4))
-    again = FeatureFile(path, ONE, WIDTH)
+    again = FeatureCache(path, ONE, WIDTH)
     assert read(again, 1, 4) == [rows(1)[0].tolist(), rows(4)[0].tolist()]
     assert (path.stat().st_size - HEADER) % again.row == 0
 
@@ -72,23 +72,23 @@ def test_half_a_row_at_the_end_counts_as_not_there(path, num_frozen):
 @pytest.mark.parametrize("place", [0, 17, -1])
 def test_a_row_that_is_damaged_counts_as_not_there(path, place):
     content = bytearray(path.read_bytes())
-    row = FeatureFile(path, ONE, WIDTH).row
+    row = FeatureCache(path, ONE, WIDTH).row
     content[HEADER + row + place % row] ^= 1
     path.write_bytes(content)
-    file = FeatureFile(path, ONE, WIDTH)
+    file = FeatureCache(path, ONE, WIDTH)
     assert [each is not None for each in read(file, 1, 2, 3)] == [True, False, True]
 
 
 def test_what_is_stale_goes_when_it_is_most_of_the_file(path):
-    file = FeatureFile(path, ONE, WIDTH)
-    file.drop_stale(digests(1, 3))
-    assert len(FeatureFile(path, ONE, WIDTH).places) == 3
-    file.drop_stale(digests(3, 7))
-    for each in (file, FeatureFile(path, ONE, WIDTH)):
+    file = FeatureCache(path, ONE, WIDTH)
+    file.take({str(digest): digest for digest in digests(1, 3)}, Resources(), pytest.fail)
+    assert len(FeatureCache(path, ONE, WIDTH).places) == 3
+    file.take({str(digest): digest for digest in digests(3, 7)}, Resources(), pytest.fail)
+    for each in (file, FeatureCache(path, ONE, WIDTH)):
         assert {*each.places} == {*digests(3)}
         assert read(each, 3, 1) == [rows(3)[0].tolist(), None]
     file.append(digests(5), rows(5))
-    assert read(FeatureFile(path, ONE, WIDTH), 5, 3) == [rows(5)[0].tolist(), rows(3)[0].tolist()]
+    assert read(FeatureCache(path, ONE, WIDTH), 5, 3) == [rows(5)[0].tolist(), rows(3)[0].tolist()]
 
 
 # --- Of photographs -------------------------------------------------------------------
@@ -135,7 +135,7 @@ def test_what_is_known_is_not_computed_again(run, activations, known, tmp_path, 
     monkeypatch.setattr(activations, "_compute", lambda *_: 1 / 0)
     second = opened()
     assert second.count_missing() == 0
-    assert {*second.known} == {*known.values()}
+    assert {*second.places} == {*known.values()}
     assert second.of(activations).equal(expected)
     monkeypatch.undo()
     # Ten of them: they are less than half of what is needed with 20 others.
@@ -151,10 +151,10 @@ def test_a_full_disk_leaves_the_result_as_it_is(run, activations, known, tmp_pat
     features = run.features
     said = []
     features.take(known, Resources(), said.append)
-    with file_size_limit(HEADER + 3 * features.file.row):
+    with file_size_limit(HEADER + 3 * features.row):
         found = features.of(activations)
     assert found.equal(FeatureCache().of(activations))
-    assert features.file is None
+    assert features.path is None
     assert said == [f"features are no longer kept for an --update: {path}: File too large"]
 
 
@@ -182,4 +182,4 @@ def test_features_are_kept_for_frozen_bodies_alone(run, tmp_path, epochs, change
     run.settings = Settings(epochs=epochs)
     run = dataclasses.replace(run, **changes)
     run.open_features(tmp_path / "features.bin")
-    assert bool(run.features.file) == kept
+    assert bool(run.features.path) == kept
