@@ -150,7 +150,7 @@ def train(
     clock = Clock()
     with delay_signals():
         from learning.distributed import join_process_group
-        from learning.evaluation import calibrate, evaluate, judge
+        from learning.evaluation import calibrate, evaluate, final_report
         from learning.fit import Learner, open_activations, require_finite, train_one_epoch
         from learning.head import fit_head
         from learning.resources import Resources
@@ -311,7 +311,7 @@ def train(
     assert run.best
     best, info = load_checkpoint(folder.checkpoint, device)
     features = None if info.metrics.epoch else run.features
-    report, evaluated = judge(best, info, run.best, splits, resources, features)
+    report, evaluated = final_report(best, info, run.best, splits, resources, features)
     if run.is_update and processes.size == 1:
         with suppress(InputError):  # somebody may have removed the backups
             pair = load_earlier(folder, from_backups=True)

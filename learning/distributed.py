@@ -4,7 +4,6 @@ import atexit
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import zip_longest
 from typing import Any, TypeVar
 
 import torch
@@ -20,8 +19,8 @@ S = TypeVar("S", bound=Any)
 class ProcessGroup:
     """The processes among which torchrun shares out a run; without it, this one alone.
 
-    Photographs are dealt out like cards: of n processes, number r gets the photographs r,
-    r + n, r + 2 n and so on. What exchanges something has to be called by all of them.
+    Photographs are dealt out like cards: of n processes, rank r gets the photographs r, r + n,
+    r + 2 n and so on. What exchanges something has to be called by all of them.
     """
 
     BLOCK = 4096  # rows that a process sends at a time, so that little memory is taken twice
@@ -32,7 +31,7 @@ class ProcessGroup:
         self.is_rank_zero = rank == 0  # the one that prints and writes
 
     def shard(self, items: S) -> S:
-        """Take what falls to this process of a sequence, an array or a tensor."""
+        """Take this process's part of a sequence, an array or a tensor."""
         return items[self.rank :: self.size]
 
     def require_shard(self, batch_size: int) -> None:
@@ -47,9 +46,9 @@ class ProcessGroup:
         rows: torch.Tensor,
         count: int,
         everywhere: bool = True,
-        allocate: Callable[..., torch.Tensor] | None = None,
+        allocate: Callable[..., torch.Tensor] = torch.empty,
     ) -> torch.Tensor:
-        """Put everybody's rows, on the CPU, back into their order: (count, ...).
+        """Put everybody's rows, float32 on the CPU, back into their order: (count, ...).
 
         Unless that is wanted `everywhere`, only rank 0 gets them. `allocate` returns memory of a
         shape.
@@ -57,20 +56,12 @@ class ProcessGroup:
         if self.size == 1:
             return rows
         wanted = everywhere or self.is_rank_zero
-        whole = (allocate or rows.new_empty)(count if wanted else 0, *rows.shape[1:])
-        longest = -(-count // self.size)
-        for start in range(0, longest, self.BLOCK):
-            block = rows[start : start + self.BLOCK]
-            mine = rows.new_zeros(min(self.BLOCK, longest - start), *rows.shape[1:])
-            mine[: len(block)] = block
-            blocks = [torch.empty_like(mine) for _ in range(self.size if wanted else 0)]
-            if everywhere:
-                distributed.all_gather(blocks, mine)
-            else:
-                distributed.gather(mine, blocks if wanted else None)
-            for rank, block in enumerate(blocks):
-                place = whole[start * self.size + rank :: self.size][: len(block)]
-                place.copy_(block[: len(place)])
+        whole = allocate(count if wanted else 0, *rows.shape[1:])
+        for start in range(0, -(-count // self.size), self.BLOCK):
+            blocks: list[Any] = [None] * self.size
+            distributed.all_gather_object(blocks, rows[start : start + self.BLOCK])
+            for rank, block in enumerate(blocks if wanted else ()):
+                whole[start * self.size + rank :: self.size][: len(block)] = block
         return whole
 
     def gather_objects(self, part: list[K]) -> list[K]:
@@ -79,9 +70,10 @@ class ProcessGroup:
             return part
         parts: list[list[K]] = [[]] * self.size
         distributed.all_gather_object(parts, part)
-        nothing: Any = object()
-        rows = zip_longest(*parts, fillvalue=nothing)
-        return [item for row in rows for item in row if item is not nothing]
+        whole: list[Any] = [None] * sum(map(len, parts))
+        for rank, each in enumerate(parts):
+            whole[rank :: self.size] = each
+        return whole
 
     def add(self, values: torch.Tensor) -> torch.Tensor:
         """Add up everybody's values."""
@@ -90,7 +82,7 @@ class ProcessGroup:
         return values
 
     def broadcast_weights(self, *modules: nn.Module) -> None:
-        """Give every process the primary one's weights and statistics."""
+        """Give every process the weights and statistics of rank 0."""
         if self.size > 1:
             self.wait()  # as long as it takes, which NCCL would not
             for module in modules:
@@ -103,7 +95,7 @@ class ProcessGroup:
 
     @contextmanager
     def rank_zero_first(self) -> Iterator[None]:
-        """Run the block in the primary process, then in the others."""
+        """Run the block on rank 0, then on the others."""
         if not self.is_rank_zero:
             self.wait()
         yield

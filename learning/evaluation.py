@@ -96,7 +96,7 @@ def calibrate(logits: np.ndarray, labels: np.ndarray, class_means: torch.Tensor)
     return Calibration(fit_temperature(logits, labels), quantiles.numpy(), valid)
 
 
-def judge(
+def final_report(
     model: Classifier,
     info: NetworkInfo,
     best: Evaluation,

@@ -1,9 +1,8 @@
 """How a network learns: its optimizer, the steps of an epoch, the average of its weights."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from learning.run import Run
 from learning.views import Photographs
 from network.checkpoint import as_float
 from network.classifier import Classifier, chain, count_frozen_layers
-from network.devices import learning_precision, to_device
+from network.devices import learning_precision
 from network.inference import for_inference
 from network.ood import LogitSums
 from running.errors import InputError, RunError
@@ -142,16 +141,25 @@ def train_one_epoch(
     precision = learning_precision(model, num_frozen)
     # New in every epoch, and low, so that no step is left out for an overflow.
     scaler = torch.amp.GradScaler(device.type, 1024, enabled=precision == torch.float16)
-    order = draw_epoch(learner, epoch)
-    targets = torch.from_numpy(learner.labels[order.photographs]).to(device)
+    photographs, views, mirrored = draw_epoch(learner, epoch)
+    targets = torch.from_numpy(learner.labels[photographs]).to(device)
     weights = learner.weights.to(device)
+    batches = learner.activations.batches(
+        photographs // processes.size, views, learner.recipe.batch_size
+    )
+    shown = learner.activations.resources.progress(
+        batches, len(photographs), f"epoch {epoch} of {learner.recipe.epochs}"
+    )
     total, seen = torch.zeros((), device=device), 0
     sums = LogitSums(int(learner.labels.max()) + 1, device)
 
     model.train()
     first_step = learner.steps_per_epoch * (epoch - 1)
-    for step, x in enumerate(batches_of(learner, order, epoch), start=first_step):
+    for step, x in enumerate(shown, start=first_step):
         part = slice(seen, seen + len(x))
+        if num_frozen:  # maps (N, C, H, W), nearly those of the mirrored photographs
+            which = torch.from_numpy(mirrored[part]).to(device).view(-1, 1, 1, 1)
+            x = torch.where(which, x.flip(3), x)
         labels, weight = targets[part], weights[part]
         if len(x) == 1:  # one photograph has no statistics for BatchNorm to normalise by
             model.freeze_statistics()
@@ -190,16 +198,12 @@ def share_of_new_views(epoch: int) -> float:
     return (CACHED_VIEWS / (1 + CACHED_VIEWS)) ** epoch
 
 
-class EpochOrder(NamedTuple):
-    """The photographs of an epoch in this process, in order: (n,) each."""
+def draw_epoch(learner: Learner, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw this process's part of an epoch, which depends on seed and epoch, on any device.
 
-    photographs: np.ndarray  # indices among all photographs
-    views: np.ndarray  # the number of the view of each
-    mirrored: np.ndarray  # bool
-
-
-def draw_epoch(learner: Learner, epoch: int) -> EpochOrder:
-    """Draw the order and the views of an epoch; they depend on seed and epoch, on any device."""
+    Returns in their order the photographs, as indices among all of them, the number of the view of
+    each, and whether it is mirrored: (n,) each.
+    """
     processes, activations, count = learner.processes, learner.activations, len(learner.labels)
     rng = np.random.default_rng((learner.seed, epoch))
     order = rng.permutation(count)
@@ -213,27 +217,7 @@ def draw_epoch(learner: Learner, epoch: int) -> EpochOrder:
     mine = mine[: steps * learner.recipe.batch_size]
     if processes.rank:  # dropout differs between processes
         torch.manual_seed(int(rng.integers(2**31)) + processes.rank)
-    return EpochOrder(order[mine], views[mine], mirrored[mine])
-
-
-def batches_of(learner: Learner, order: EpochOrder, epoch: int) -> Iterator[torch.Tensor]:
-    """Yield the activations of an epoch's photographs, batch by batch."""
-    activations = learner.activations
-    mine = order.photographs // learner.processes.size  # indices in this process's share
-    batches = activations.batches(mine, order.views, learner.recipe.batch_size)
-    if activations.num_frozen:
-        batches = _mirror_some(batches, order.mirrored)
-    description = f"epoch {epoch} of {learner.recipe.epochs}"
-    return activations.resources.progress(batches, len(mine), description)
-
-
-def _mirror_some(batches: Iterable[torch.Tensor], which: np.ndarray) -> Iterator[torch.Tensor]:
-    """Mirror some of the maps (N, C, H, W) of batches: nearly those of the mirrored photographs."""
-    done = 0
-    for maps in batches:
-        mirrored = to_device(which[done : done + len(maps)], maps.device)
-        done += len(maps)
-        yield torch.where(mirrored.view(-1, 1, 1, 1), maps.flip(3), maps)
+    return order[mine], views[mine], mirrored[mine]
 
 
 def sample_weights(count: int, batch_size: int, rank: int, size: int) -> np.ndarray:
@@ -271,10 +255,11 @@ def restore_optimizer(
         if state.keys() != {*range(len(parameters))}:
             raise ValueError("of other parameters")
         for i, parameter in enumerate(parameters):
-            if state[i].keys() != {"step", "exp_avg", "exp_avg_sq"}:
+            shapes = {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+            if state[i].keys() != shapes.keys():
                 raise ValueError("of another optimizer")
-            for key, values in state[i].items():
-                as_float(values, () if key == "step" else parameter.shape)
+            for key, shape in shapes.items():
+                as_float(state[i][key], shape)
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError("the optimizer's state in last.pth is damaged") from error
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

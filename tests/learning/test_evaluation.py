@@ -10,7 +10,7 @@ import model_utils
 from data_utils import Split, find_data, load_batches
 from formats.schema import KEEP, QUANTILES
 from learning.activations import Activations
-from learning.evaluation import Evaluation, calibrate, evaluate, judge
+from learning.evaluation import Evaluation, calibrate, evaluate, final_report
 from learning.resources import Resources
 from learning.views import Photographs
 from network.checkpoint import new_model
@@ -123,7 +123,7 @@ def saved(splits, small_model, tmp_path):
 
 def test_a_network_is_judged_on_test(splits, saved):
     model, info, best = saved
-    report, evaluated = judge(model, info, best, splits, Resources())
+    report, evaluated = final_report(model, info, best, splits, Resources())
     paths, labels = splits["test"]
     batches = load_batches(paths, info.preprocessing)
     expected = model_utils.compute_logits(model, batches).numpy()
@@ -145,7 +145,7 @@ def test_without_test_the_cross_fitted_logits_of_valid_have_to_do(splits, saved,
     model, info, best = saved
     monkeypatch.setattr("learning.evaluation.evaluate", None)  # valid has been evaluated
     some = {name: splits[name] for name in ("train", "valid")}
-    report, evaluated = judge(model, info, best, some, Resources())
+    report, evaluated = final_report(model, info, best, some, Resources())
     assert report["split"] == "valid"
     assert (evaluated.logits == cross_fit(best.logits, splits["valid"].labels)).all()
     assert report["calibration"].keys() == {"valid, cross-fitted"}

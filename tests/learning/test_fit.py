@@ -80,27 +80,28 @@ def test_processes_share_out_the_order_of_an_epoch(monkeypatch, count, num_froze
             learner.steps -= learner.steps_per_epoch - 1  # a short epoch is the beginning of it
             for whole, short in zip(order, draw_epoch(learner, epoch)):
                 assert np.array_equal(short, whole[:3])
-            assert len(order.photographs) == len(order.views) == len(order.mirrored) == len(weights)
+            assert {len(each) for each in order} == {len(weights)}
             yield weights, order
 
     [(_, whole)] = orders(1)
-    assert sorted(whole.photographs) == [*range(count)]
+    photographs, views, mirrored = whole
+    assert sorted(photographs) == [*range(count)]
     if num_frozen:
-        assert {*whole.views} <= {*range(5)}
-        assert len({*whole.views}) > 1
+        assert {*views} <= {*range(5)}
+        assert len({*views}) > 1
     else:
-        assert {*whole.views} == {2}  # every epoch sees a new one
-    alone = dict(zip(whole.photographs, zip(whole.views, whole.mirrored)))
+        assert {*views} == {2}  # every epoch sees a new one
+    alone = dict(zip(photographs, zip(views, mirrored)))
     met = []
     for rank, (weights, order) in enumerate(orders(3)):
-        counted = order.photographs[weights > 0]
+        counted = order[0][weights > 0]
         assert (counted % 3 == rank).all()
-        assert (order.photographs % 3 == rank).all()
+        assert (order[0] % 3 == rank).all()
         met += [*counted]
         assert all(alone[i] == (v, m) for i, v, m in zip(*order))
     assert sorted(met) == [*range(count)]
     for other in (next(orders(1, epoch=3)), next(orders(1, seed=6))):
-        assert (other[1].photographs != whole.photographs).any()
+        assert (other[1][0] != photographs).any()
 
 
 @pytest.mark.parametrize("steps", [1, 2, 9, 1000])
@@ -212,11 +213,11 @@ def test_an_epochs_loss_is_the_mean_of_its_photographs(splits, monkeypatch):
     means = [mean for _, mean in sizes]
     assert loss == pytest.approx((8 * means[0] + 8 * means[1] + means[2]) / 17, rel=1e-5)
 
-    order = draw_epoch(learner, 1)
+    photographs, views, _ = draw_epoch(learner, 1)
     with torch.no_grad():
-        batches = learner.activations.batches(order.photographs, order.views, 17)
+        batches = learner.activations.batches(photographs, views, 17)
         logits = model(torch.cat([*batches]))
-    labels = torch.from_numpy(learner.labels[order.photographs])
+    labels = torch.from_numpy(learner.labels[photographs])
     direct = torch.stack([logits[labels == c].sum(0) for c in range(int(labels.max()) + 1)])
     torch.testing.assert_close(sums.sums, direct, rtol=1e-4, atol=1e-4)
     expected = nn.functional.cross_entropy(logits, labels, label_smoothing=0.1).item()
