@@ -1,7 +1,6 @@
 """The head of a pretrained network: logistic regression, or learned where it has hidden layers."""
 
 import math
-from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from learning.activations import Activations
-from learning.regression import Regression
+from learning.regression import Regression, Solution
 from learning.run import L2Penalty, Run
 from network.devices import move_if_it_fits
 from network.ood import LogitSums
@@ -95,26 +94,6 @@ def standardise(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return mean, std
 
 
-def _search(regression: Regression, labels: torch.Tensor, folds: int) -> Iterator[list[float]]:
-    """Choose the L2 penalty by cross-validation: yield the best one so far after each fit."""
-    # Photographs are sorted by category, so that every fold has its share of each.
-    parts = [(regression.x[i::FOLDS], labels[i::FOLDS]) for i in range(FOLDS)]
-    solutions = [regression.zero] * folds
-    lowest, best = math.inf, L2_PENALTIES[0]
-    for penalty in L2_PENALTIES:
-        for i, start in enumerate(solutions):
-            others = parts[:i] + parts[i + 1 :]
-            solutions[i] = regression.solve(others, penalty, start, 1e-4)
-            if i + 1 < folds:
-                yield [best]
-        loss = sum(regression.loss(each, *part) for each, part in zip(solutions, parts))
-        if loss < lowest:
-            lowest, best = loss, penalty
-        yield [best]
-        if best != penalty:
-            break  # weaker ones will be no better
-
-
 def fit_linear_head(
     head: nn.Linear,
     features: torch.Tensor,
@@ -133,26 +112,44 @@ def fit_linear_head(
     mean, std = standardise(features)
     regression = Regression(features, head.out_features, smoothing)
     folds = min(FOLDS, math.ceil(ENOUGH * FOLDS / len(labels)))
-    solution = regression.zero
 
-    def fits() -> Iterator[list[float]]:
-        nonlocal solution
-        best = [penalty or 0.0]
+    def fits() -> Iterator[list[tuple[float, Solution]]]:
+        best = penalty or 0.0
         if not penalty:
-            for best in _search(regression, labels, folds):
-                yield best
-        solution = regression.solve([(regression.x, labels)], best[0], regression.zero, 1e-5)
-        yield best
+            for best in _choose_penalty(regression, labels, folds):
+                yield [(best, regression.zero)]
+        parts = [(regression.x, labels)]
+        yield [(best, regression.solve(parts, best, regression.zero, 1e-5))]
 
     most = 1 if penalty else len(L2_PENALTIES) * folds + 1  # the search may end early
-    [found] = deque(progress(fits(), most, "fitting the head", " fits"), maxlen=1).pop()
-    weight, bias = solution
+    for [fit] in progress(fits(), most, "fitting the head", " fits"):
+        found, (weight, bias) = fit  # the last one counts
     with torch.no_grad():
         logits = F.linear(regression.x, weight, bias)
         weight = (weight if regression.axes is None else weight @ regression.axes.T) / std
         head.weight.copy_(weight)
         head.bias.copy_(bias - weight @ mean)
     return logits, found
+
+
+def _choose_penalty(regression: Regression, labels: torch.Tensor, folds: int) -> Iterator[float]:
+    """Yield the best L2 penalty so far after each fit of the cross-validation."""
+    # Photographs are sorted by category, so that every fold has its share of each.
+    parts = [(regression.x[i::FOLDS], labels[i::FOLDS]) for i in range(FOLDS)]
+    solutions = [regression.zero] * folds
+    lowest, best = math.inf, L2_PENALTIES[0]
+    for penalty in L2_PENALTIES:
+        for i, start in enumerate(solutions):
+            others = parts[:i] + parts[i + 1 :]
+            solutions[i] = regression.solve(others, penalty, start, 1e-4)
+            if i + 1 < folds:
+                yield best
+        loss = sum(regression.loss(each, *part) for each, part in zip(solutions, parts))
+        if loss < lowest:
+            lowest, best = loss, penalty
+        yield best
+        if best != penalty:
+            break  # weaker ones will be no better
 
 
 def out_of_fold(
@@ -171,24 +168,19 @@ def out_of_fold(
     standardise(features)
     regression = Regression(features, int(labels.max()) + 1, SMOOTHING)
     x, logits = regression.x, features.new_zeros(len(features), regression.num_classes)
-
-    def fit_each() -> Iterator[list[int]]:
-        learned_from = torch.ones(len(x), dtype=torch.bool)
-        for _ in range(2):
-            for fold in range(FOLDS):
-                own = folds == fold
-                others = ~own & learned_from
-                part = x[others], labels[others]
-                solution = regression.solve([part], L2_PENALTY, regression.zero, 1e-4)
-                logits[own] += F.linear(x[own], *solution) / 2
-                yield [fold]
+    learned_from = torch.ones(len(x), dtype=torch.bool)
+    fits = ([fit] for fit in range(2 * FOLDS))
+    for [fit] in progress(fits, 2 * FOLDS, "fitting heads", " fits"):
+        own = folds == fit % FOLDS
+        others = ~own & learned_from
+        part = x[others], labels[others]
+        solution = regression.solve([part], L2_PENALTY, regression.zero, 1e-4)
+        logits[own] += F.linear(x[own], *solution) / 2
+        if fit == FOLDS - 1:
             agreed = logits.argmax(1) == labels
             shares = torch.bincount(labels, agreed.float()) / torch.bincount(labels)
             # A small category that is hard to tell would know even less.
             learned_from = agreed | (shares[labels] < 0.5)
-
-    for _ in progress(fit_each(), 2 * FOLDS, "fitting heads", " fits"):
-        pass
     return logits
 
 
