@@ -1,9 +1,7 @@
 """The data folder: its splits, categories and names, and what is wrong with it.
 
-Nothing here imports torch, so that whatever only looks at files answers at once.
-Three words are kept apart everywhere: an *index* is an output of the network, 0..C-1;
-a *category* is the name of a class's folder, such as "21"; a *name* is what people
-call it, such as "fire lily".
+An *index* is an output of the network, 0..C-1; a *category* is the name of a class's folder, such
+as "21"; a *name* is what people call it, such as "fire lily".
 """
 
 import hashlib
@@ -16,41 +14,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from images.batches import digest_each, load_batches
-from images.categories import explain_lack
-from images.decode import Preprocessing, load_image
-from images.folders import find_photographs, natural_key
+from images.batches import digest_each as digest_each  # here and below: for applications
+from images.batches import load_batches as load_batches
+from images.decode import Preprocessing as Preprocessing
+from images.decode import load_image as load_image
+from images.folders import LEFT_OUT, UNREADABLE, find_categories, name_some, natural_key
+from images.folders import find_photographs as find_photographs
 from images.manifest import Manifest
-from images.splits import find_splits
+from images.splits import find_split_folders, split_off
 from running.errors import ImageError, InputError
 from running.files import is_special
 
-__all__ = [
-    "DataSet",
-    "Preprocessing",
-    "Split",
-    "check_lines",
-    "describe_data",
-    "digest_each",
-    "find_data",
-    "find_names",
-    "find_photographs",
-    "inspect",
-    "load_batches",
-    "load_image",
-    "load_names",
-    "problem_lines",
-    "require_usable",
-]
-
 NAMES_FILE = "cat_to_name.json"
 HOME_NAMES = Path(__file__).with_name(NAMES_FILE)
-
-# Bytes of the largest names file; a million names fit.
-LARGEST_NAMES = 20_000_000
+LARGEST_NAMES = 20_000_000  # bytes; a million names fit
 
 # Fewer photographs in train are warned of: not every fold that the head is judged by has one.
 FEW = 3
+
+GAPS = "categories that are not in all splits"
 
 
 # --- Splits and categories ------------------------------------------------------------
@@ -64,20 +46,13 @@ class Split(NamedTuple):
 
 
 class DataSet(NamedTuple):
-    """A data folder: categories in the order of the network's outputs, and its splits.
-
-    `splits` has "train", "valid" and, where the folder has one, "test". The others are sentences
-    for the user: `notes` about how it was divided, `gaps` about categories that are not in all
-    splits, `left_out` about files and folders, and `unreadable` about folders that cannot be read.
-    """
+    """A data folder: categories in the order of the network's outputs, and its splits."""
 
     folder: str | os.PathLike[str]
     categories: list[str]
-    splits: dict[str, Split]
-    notes: list[str]
-    gaps: list[str]
-    left_out: list[str]
-    unreadable: list[str]
+    splits: dict[str, Split]  # "train", "valid" and, where there is one, "test"
+    notes: list[str]  # sentences on how it was divided
+    problems: dict[str, list[str]]  # sentences, by the kind of problem
 
     @property
     def paths(self) -> list[str]:
@@ -85,7 +60,7 @@ class DataSet(NamedTuple):
         return [path for split in self.splits.values() for path in split.paths]
 
     def summary(self) -> dict[str, Any]:
-        """Say in plain data which folder this is and how much is in it, for a report."""
+        """Return which folder this is and how much is in it, as report.json has it."""
         sizes = {name: len(split.paths) for name, split in self.splits.items()}
         return {"folder": os.fspath(self.folder), "photographs": sizes}
 
@@ -98,89 +73,96 @@ def find_data(
     """Find the photographs of `data_dir/{train,valid,test}/<category>/` and of folders within.
 
     The categories are the folders of train that hold a photograph, in natural order (2 before 10);
-    the other splits are matched to them by folder name. Hidden files and folders are ignored.
-    Missing splits are split off (see `images.splits.split_off`): a tenth of train for valid, or,
-    where there are only folders of categories, a tenth each for valid and test. Nothing is copied
-    or moved. The paths in `leave_out` count as not there; `pinned` has the splits of photographs
-    that were split off before.
-
-    Raises InputError if there is nothing to train on or to validate with.
+    the other splits are matched to them by folder name. Missing splits are split off, without
+    copying or moving anything: a tenth of train for valid, or, where there are only folders of
+    categories, a tenth each for valid and test. The paths in `leave_out` count as not there;
+    `pinned` has the splits of photographs that were split off before. Raises InputError if there is
+    nothing to train on or to validate with.
     """
-    layout = f"{data_dir}/{{train,valid,test}}/<category>/*.jpg"
     if not os.path.isdir(data_dir):
         what = "is not a folder" if os.path.exists(data_dir) else "does not exist"
         raise InputError(f"the data folder {data_dir} {what}")
-    found, remarks = find_splits(data_dir, leave_out, pinned)
-    if "train" not in found:
-        raise InputError(f"{data_dir} has no folder train; expected {layout}")
-    categories = sorted((c for c, paths in found["train"].items() if paths), key=natural_key)
+    layout = f"expected {data_dir}/{{train,valid,test}}/<category>/*.jpg"
+    folders = find_split_folders(data_dir)
+    if folders and "train" not in folders:
+        raise InputError(f"{data_dir} has no folder train; {layout}")
+    problems: dict[str, list[str]] = {UNREADABLE: [], LEFT_OUT: [], GAPS: []}
+    found = {
+        split: find_categories(folder, data_dir, problems)
+        for split, folder in (folders or {"train": os.fspath(data_dir)}).items()
+    }
+    for sentences in problems.values():
+        sentences.sort()
+    missing = [] if folders else ["valid", "test"]
+    if folders and not any(found.get("valid", {}).values()):
+        found.pop("valid", None)
+        missing = ["valid"]
+    for by_category in found.values():
+        for category, paths in by_category.items():
+            by_category[category] = [path for path in paths if path not in leave_out]
+    train = found["train"]
+    categories = sorted((c for c, paths in train.items() if paths), key=natural_key)
     if len(categories) < 2:
-        raise InputError(explain_lack(data_dir, found, remarks, layout))
+        lack = f"one category only ({categories[0]})" if categories else "no photographs"
+        lack = f"{data_dir} has {lack} to train on; {layout}"
+        for kind, sentences in problems.items():
+            lack += f"; {kind}: {len(sentences)}, such as {sentences[0]}" if sentences else ""
+        raise InputError(lack)
     for category in categories:
         if not category.isprintable():
             raise InputError(f"the folder name {category!r} in {data_dir} cannot be printed")
-
-    if remarks.only_within:  # as where the folders of the categories were meant
-        remarks.notes.append(
-            "all photographs are in folders within the categories' folders; the categories are "
-            + name_some(categories)
+    notes = []
+    if missing:
+        found |= split_off(train, missing, pinned)
+        whole, earlier = (
+            folders.get("train", data_dir),
+            ", or as in the earlier run" if pinned else "",
         )
-    splits, gaps = _match_categories(found, categories, remarks.split_off)
+        notes = [f"{' and '.join(missing)}: split off from {whole} by a hash of names{earlier}"]
+    splits = {}
+    for name, by_category in found.items():
+        if name == "test" and not any(by_category.values()):
+            continue
+        if name not in missing:  # gaps in what was split off are not the folder's
+            problems[GAPS] += _find_gaps(name, by_category, train)
+        ours = [by_category.get(category, []) for category in categories]
+        labels = np.repeat(np.arange(len(categories)), [*map(len, ours)])
+        if name != "test" or len(labels):
+            splits[name] = Split([path for paths in ours for path in paths], labels)
     if not splits["valid"].paths:
         raise InputError(
-            f"{data_dir} has no photographs to validate with, and train can spare none: it has "
-            "one of each category"
-            if "valid" in remarks.split_off
-            else f"no photographs of train's categories to validate with in {data_dir}; "
-            f"expected {layout}"
+            f"{data_dir} has no photographs of train's categories to validate with"
+            + (", and train can spare none" if missing else f"; {layout}")
         )
-    if "test" in splits and not splits["test"].paths:
-        del splits["test"]
-    left_out = [f"{path} {reason}" for path, reason in sorted(remarks.left_out)]
-    unreadable = sorted(remarks.unreadable)
-    return DataSet(data_dir, categories, splits, remarks.notes, gaps, left_out, unreadable)
+    return DataSet(data_dir, categories, splits, notes, problems)
 
 
-def _match_categories(
-    found: Mapping[str, Mapping[str, list[str]]], categories: list[str], split_off: Collection[str]
-) -> tuple[dict[str, Split], list[str]]:
-    """Label each split's photographs by train's categories; list the gaps that are the folder's."""
-    splits, gaps = {}, []
-    for name, by_category in found.items():
-        there = {category for category, paths in by_category.items() if paths}
-        surplus = sorted(there - set(categories), key=natural_key)
-        gaps += [
-            f"{name} has {c}, which is left out: train has no photographs of it" for c in surplus
-        ]
-        expected = sorted(by_category, key=natural_key) if name == "train" else categories
-        if name not in split_off:
-            gaps += [f"{name} has no photographs of {c}" for c in expected if c not in there]
-        paths = [by_category.get(category, []) for category in categories]
-        labels = np.repeat(np.arange(len(categories)), [len(p) for p in paths])
-        splits[name] = Split([path for each in paths for path in each], labels)
-    return splits, gaps
-
-
-def name_some(categories: Sequence[str], most: int = 10) -> str:
-    """List categories in a sentence, the first ones where there are many."""
-    more = len(categories) - most
-    return ", ".join(categories[:most]) + (f" and {more} more" if more > 0 else "")
+def _find_gaps(
+    split: str, by_category: Mapping[str, list[str]], train: Mapping[str, list[str]]
+) -> Iterator[str]:
+    """List the categories that only a split has, or has not."""
+    for category in sorted(by_category.keys() | train.keys(), key=natural_key):
+        here, in_train = by_category.get(category), train.get(category)
+        if here and not in_train:
+            yield f"{split} has {category}, which is left out: train has no photographs of it"
+        elif not here and (in_train or split == "train"):
+            yield f"{split} has no photographs of {category}"
 
 
 def describe_data(data: DataSet) -> Iterator[str]:
-    """Say what was found in the data folder."""
+    """Describe in sentences what was found in the data folder."""
+    sizes = ", ".join(f"{len(split.paths)} {name}" for name, split in data.splits.items())
     counts = np.bincount(data.splits["train"].labels)
-    low, high = counts.min(), counts.max()
-    yield (
-        f"{data.folder}: "
-        + ", ".join(f"{len(split.paths)} {name}" for name, split in data.splits.items())
-        + f" photographs; {len(counts)} categories of {low}"
-        + (f" to {high}" if high > low else "")
-        + " in train"
-    )
+    categories = f"{len(counts)} categories of {_spell_range(counts)} in train"
+    yield f"{data.folder}: {sizes} photographs; {categories}"
     yield from data.notes
     if "test" not in data.splits:
         yield "there is no test split: the figures at the end will be those of valid"
+
+
+def _spell_range(counts: np.ndarray) -> str:
+    low, high = counts.min(), counts.max()
+    return f"{low} to {high}" if high > low else f"{low}"
 
 
 # --- What is wrong with it ------------------------------------------------------------
@@ -208,26 +190,23 @@ def find_problems(
                 in_categories.append(pair)
             elif other == name:
                 twice.append(pair)
-    counts = np.bincount(data.splits["train"].labels).tolist()
+    counts = zip(data.categories, np.bincount(data.splits["train"].labels).tolist())
+    few = [f"{category}: {count}" for category, count in counts if count < FEW]
     return {
-        "folders that cannot be read": data.unreadable,
-        "files and folders that are left out": data.left_out,
+        UNREADABLE: data.problems[UNREADABLE],
+        LEFT_OUT: data.problems[LEFT_OUT],
         "photographs that cannot be read": [str(error) for error in unreadable],
         "photographs that appear in two splits": in_splits,
         "photographs that appear in two categories": in_categories,
         "photographs that appear twice in a category": twice,
-        "categories that are not in all splits": data.gaps,
-        f"categories with fewer than {FEW} photographs in train": [
-            f"{category}: {count}"
-            for category, count in zip(data.categories, counts)
-            if count < FEW
-        ],
+        GAPS: data.problems[GAPS],
+        f"categories with fewer than {FEW} photographs in train": few,
         "categories without a name": unnamed,
     }
 
 
 def fingerprint(data: DataSet, digests: Mapping[str, bytes]) -> str:
-    """Sum up which photographs stand where, so that two data folders can be compared."""
+    """Hash which photographs stand where, so that two data folders can be compared."""
     whole = hashlib.sha256()
     for name, split in data.splits.items():
         for path in split.paths:
@@ -247,17 +226,12 @@ class Inspected(NamedTuple):
     fingerprint: str
     digests: dict[str, bytes]  # by path
 
-    def with_names(self, known: Mapping[str, str]) -> "Inspected":
-        """Let categories keep names that they have."""
-        names = [known.get(c, name) for c, name in zip(self.data.categories, self.names)]
-        return self._replace(names=names)
-
 
 def inspect(
     data: DataSet,
     names_file: str | os.PathLike[str] | None,
     results: Sequence[bytes | ImageError],
-    seen: Manifest | None = None,
+    manifest: Manifest | None = None,
 ) -> Inspected:
     """Combine what `digest_each` has found out about `data.paths`.
 
@@ -267,7 +241,7 @@ def inspect(
     by_path = dict(zip(data.paths, results, strict=True))
     errors = {path: found for path, found in by_path.items() if isinstance(found, ImageError)}
     digests = {path: found for path, found in by_path.items() if isinstance(found, bytes)}
-    before = seen.splits_by_digest() if seen else {}
+    before = manifest.splits_by_digest() if manifest else {}
     pinned = {path: before[found] for path, found in digests.items() if found in before}
     readable, leave_out = data, {*errors}
     if errors or pinned:
@@ -282,23 +256,6 @@ def inspect(
     return Inspected(readable, names, source, lost, problems, identity, digests)
 
 
-def check_lines(inspected: Inspected) -> Iterator[str]:
-    """Say in a table what is in a data folder, and then all that is wrong with it."""
-    data, problems = inspected.data, inspected.problems
-    yield "split  photographs  categories  in each"
-    for name, split in data.splits.items():
-        counts = np.bincount(split.labels, minlength=len(data.categories))
-        yield (
-            f"{name:5}  {len(split.paths):11}  {(counts > 0).sum():10}  "
-            f"{counts.min()}" + (f" to {counts.max()}" if counts.max() > counts.min() else "")
-        )
-    yield from ("", *data.notes, f"names: {inspected.names_source}", "")
-    yield from (f"{len(found):6}  {kind}" for kind, found in problems.items())
-    for kind, found in problems.items():
-        if found:
-            yield from ("", f"{kind}:", *(f"  {each}" for each in found))
-
-
 def require_usable(inspected: Inspected, processes: int) -> None:
     """Raise InputError if so many processes cannot learn from the photographs."""
     if inspected.lost:
@@ -311,8 +268,22 @@ def require_usable(inspected: Inspected, processes: int) -> None:
             )
 
 
+def check_lines(inspected: Inspected) -> Iterator[str]:
+    """Yield a table of what is in a data folder, and then all that is wrong with it."""
+    data, problems = inspected.data, inspected.problems
+    yield "split  photographs  categories  in each"
+    for name, split in data.splits.items():
+        counts = np.bincount(split.labels, minlength=len(data.categories))
+        yield f"{name:5}  {len(split.paths):11}  {(counts > 0).sum():10}  {_spell_range(counts)}"
+    yield from ("", *data.notes, f"names: {inspected.names_source}", "")
+    yield from (f"{len(found):6}  {kind}" for kind, found in problems.items())
+    for kind, found in problems.items():
+        if found:
+            yield from ("", f"{kind}:", *(f"  {each}" for each in found))
+
+
 def problem_lines(problems: dict[str, list[str]], most: int) -> Iterator[str]:
-    """Warn of what is wrong with the data, with at most so many examples of each kind."""
+    """Yield warnings of what is wrong with the data, with at most so many examples of each kind."""
     for kind, found in problems.items():
         if found:
             yield f"warning: {kind}: {len(found)}"
@@ -334,15 +305,12 @@ def load_names(path: str | os.PathLike[str]) -> dict[str, str]:
         raise InputError(f"the names file {path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"the names file {path} is not JSON: {error}") from None
-    if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
+    if not isinstance(names, dict) or not all(
+        isinstance(name, str) and name.isprintable() for name in names.values()
+    ):
         raise InputError(
             f'the names file {path} must map categories to names, as in {{"21": "fire lily"}}'
         )
-    for category, name in names.items():
-        if not name.isprintable():
-            raise InputError(
-                f"the names file {path} gives {category!r} a name that cannot be printed: {name!r}"
-            )
     return names
 
 
@@ -358,39 +326,31 @@ def find_names(
     not these flowers. A category without a name is its own name. Raises InputError if the names
     file cannot be used, or names none of the categories.
     """
-    typed = names_file
-    if names_file is None and os.path.exists(own := Path(data_dir, NAMES_FILE)):
-        names_file = own
-    if names_file is not None:
-        names, source = load_names(names_file), str(names_file)
+    own = Path(data_dir, NAMES_FILE)
+    if names_file is not None or own.exists():
+        source = str(own if names_file is None else names_file)
+        names = load_names(source)
     elif set(categories) == (home := load_names(HOME_NAMES)).keys():
         names, source = home, f"Oxford 102 Flowers ({NAMES_FILE} of this project)"
     else:
         names, source = dict(zip(categories, categories)), "the folders' names"
-    if typed is not None and names.keys().isdisjoint(categories):
-        raise InputError(f"the names file {typed} names none of the categories in {data_dir}")
-    return (
-        [names.get(category, category) for category in categories],
-        source,
-        [category for category in categories if category not in names],
-    )
+    if names_file is not None and names.keys().isdisjoint(categories):
+        raise InputError(f"the names file {source} names none of the categories in {data_dir}")
+    unnamed = [category for category in categories if category not in names]
+    return [names.get(category, category) for category in categories], source, unnamed
 
 
-def describe_names(
+def keep_names(
     inspected: Inspected, known: Mapping[str, str], checkpoint: str | os.PathLike[str]
-) -> Iterator[str]:
-    """Describe where the names are from, if a checkpoint's categories keep theirs."""
+) -> tuple[list[str], str]:
+    """Return each category's name, a checkpoint's if that is known, and a line on their source."""
     found, source = dict(zip(inspected.data.categories, inspected.names)), inspected.names_source
-    others = len(found.keys() - known.keys())
-    new = "1 category" if others == 1 else f"{others} categories"
-    if others == len(found):
-        yield f"names: {source}"
-    else:
-        yield f"names: {checkpoint}" + (f", and of {new} {source}" if others else "")
-    differ = [c for c, name in found.items() if known.get(c, name) != name]
-    if differ and os.path.isfile(source):
-        first, are = differ[0], "differs" if len(differ) == 1 else "differ"
-        yield (
-            f"{len(differ)} of them {are} from {source}, as {known[first]} ({first}), which is "
-            f"{found[first]} there; --category_names {source} takes those"
-        )
+    names = [known.get(category, name) for category, name in found.items()]
+    if known.keys().isdisjoint(found):
+        return names, f"names: {source}"
+    line = f"names: {checkpoint}"
+    if not found.keys() <= known.keys():
+        line += f", and of new categories {source}"
+    if os.path.isfile(source) and any(known.get(c, name) != name for c, name in found.items()):
+        line += f"; {source} differs, and --category_names {source} takes its names"
+    return names, line

@@ -41,7 +41,7 @@ import data_utils
 from checking.fixes import apply_fixes
 from data_utils import DataSet, Inspected
 from images.batches import digest_each, typical_side
-from images.datasets import KNOWN_DATA_SETS, describe_download, download
+from images.datasets import KNOWN_DATA_SETS, download
 from images.drawn import draw_data
 from images.manifest import Manifest
 from images.splits import has_train
@@ -124,7 +124,8 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
             data_utils.load_names(args.category_names)  # what is mistyped need not wait
         if not args.check_data:
             folder.prepare()
-        console.print_result(describe_download(args.download, data_dir))
+        url = KNOWN_DATA_SETS[args.download].url
+        console.print_result(f"putting {args.download} into {data_dir}, from {url}")
         download(args.download, data_dir, console.progress)
     data = data_utils.find_data(data_dir)
     data_utils.find_names(data.categories, data_dir, args.category_names)
@@ -256,12 +257,12 @@ def train(
         if earlier and info:
             changes = take_changes(run, earlier)
             known = names_to_keep(info, changes.renamed)
-            lines = [*describe_changes(changes, checkpoint, earlier, run), *lines]
+            lines = [*describe_changes(changes, checkpoint, run), *lines]
     if earlier or run.is_update:
         console.print_result(*data_utils.describe_data(inspected.data), *lines)
     known = {} if args.category_names else known
-    console.print_result(*data_utils.describe_names(inspected, known, checkpoint))
-    names = inspected.with_names(known).names
+    names, line = data_utils.keep_names(inspected, known, checkpoint)
+    console.print_result(line)
     if run.best and info and names != info.names:
         folder.write(rename_categories, checkpoint, names)
 

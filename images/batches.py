@@ -1,7 +1,6 @@
 """Many photographs: decoded in threads, in their order, at a flat use of memory."""
 
 import hashlib
-import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -18,27 +17,6 @@ from running.threads import map_ahead
 EVALUATION_BATCH = 8
 ACCELERATOR_BATCH = 64
 
-LARGEST_KNOWN = 100_000_000  # bytes of a file that is looked at before it is decoded
-
-
-def load_images(
-    paths: Sequence[str],
-    preprocessing: Preprocessing,
-    workers: int,
-    ahead: int,
-    whole: Sequence[bool] | None = None,
-) -> Iterator[np.ndarray]:
-    """Yield photographs in their order, each as `load_image` returns it, `whole` or not.
-
-    Threads decode at most `ahead` of them before their turn. Raises ImageError if one cannot be
-    read.
-    """
-
-    def load(i: int) -> np.ndarray:
-        return load_image(paths[i], preprocessing, whole is not None and whole[i])
-
-    return map_ahead(load, range(len(paths)), workers, ahead)
-
 
 def load_batches(
     paths: Sequence[str],
@@ -52,7 +30,7 @@ def load_batches(
     ahead, two batches at most, so that memory does not grow with the number of photographs. Raises
     ImageError if one cannot be read.
     """
-    images = load_images(paths, preprocessing, workers, 3 * batch_size)
+    images = map_ahead(lambda path: load_image(path, preprocessing), paths, workers, 3 * batch_size)
     while batch := [*islice(images, batch_size)]:
         yield np.stack(batch)
 
@@ -75,20 +53,16 @@ def digest_each(
     """
     tiny = Preprocessing(1, 1, (0.0,) * 3, (1.0,) * 3)  # JPEG decodes four times as fast
 
-    def digest(path: str) -> bytes:
-        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest()
-
-    def look(path: str) -> bytes | ImageError:
+    def digest(path: str) -> bytes | ImageError:
         try:
-            # What is no photograph may be of any size, or a pipe, which never ends.
-            small = known and os.path.isfile(path) and os.path.getsize(path) < LARGEST_KNOWN
-            found = digest(path) if small else None
+            open_image(path).close()  # what is no photograph may be of any size
+            found = hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest()
             if found not in known:
                 load_image(path, tiny)
-            return found or digest(path)
+            return found
         except ImageError as error:
             return error
         except OSError as error:  # gone since
             return ImageError(f"{path} cannot be read: {error.strerror}")
 
-    return map_ahead(look, paths, workers, 1000)
+    return map_ahead(digest, paths, workers, 1000)

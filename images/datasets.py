@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from images.splits import assign_splits, find_splits
+from images.folders import find_photographs
+from images.splits import assign_splits
 from running.console import Progress, no_progress
 from running.download import fetch
 from running.errors import InputError, RunError
@@ -31,31 +32,23 @@ class KnownDataSet(NamedTuple):
 
 # The category of each of Oxford's photographs, from imagelabels.mat: the first photograph of
 # each run of one category (from 1 on), and that category.
-# fmt: off
-FLOWER_RUNS = (
-    (1, 77), (252, 73), (446, 88), (598, 89), (781, 81), (947, 46), (1143, 74), (1314, 51),
-    (1491, 44), (1584, 82), (1696, 83), (1827, 78), (1964, 80), (2069, 75), (2189, 41),
-    (2316, 43), (2446, 76), (2553, 84), (2639, 58), (2753, 56), (2862, 86), (2920, 60),
-    (3029, 92), (3095, 11), (3182, 65), (3284, 8), (3369, 23), (3460, 30), (3545, 72), (3641, 53),
-    (3734, 37), (3828, 17), (3913, 51), (3994, 12), (4081, 29), (4159, 52), (4244, 18),
-    (4326, 36), (4401, 90), (4481, 71), (4558, 40), (4625, 48), (4696, 55), (4767, 85),
-    (4829, 91), (4897, 20), (4953, 47), (5020, 59), (5087, 2), (5147, 5), (5212, 28), (5278, 70),
-    (5340, 22), (5399, 54), (5460, 87), (5523, 66), (5584, 32), (5629, 4), (5685, 42), (5744, 13),
-    (5793, 38), (5849, 63), (5903, 68), (5957, 69), (6011, 93), (6049, 14), (6097, 64),
-    (6149, 19), (6198, 49), (6247, 61), (6297, 50), (6346, 15), (6395, 9), (6441, 33), (6487, 26),
-    (6528, 50), (6571, 25), (6612, 3), (6652, 16), (6693, 79), (6734, 1), (6774, 21), (6814, 24),
-    (6850, 27), (6890, 31), (6929, 34), (6969, 35), (7007, 39), (7046, 67), (7086, 10),
-    (7123, 45), (7162, 6), (7200, 7), (7234, 57), (7268, 62), (7284, 89), (7285, 37), (7299, 90),
-    (7301, 85), (7302, 93), (7304, 94), (7466, 95), (7594, 96), (7685, 97), (7751, 98),
-    (7833, 99), (7893, 100), (7942, 101), (8000, 102), (8048, 24), (8054, 91), (8062, 99),
-    (8065, 31), (8078, 67), (8080, 39), (8082, 88), (8084, 35), (8089, 71), (8090, 10),
-    (8098, 45), (8099, 7), (8105, 6), (8112, 93), (8118, 57), (8151, 62),
-)
-# fmt: on
+_RUNS = """
+    1:77 252:73 446:88 598:89 781:81 947:46 1143:74 1314:51 1491:44 1584:82 1696:83 1827:78 1964:80
+    2069:75 2189:41 2316:43 2446:76 2553:84 2639:58 2753:56 2862:86 2920:60 3029:92 3095:11 3182:65
+    3284:8 3369:23 3460:30 3545:72 3641:53 3734:37 3828:17 3913:51 3994:12 4081:29 4159:52 4244:18
+    4326:36 4401:90 4481:71 4558:40 4625:48 4696:55 4767:85 4829:91 4897:20 4953:47 5020:59 5087:2
+    5147:5 5212:28 5278:70 5340:22 5399:54 5460:87 5523:66 5584:32 5629:4 5685:42 5744:13 5793:38
+    5849:63 5903:68 5957:69 6011:93 6049:14 6097:64 6149:19 6198:49 6247:61 6297:50 6346:15 6395:9
+    6441:33 6487:26 6528:50 6571:25 6612:3 6652:16 6693:79 6734:1 6774:21 6814:24 6850:27 6890:31
+    6929:34 6969:35 7007:39 7046:67 7086:10 7123:45 7162:6 7200:7 7234:57 7268:62 7284:89 7285:37
+    7299:90 7301:85 7302:93 7304:94 7466:95 7594:96 7685:97 7751:98 7833:99 7893:100 7942:101
+    8000:102 8048:24 8054:91 8062:99 8065:31 8078:67 8080:39 8082:88 8084:35 8089:71 8090:10 8098:45
+    8099:7 8105:6 8112:93 8118:57 8151:62
+"""
+FLOWER_RUNS = [tuple(map(int, run.split(":"))) for run in _RUNS.split()]
 
 # In the order of the labels, from 0 on (batches.meta.txt).
-CIFAR10_CATEGORIES = ["airplane", "automobile", "bird", "cat", "deer"]
-CIFAR10_CATEGORIES += ["dog", "frog", "horse", "ship", "truck"]
+CIFAR10_CATEGORIES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 
 
 def download(name: str, data_dir: str | os.PathLike[str], progress: Progress = no_progress) -> None:
@@ -66,13 +59,12 @@ def download(name: str, data_dir: str | os.PathLike[str], progress: Progress = n
     archive not be downloaded, RunError if the disk is full.
     """
     known, data_dir = KNOWN_DATA_SETS[name], Path(data_dir)
-    archive, unpacked = data_dir / _archive_name(known), data_dir / f".{name}.unpacked"
+    archive, unpacked = data_dir / Path(known.url).name, data_dir / f".{name}.unpacked"
     prepare_folder(data_dir, [])
     with lock_folder(data_dir, []):
         try:
             if not (unpacked / "train").exists():  # else it was killed while these were moved
-                found = find_splits(data_dir, ())[0].values()
-                if any(paths for by_category in found for paths in by_category.values()):
+                if find_photographs(data_dir, []):
                     raise InputError(
                         f"{data_dir} has photographs, but no folder train; a data set is "
                         "downloaded into a folder of its own"
@@ -90,16 +82,6 @@ def download(name: str, data_dir: str | os.PathLike[str], progress: Progress = n
             ) from error
 
 
-def describe_download(name: str, data_dir: str | os.PathLike[str]) -> str:
-    """Say what `download` is about to do."""
-    known = KNOWN_DATA_SETS[name]
-    return f"putting {name} into {data_dir}, from {_archive_name(known)} there or from {known.url}"
-
-
-def _archive_name(known: KnownDataSet) -> str:
-    return known.url.split("/")[-1]
-
-
 def _unpack(known: KnownDataSet, archive: Path, unpacked: Path, progress: Progress) -> None:
     """Write the photographs of a verified archive into a folder that appears when it is whole."""
     half = unpacked.with_suffix(".half")
@@ -109,9 +91,8 @@ def _unpack(known: KnownDataSet, archive: Path, unpacked: Path, progress: Progre
         with tarfile.open(archive, "r|gz") as tar:
             photographs = ([each] for each in known.read(tar, known.photographs))
             for [(path, content)] in progress(photographs, known.photographs, "unpacking"):
-                place = half / path
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(content)
+                (half / path).parent.mkdir(parents=True, exist_ok=True)
+                (half / path).write_bytes(content)
         if hasattr(os, "sync"):  # after a power cut no file of a whole folder may be empty
             os.sync()
         os.replace(half, unpacked)

@@ -43,18 +43,13 @@ UPRIGHT = {
 
 
 class Preprocessing(NamedTuple):
-    """What stands between a photograph and a network, for validation and prediction.
+    """What stands between a photograph and a network, for validation and prediction."""
 
-    `resize` is the short side in pixels, `crop` the side of the square that is cut from the centre,
-    `interpolation` "bicubic" or "bilinear"; `mean` and `std` (red, green, blue, in units of 0..255)
-    are applied by the network itself, which takes the cropped pixels as they are.
-    """
-
-    resize: int
-    crop: int
-    mean: tuple[float, float, float]
+    resize: int  # the short side in pixels
+    crop: int  # the side of the square that is cut from the centre
+    mean: tuple[float, float, float]  # red, green, blue, 0..255; the network itself applies these
     std: tuple[float, float, float]
-    interpolation: str = "bicubic"
+    interpolation: str = "bicubic"  # or "bilinear"
 
 
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
@@ -71,37 +66,18 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
         raise ImageError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise ImageError(f"{path} is a folder, not an image") from None
-    except Exception as error:  # a damaged header raises almost anything
-        if not isinstance(error, Image.UnidentifiedImageError):
-            raise _unreadable(path, error) from error
+    except Image.UnidentifiedImageError:
         with open(path, "rb") as file:
             start = file.read(100)
-        try:
-            return _open_heic(path, start)
-        except ImportError:
-            raise ImageError(f"{path}: to read HEIC, pip install pillow-heif") from None
-        except Exception:  # not HEIC either
-            what = f"is not an image in a format that is read here ({', '.join(FORMATS)})"
-            raise ImageError(f"{path} {name_placeholder(start) or what}") from None
-
-
-def name_placeholder(start: bytes) -> str | None:
-    """Say what lies in a file's place, by its first hundred bytes, if it is not there itself."""
-    if not start:
-        return "is empty"
-    if start.startswith(LFS_POINTER):
-        return "is a Git LFS pointer; git lfs pull fetches the file itself"
-    return None
-
-
-def _unreadable(path: str | os.PathLike[str], error: Exception) -> ImageError:
-    """Say what is wrong with a photograph, in a sentence."""
-    what: object = error
-    if isinstance(error, OSError) and error.strerror:
-        what = error.strerror
-    elif isinstance(error, Image.DecompressionBombError):
-        what = f"more than {LARGEST_IMAGE // 10**6} million pixels are too many"
-    return ImageError(f"{path} cannot be read: {what}")
+    except Exception as error:  # a damaged header raises almost anything
+        raise _unreadable(path, error) from error
+    try:
+        return _open_heic(path, start)
+    except ImportError:
+        raise ImageError(f"{path}: to read HEIC, pip install pillow-heif") from None
+    except Exception:  # not HEIC either
+        what = f"is not an image in a format that is read here ({', '.join(FORMATS)})"
+        raise ImageError(f"{path} {name_placeholder(start) or what}") from None
 
 
 def _open_heic(path: str | os.PathLike[str], start: bytes) -> Image.Image:
@@ -112,6 +88,20 @@ def _open_heic(path: str | os.PathLike[str], start: bytes) -> Image.Image:
 
     register_heif_opener()
     return Image.open(path, formats=("HEIF",))
+
+
+def name_placeholder(start: bytes) -> str | None:
+    """Say what lies in a file's place, by its first hundred bytes, if it is not there itself."""
+    if start.startswith(LFS_POINTER):
+        return "is a Git LFS pointer; git lfs pull fetches the file itself"
+    return None if start else "is empty"
+
+
+def _unreadable(path: str | os.PathLike[str], error: Exception) -> ImageError:
+    what = getattr(error, "strerror", None) or error
+    if isinstance(error, Image.DecompressionBombError):
+        what = f"more than {LARGEST_IMAGE // 10**6} million pixels are too many"
+    return ImageError(f"{path} cannot be read: {what}")
 
 
 def load_image(
@@ -132,11 +122,8 @@ def load_image(
                 raise ValueError(f"{image.width} x {image.height} pixels are too many")
             try:
                 image.load()  # before EXIF is read: PNG's would hide damage, TIFF's turns twice
-            except OSError:
-                whole_image = _without_end(path, image, preprocessing)
-                if whole_image is None:
-                    raise
-                image = whole_image
+            except OSError as error:
+                image = _load_without_end(path, image, preprocessing, error)
             image = _to_rgb(_upright(image))
         except Exception as error:  # damaged data raises almost anything
             raise _unreadable(path, error) from error
@@ -151,18 +138,17 @@ def thumbnail(path: str | os.PathLike[str], side: int) -> bytes:
     return file.getvalue()
 
 
-def _without_end(
-    path: str | os.PathLike[str], image: Image.Image, preprocessing: Preprocessing
-) -> Image.Image | None:
-    """Decode a JPEG of which only the marker at the end is missing, as viewers do; else None.
+def _load_without_end(
+    path: str | os.PathLike[str], image: Image.Image, preprocessing: Preprocessing, error: OSError
+) -> Image.Image:
+    """Decode a JPEG of which only the marker at the end is missing; of others, raise the error.
 
     The decoder makes up what is missing out of what comes next: if pixels are, two things that come
     next give two pictures. A whole scan could be missing unnoticed, so there has to be one.
     """
-    if image.format != "JPEG" or "progressive" in image.info:
-        return None
-    if os.path.getsize(path) > LARGEST_JPEG:
-        return None
+    is_plain = image.format == "JPEG" and "progressive" not in image.info
+    if not is_plain or os.path.getsize(path) > LARGEST_JPEG:
+        raise error
     content = Path(path).read_bytes().removesuffix(END_OF_IMAGE[:1])
     components = content[content.rfind(START_OF_SCAN) + 4 :][:1]  # of the last scan
     pictures = []
@@ -172,7 +158,7 @@ def _without_end(
         pictures[-1].draft(None, (preprocessing.resize, preprocessing.resize))
     one, other = pictures
     if components != bytes([len(one.getbands())]) or one.tobytes() != other.tobytes():
-        return None
+        raise error
     return one
 
 
@@ -192,18 +178,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):  # convert() would clip these at 255
         values = np.nan_to_num(np.asarray(image, np.float32))
         # Only 16-bit modes say what white is; for the others the values have to tell.
-        white = (
-            65535
-            if ";16" in image.mode
-            else min(
-                (white for white in (1, 255, 65535) if values.max() <= white), default=values.max()
-            )
-        )
+        whites = (65535,) if ";16" in image.mode else (1, 255, 65535)
+        white = next((white for white in whites if values.max() <= white), values.max())
         image = Image.fromarray((values.clip(0, white) * (255 / white)).round().astype(np.uint8))
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
+        background = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(background, image.convert("RGBA"))
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,35 +66,30 @@ def draw_data(
     valid: int = 8,
     test: int = 8,
     kinds: int = len(FLOWERS),
-    seed: int = 0,
     progress: Progress = no_progress,
 ) -> None:
     """Draw `folder/{train,valid,test}/<1..kinds>/*.jpg` and a cat_to_name.json.
 
-    `train`, `valid` and `test` are drawings of each kind, `kinds` how many of the ten `FLOWERS`. An
-    existing folder is left as it is; a new one appears when it is whole. Raises RunError if the
-    disk is full or not writable.
+    `train`, `valid` and `test` are drawings of each kind. An existing folder is left as it is; a
+    new one appears when it is whole. Raises RunError if it cannot be written.
     """
     folder = Path(folder)
     if folder.exists():
         return
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    counts = (train, valid, test)
     drawings = [
-        (kind, split_index, split, number)
-        for kind in range(min(kinds, len(FLOWERS)))
-        for split_index, (split, count) in enumerate(
-            [("train", train), ("valid", valid), ("test", test)]
-        )
-        for number in range(count)
+        [(kind, split, number)]
+        for kind, split in product(range(kinds), range(3))
+        for number in range(counts[split])
     ]
     try:
-        shown = progress(([each] for each in drawings), len(drawings), "drawing")
-        for [(kind, split_index, split, number)] in shown:
-            category = unfinished / split / str(kind + 1)
+        for [(kind, split, number)] in progress(drawings, len(drawings), "drawing"):
+            category = unfinished / ("train", "valid", "test")[split] / str(kind + 1)
             category.mkdir(parents=True, exist_ok=True)
-            rng = np.random.default_rng((seed, kind, split_index, number))
             jpeg = io.BytesIO()
-            draw_flower(FLOWERS[kind], rng).save(jpeg, "JPEG", quality=90)
+            flower = draw_flower(FLOWERS[kind], np.random.default_rng((0, kind, split, number)))
+            flower.save(jpeg, "JPEG", quality=90)
             # Not by Pillow, which does not notice a full disk.
             (category / f"drawn_{number + 1:05}.jpg").write_bytes(jpeg.getvalue())
         names = {str(kind + 1): flower.name for kind, flower in enumerate(FLOWERS[:kinds])}
@@ -112,75 +108,62 @@ def draw_flower(flower: Flower, rng: np.random.Generator) -> Image.Image:
         size = size[::-1]
     # The flowers are drawn at twice the size and shrunk, for smooth edges; what is blurred
     # anyway is drawn at half the size, for speed.
-    image = _background(np.array(size) // 2, rng).resize((size[0] * 2, size[1] * 2))
+    image = _draw_leaves(np.array(size) // 2, rng).resize((size[0] * 2, size[1] * 2))
     for number in reversed(range(int(rng.choice([1, 1, 2, 3])))):
         # Number 0 comes last: in front, large and near the middle.
         spread = 0.3 if number else 0.12
         place = np.array(image.size) * (0.5 + rng.uniform(-spread, spread, 2))
         length = rng.uniform(0.13, 0.42) * min(image.size) * (0.65 if number else 1)
-        _draw_one(image, flower, place, length, rng)
+        _draw_one(ImageDraw.Draw(image), flower, place, length, rng)
     image = image.resize(size, Image.Resampling.BOX)
     image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.8)))
     pixels = np.asarray(image) * rng.uniform(0.65, 1.15, 3).clip(max=rng.uniform(0.8, 1.15))
     return Image.fromarray((pixels + rng.normal(0, 5, pixels.shape)).clip(0, 255).astype(np.uint8))
 
 
-def _background(size: np.ndarray, rng: np.random.Generator) -> Image.Image:
-    """Draw blurred leaves, soil and sky on so many pixels, (width, height)."""
-    width, height = map(int, size)
-    image = Image.new("RGB", (width, height), _color(rng.uniform(0.2, 0.4), 0.5, 0.3))
-    draw = ImageDraw.Draw(image)
+def _draw_leaves(size: np.ndarray, rng: np.random.Generator) -> Image.Image:
+    """Draw blurred leaves, soil and sky as a background of `size`, (width, height)."""
+    image = Image.new("RGB", tuple(size.tolist()), _color(rng.uniform(0.2, 0.4), 0.5, 0.3))
     for _ in range(int(rng.integers(10, 40))):
-        hue = rng.choice(
-            [rng.uniform(0.2, 0.4), rng.uniform(0.05, 0.12), rng.uniform(0.5, 0.6)],
-            p=[0.75, 0.15, 0.1],
-        )
-        points = _petal(rng.uniform(0.1, 0.6) * size.max(), rng.uniform(0.1, 0.4), 1, 1, 0)
-        _polygon(
-            draw,
-            points,
-            rng.uniform(0, 1, 2) * size,
-            rng.uniform(0, 2 * np.pi),
-            1,
-            _color(hue, rng.uniform(0.2, 0.7), rng.uniform(0.15, 0.7)),
-        )
+        hues = rng.uniform(0.2, 0.4), rng.uniform(0.05, 0.12), rng.uniform(0.5, 0.6)
+        hue = rng.choice(hues, p=[0.75, 0.15, 0.1])
+        leaf = _petal(rng.uniform(0.1, 0.6) * size.max(), rng.uniform(0.1, 0.4), 1, 1, 0)
+        place, angle = rng.uniform(0, 1, 2) * size, rng.uniform(0, 2 * np.pi)
+        color = _color(hue, rng.uniform(0.2, 0.7), rng.uniform(0.15, 0.7))
+        ImageDraw.Draw(image).polygon(_turned(leaf, place, angle, 1), color, width=2)
     return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.7, 3.5)))
 
 
 def _draw_one(
-    image: Image.Image, flower: Flower, place: np.ndarray, length: float, rng: np.random.Generator
+    draw: ImageDraw.ImageDraw,
+    flower: Flower,
+    place: np.ndarray,
+    length: float,
+    rng: np.random.Generator,
 ) -> None:
     """Draw a flower with petals of a length, in pixels, around its place (x, y)."""
-    draw = ImageDraw.Draw(image)
     tilt = rng.uniform(0.45, 1)  # seen from the side, circles become ellipses
     hue = rng.uniform(*flower.hues[rng.integers(len(flower.hues))])
     saturation, value = rng.uniform(*flower.saturation), rng.uniform(0.75, 1)
     count = int(rng.integers(flower.petals[0], flower.petals[1] + 1))
     turn = rng.uniform(0, 2 * np.pi)
-    for ring in range(flower.rings):
-        for petal in range(count):
-            angle = turn + 2 * np.pi * (petal + ring / 2) / count + rng.normal(0, 0.06)
-            points = _petal(
-                length * (1 - ring / (flower.rings + 1)) * rng.uniform(0.88, 1.06),
-                flower.width * rng.uniform(0.85, 1.15),
-                flower.widest,
-                flower.roundness,
-                flower.notch,
-            )
-            shade = value * rng.uniform(0.8, 1)
-            _polygon(
-                draw,
-                points,
-                place,
-                angle,
-                tilt,
-                _color(hue, saturation, shade),
-                _color(hue, min(saturation + 0.2, 1), shade * 0.7),
-            )
+    for ring, number in product(range(flower.rings), range(count)):
+        angle = turn + 2 * np.pi * (number + ring / 2) / count + rng.normal(0, 0.06)
+        petal = _petal(
+            length * (1 - ring / (flower.rings + 1)) * rng.uniform(0.88, 1.06),
+            flower.width * rng.uniform(0.85, 1.15),
+            flower.widest,
+            flower.roundness,
+            flower.notch,
+        )
+        shade = value * rng.uniform(0.8, 1)
+        edge = _color(hue, min(saturation + 0.2, 1), shade * 0.7)
+        points = _turned(petal, place, angle, tilt)
+        draw.polygon(points, _color(hue, saturation, shade), edge, width=2)
     around = np.linspace(0, 2 * np.pi, 40)
-    points = flower.centre * length * np.stack([np.cos(around), np.sin(around)], 1)
+    circle = flower.centre * length * np.stack([np.cos(around), np.sin(around)], 1)
     red, green, blue = (int(c * rng.uniform(0.7, 1.12)) for c in flower.centre_color)
-    _polygon(draw, points, place, 0, tilt, (red, green, blue))
+    draw.polygon(_turned(circle, place, 0, tilt), (red, green, blue), width=2)
 
 
 def _petal(
@@ -191,24 +174,17 @@ def _petal(
     half = width * length * np.sin(np.pi * along**widest).clip(0) ** roundness
     if notch:
         half = np.maximum(half, width * length * 0.8 * along)  # stays broad up to the cut
-    tip = [[1 - notch, 0]] if notch else [[1, 0]]
+    tip = np.array([[1 - notch, 0]]) * length
     upper, lower = np.stack([along * length, half], 1), np.stack([along * length, -half], 1)
-    return np.concatenate([upper, np.array(tip) * length, lower[::-1]])
+    return np.concatenate([upper, tip, lower[::-1]])
 
 
-def _polygon(
-    draw: ImageDraw.ImageDraw,
-    points: np.ndarray,
-    place: np.ndarray,
-    angle: float,
-    tilt: float,
-    fill: Color,
-    outline: Color | None = None,
-) -> None:
-    """Draw an outline turned by an angle in radians, squashed by the tilt, moved to its place."""
+def _turned(
+    points: np.ndarray, place: np.ndarray, angle: float, tilt: float
+) -> list[tuple[float, float]]:
+    """Turn an outline by an angle in radians, squash it by the tilt, and move it to its place."""
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    points = points @ turn * [1, tilt] + place
-    draw.polygon([tuple(point) for point in points], fill, outline, width=2)
+    return [(x, y) for x, y in (points @ turn * [1, tilt] + place).tolist()]
 
 
 def _color(hue: float, saturation: float, value: float) -> Color:

@@ -1,9 +1,8 @@
-"""Folders of photographs: which files are some, and the order of names."""
+"""Folders: which files are photographs, of which categories, and what is left out."""
 
 import os
 import re
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 from running.errors import InputError
 from running.run_folder import RunFolder
@@ -14,20 +13,15 @@ EXTENSIONS = frozenset(
     | {".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
 
-# In a folder with one of these files, which is a run's, no picture is a photograph that earlier
-# versions of train.py drew there.
-RUN_FILES = frozenset(file.name for file in RunFolder("").files)
-DRAWN = frozenset(
-    name + end for name in ("curves", "confusion", "mistakes") for end in (".png", ".previous.png")
+# Nobody takes such files for photographs: notes, tables, settings, networks.
+CLUTTER = frozenset(
+    {".txt", ".md", ".html", ".pdf", ".csv", ".json", ".xml", ".log", ".ini", ".db"}
+    | {".pth", ".onnx"}
 )
+RUN_FILES = frozenset(file.name for file in RunFolder("").files)
 
-
-class Folder(NamedTuple):
-    """The visible files of a folder, by their paths."""
-
-    path: str
-    photographs: list[str]
-    others: list[str]
+# Kinds of problems of a data folder.
+UNREADABLE, LEFT_OUT = "folders that cannot be read", "files and folders that are left out"
 
 
 def is_image_name(path: str | os.PathLike[str]) -> bool:
@@ -35,73 +29,110 @@ def is_image_name(path: str | os.PathLike[str]) -> bool:
     return os.path.splitext(path)[1].lower() in EXTENSIONS
 
 
-def find_photographs(
-    folder: str | os.PathLike[str], on_error: Callable[[InputError], None] | None = None
-) -> list[str]:
-    """List the photographs in a folder and in the folders within it, sorted by path; see `walk`."""
-    return sorted(path for each in walk(folder, on_error) for path in each.photographs)
-
-
-def walk(
-    folder: str | os.PathLike[str],
-    on_error: Callable[[InputError], None] | None = None,
-    above: tuple[str, ...] = (),
-) -> Iterator[Folder]:
-    """Yield a folder, and then the folders within it; links that lead back up are ignored.
-
-    `above` are the folders above, with links resolved. A folder that cannot be read is passed to
-    `on_error`, without which InputError is raised.
-    """
-    folders = [(os.fspath(folder), above)]
-    while folders:
-        here, above = folders.pop()
-        real = os.path.realpath(here)
-        if real in above:
-            continue
-        try:
-            entries = visible(here)
-        except InputError as error:
-            if on_error is None:
-                raise
-            on_error(error)
-            continue
-        found = Folder(here, [], [])
-        for entry in entries:
-            if is_photograph(entry):
-                found.photographs.append(entry.path)
-            elif os.path.isfile(entry.path):
-                found.others.append(entry.path)
-            elif os.path.isdir(entry.path):
-                folders.append((entry.path, (*above, real)))
-        yield found
-
-
-def visible(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    """List what is in a folder, but for hidden files and what earlier versions drew there."""
-    entries = [entry for entry in scan(folder) if not entry.name.startswith(".")]
-    if RUN_FILES.isdisjoint(entry.name for entry in entries):
-        return entries
-    return [entry for entry in entries if entry.name not in DRAWN]
-
-
-def scan(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    """List what is in a folder, in no order; raise InputError if it cannot be read."""
-    try:
-        return list(os.scandir(folder))
-    except OSError as error:  # no permission, a disk that fails
-        raise InputError(f"{error.filename} cannot be read: {error.strerror}") from None
-
-
-def is_photograph(entry: os.DirEntry[str]) -> bool:
-    """Tell whether an entry of a folder is a photograph that shall be seen, by its name."""
-    if entry.name.startswith(".") or not is_image_name(entry.name):
-        return False
-    if entry.is_symlink():  # one that leads nowhere is listed, and named when it cannot be read
-        return os.path.isfile(entry.path) or not os.path.exists(entry.path)
-    return entry.is_file()
-
-
 def natural_key(text: str) -> tuple[list[int | str], str]:
     """Make a sort key that puts "2" before "10" and "rose 2" before "rose 10"."""
     parts = re.split("([0-9]+)", text)  # text and digits take turns, so that keys compare
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], text
+
+
+def name_some(names: Sequence[str], most: int = 10) -> str:
+    """List names in a sentence, the first ones where there are many."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def find_photographs(
+    folder: str | os.PathLike[str], unreadable: list[str] | None = None
+) -> list[str]:
+    """List the photographs in a folder and in the folders within it, sorted by path.
+
+    Sentences on folders that cannot be read are added to `unreadable`; without it, InputError is
+    raised.
+    """
+    return sorted(path for _, paths, _ in _walk(folder, unreadable) for path in paths)
+
+
+def find_categories(
+    folder: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str],
+    problems: dict[str, list[str]],
+) -> dict[str, list[str]]:
+    """List the photographs of each folder in `folder`, a split or `data_dir` itself, by its name.
+
+    They are sorted by path. What is left out is added to the problems. Raises InputError if the
+    folder itself cannot be read.
+    """
+    above = (os.path.realpath(data_dir), os.path.realpath(folder))
+    by_category = {}
+    for entry in scan(folder):
+        if is_photograph(entry):
+            problems[LEFT_OUT].append(f"{entry.path} is in no category's folder")
+        if not os.path.isdir(entry.path):
+            continue
+        found = [*_walk(entry.path, problems[UNREADABLE], above)]
+        train = os.path.join(entry.path, "train")
+        if os.fspath(folder) == os.fspath(data_dir) and any(
+            os.path.dirname(path).lower() == train.lower() for path, paths, _ in found if paths
+        ):
+            reason = "is a data folder of its own: it has a folder train"
+            problems[LEFT_OUT].append(f"{entry.path} {reason}")
+            continue
+        photographs = sorted(path for _, paths, _ in found for path in paths)
+        others = [path for _, _, paths in found for path in paths]
+        is_run = not RUN_FILES.isdisjoint(map(os.path.basename, others))
+        if is_run:  # earlier versions of train.py drew pictures beside their files
+            drawn = ("curves.", "confusion.", "mistakes.")
+            photographs = [p for p in photographs if not os.path.basename(p).startswith(drawn)]
+        if photographs or (found and not is_run):
+            by_category[entry.name] = photographs
+        problems[LEFT_OUT] += [
+            f"{path} is in no format that is read"
+            for path in others
+            if os.path.splitext(path)[1].lower() not in CLUTTER
+        ]
+    return by_category
+
+
+def _walk(
+    folder: str | os.PathLike[str], unreadable: list[str] | None, above: tuple[str, ...] = ()
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield path, photographs and other files of a folder and of those within, but not `above`."""
+    folders = [(os.fspath(folder), above)]
+    while folders:
+        here, above = folders.pop()
+        real = os.path.realpath(here)
+        if real in above:  # a link that leads back up
+            continue
+        try:
+            entries = scan(here)
+        except InputError as error:
+            if unreadable is None:
+                raise
+            unreadable.append(str(error))
+            continue
+        photographs, others = [], []
+        for entry in entries:
+            if is_photograph(entry):
+                photographs.append(entry.path)
+            elif os.path.isfile(entry.path):
+                others.append(entry.path)
+            elif os.path.isdir(entry.path):
+                folders.append((entry.path, (*above, real)))
+        yield here, photographs, others
+
+
+def scan(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+    """List what is not hidden in a folder, in no order; raise InputError if it cannot be read."""
+    try:
+        return [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    except OSError as error:  # no permission, a disk that fails
+        raise InputError(f"{os.fspath(folder)} cannot be read: {error.strerror}") from None
+
+
+def is_photograph(entry: os.DirEntry[str]) -> bool:
+    """Tell whether an entry of a folder is a photograph that is to be read, by its name."""
+    if not is_image_name(entry.name):
+        return False
+    if entry.is_symlink():  # one that leads nowhere is listed, and named when it cannot be read
+        return os.path.isfile(entry.path) or not os.path.exists(entry.path)
+    return entry.is_file()

@@ -1,14 +1,16 @@
 """The photographs of a run, told by the content of their files, and what has changed since."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from images.folders import natural_key
+from images.folders import name_some, natural_key
 
 DIGEST = 16  # bytes of what `digest_each` yields
+K = TypeVar("K")
+V = TypeVar("V")
 NO_DIGESTS = np.empty((0, DIGEST), np.uint8)
 
 
@@ -26,14 +28,11 @@ class Manifest(NamedTuple):
         digests: Mapping[str, bytes],
     ) -> "Manifest":
         """Make it of the paths and labels of each split, and the digests by path."""
-        rows = {
-            name: np.frombuffer(b"".join(digests[path] for path in paths), np.uint8)
-            for name, (paths, _) in splits.items()
-        }
-        return cls(
-            [*categories],
-            {name: (rows[name].reshape(-1, DIGEST), splits[name][1]) for name in splits},
-        )
+        found = {}
+        for name, (paths, labels) in splits.items():
+            rows = np.frombuffer(b"".join(digests[path] for path in paths), np.uint8)
+            found[name] = rows.reshape(-1, DIGEST), labels
+        return cls([*categories], found)
 
     def places(self) -> Iterator[tuple[bytes, str, str]]:
         """Yield each photograph's digest, category and split."""
@@ -43,9 +42,7 @@ class Manifest(NamedTuple):
 
     def splits_by_digest(self) -> dict[bytes, str]:
         """Return the split of each photograph; those that are in two are left out."""
-        found = defaultdict[bytes, set[str]](set)
-        for digest, _, split in self.places():
-            found[digest].add(split)
+        found = _group((digest, split) for digest, _, split in self.places())
         return {digest: splits.pop() for digest, splits in found.items() if len(splits) == 1}
 
 
@@ -60,30 +57,23 @@ class Changes(NamedTuple):
     gone: list[str]
     renamed: dict[str, str]  # what these categories are now, whose photographs did not move
 
-    def describe(self, has_same_files: bool) -> str:
-        """Spell it in a line; `has_same_files`: whether names and splits are the same, too."""
-        counts = [
-            f"{number} {word}"
-            for number, word in zip(self, ("added", "removed", "moved", "in another split"))
-            if number
-        ]
+    def describe(self) -> str:
+        """Spell it in a line."""
+        words = ("added", "removed", "moved", "in another split")
+        counts = [f"{number} {word}" for number, word in zip(self, words) if number]
         renamed = [f"{old} is {new} now" for old, new in self.renamed.items()]
         for word, names in (("new", self.new), ("removed", self.gone), ("renamed", renamed)):
             if names:
                 kind = "category" if len(names) == 1 else "categories"
-                more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-                counts.append(f"{len(names)} {word} {kind} ({', '.join(names[:5])}{more})")
-        return ", ".join(counts) or ("nothing" if has_same_files else "nothing but names of files")
+                counts.append(f"{len(names)} {word} {kind} ({name_some(names, 5)})")
+        return ", ".join(counts) or "the same photographs"
 
 
 def compare(before: Manifest, after: Manifest) -> Changes:
     """Find what has changed; equal files count as one photograph, whatever their names."""
-    renamed = find_renamed(before, after)
-    earlier, later = defaultdict[bytes, set](set), defaultdict[bytes, set](set)
-    for digest, category, split in before.places():
-        earlier[digest].add((renamed.get(category, category), split))
-    for digest, category, split in after.places():
-        later[digest].add((category, split))
+    renamed = _find_renamed(before, after)
+    earlier = _group((d, (renamed.get(c, c), split)) for d, c, split in before.places())
+    later = _group((d, (c, split)) for d, c, split in after.places())
     common = earlier.keys() & later.keys()
     changed = [each for each in common if earlier[each] != later[each]]
     moved = sum({c for c, _ in earlier[each]} != {c for c, _ in later[each]} for each in changed)
@@ -98,17 +88,14 @@ def compare(before: Manifest, after: Manifest) -> Changes:
     )
 
 
-def find_renamed(before: Manifest, after: Manifest) -> dict[str, str]:
+def _find_renamed(before: Manifest, after: Manifest) -> dict[str, str]:
     """Find the categories whose folders have another name.
 
     All photographs that are left of the earlier category, at least half of them, are in the new
     one, and none of another category is. Photographs may have been added.
     """
-    earlier, later = defaultdict[str, set](set), defaultdict[str, set](set)
-    for digest, category, _ in before.places():
-        earlier[category].add(digest)
-    for digest, category, _ in after.places():
-        later[category].add(digest)
+    earlier = _group((category, digest) for digest, category, _ in before.places())
+    later = _group((category, digest) for digest, category, _ in after.places())
     known, left = set[bytes]().union(*earlier.values()), set[bytes]().union(*later.values())
     new = {name: later[name] & known for name in later.keys() - earlier.keys()}
     renamed = {}
@@ -118,6 +105,13 @@ def find_renamed(before: Manifest, after: Manifest) -> dict[str, str]:
         if len(found) == 1 and 2 * len(common) >= len(earlier[old]):
             renamed[old] = found[0]
     return renamed
+
+
+def _group(pairs: Iterable[tuple[K, V]]) -> dict[K, set[V]]:
+    groups = defaultdict[K, set[V]](set)
+    for key, value in pairs:
+        groups[key].add(value)
+    return groups
 
 
 def count_changed(before: Manifest, after: Manifest, renamed: Mapping[str, str]) -> int:

@@ -52,8 +52,7 @@ def find_flaws(
 ) -> Iterator[tuple[int, str, float, str]]:
     """Yield blank, dark, bright, blurred and tiny photographs: number, kind, score 0..1, reason.
 
-    What is blurred or tiny is so beside the others, and beside what the network sees (`side`
-    pixels).
+    Blurred and tiny is relative to the others, and to what the network sees (`side` pixels).
     """
     sharpness = np.log([look.sharpness + 1e-3 for look in statistics])
     middle = np.median(sharpness)

@@ -117,10 +117,9 @@ def names_to_keep(info: NetworkInfo, renamed: Mapping[str, str]) -> dict[str, st
     }
 
 
-def describe_changes(changes: Changes, checkpoint: Path, earlier: Run, run: Run) -> Iterator[str]:
+def describe_changes(changes: Changes, checkpoint: Path, run: Run) -> Iterator[str]:
     """Say what has changed since an earlier run, and how many features are missing."""
-    has_same_files = earlier.fingerprint == run.fingerprint
-    yield f"since the run in {checkpoint}: {changes.describe(has_same_files)}"
+    yield f"since the run in {checkpoint}: {changes.describe()}"
     total = sum(len(labels) for _, labels in run.manifest.splits.values())
     missing = run.features.count_missing()
     yield f"features: {missing} of {total} photographs have to be computed"

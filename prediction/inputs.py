@@ -54,10 +54,10 @@ def expand(inputs: Iterable[str], separator: bytes) -> Iterator[Found]:
         elif not os.path.isdir(path):
             yield path, None
         else:
-            errors: list[InputError] = []
-            found = find_photographs(path, errors.append)
-            yield from ((path, error) for error in errors)
-            if not found and not errors:
+            unreadable: list[str] = []
+            found = find_photographs(path, unreadable)
+            yield from ((path, InputError(sentence)) for sentence in unreadable)
+            if not found and not unreadable:
                 yield path, ImageError(f"{path} holds no photographs")
             yield from ((file, None) for file in found)
 

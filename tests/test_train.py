@@ -179,7 +179,7 @@ def test_folders_of_categories_alone_are_enough(run_script, drawn, tmp_path):
     options = [*CNN, "--epochs", 1, "--batch_size", 31]
     run = run_script("train", words, *options, "--save_dir", tmp_path / "run")
     assert run.code == 0
-    assert "has no splits: 32 photographs are for training, 1 for validation" in run.out
+    assert "32 train, 1 valid, " in run.out
     assert info_of(tmp_path / "run").names == ["cornflower", "daisy", "poppy", "sunflower"]
     assert sorted(words.rglob("*")) == before
 

@@ -1,4 +1,4 @@
-"""Which files of a folder are photographs, and in what order names come."""
+"""Which files of a folder are photographs, of which categories, and in what order they come."""
 
 import errno
 import os
@@ -6,69 +6,71 @@ import os
 import pytest
 
 from images.folders import (
-    DRAWN,
-    RUN_FILES,
+    LEFT_OUT,
+    UNREADABLE,
+    find_categories,
     find_photographs,
+    is_image_name,
+    name_some,
     natural_key,
 )
 from running.errors import InputError
 
 
-def test_photographs_are_found_in_folders_within_and_sorted(put):
-    folder = put(
-        "b/2.jpg", "b/10.jpg", "a.PNG", "b/c/d.gif", "notes.txt", ".hidden.jpg", ".h/a.jpg"
-    )
+def test_extensions_tell_photographs_in_any_case():
+    assert all(map(is_image_name, ["a.jpg", "b.JPEG", "c.webp", "d.HEIC", "e/f.tif", "g.avif"]))
+    assert not any(map(is_image_name, ["a.txt", "jpg", ".jpg", "a.jpg.part", "a.ico", ""]))
+
+
+def test_photographs_are_found_in_folders_within_and_nothing_else(put):
+    folder = put("b/2.jpg", "b/10.jpg", "a.PNG", "x.jpg/d.gif", "notes.txt", ".e.jpg", ".h/a.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "device.jpg").symlink_to("/dev/zero")
+    (folder / "folder.jpg").symlink_to("x.jpg")
+    (folder / "nowhere.jpg").symlink_to("nowhere")  # listed, and named when it cannot be read
+    (folder / "x.jpg" / "up").symlink_to("..")
+    (folder / "self").symlink_to("self")
     found = [os.path.relpath(path, folder) for path in find_photographs(folder)]
-    assert found == ["a.PNG", "b/10.jpg", "b/2.jpg", "b/c/d.gif"]
+    expected = ["a.PNG", "b/10.jpg", "b/2.jpg", "folder.jpg/d.gif", "nowhere.jpg", "x.jpg/d.gif"]
+    assert found == expected
 
 
-@pytest.fixture
-def locked(monkeypatch):
-    """Return a function that makes folders some that cannot be read, also for root."""
-    scandir = os.scandir
-
-    def lock(*folders):
-        def refuse(path):
-            if os.fspath(path) in map(os.fspath, folders):
-                raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
-            return scandir(path)
-
-        monkeypatch.setattr("os.scandir", refuse)
-
-    return lock
-
-
-def test_a_locked_folder_costs_its_own_photographs_only(put, locked):
+def test_a_locked_folder_costs_its_own_photographs_only(put, monkeypatch):
     folder = put("a/1.jpg", "lost+found/2.jpg", "z/x/3.jpg", "z/y/3.jpg")
-    locked(folder / "lost+found", folder / "z" / "x")
+    locked, scandir = [str(folder / "lost+found"), str(folder / "z" / "x")], os.scandir
+
+    def refuse(path):  # also to root
+        if os.fspath(path) in locked:
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(InputError, match="(found|x) cannot be read: Permission denied"):
         find_photographs(folder)
-    errors = []
-    found = [os.path.relpath(path, folder) for path in find_photographs(folder, errors.append)]
-    assert found == ["a/1.jpg", "z/y/3.jpg"]
-    assert sorted(map(str, errors)) == [
-        f"{folder}/{name} cannot be read: Permission denied" for name in ("lost+found", "z/x")
-    ]
+    unreadable = []
+    assert find_photographs(folder, unreadable) == [f"{folder}/a/1.jpg", f"{folder}/z/y/3.jpg"]
+    assert sorted(unreadable) == [f"{path} cannot be read: Permission denied" for path in locked]
+    problems = {UNREADABLE: [], LEFT_OUT: []}
+    assert {*find_categories(folder, folder, problems)} == {"a", "z"}
+    assert sorted(problems[UNREADABLE]) == sorted(unreadable)
 
 
-@pytest.mark.parametrize("name", sorted(RUN_FILES))
-def test_what_a_run_drew_is_no_photograph(put, name):
-    drawn = [*DRAWN]
-    assert {"curves.png", "mistakes.previous.png"} < {*drawn}
-    folder = put(f"runs/{name}", "runs/rose.png", *[f"runs/{each}" for each in drawn])
-    put(*[f"rose/{each}" for each in drawn])  # somebody's own
-    found = [os.path.relpath(path, folder) for path in find_photographs(folder)]
-    assert found == [*[f"rose/{each}" for each in sorted(drawn)], "runs/rose.png"]
+def test_links_to_other_categories_are_followed_but_not_back_up(put):
+    folder = put("train/1/a.jpg", "train/2/b.jpg")
+    for name in ("train/up", "train/1/up"):
+        (folder / name).symlink_to(folder)
+    (folder / "train/1/split").symlink_to("..")
+    (folder / "train/1/beside").symlink_to("../2")
+    found = find_categories(folder / "train", folder, {UNREADABLE: [], LEFT_OUT: []})
+    assert found == {
+        "1": [f"{folder}/train/1/a.jpg", f"{folder}/train/1/beside/b.jpg"],
+        "2": [f"{folder}/train/2/b.jpg"],
+    }
 
 
-def test_a_folder_that_cannot_be_read_is_one_sentence(put):
-    folder = put("a.jpg")
-    for path in ("nowhere", "a.jpg"):
-        with pytest.raises(InputError, match=f"{path} cannot be read: (No such|Not a)"):
-            find_photographs(folder / path)
-
-
-def test_natural_order():
+def test_names_are_in_natural_order_and_some_of_many():
     texts = ["rose 10", "10", "2", "rose 2", "02", "", "a", "1b", "1a"]
     expected = ["", "1a", "1b", "02", "2", "10", "a", "rose 2", "rose 10"]
     assert sorted(texts, key=natural_key) == expected
+    assert name_some([*"abcd"], 3) == "a, b, c and 1 more"
+    assert name_some([*"abcd"], 4) == "a, b, c, d"
