@@ -176,23 +176,22 @@ def train(
     resources = Resources(args.workers, args.save_dir, processes, console.progress)
     device_line, *hints = describe_device(device, args.gpu, processes.size)
 
-    # --- The run: a new one, or what last.pth knows of it
+    # --- The run: a new one, or what last.pth holds of it
     typed, num_classes = Settings.typed(args), len(data.categories)
-    checkpoint, earlier, info, side = folder.checkpoint, None, None, None
-    backups_are_needed = not args.resume and needs_backups(folder)
+    earlier, info, side = None, None, None
+    from_backups = not args.resume and needs_backups(folder)
     if args.resume:
-        _, info = load_checkpoint(checkpoint)
-        run = resume_run(folder, info, typed, device)
-        notes.best = run.describe_best(checkpoint)
+        run, info = resume_run(folder, typed, device)
     elif args.update:
-        pair = load_earlier(folder, backups_are_needed)
-        earlier, _, info, checkpoint = pair
-        run = update_run(pair, num_classes, args.epochs or 0, device)
-        notes.best, notes.flag = earlier.describe_best(checkpoint), "--update"
+        earlier = load_earlier(folder, from_backups)
+        run, info = update_run(earlier, num_classes, args.epochs or 0, device), earlier.info
+        notes.flag = "--update"
     else:
         side = typical_side(data.splits["train"].paths)
         run = new_run(Settings(**typed), num_classes, side, device, resources)
-    if args.resume or args.update:
+    checkpoint = earlier.checkpoint if earlier else folder.checkpoint
+    if info:
+        notes.best = (earlier.run if earlier else run).describe_best(checkpoint)
         notes.resume_files = [folder.resume_file]
     batch_size = run.settings.recipe.batch_size
     processes.require_shard(batch_size)
@@ -212,7 +211,7 @@ def train(
     clock.lap("start")
 
     # --- Every photograph is read once, before hours are spent
-    pinned = earlier.manifest if earlier else run.manifest if run.is_update else None
+    pinned = earlier.run.manifest if earlier else run.manifest if run.is_update else None
     inspected = read_photographs(data, args, console, processes, run.features.places, pinned)
     console.print_note(*data_utils.problem_lines(inspected.problems, 10))
     data_utils.require_usable(inspected, processes.size)
@@ -232,17 +231,7 @@ def train(
 
     # --- What has changed since the earlier run; which names its categories keep
     known, lines = {}, [run.describe()]
-    if (
-        earlier
-        and info
-        and not backups_are_needed
-        and is_up_to_date(earlier, inspected, args, folder)
-    ):
-        earlier.features, run = run.features, earlier.to(device)
-        run.settings = replace(run.settings, epochs=run.epoch)  # --minutes may have ended the last
-        known = names_to_keep(info, {})
-        lines = ["nothing has changed: the network stays as it is"]
-    elif run.best and info:
+    if run.best and info:
         if run.fingerprint != inspected.fingerprint or len(run.best.logits) != len(valid_labels):
             way = "--update starts over" if run.is_update else "without --resume a new run starts"
             raise InputError(
@@ -254,10 +243,15 @@ def train(
     else:
         run.manifest = Manifest.of(inspected.data.categories, splits, inspected.digests)
         run.fingerprint = inspected.fingerprint
-        if earlier and info:
-            changes = take_changes(run, earlier)
-            known = names_to_keep(info, changes.renamed)
-            lines = [*describe_changes(changes, checkpoint, run), *lines]
+    if earlier:
+        changes = take_changes(run, earlier.run)
+        known = names_to_keep(earlier.info, changes.renamed)
+        lines = [*describe_changes(changes, earlier, run), *lines]
+        if not from_backups and is_up_to_date(earlier.run, inspected, args, folder):
+            earlier.run.features, run = run.features, earlier.run.to(device)
+            # --minutes may have ended its last epoch.
+            run.settings = replace(run.settings, epochs=run.epoch)
+            lines = ["nothing has changed: the network stays as it is"]
     if earlier or run.is_update:
         console.print_result(*data_utils.describe_data(inspected.data), *lines)
     known = {} if args.category_names else known
@@ -289,7 +283,7 @@ def train(
         result = evaluate(network, valid_set, valid_labels, None if epoch else run.features)
         require_finite(epoch, train_loss, result.loss)
         if is_best := run.best is None or result.is_better(run.best):
-            if run.best is None and not backups_are_needed and (backup := folder.back_up()):
+            if run.best is None and not from_backups and (backup := folder.back_up()):
                 console.print_result(f"kept the earlier run as {backup} and so on")
             class_means = logit_sums.class_means()
             calibration = calibrate(result.logits, valid_labels, class_means)
@@ -315,8 +309,8 @@ def train(
     report, evaluated = final_report(best, info, run.best, splits, resources, features)
     if run.is_update and processes.size == 1:
         with suppress(InputError):  # somebody may have removed the backups
-            pair = load_earlier(folder, from_backups=True)
-            report["update"] = compare_update(run, pair, valid_set, valid_labels, evaluated)
+            earlier = load_earlier(folder, from_backups=True)
+            report["update"] = compare_update(run, earlier, valid_set, valid_labels, evaluated)
     clock.lap("final evaluation")
     report |= {
         "seconds": clock.seconds,

@@ -29,6 +29,7 @@ from network.checkpoint import (
     as_float,
     check_forward,
     describe_head,
+    load_checkpoint,
     new_model,
     read_entries,
     rebuild,
@@ -385,12 +386,13 @@ def new_run(
 
 
 def resume_run(
-    folder: RunFolder, info: NetworkInfo, typed: dict[str, Any], device: torch.device
-) -> Run:
-    """Load the run that --resume continues; `info` is what its checkpoint knows.
+    folder: RunFolder, typed: dict[str, Any], device: torch.device
+) -> tuple[Run, NetworkInfo]:
+    """Load the run that --resume continues, and what its checkpoint knows.
 
     Raises InputError if a file is damaged, or other settings are asked for.
     """
+    _, info = load_checkpoint(folder.checkpoint)
     run = Run.load(folder.resume_file)
     if not run.owns(info):
         raise InputError(
@@ -399,4 +401,4 @@ def resume_run(
         )
     run.has_ended |= run.is_finished
     run.settings = resume_settings(typed, run.settings)
-    return run.to(device)
+    return run.to(device), info

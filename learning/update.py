@@ -4,7 +4,7 @@ import dataclasses
 import filecmp
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +29,14 @@ from running.errors import InputError
 from running.run_folder import RunFolder, previous
 from running.settings import resolve_settings
 
-Pair = tuple[Run, Classifier, NetworkInfo, Path]  # a run, and its checkpoint
+
+class Earlier(NamedTuple):
+    """The finished run that an update starts from, and its checkpoint."""
+
+    run: Run
+    network: Classifier
+    info: NetworkInfo
+    checkpoint: Path
 
 
 def needs_backups(folder: RunFolder) -> bool:
@@ -51,7 +58,7 @@ def needs_backups(folder: RunFolder) -> bool:
         return False
 
 
-def load_earlier(folder: RunFolder, from_backups: bool = False) -> Pair:
+def load_earlier(folder: RunFolder, from_backups: bool) -> Earlier:
     """Load the finished run that an update starts from, or started from.
 
     Raises InputError if there is none, it is not finished, or a file is damaged.
@@ -59,28 +66,28 @@ def load_earlier(folder: RunFolder, from_backups: bool = False) -> Pair:
     checkpoint, resume_file = folder.checkpoint, folder.resume_file
     if from_backups:
         checkpoint, resume_file = previous(checkpoint), previous(resume_file)
-    network, info = load_checkpoint(checkpoint)
     run = Run.load(resume_file)
-    if not run.owns(info):
+    earlier = Earlier(run, *load_checkpoint(checkpoint), checkpoint)
+    if not run.owns(earlier.info):
         raise InputError(f"{checkpoint} is not the best network of the run in {resume_file}")
     if not run.is_finished:
         raise InputError(
             f"the run in {folder.path} is not finished: --resume continues it, and --update can "
             "follow"
         )
-    return run, network, info, checkpoint
+    return earlier
 
 
-def update_run(pair: Pair, num_classes: int, epochs: int, device: torch.device) -> Run:
+def update_run(earlier: Earlier, num_classes: int, epochs: int, device: torch.device) -> Run:
     """Put a new head for C categories on the body of a finished run's checkpoint.
 
     The settings are those of the finished run, but for `epochs`.
     """
-    earlier, _, info, checkpoint = pair
+    before, _, info, checkpoint = earlier
     entries = read_entries(checkpoint, "calibration")
     model, preprocessing = rebuild(entries, len(info.categories), entries["state_dict"])
-    settings = dataclasses.replace(earlier.settings, epochs=epochs, minutes=None)
-    if earlier.weights_source is None:  # a recipe from scratch would undo what it has learned
+    settings = dataclasses.replace(before.settings, epochs=epochs, minutes=None)
+    if before.weights_source is None:  # a recipe from scratch would undo what it has learned
         settings = dataclasses.replace(settings, lr=None, batch_size=None, tune=None, weights=None)
         settings = resolve_settings(settings, preprocessing.crop, True, bool(model.feature_layers))
     torch.manual_seed(settings.seed)
@@ -89,13 +96,13 @@ def update_run(pair: Pair, num_classes: int, epochs: int, device: torch.device) 
     model = build_classifier(
         body, layers, in_features, hidden_units, num_classes, preprocessing
     ).to(device)
-    source = earlier.weights_source or "an earlier run"
+    source = before.weights_source or "an earlier run"
     run = Run(settings, model, preprocessing, source, epoch=-1, is_update=True)
     if info.metrics.epoch:
-        run.tuned_history, run.tuned_on = earlier.history, earlier.manifest.splits["train"][0]
+        run.tuned_history, run.tuned_on = before.history, before.manifest.splits["train"][0]
     else:  # the best network has the body that the run began with
-        run.tuned_history, run.tuned_on = earlier.tuned_history, earlier.tuned_on
-        run.l2_penalty = earlier.l2_penalty
+        run.tuned_history, run.tuned_on = before.tuned_history, before.tuned_on
+        run.l2_penalty = before.l2_penalty
     return run
 
 
@@ -117,31 +124,35 @@ def names_to_keep(info: NetworkInfo, renamed: Mapping[str, str]) -> dict[str, st
     }
 
 
-def describe_changes(changes: Changes, checkpoint: Path, run: Run) -> Iterator[str]:
-    """Say what has changed since an earlier run, and how many features are missing."""
-    yield f"since the run in {checkpoint}: {changes.describe()}"
+def describe_changes(changes: Changes, earlier: Earlier, run: Run) -> Iterator[str]:
+    """Describe what has changed since an earlier run, and how many features are missing."""
+    yield f"since the run in {earlier.checkpoint}: {changes.describe()}"
     total = sum(len(labels) for _, labels in run.manifest.splits.values())
     missing = run.features.count_missing()
     yield f"features: {missing} of {total} photographs have to be computed"
 
 
 def compare_update(
-    run: Run, pair: Pair, valid_set: Activations, labels: np.ndarray, evaluated: EvaluatedSplit
+    run: Run,
+    earlier: Earlier,
+    valid_set: Activations,
+    labels: np.ndarray,
+    evaluated: EvaluatedSplit,
 ) -> dict[str, Any]:
     """Compare the network of an update with the earlier one, on valid and its labels (V,).
 
     Returns a part of report.json; docs/reference.md explains each entry.
     """
-    earlier, network, info, _ = pair
+    before, network, info, _ = earlier
     assert run.best
     if run.has_learned:
         network = network.to(run.model.mean.device)
-        before = compute_logits(network, Activations(network, 0, valid_set.photographs).in_order())
+        logits = compute_logits(network, Activations(network, 0, valid_set.photographs).in_order())
     else:
-        before = head_logits(network, run.features.of(valid_set, "the earlier network"))
-    changes = compare(earlier.manifest, run.manifest)
-    train = earlier.manifest.splits["train"][0]
-    tuned_on = train if info.metrics.epoch else earlier.tuned_on
+        logits = head_logits(network, run.features.of(valid_set, "the earlier network"))
+    changes = compare(before.manifest, run.manifest)
+    train = before.manifest.splits["train"][0]
+    tuned_on = train if info.metrics.epoch else before.tuned_on
     from_train = count_known(np.concatenate([train, tuned_on]), run.manifest)
     notes = [*describe_known(count_known(tuned_on, run.manifest), from_train)]
     if not run.settings.recipe.epochs:
@@ -151,7 +162,7 @@ def compare_update(
         "from_train": from_train,
         **compare_networks(
             [changes.renamed.get(category, category) for category in info.categories],
-            {"before": before.numpy(), "after": run.best.logits},
+            {"before": logits.numpy(), "after": run.best.logits},
             labels,
             evaluated.categories,
             evaluated.names,
