@@ -38,7 +38,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import data_utils
-from checking.fixes import apply_fixes
+from checking.issues import apply_fixes
 from data_utils import DataSet, Inspected
 from images.batches import digest_each, typical_side
 from images.datasets import KNOWN_DATA_SETS, download

@@ -32,6 +32,7 @@ from learning.head import FOLDS, SMOOTHING, fit_linear_head, out_of_fold
 from learning.resources import Resources
 from learning.run import Run, new_run
 from reporting.calibration import softmax
+from running.console import no_progress
 from running.settings import Settings
 from running.threads import default_workers
 
@@ -62,7 +63,7 @@ def look(data_dir: str) -> Seen:
     small = np.stack([each.small for each in statistics])
     nearest = find_neighbours(features.clone())[0][:, :5]
     began = time.perf_counter()
-    pairs, alike = find_copies(small, nearest, labels)
+    pairs, alike = find_copies(small, nearest, labels, no_progress)
     print(
         f"near duplicates of the folder itself: {len(pairs)} pairs with a correlation of "
         f"{alike[-1]:.4f} or more ({time.perf_counter() - began:.1f} s)"
@@ -180,7 +181,7 @@ def try_copies(seen: Seen, folder: Path, seed: int, kinds: tuple[str, ...]) -> N
     small = np.concatenate([seen.small, np.stack([each.small for each in statistics])])
     labels = np.concatenate([seen.labels, seen.labels[sources]])
     nearest = find_neighbours(torch.cat([seen.features, more]))[0][:, :5]
-    pairs, alike = find_copies(small, nearest, labels)
+    pairs, alike = find_copies(small, nearest, labels, no_progress)
     groups = np.concatenate([seen.copies, seen.copies[sources]])
     found = {tuple(pair) for pair in pairs.tolist()}
     missed = [kinds[n % len(kinds)] for n, i in enumerate(sources) if (i, count + n) not in found]

@@ -1,13 +1,12 @@
 """The check of a data folder's images: what is suspicious about which photograph."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
 import torch
 
 from checking.copies import SIDE, find_copies, group_copies
-from checking.fixes import has_answers
 from checking.issues import LEAVE_OUT, MOVE, Issue, Photograph, issue_lines, write_csv, write_page
 from checking.labels import find_neighbours, score_labels
 from data_utils import FEW, DataSet, Inspected
@@ -20,7 +19,7 @@ from network.devices import find_device, rows_at_once
 from network.inference import extract_features, for_inference
 from running.console import Progress
 from running.errors import InputError
-from running.run_folder import RunFolder, back_up
+from running.run_folder import RunFolder
 from running.settings import Settings
 from running.threads import map_ahead
 
@@ -39,32 +38,25 @@ def check_folder(
     gpu: bool,
     progress: Progress,
 ) -> list[str]:
-    """Check the images of a folder and write data_report.csv and .html; return lines of a summary.
+    """Check the images of a data folder with the network that `settings` choose.
 
-    The network is chosen by `settings`, as for a run. Raises FlowersError if a photograph has gone
-    since, the network has learned nothing yet, or the report cannot be written.
+    Writes data_report.csv and data_report.html into `folder`; returns the lines of a summary.
     """
     data = inspected.data
-    folder.prepare()
     with folder.lock():
         resources = Resources(workers, folder.path, progress=progress)
         device, side = find_device(gpu), typical_side(data.paths)
         run = new_run(settings, len(data.categories), side, device, resources)
+        if run.weights_source is None:
+            raise InputError("the network has no pretrained weights; --check_data files needs none")
         issues = find_issues(data, inspected.names, run, resources)
-        if has_answers(folder.data_report):
-            back_up(folder.data_report)
         write_csv(folder.data_report, data.folder, issues)
-        write_page(folder.data_page, data, inspected.problems, issues)
+        write_page(folder.data_page, inspected, issues)
     return [*issue_lines(issues), f"report: {folder.data_page}, {folder.data_report}"]
 
 
 def find_issues(data: DataSet, names: Sequence[str], run: Run, resources: Resources) -> list[Issue]:
-    """List what is suspicious among the photographs of all splits; `run` is a new one."""
-    if run.weights_source is None:
-        raise InputError(
-            "the pictures are looked at with a pretrained network, and this one has no weights; "
-            "--check_data files leaves the pictures out"
-        )
+    """List what is suspicious among the photographs of all splits, by kind, the worst first."""
     categories, progress = data.categories, resources.progress
     features, statistics = measure_images(data.paths, run, resources)
     labels = np.concatenate([split.labels for split in data.splits.values()])
@@ -78,23 +70,24 @@ def find_issues(data: DataSet, names: Sequence[str], run: Run, resources: Resour
     pairs, alike = find_copies(small, neighbours[:, :5], labels, progress)
     groups = group_copies(pairs, len(labels))
     scores, best, logits = score_labels(features, labels, groups, neighbours, cosines, progress)
-
-    flaws = [*find_flaws(statistics, run.preprocessing.crop)]
-    # What is blank has no label that could be wrong, and what has too few others of its category
-    # cannot be recognised.
+    flaws = sorted(find_flaws(statistics, run.preprocessing.crop), key=lambda f: (f[1], -f[2]))
+    # Blank photographs have no label that could be wrong; small categories cannot be recognised.
+    scores[[i for i, kind, *_ in flaws if kind == BLANK]] = 0
     _, first = np.unique(groups, return_index=True)
     scores[np.bincount(labels[first], minlength=len(names))[labels] < FEW] = 0
-    scores[[i for i, kind, *_ in flaws if kind == BLANK]] = 0
-    looks_like = [categories[i] for i in best]
-    named = dict(zip(categories, names))
+    wrong = []
+    order = np.argsort(-scores, kind="stable")
+    for i in order[scores[order] > 0.5].tolist():
+        reason = f"looks like {names[best[i]]}, its folder says {names[labels[i]]}"
+        # Beside it the most similar photograph of the category that it looks like.
+        others = [data.paths[j] for j in neighbours[i].tolist() if labels[j] == best[i]][:1]
+        move = MOVE + categories[best[i]]
+        wrong.append(Issue(photographs[i], "wrong label", float(scores[i]), move, reason, others))
     return [
-        *_wrong_labels(photographs, scores, looks_like, neighbours, named),
+        *wrong,
         *_near_duplicates(photographs, pairs, alike, groups),
         *_outliers(photographs, 1 - cosines.mean(1).numpy(), logits),
-        *(
-            Issue(photographs[i], kind, score, LEAVE_OUT, reason)
-            for i, kind, score, reason in sorted(flaws, key=lambda flaw: (flaw[1], -flaw[2]))
-        ),
+        *(Issue(photographs[i], kind, score, LEAVE_OUT, why) for i, kind, score, why in flaws),
     ]
 
 
@@ -123,25 +116,6 @@ def measure_images(
     return features, statistics
 
 
-def _wrong_labels(
-    photographs: Sequence[Photograph],
-    scores: np.ndarray,
-    looks_like: Sequence[str],
-    neighbours: torch.Tensor,
-    names: Mapping[str, str],
-) -> Iterator[Issue]:
-    """List photographs that look more like another category, beside the most similar one of it."""
-    for i in np.argsort(-scores, kind="stable").tolist():
-        if scores[i] <= 0.5:
-            break
-        like = looks_like[i]
-        reason = f"looks like {names[like]}, its folder says {names[photographs[i].category]}"
-        near = [photographs[j] for j in neighbours[i].tolist()]
-        others = [each.path for each in near if each.category == like] or [""]
-        score = float(scores[i])
-        yield Issue(photographs[i], "wrong label", score, MOVE + like, reason, others[0])
-
-
 def _near_duplicates(
     photographs: Sequence[Photograph], pairs: np.ndarray, alike: np.ndarray, groups: np.ndarray
 ) -> Iterator[Issue]:
@@ -150,8 +124,8 @@ def _near_duplicates(
     for (i, j), correlation in zip(pairs.tolist(), alike.tolist()):
         copies.setdefault(i, {})[j] = copies.setdefault(j, {})[i] = correlation
     # Of a group the last one stays: of the best split, the largest, the first.
-    by_worth = sorted(copies, key=lambda i: (STAYS[photographs[i].split], photographs[i].side, -i))
-    stays = {groups[i]: i for i in by_worth}
+    order = sorted(copies, key=lambda i: (STAYS[photographs[i].split], photographs[i].side, -i))
+    stays = {groups[i]: i for i in order}
     for i, others in copies.items():
         best = stays[groups[i]]
         if best == i:
@@ -164,20 +138,17 @@ def _near_duplicates(
             reason += f", which is in category {other.category}"
         elif own.split != other.split:
             reason += f", which is in {other.split}"
-        yield Issue(own, "near duplicate", others[j], LEAVE_OUT, reason, other.path)
+        yield Issue(own, "near duplicate", others[j], LEAVE_OUT, reason, [other.path])
 
 
 def _outliers(
     photographs: Sequence[Photograph], distances: np.ndarray, logits: np.ndarray
 ) -> Iterator[Issue]:
     """List photographs far from their neighbours (N,), which no head knows by its logits (N, C)."""
-
-    def standardise(values: np.ndarray) -> np.ndarray:  # robustly
-        centred = values - np.median(values)
-        return centred / (np.median(np.abs(centred)) + 1e-9)
-
-    unknown = logits.mean(1) - logits.max(1)
-    strange = standardise(distances) + 0.5 * standardise(unknown)
+    values = np.stack([distances, logits.mean(1) - logits.max(1)])
+    centred = values - np.median(values, 1, keepdims=True)
+    scaled = centred / (np.median(np.abs(centred), 1, keepdims=True) + 1e-9)
+    strange = scaled[0] + 0.5 * scaled[1]
     low, high = np.quantile(strange, (0.25, 0.75))
     order = np.argsort(-strange, kind="stable")[: max(1, int(OUTLIERS * len(strange)))]
     for i in order[strange[order] > high + FENCE * (high - low)].tolist():

@@ -1,13 +1,10 @@
-"""Near duplicates: photographs that are the same picture, or the next shot of it.
-
-One may be a copy of the other that was stored again, scaled, cropped or mirrored.
-"""
+"""Near duplicates: a picture stored again, scaled, cropped or mirrored, or the next shot of it."""
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from running.console import Progress, no_progress
+from running.console import Progress
 
 SIDE = 32  # of the small pictures that are compared
 LAYOUT = 6  # rows and columns of colours by which pairs are proposed
@@ -23,36 +20,28 @@ SMALLEST, LARGEST = 0.65, 1.05  # sides of the part of one picture that may be t
 STEP, SHORTER = 0.1, 0.6
 ROUNDS, MORE_ROUNDS, PROMISING = 2, 5, 0.8  # more for pairs that are promising after the first
 
-# Pairs of different categories are no copies, and show how alike these can be.
 FALSE_PAIRS = 0.5  # expected among a thousand photographs
-ENOUGH = 50  # pairs of different categories from which the limit can be found
-FEW_LIMIT = 0.97  # the limit where there are fewer
+ENOUGH, FEW_LIMIT = 50, 0.97  # pairs that are no copies; the limit where there are fewer
 # The limit is not outside of these: where all categories but one are easily told apart, its
 # photographs of one studio are no copies; and where many copies have different labels, they are.
 LOWEST, HIGHEST = 0.94, 0.98
 
 
 def find_copies(
-    small: np.ndarray,
-    neighbours: torch.Tensor,
-    labels: np.ndarray,
-    progress: Progress = no_progress,
+    small: np.ndarray, neighbours: torch.Tensor, labels: np.ndarray, progress: Progress
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find near duplicates among photographs, uint8 (N, SIDE, SIDE, 3), with categories (N,).
 
     Pairs with similar layouts of colours are candidates, and the photographs with the most similar
     features, `neighbours` (N, k). Each pair is aligned, and the correlation of the pixels decides.
-
-    Returns:
-        Pairs (P, 2), the lower index first, and their correlations (P,); the most alike first.
+    Returns pairs (P, 2), the lower index first, and their correlations (P,), the highest first.
     """
     pictures = torch.from_numpy(small).permute(0, 3, 1, 2)
     pairs, ways = _propose(pictures, neighbours, progress)
     aligned = (_align(pictures, *part) for part in zip(pairs.split(512), ways.split(512)))
     alike = torch.cat([*progress(aligned, len(pairs), "comparing", " pairs")]).numpy()
     found = pairs.sort(1).values.numpy()
-    different = labels[found[:, 0]] != labels[found[:, 1]]
-    limit = find_limit(alike[different], len(small))
+    limit = find_limit(alike[labels[found[:, 0]] != labels[found[:, 1]]], len(small))
     order = np.argsort(-alike, kind="stable")
     order = order[alike[order] >= limit]
     return found[order], alike[order]
@@ -69,17 +58,16 @@ def group_copies(pairs: np.ndarray, count: int) -> np.ndarray:
 def find_limit(others: np.ndarray, count: int) -> float:
     """Return the correlation from which on a pair of `count` photographs counts as copies.
 
-    `others` (M,) are the correlations of pairs that are no copies. The tail of
-    t = -ln(1 - correlation) is about exponential. Its rate is that between two ranks, so that a few
-    copies with a wrong label change little. The limit is where `FALSE_PAIRS` are to be expected.
+    `others` (M,) are the correlations of pairs of different categories, which are no copies. The
+    tail of -ln(1 - correlation) is about exponential; its rate is that between two ranks, so that
+    a few wrong labels change little. The limit is where `FALSE_PAIRS` are to be expected.
     """
     if len(others) < ENOUGH:
         return FEW_LIMIT
     tail = -np.log1p(-np.sort(others)[::-1].clip(max=1 - 1e-6))
     low, high = len(tail) // 2, max(len(tail) // 20, 2)
     rate = np.log(low / high) / max(tail[high - 1] - tail[low - 1], 1e-6)
-    expected = FALSE_PAIRS * count / 1000
-    limit = 1 - np.exp(-(tail[high - 1] + np.log(high / expected) / rate))
+    limit = 1 - np.exp(-(tail[high - 1] + np.log(high / (FALSE_PAIRS * count / 1000)) / rate))
     return float(np.clip(limit, LOWEST, HIGHEST))
 
 
@@ -99,10 +87,7 @@ def _layouts(pictures: torch.Tensor) -> torch.Tensor:
 def _propose(
     pictures: torch.Tensor, neighbours: torch.Tensor, progress: Progress
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pair each picture with those that its whole is most like a part of.
-
-    Returns pairs (P, 2), the whole one first, and which layout of the other it is like (P,).
-    """
+    """Pair pictures, the first with part of the second: indices (P, 2), and which layout (P,)."""
     count = len(pictures)
     layouts = torch.cat([_layouts(chunk.float()) for chunk in pictures.split(4096)], 1)
     found = []
@@ -134,9 +119,8 @@ def _align(pictures: torch.Tensor, pairs: torch.Tensor, ways: torch.Tensor) -> t
     place = torch.stack([side / SIDE, (2 * left + side) / SIDE - 1, (2 * top + side) / SIDE - 1], 1)
     wanted = _read(inner, torch.tensor([[1.0, 0.0, 0.0]]).expand_as(place))
     best, place = _search(outer, wanted, place, STEP, ROUNDS)
-    go_on = best > PROMISING
-    step = STEP * SHORTER**ROUNDS
-    best[go_on], _ = _search(outer[go_on], wanted[go_on], place[go_on], step, MORE_ROUNDS)
+    more, step = best > PROMISING, STEP * SHORTER**ROUNDS
+    best[more], _ = _search(outer[more], wanted[more], place[more], step, MORE_ROUNDS)
     return best
 
 

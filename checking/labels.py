@@ -9,8 +9,7 @@ from reporting.calibration import fit_temperature, softmax
 from running.console import Progress, no_progress
 
 NEIGHBOURS = 30  # of a photograph
-# Principal components along which features are compared: fewer where there are few photographs,
-# of which each would have a component of its own.
+# Principal components along which features are compared, and photographs that each needs at least.
 DIMENSIONS, PHOTOGRAPHS_EACH = 256, 8
 FLOOR = 0.1  # added to the variances, so that what hardly varies does not count as much
 
@@ -27,10 +26,9 @@ def find_neighbours(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
     """
     standardise(features)
     count = len(features)
-    with torch.random.fork_rng(devices=[]):  # the components are found by a random start
-        torch.manual_seed(0)
-        size = min(DIMENSIONS, -(-count // PHOTOGRAPHS_EACH), features.shape[1])
-        _, scales, axes = torch.pca_lowrank(features, size, center=False)
+    size = min(DIMENSIONS, -(-count // PHOTOGRAPHS_EACH), features.shape[1])
+    torch.manual_seed(0)  # the components are found by a random start
+    _, scales, axes = torch.pca_lowrank(features, size, center=False)
     axes = axes / (scales.square() / count + FLOOR).sqrt()
     rows = F.normalize(features @ axes, dim=1)
     found = []
@@ -54,19 +52,21 @@ def score_labels(
 
     Linear probes that were fitted on other photographs, and the labels of its neighbours, vote as
     if they were independent; copies, which share a number (N,), have no vote for each other.
-    Features (N, F) are overwritten.
-
-    Returns:
-        The share 0..1 of the best other category in the sum of its weight and the label's (N,),
-        that category (N,), and the probes' logits (N, C).
+    Features (N, F) are overwritten. Returns scores (N,), the share 0..1 of the best other category
+    in the sum of its weight and the label's; that category (N,); and the probes' logits (N, C).
     """
-    folds = torch.from_numpy(_divide(labels, copies))
-    logits = out_of_fold(features, torch.from_numpy(labels), folds, progress).numpy()
+    # The first of each set of copies is dealt out, category by category; the others follow it.
+    _, first, number = np.unique(copies, return_index=True, return_inverse=True)
+    folds = np.empty(len(first), int)
+    folds[np.argsort(labels[first], kind="stable")] = np.arange(len(first)) % FOLDS
+    targets = torch.from_numpy(labels)
+    logits = out_of_fold(features, targets, torch.from_numpy(folds[number]), progress).numpy()
+
     by_heads = softmax(logits / fit_temperature(logits, labels))
     weights = (CLOSENESS * cosines).exp()
     groups = torch.from_numpy(copies)
     weights[groups[neighbours] == groups[:, None]] = 0
-    votes = torch.zeros(logits.shape).scatter_add_(1, torch.from_numpy(labels)[neighbours], weights)
+    votes = torch.zeros(logits.shape).scatter_add_(1, targets[neighbours], weights)
     by_neighbours = (votes / votes.sum(1, keepdim=True).clamp_min(1e-30)).numpy()
     evidence = np.log(by_heads + HEADS_FLOOR) + np.log(by_neighbours + NEIGHBOURS_FLOOR)
     rows = np.arange(len(labels))
@@ -74,12 +74,3 @@ def score_labels(
     evidence[rows, labels] = -np.inf
     best = evidence.argmax(1)
     return 1 / (1 + np.exp(own - evidence[rows, best])), best, logits
-
-
-def _divide(labels: np.ndarray, copies: np.ndarray) -> np.ndarray:
-    """Give each photograph a fold, 0..FOLDS-1 (N,): shares of each category, copies in one."""
-    # The first of each set of copies is dealt out, category by category; the others follow it.
-    _, first, number = np.unique(copies, return_index=True, return_inverse=True)
-    folds = np.empty(len(first), int)
-    folds[np.argsort(labels[first], kind="stable")] = np.arange(len(first)) % FOLDS
-    return folds[number.reshape(-1)]
