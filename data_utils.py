@@ -7,7 +7,7 @@ as "21"; a *name* is what people call it, such as "fire lily".
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -27,15 +27,11 @@ from running.files import is_special
 
 NAMES_FILE = "cat_to_name.json"
 HOME_NAMES = Path(__file__).with_name(NAMES_FILE)
-LARGEST_NAMES = 20_000_000  # bytes; a million names fit
 
 # Fewer photographs in train are warned of: not every fold that the head is judged by has one.
 FEW = 3
 
 GAPS = "categories that are not in all splits"
-
-
-# --- Splits and categories ------------------------------------------------------------
 
 
 class Split(NamedTuple):
@@ -114,11 +110,9 @@ def find_data(
     notes = []
     if missing:
         found |= split_off(train, missing, pinned)
-        whole, earlier = (
-            folders.get("train", data_dir),
-            ", or as in the earlier run" if pinned else "",
-        )
-        notes = [f"{' and '.join(missing)}: split off from {whole} by a hash of names{earlier}"]
+        how = "by a hash of names" + (", or as in the earlier run" if pinned else "")
+        whole = folders.get("train", data_dir)
+        notes = [f"{' and '.join(missing)}: split off from {whole} {how}"]
     splits = {}
     for name, by_category in found.items():
         if name == "test" and not any(by_category.values()):
@@ -168,62 +162,14 @@ def _spell_range(counts: np.ndarray) -> str:
 # --- What is wrong with it ------------------------------------------------------------
 
 
-def find_problems(
-    data: DataSet, unreadable: Iterable[ImageError], digests: dict[str, bytes], unnamed: list[str]
-) -> dict[str, list[str]]:
-    """List what is wrong with a data folder, by the kind of problem.
-
-    `unreadable` are the errors of photographs, `digests` those of the readable ones by path, and
-    `unnamed` the categories that the names file does not know.
-    """
-    first: dict[bytes, tuple[str, int, str]] = {}
-    in_splits, in_categories, twice = [], [], []
-    for name, split in data.splits.items():
-        for path, label in zip(split.paths, split.labels.tolist(), strict=True):
-            other, other_label, other_path = first.setdefault(digests[path], (name, label, path))
-            if other_path == path:
-                continue
-            pair = f"{path} is {other_path}"
-            if other != name:
-                in_splits.append(pair)
-            if other_label != label:
-                in_categories.append(pair)
-            elif other == name:
-                twice.append(pair)
-    counts = zip(data.categories, np.bincount(data.splits["train"].labels).tolist())
-    few = [f"{category}: {count}" for category, count in counts if count < FEW]
-    return {
-        UNREADABLE: data.problems[UNREADABLE],
-        LEFT_OUT: data.problems[LEFT_OUT],
-        "photographs that cannot be read": [str(error) for error in unreadable],
-        "photographs that appear in two splits": in_splits,
-        "photographs that appear in two categories": in_categories,
-        "photographs that appear twice in a category": twice,
-        GAPS: data.problems[GAPS],
-        f"categories with fewer than {FEW} photographs in train": few,
-        "categories without a name": unnamed,
-    }
-
-
-def fingerprint(data: DataSet, digests: Mapping[str, bytes]) -> str:
-    """Hash which photographs stand where, so that two data folders can be compared."""
-    whole = hashlib.sha256()
-    for name, split in data.splits.items():
-        for path in split.paths:
-            place = os.fsencode(f"{name}\0{os.path.relpath(path, data.folder)}\0")
-            whole.update(place + digests[path])
-    return whole.hexdigest()
-
-
 class Inspected(NamedTuple):
     """What reading every photograph once has shown."""
 
     data: DataSet  # what can be read
     names: list[str]  # parallel to the categories
     names_source: str
-    lost: list[str]  # categories without a readable photograph in train
-    problems: dict[str, list[str]]  # see `find_problems`
-    fingerprint: str
+    problems: dict[str, list[str]]  # sentences, by the kind of problem
+    fingerprint: str  # of which photographs stand where
     digests: dict[str, bytes]  # by path
 
 
@@ -243,29 +189,61 @@ def inspect(
     digests = {path: found for path, found in by_path.items() if isinstance(found, bytes)}
     before = manifest.splits_by_digest() if manifest else {}
     pinned = {path: before[found] for path, found in digests.items() if found in before}
-    readable, leave_out = data, {*errors}
+    leave_out = {*errors}
     if errors or pinned:
-        readable = find_data(data.folder, leave_out, pinned)
-    while late := {*readable.paths} - digests.keys():  # came while the others were read
+        data = find_data(data.folder, leave_out, pinned)
+    while late := {*data.paths} - digests.keys():  # came while the others were read
         leave_out |= late
-        readable = find_data(data.folder, leave_out, pinned)
-    lost = [category for category in data.categories if category not in readable.categories]
-    names, source, unnamed = find_names(readable.categories, data.folder, names_file)
-    problems = find_problems(readable, errors.values(), digests, unnamed)
-    identity = fingerprint(readable, digests)
-    return Inspected(readable, names, source, lost, problems, identity, digests)
+        data = find_data(data.folder, leave_out, pinned)
+    names, source, unnamed = find_names(data.categories, data.folder, names_file)
+    counts = zip(data.categories, np.bincount(data.splits["train"].labels).tolist())
+    few = [f"{category}: {count}" for category, count in counts if count < FEW]
+    problems = {
+        UNREADABLE: data.problems[UNREADABLE],
+        LEFT_OUT: data.problems[LEFT_OUT],
+        "photographs that cannot be read": [str(error) for error in errors.values()],
+        **_find_copies(data, digests),
+        GAPS: data.problems[GAPS],
+        f"categories with fewer than {FEW} photographs in train": few,
+        "categories without a name": unnamed,
+    }
+    whole = hashlib.sha256()
+    for name, split in data.splits.items():
+        for path in split.paths:
+            place = os.fsencode(f"{name}\0{os.path.relpath(path, data.folder)}\0")
+            whole.update(place + digests[path])
+    return Inspected(data, names, source, problems, whole.hexdigest(), digests)
 
 
-def require_usable(inspected: Inspected, processes: int) -> None:
-    """Raise InputError if so many processes cannot learn from the photographs."""
-    if inspected.lost:
-        raise InputError("no readable photograph left to train on of " + name_some(inspected.lost))
-    for name, split in inspected.data.splits.items():
+def _find_copies(data: DataSet, digests: Mapping[str, bytes]) -> dict[str, list[str]]:
+    """List the photographs that appear twice, by where they do."""
+    first: dict[bytes, tuple[str, int, str]] = {}
+    in_splits, in_categories, twice = [], [], []
+    for name, split in data.splits.items():
+        for path, label in zip(split.paths, split.labels.tolist(), strict=True):
+            other, other_label, other_path = first.setdefault(digests[path], (name, label, path))
+            pair = f"{path} is {other_path}"
+            if other != name:
+                in_splits.append(pair)
+            if other_label != label:
+                in_categories.append(pair)
+            elif other == name and other_path != path:
+                twice.append(pair)
+    return {
+        "photographs that appear in two splits": in_splits,
+        "photographs that appear in two categories": in_categories,
+        "photographs that appear twice in a category": twice,
+    }
+
+
+def require_usable(before: DataSet, data: DataSet, processes: int) -> None:
+    """Raise InputError if processes cannot learn all categories from what can be read."""
+    if lost := [category for category in before.categories if category not in data.categories]:
+        raise InputError(f"no readable photograph left to train on of {name_some(lost)}")
+    for name, split in data.splits.items():
         if len(split.paths) < processes:
-            raise InputError(
-                f"{processes} processes cannot share out the photographs of {name}: "
-                f"{len(split.paths)}"
-            )
+            few = f"share out the photographs of {name}: {len(split.paths)}"
+            raise InputError(f"{processes} processes cannot {few}")
 
 
 def check_lines(inspected: Inspected) -> Iterator[str]:
@@ -298,19 +276,17 @@ def problem_lines(problems: dict[str, list[str]], most: int) -> Iterator[str]:
 def load_names(path: str | os.PathLike[str]) -> dict[str, str]:
     """Read a JSON object that maps categories to names; raise InputError if it is another file."""
     try:
-        if is_special(path) or os.path.getsize(path) > LARGEST_NAMES:
-            raise InputError(f"the names file {path} is too large, or no file")
+        if is_special(path):
+            raise InputError(f"the names file {path} is a pipe or a device, not a file")
         names = json.loads(Path(path).read_text(encoding="utf-8-sig"))  # as Notepad may write it
     except OSError as error:
         raise InputError(f"the names file {path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"the names file {path} is not JSON: {error}") from None
-    if not isinstance(names, dict) or not all(
-        isinstance(name, str) and name.isprintable() for name in names.values()
-    ):
-        raise InputError(
-            f'the names file {path} must map categories to names, as in {{"21": "fire lily"}}'
-        )
+    values = names.values() if isinstance(names, dict) else [None]
+    if not all(isinstance(name, str) and name.isprintable() for name in values):
+        example = '{"21": "fire lily"}'
+        raise InputError(f"the names file {path} must map categories to names, as in {example}")
     return names
 
 
@@ -344,13 +320,9 @@ def keep_names(
     inspected: Inspected, known: Mapping[str, str], checkpoint: str | os.PathLike[str]
 ) -> tuple[list[str], str]:
     """Return each category's name, a checkpoint's if that is known, and a line on their source."""
-    found, source = dict(zip(inspected.data.categories, inspected.names)), inspected.names_source
+    found = dict(zip(inspected.data.categories, inspected.names))
+    sources = [str(checkpoint)] if found.keys() & known.keys() else []
+    if found.keys() - known.keys():
+        sources.append(inspected.names_source)
     names = [known.get(category, name) for category, name in found.items()]
-    if known.keys().isdisjoint(found):
-        return names, f"names: {source}"
-    line = f"names: {checkpoint}"
-    if not found.keys() <= known.keys():
-        line += f", and of new categories {source}"
-    if os.path.isfile(source) and any(known.get(c, name) != name for c, name in found.items()):
-        line += f"; {source} differs, and --category_names {source} takes its names"
-    return names, line
+    return names, f"names: {', then '.join(sources)}"

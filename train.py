@@ -214,7 +214,7 @@ def train(
     pinned = earlier.run.manifest if earlier else run.manifest if run.is_update else None
     inspected = read_photographs(data, args, console, processes, run.features.places, pinned)
     console.print_note(*data_utils.problem_lines(inspected.problems, 10))
-    data_utils.require_usable(inspected, processes.size)
+    data_utils.require_usable(data, inspected.data, processes.size)
     splits = inspected.data.splits
     labels, valid_labels = splits["train"].labels, splits["valid"].labels
     clock.lap("reading every photograph once")

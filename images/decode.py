@@ -19,15 +19,14 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 LARGEST_IMAGE = 100_000_000
 LARGEST_SIDE = 100_000
 
-# Bytes of the largest JPEG that is decoded again where its end may be missing.
-LARGEST_JPEG = 50_000_000
+LARGEST_JPEG = 50_000_000  # bytes of one that is decoded again where its end may be missing
 START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"mif1")  # brands, see ISO/IEC 23008-12
 
 # How the text begins that Git LFS leaves in the place of a file it has not fetched.
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
-# Of a photograph that is longer than so many times its width, views show the middle only.
-LONGEST = 2
+LONGEST = 2  # of a photograph so many times as long as wide, views show no more than the middle
 
 # EXIF's tag 0x0112 says how a camera was held (EXIF 2.32, section 4.6.4).
 ORIENTATION = 0x0112
@@ -71,23 +70,18 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
             start = file.read(100)
     except Exception as error:  # a damaged header raises almost anything
         raise _unreadable(path, error) from error
-    try:
-        return _open_heic(path, start)
-    except ImportError:
-        raise ImageError(f"{path}: to read HEIC, pip install pillow-heif") from None
-    except Exception:  # not HEIC either
-        what = f"is not an image in a format that is read here ({', '.join(FORMATS)})"
-        raise ImageError(f"{path} {name_placeholder(start) or what}") from None
+    what = f"is not an image in a format that is read here ({', '.join(FORMATS)})"
+    if start[4:8] == b"ftyp" and start[8:12] in HEIC:
+        try:
+            from pillow_heif import register_heif_opener
 
-
-def _open_heic(path: str | os.PathLike[str], start: bytes) -> Image.Image:
-    """Open HEIC, known by its first bytes (ISO/IEC 23008-12): iPhones' may be named .jpg."""
-    if start[4:8] != b"ftyp" or start[8:12] not in (b"heic", b"heix", b"heim", b"heis", b"mif1"):
-        raise ValueError("not HEIC")
-    from pillow_heif import register_heif_opener
-
-    register_heif_opener()
-    return Image.open(path, formats=("HEIF",))
+            register_heif_opener()
+            return Image.open(path, formats=("HEIF",))
+        except ImportError:
+            what = "is HEIC; to read it, pip install pillow-heif"
+        except Exception:  # not HEIC either
+            pass
+    raise ImageError(f"{path} {name_placeholder(start) or what}")
 
 
 def name_placeholder(start: bytes) -> str | None:
@@ -127,7 +121,7 @@ def load_image(
             image = _to_rgb(_upright(image))
         except Exception as error:  # damaged data raises almost anything
             raise _unreadable(path, error) from error
-    return np.array((_whole if whole else _centre)(image, preprocessing))
+    return np.array(_frame(image, preprocessing, whole))
 
 
 def thumbnail(path: str | os.PathLike[str], side: int) -> bytes:
@@ -187,44 +181,26 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _centre(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """Scale the short side to `resize` and cut out the central square of side `crop`."""
+def _frame(image: Image.Image, preprocessing: Preprocessing, whole: bool) -> Image.Image:
+    """Scale the short side to `resize` and cut out the centre; of the whole, scale it down only."""
     resize, crop = preprocessing.resize, preprocessing.crop
+    resampling = Image.Resampling[preprocessing.interpolation.upper()]
     width, height = image.size
-    scale = min(width, height) / resize  # pixels of the image for one of the result
-    left = round((width / scale - crop) / 2)
-    top = round((height / scale - crop) / 2)
+    short = min(width, height)
+    scale = short / resize  # pixels of the image for one of the result
+    if whole:  # a panorama loses its ends
+        scale = max(scale, 1)
+        wide, high = min(width, LONGEST * short), min(height, LONGEST * short)
+        left, top = (width - wide) // 2, (height - high) // 2
+        box: tuple[float, float, float, float] = (left, top, left + wide, top + high)
+        size = round(wide / scale), round(high / scale)
+    else:
+        size = crop, crop
+        left, top = round((width / scale - crop) / 2), round((height / scale - crop) / 2)
+        right, bottom = min((left + crop) * scale, width), min((top + crop) * scale, height)
+        box = (max(left * scale, 0), max(top * scale, 0), right, bottom)
     if scale == 1:
-        return image.crop((left, top, left + crop, top + crop))
-    box = (
-        max(left * scale, 0),
-        max(top * scale, 0),
-        min((left + crop) * scale, width),
-        min((top + crop) * scale, height),
-    )
-    return _resize(image, preprocessing, (crop, crop), box)
-
-
-def _whole(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """Scale the short side down to `resize`, if it is longer; a panorama loses its ends."""
-    short = min(image.size)
-    width, height = (min(side, LONGEST * short) for side in image.size)
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    box = (left, top, left + width, top + height)
-    scale = short / preprocessing.resize
-    if scale <= 1:
-        return image if image.size == (width, height) else image.crop(box)
-    return _resize(image, preprocessing, (round(width / scale), round(height / scale)), box)
-
-
-def _resize(
-    image: Image.Image,
-    preprocessing: Preprocessing,
-    size: tuple[int, int],
-    box: tuple[float, float, float, float],
-) -> Image.Image:
+        return image.crop(box)
     # Only the box is resized, not what a crop would throw away. The gap lets Pillow shrink
     # a large picture by whole factors first, to no less than twice the wanted size.
-    return image.resize(
-        size, Image.Resampling[preprocessing.interpolation.upper()], box, reducing_gap=2.0
-    )
+    return image.resize(size, resampling, box, reducing_gap=2.0)

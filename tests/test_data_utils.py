@@ -41,12 +41,12 @@ def test_the_same_photograph_in_two_places_is_found_and_moves_with_its_folder(fo
         "valid/2/g.jpg": b"g",
     }
     data = data_utils.find_data(folder(*places))
-    digests = {f"{data.folder}/{place}": digest for place, digest in places.items()}
-    problems = data_utils.find_problems(data, [], digests, [])
+    before = data_utils.inspect(data, None, [*places.values()])
 
     def found(kind: str) -> list[str]:
         return [
-            text.replace(f"{data.folder}/", "") for text in problems[f"photographs that {kind}"]
+            text.replace(f"{data.folder}/", "")
+            for text in before.problems[f"photographs that {kind}"]
         ]
 
     split = ["valid/1/e.jpg is train/1/a.jpg", "valid/1/f.jpg is train/2/d.jpg"]
@@ -55,14 +55,14 @@ def test_the_same_photograph_in_two_places_is_found_and_moves_with_its_folder(fo
     assert found("appear in two categories") == category
     assert found("appear twice in a category") == ["train/1/b.jpg is train/1/a.jpg"]
     # Moved elsewhere they are the same photographs; with another one, or renamed, they are not.
-    before = data_utils.fingerprint(data, digests)
     moved = data_utils.find_data(data.folder.rename(data.folder.with_name("moved")))
-    elsewhere = {f"{moved.folder}/{place}": digest for place, digest in places.items()}
-    assert data_utils.fingerprint(moved, elsewhere) == before
-    assert data_utils.fingerprint(moved, dict.fromkeys(elsewhere, b"")) != before
-    (moved.folder / "valid/1/e.jpg").rename(moved.folder / "valid/2/e.jpg")
-    elsewhere[f"{moved.folder}/valid/2/e.jpg"] = b"a"
-    assert data_utils.fingerprint(data_utils.find_data(moved.folder), elsewhere) != before
+    again = data_utils.inspect(moved, None, [*places.values()])
+    assert again.fingerprint == before.fingerprint
+    other = data_utils.inspect(moved, None, [*places.values()][:-1] + [b"x"])
+    (moved.folder / "valid/2/g.jpg").rename(moved.folder / "valid/2/h.jpg")
+    renamed = data_utils.find_data(moved.folder)
+    renamed = data_utils.inspect(renamed, None, [*places.values()])
+    assert len({before.fingerprint, other.fingerprint, renamed.fingerprint}) == 3
 
 
 def test_what_cannot_be_read_is_left_out(folder, tmp_path):
@@ -71,17 +71,17 @@ def test_what_cannot_be_read_is_left_out(folder, tmp_path):
     for name in ("train/1/a.jpg", "train/2/a.jpg"):
         (data_dir / name).write_bytes(b"hello")
     (tmp_path / "names.json").write_text('{"1": "daisy"}')
-    inspected = inspect(data_dir, tmp_path / "names.json")
+    found, inspected = data_utils.find_data(data_dir), inspect(data_dir, tmp_path / "names.json")
     assert inspected.data.categories == ["1", "3"]
     assert inspected.names == ["daisy", "3"]
-    found = [os.path.relpath(path, data_dir) for path in inspected.data.paths]
-    assert found == ["train/1/b.jpg", "train/3/a.jpg", "valid/1/b.jpg"]
+    left = [os.path.relpath(path, data_dir) for path in inspected.data.paths]
+    assert left == ["train/1/b.jpg", "train/3/a.jpg", "valid/1/b.jpg"]
     first, second = inspected.problems["photographs that cannot be read"]
     assert first.startswith(f"{data_dir}/train/1/a.jpg ")
     assert second.startswith(f"{data_dir}/train/2/a.jpg ")
     assert inspected.problems["categories without a name"] == ["3"]
     with pytest.raises(InputError, match="no readable photograph left to train on of 2"):
-        data_utils.require_usable(inspected, 1)
+        data_utils.require_usable(found, inspected.data, 1)
 
 
 def test_what_was_split_off_is_split_off_again_without_what_cannot_be_read(folder):
@@ -107,10 +107,10 @@ def test_photographs_that_come_while_others_are_read_are_left_out(folder):
 
 
 def test_processes_need_a_photograph_each(folder):
-    inspected = inspect(folder("train/1/a.jpg", "train/2/a.jpg", "valid/1/b.jpg"))
-    data_utils.require_usable(inspected, 1)
+    data = data_utils.find_data(folder("train/1/a.jpg", "train/2/a.jpg", "valid/1/b.jpg"))
+    data_utils.require_usable(data, data, 1)
     with pytest.raises(InputError, match="2 processes .* valid: 1"):
-        data_utils.require_usable(inspected, 2)
+        data_utils.require_usable(data, data, 2)
 
 
 def test_the_table_and_the_warnings_name_what_is_wrong(folder):
@@ -136,19 +136,15 @@ def test_the_table_and_the_warnings_name_what_is_wrong(folder):
     assert "no test split" in last
 
 
-def test_categories_keep_the_names_of_the_checkpoint(folder, tmp_path):
+def test_categories_keep_the_names_of_the_checkpoint(folder):
     inspected = inspect(folder("train/1/a.jpg", "train/2/a.jpg", "valid/1/b.jpg"))
-    names, line = data_utils.keep_names(inspected, {}, "checkpoint.pth")
-    assert (names, line) == (["1", "2"], "names: the folders' names")
-    names, line = data_utils.keep_names(inspected, {"1": "rose"}, "checkpoint.pth")
-    assert names == ["rose", "2"]
-    assert "names: checkpoint.pth" in line
-    file = tmp_path / "names.json"
-    file.write_text('{"1": "red rose", "2": "iris"}')
-    inspected = inspect(inspected.data.folder, file)
-    names, line = data_utils.keep_names(inspected, {"1": "rose", "2": "iris"}, "checkpoint.pth")
-    assert names == ["rose", "iris"]
-    assert f"{file} differs, and --category_names {file} takes its names" in line
+    for known, names, sources in (
+        ({"9": "aster"}, ["1", "2"], "the folders' names"),
+        ({"1": "rose"}, ["rose", "2"], "checkpoint.pth, then the folders' names"),
+        ({"1": "rose", "2": "iris"}, ["rose", "iris"], "checkpoint.pth"),
+    ):
+        found = data_utils.keep_names(inspected, known, "checkpoint.pth")
+        assert found == (names, f"names: {sources}")
 
 
 def test_names_come_from_the_option_then_the_folder_then_the_project(tmp_path):

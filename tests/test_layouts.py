@@ -109,7 +109,7 @@ def test_a_data_folder_of_this_form_is_taken(tmp_path, files, train, said):
     counts = [data.splits["train"].labels.tolist().count(i) for i in range(len(data.categories))]
     assert " ".join(f"{c}:{n}" for c, n in zip(data.categories, counts)) == train
     assert data.splits["valid"].paths
-    problems = data_utils.find_problems(data, [], {path: path.encode() for path in data.paths}, [])
+    problems = data_utils.inspect(data, None, [path.encode() for path in data.paths]).problems
     kinds = ("files and folders that are left out", "categories that are not in all splits")
     found = data.notes + [line for kind in kinds for line in problems[kind]]
     assert [line.replace(str(folder), "X") for line in found] == said
@@ -131,7 +131,7 @@ def test_order_and_fingerprint_of_ordinary_folders_never_change(tmp_path):
         data = data_utils.find_data(tmp_path / name)
         found[name] = (
             [os.path.relpath(path, data.folder) for path in data.paths],
-            data_utils.fingerprint(data, dict.fromkeys(data.paths, b"same"))[:16],
+            data_utils.inspect(data, None, [b"same"] * len(data.paths)).fingerprint[:16],
         )
     flat = "rose/0.jpg rose/1.jpg tulip/0.jpg tulip/2.jpg rose/2.jpg tulip/1.jpg"
     assert found == {

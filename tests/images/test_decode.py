@@ -314,7 +314,9 @@ def test_heic_needs_a_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     for name in ("a.HEIC", "b.jpg"):
         (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic")
-        with pytest.raises(ImageError, match=f"{name}: to read HEIC, pip install pillow-heif"):
+        with pytest.raises(
+            ImageError, match=f"{name} is HEIC; to read it, pip install pillow-heif"
+        ):
             load_image(tmp_path / name, SMALL)
 
 
