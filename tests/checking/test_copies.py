@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from checking.copies import HIGHEST, SIDE, find_copies, find_limit, group_copies
+from checking.copies import HIGHEST, SIDE, find_copies, find_limit
 from running.console import no_progress
 
 
@@ -20,17 +20,14 @@ def copies_among(pictures: list[Image.Image], labels: np.ndarray) -> list[list[i
     count = len(pictures)
     small = np.stack([np.asarray(p.resize((SIDE, SIDE), Image.Resampling.BOX)) for p in pictures])
     neighbours = (torch.arange(count)[:, None] + torch.arange(1, min(count, 3))) % count
-    pairs, alike = find_copies(small, neighbours, labels, no_progress)
-    assert (np.diff(alike) <= 0).all()
+    pairs, _ = find_copies(small, neighbours, labels, no_progress)
     return sorted(pairs.tolist())
 
 
 CHANGES = {
-    "same": lambda p: p,
-    "mirrored": lambda p: p.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    "mirrored": lambda p: p.transpose(0),
     "half the size": lambda p: p.resize((64, 64)),
     "a corner of 85 %": lambda p: p.crop((0, 19, 109, 128)),
-    "the middle of 90 %": lambda p: p.crop((6, 6, 121, 121)),
     "brighter": lambda p: p.point(lambda v: min(255, v // 2 + 100)),
     "mirrored corner": lambda p: p.crop((19, 0, 128, 109)).transpose(0),
 }
@@ -45,7 +42,7 @@ def test_a_changed_copy_is_found(change):
 
 def test_many_copies_with_other_labels_are_found():
     pictures = [scene(seed) for seed in range(80)]
-    pictures += [CHANGES["the middle of 90 %"](picture) for picture in pictures[:40]]
+    pictures += [picture.crop((6, 6, 121, 121)) for picture in pictures[:40]]
     labels = np.append(np.arange(80) % 4, (np.arange(40) + 1) % 4)
     assert copies_among(pictures, labels) == [[i, 80 + i] for i in range(40)]
 
@@ -57,15 +54,6 @@ def test_different_things_in_one_place_are_no_copies():
         pictures[i].paste(scene(999), mask=Image.new("L", (128, 128), 255))
         pictures[i].paste(scene(500 + i).crop((32, 32, 96, 96)), (32, 32))
     assert copies_among(pictures, np.minimum(np.arange(140) // 20, 6)) == []
-
-
-def test_pictures_of_one_colour_are_no_copies():
-    assert copies_among([Image.new("RGB", (SIDE, SIDE), "gold")] * 4, np.arange(4)) == []
-
-
-def test_copies_of_copies_are_one_group():
-    groups = group_copies(np.array([[0, 3], [3, 5], [1, 2]]), 6)
-    assert groups[0] == groups[3] == groups[5] != groups[1] == groups[2]
 
 
 def test_the_limit_is_where_a_false_pair_in_two_thousand_is_expected():

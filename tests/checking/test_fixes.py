@@ -10,16 +10,13 @@ from checking.issues import Issue, Photograph, apply_fixes, read_accepted, write
 from data_utils import find_data
 from running.errors import InputError
 
-WRONG = Photograph("data/train/1/a.jpg", "train", "1", 300)
-ISSUES = [
-    Issue(WRONG, "wrong label", 0.98765, "move to 2", "looks, so"),
-    Issue(WRONG._replace(path="data/train/1/b.jpg"), "outlier", 1.0, "leave out", "odd"),
-]
-
 
 @pytest.fixture
 def report(tmp_path):
-    write_csv(tmp_path / "data_report.csv", "data", ISSUES)
+    photograph = Photograph("data/=1+1/a.jpg", "train", "=1+1", 300)
+    issue = Issue(photograph, "wrong label", 0.98765, "move to 2", "looks, so")
+    odd = issue._replace(photograph=photograph._replace(path="data/1/b.jpg"))
+    write_csv(tmp_path / "data_report.csv", "data", [issue, odd])
     return tmp_path / "data_report.csv"
 
 
@@ -27,19 +24,11 @@ def report(tmp_path):
 def test_what_the_user_accepts_in_a_spreadsheet_is_read(report, delimiter):
     with open(report, newline="", encoding="utf-8-sig") as file:
         header, wrong, odd = csv.reader(file)
-    assert wrong == ["train/1/a.jpg", "train", "1", "wrong label", "0.9877", *wrong[5:7], ""]
+    # What begins like a formula is none.
+    assert wrong[:5] == ["./=1+1/a.jpg", "train", "'=1+1", "wrong label", "0.9877"]
     rows = [header, [*wrong[:-1], "Yes "], [*odd[:-1], "no"]]
     with open(report, "w", newline="", encoding="utf-8-sig") as file:
         csv.writer(file, delimiter=delimiter).writerows(rows)
-    assert read_accepted(report) == {"train/1/a.jpg": "move to 2"}
-
-
-def test_what_begins_like_a_formula_is_no_formula(report):
-    issue = Issue(WRONG._replace(path="data/=1+1/a.jpg", category="=1+1"), *ISSUES[0][1:])
-    write_csv(report, "data", [issue])
-    text = report.read_text("utf-8-sig")
-    assert "./=1+1/a.jpg,train,'=1+1," in text
-    report.write_text(text.replace('so",', 'so",yes'))
     assert read_accepted(report) == {"=1+1/a.jpg": "move to 2"}
 
 
@@ -83,14 +72,9 @@ def apply(data: Path, target: Path | str, *rows: str) -> str:
 
 def test_photographs_are_moved_and_left_out(data, tmp_path):
     before = tree(data)
-    said = apply(
-        data,
-        tmp_path / "new",
-        "train/1/a.jpg,move to 2",  # where there is an a.jpg
-        "train/1/more/c.jpg,move to 2",
-        "valid/2/b.jpg,leave out",  # which wins
-        "valid/2/b.jpg,move to 1",
-    )
+    moved = "train/1/a.jpg,move to 2", "train/1/more/c.jpg,move to 2"  # there is 2/a.jpg, too
+    out = "valid/2/b.jpg,leave out", "valid/2/b.jpg,move to 1"  # the former wins
+    said = apply(data, tmp_path / "new", *moved, *out)
     assert said == f"{tmp_path}/new: 8 linked, 2 of these moved, 1 left out"
     assert tree(data) == before
     assert sorted(path for path in tree(tmp_path / "new") if path.endswith("g")) == [
@@ -99,7 +83,7 @@ def test_photographs_are_moved_and_left_out(data, tmp_path):
     ]  # fmt: skip
     moved = {os.path.realpath(tmp_path / "new/train/2" / name) for name in ("a.jpg", "a_1.jpg")}
     assert moved == {f"{data}/train/1/a.jpg", f"{data}/train/2/a.jpg"}
-    assert (tmp_path / "new" / "cat_to_name.json").read_text() == '{"1": "rose"}'
+    assert (tmp_path / "new" / "cat_to_name.json").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"old", "new"}
 
 
@@ -121,6 +105,7 @@ def test_where_there_are_no_links_photographs_are_copied(data, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("row", "target", "words"),
     [
+        (",leave out,no", "new", "nothing is accepted"),
         ("train/9/a.jpg,leave out", "new", "has no train/9/a.jpg"),
         ("train/1/a.jpg,move to 7", "new", "train/1/a.jpg: 'move to 7'"),
         ("train/1/a.jpg,delete", "new", "'delete' is neither"),
@@ -134,5 +119,3 @@ def test_what_does_not_fit_is_one_sentence_and_leaves_nothing(data, tmp_path, ro
     with pytest.raises(InputError, match=words):
         apply(data, tmp_path / target, row)
     assert tree(tmp_path).keys() == before.keys()
-    with pytest.raises(InputError, match="nothing is accepted"):
-        apply(data, tmp_path / target)
