@@ -18,16 +18,14 @@ from running.download import fetch
 from running.errors import InputError, RunError
 from running.files import lock_folder, prepare_folder
 
-Photograph = tuple[str, bytes]  # its path below the data folder, and its file's content
-
 
 class KnownDataSet(NamedTuple):
-    """A published archive; `read` takes it, open, and the number of its photographs."""
+    """A published archive; `read` yields from it paths in the data folder, and files' contents."""
 
     url: str
     checksum: str  # the publisher's
     photographs: int
-    read: Callable[[tarfile.TarFile, int], Iterator[Photograph]]
+    read: Callable[[tarfile.TarFile, int], Iterator[tuple[str, bytes]]]
 
 
 # The category of each of Oxford's photographs, from imagelabels.mat: the first photograph of
@@ -55,8 +53,7 @@ def download(name: str, data_dir: str | os.PathLike[str], progress: Progress = n
     """Put a known data set into a folder without photographs, as train, valid and test.
 
     Its archive is downloaded unless it is in the folder, and stays there. After an interruption the
-    same call continues; train appears last. Raises InputError if the folder cannot be used or the
-    archive not be downloaded, RunError if the disk is full.
+    same call continues; train appears last. Raises InputError, or RunError if the disk is full.
     """
     known, data_dir = KNOWN_DATA_SETS[name], Path(data_dir)
     archive, unpacked = data_dir / Path(known.url).name, data_dir / f".{name}.unpacked"
@@ -65,10 +62,8 @@ def download(name: str, data_dir: str | os.PathLike[str], progress: Progress = n
         try:
             if not (unpacked / "train").exists():  # else it was killed while these were moved
                 if find_photographs(data_dir, []):
-                    raise InputError(
-                        f"{data_dir} has photographs, but no folder train; a data set is "
-                        "downloaded into a folder of its own"
-                    )
+                    reason = "has photographs, but no folder train; give a folder of its own"
+                    raise InputError(f"{data_dir} {reason}")
                 fetch(known.url, archive, known.checksum, progress)
                 _unpack(known, archive, unpacked, progress)
             for split in ("test", "valid", "train"):
@@ -76,10 +71,8 @@ def download(name: str, data_dir: str | os.PathLike[str], progress: Progress = n
                     os.replace(unpacked / split, data_dir / split)
             unpacked.rmdir()
         except OSError as error:
-            raise RunError(
-                f"{name} cannot be written into {data_dir}: {error.strerror or error}; with room "
-                "there, the same command continues"
-            ) from error
+            reason = f"{error.strerror or error}; with room there, the same command continues"
+            raise RunError(f"{name} cannot be written into {data_dir}: {reason}") from error
 
 
 def _unpack(known: KnownDataSet, archive: Path, unpacked: Path, progress: Progress) -> None:
@@ -115,7 +108,7 @@ def _read_members(tar: tarfile.TarFile, wanted: Iterable[str]) -> Iterator[tuple
         raise InputError(f"{tar.name!s} lacks {len(missing)} files, among them {min(missing)}")
 
 
-def _read_flowers(tar: tarfile.TarFile, count: int) -> Iterator[Photograph]:
+def _read_flowers(tar: tarfile.TarFile, count: int) -> Iterator[tuple[str, bytes]]:
     """Read Oxford's photographs: a tenth of each category is valid, a tenth test."""
     firsts, categories = zip(*FLOWER_RUNS)
     by_category: dict[str, list[str]] = {}
@@ -127,7 +120,7 @@ def _read_flowers(tar: tarfile.TarFile, count: int) -> Iterator[Photograph]:
         yield paths[name.removeprefix("jpg/")], content
 
 
-def _read_cifar10(tar: tarfile.TarFile, _: int) -> Iterator[Photograph]:
+def _read_cifar10(tar: tarfile.TarFile, _: int) -> Iterator[tuple[str, bytes]]:
     """Read CIFAR-10's pictures as PNG: a tenth of each category of its training split is valid.
 
     Its files are records of a label and 32 x 32 pixels, first all red ones, then green and blue,
@@ -151,17 +144,9 @@ def _read_cifar10(tar: tarfile.TarFile, _: int) -> Iterator[Photograph]:
 
 
 # Nilsback & Zisserman 2008, and Krizhevsky 2009.
+OXFORD = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz"
+CIFAR10 = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 KNOWN_DATA_SETS = {
-    "flowers": KnownDataSet(
-        "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz",
-        "md5:52808999861908f626f3c1f4e79d11fa",
-        8189,
-        _read_flowers,
-    ),
-    "cifar10": KnownDataSet(
-        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-        "md5:c32a1d4ab5d03f1284b67883e8d87530",
-        60_000,
-        _read_cifar10,
-    ),
+    "flowers": KnownDataSet(OXFORD, "md5:52808999861908f626f3c1f4e79d11fa", 8189, _read_flowers),
+    "cifar10": KnownDataSet(CIFAR10, "md5:c32a1d4ab5d03f1284b67883e8d87530", 60_000, _read_cifar10),
 }

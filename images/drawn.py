@@ -4,7 +4,7 @@ import colorsys
 import io
 import json
 import os
-import shutil
+import tempfile
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +15,6 @@ from PIL import Image, ImageDraw, ImageFilter
 from running.console import Progress, no_progress
 from running.errors import RunError
 
-Color = tuple[int, int, int]
-
 
 class Flower(NamedTuple):
     """How a kind of flower looks; ranges are (lowest, highest), hues are in 0..1."""
@@ -24,37 +22,37 @@ class Flower(NamedTuple):
     name: str
     petals: tuple[int, int]
     width: float  # of a petal, in units of its length
-    widest: float  # above 1 the widest part moves towards the tip, below 1 to the centre
-    roundness: float  # low: blunt petals, high: pointed ones
-    notch: float  # cut into the tip, in units of the petal's length
+    # Where a petal is widest (1: its middle, above: towards the tip), how pointed it is, and the
+    # notch that is cut into its tip, in units of its length.
+    shape: tuple[float, float, float]
     rings: int
     hues: list[tuple[float, float]]
     saturation: tuple[float, float]
     centre: float  # radius, in units of the petal's length
-    centre_color: Color
+    centre_color: tuple[int, int, int]
 
 
 # fmt: off
 FLOWERS = [
-    Flower("drawn daisy", (13, 20), 0.14, 1.2, 0.7, 0, 1,
+    Flower("drawn daisy", (13, 20), 0.14, (1.2, 0.7, 0), 1,
            [(0, 0.2), (0.85, 1)], (0, 0.5), 0.3, (225, 180, 50)),
-    Flower("drawn poppy", (4, 5), 0.6, 1.7, 0.5, 0, 1,
+    Flower("drawn poppy", (4, 5), 0.6, (1.7, 0.5, 0), 1,
            [(0, 0.1), (0.9, 1)], (0.4, 0.95), 0.2, (45, 40, 45)),
-    Flower("drawn sunflower", (14, 21), 0.14, 0.9, 1.1, 0, 2,
+    Flower("drawn sunflower", (14, 21), 0.14, (0.9, 1.1, 0), 2,
            [(0.05, 0.18)], (0.5, 0.95), 0.45, (110, 70, 35)),
-    Flower("drawn cornflower", (8, 11), 0.22, 1.9, 0.9, 0.25, 1,
+    Flower("drawn cornflower", (8, 11), 0.22, (1.9, 0.9, 0.25), 1,
            [(0.55, 0.78)], (0.3, 0.85), 0.22, (100, 50, 130)),
-    Flower("drawn pansy", (5, 5), 0.55, 1.4, 0.5, 0, 1,
+    Flower("drawn pansy", (5, 5), 0.55, (1.4, 0.5, 0), 1,
            [(0.65, 0.85), (0.08, 0.18)], (0.2, 0.9), 0.16, (230, 190, 60)),
-    Flower("drawn buttercup", (5, 6), 0.44, 1.6, 0.6, 0, 1,
+    Flower("drawn buttercup", (5, 6), 0.44, (1.6, 0.6, 0), 1,
            [(0.1, 0.2)], (0.4, 0.95), 0.22, (200, 190, 60)),
-    Flower("drawn anemone", (6, 9), 0.3, 1.1, 0.8, 0, 1,
+    Flower("drawn anemone", (6, 9), 0.3, (1.1, 0.8, 0), 1,
            [(0.55, 0.8), (0.85, 1.05)], (0.05, 0.9), 0.22, (50, 45, 65)),
-    Flower("drawn lily", (6, 6), 0.26, 0.9, 1.2, 0, 1,
+    Flower("drawn lily", (6, 6), 0.26, (0.9, 1.2, 0), 1,
            [(0, 0.14), (0.8, 1)], (0.05, 0.9), 0.12, (170, 120, 60)),
-    Flower("drawn dahlia", (10, 15), 0.2, 1, 1.1, 0, 3,
+    Flower("drawn dahlia", (10, 15), 0.2, (1, 1.1, 0), 3,
            [(0.75, 1), (0, 0.18)], (0.2, 0.9), 0.14, (200, 150, 60)),
-    Flower("drawn mallow", (5, 6), 0.46, 1.9, 0.6, 0.12, 1,
+    Flower("drawn mallow", (5, 6), 0.46, (1.9, 0.6, 0.12), 1,
            [(0.65, 1)], (0.1, 0.8), 0.16, (225, 205, 110)),
 ]
 # fmt: on
@@ -73,32 +71,29 @@ def draw_data(
     `train`, `valid` and `test` are drawings of each kind. An existing folder is left as it is; a
     new one appears when it is whole. Raises RunError if it cannot be written.
     """
-    folder = Path(folder)
+    folder, counts = Path(folder), {"train": train, "valid": valid, "test": test}
     if folder.exists():
         return
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    counts = (train, valid, test)
     drawings = [
-        [(kind, split, number)]
-        for kind, split in product(range(kinds), range(3))
-        for number in range(counts[split])
+        [(kind, i, split, number)]
+        for kind in range(kinds)
+        for i, (split, count) in enumerate(counts.items())
+        for number in range(count)
     ]
     try:
-        for [(kind, split, number)] in progress(drawings, len(drawings), "drawing"):
-            category = unfinished / ("train", "valid", "test")[split] / str(kind + 1)
-            category.mkdir(parents=True, exist_ok=True)
-            jpeg = io.BytesIO()
-            flower = draw_flower(FLOWERS[kind], np.random.default_rng((0, kind, split, number)))
-            flower.save(jpeg, "JPEG", quality=90)
-            # Not by Pillow, which does not notice a full disk.
-            (category / f"drawn_{number + 1:05}.jpg").write_bytes(jpeg.getvalue())
-        names = {str(kind + 1): flower.name for kind, flower in enumerate(FLOWERS[:kinds])}
-        (unfinished / "cat_to_name.json").write_text(json.dumps(names, indent=2) + "\n")
-        os.replace(unfinished, folder)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+            new = Path(temporary, folder.name)
+            for [(kind, i, split, number)] in progress(drawings, len(drawings), "drawing"):
+                path = new / split / str(kind + 1) / f"drawn_{number + 1:05}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                rng, jpeg = np.random.default_rng((0, kind, i, number)), io.BytesIO()
+                draw_flower(FLOWERS[kind], rng).save(jpeg, "JPEG", quality=90)
+                path.write_bytes(jpeg.getvalue())  # Pillow itself does not notice a full disk
+            names = {str(kind + 1): flower.name for kind, flower in enumerate(FLOWERS[:kinds])}
+            (new / "cat_to_name.json").write_text(json.dumps(names, indent=2) + "\n")
+            new.rename(folder)
     except OSError as error:
         raise RunError(f"{folder} cannot be drawn: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def draw_flower(flower: Flower, rng: np.random.Generator) -> Image.Image:
@@ -149,13 +144,8 @@ def _draw_one(
     turn = rng.uniform(0, 2 * np.pi)
     for ring, number in product(range(flower.rings), range(count)):
         angle = turn + 2 * np.pi * (number + ring / 2) / count + rng.normal(0, 0.06)
-        petal = _petal(
-            length * (1 - ring / (flower.rings + 1)) * rng.uniform(0.88, 1.06),
-            flower.width * rng.uniform(0.85, 1.15),
-            flower.widest,
-            flower.roundness,
-            flower.notch,
-        )
+        long = length * (1 - ring / (flower.rings + 1)) * rng.uniform(0.88, 1.06)
+        petal = _petal(long, flower.width * rng.uniform(0.85, 1.15), *flower.shape)
         shade = value * rng.uniform(0.8, 1)
         edge = _color(hue, min(saturation + 0.2, 1), shade * 0.7)
         points = _turned(petal, place, angle, tilt)
@@ -179,14 +169,12 @@ def _petal(
     return np.concatenate([upper, tip, lower[::-1]])
 
 
-def _turned(
-    points: np.ndarray, place: np.ndarray, angle: float, tilt: float
-) -> list[tuple[float, float]]:
-    """Turn an outline by an angle in radians, squash it by the tilt, and move it to its place."""
+def _turned(points: np.ndarray, place: np.ndarray, angle: float, tilt: float) -> list[float]:
+    """Turn an outline by an angle in radians, squash it by the tilt, and move it: x, y, x, ..."""
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    return [(x, y) for x, y in (points @ turn * [1, tilt] + place).tolist()]
+    return (points @ turn * [1, tilt] + place).ravel().tolist()
 
 
-def _color(hue: float, saturation: float, value: float) -> Color:
+def _color(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
     return round(255 * red), round(255 * green), round(255 * blue)

@@ -9,15 +9,11 @@ from running.run_folder import RunFolder
 
 # What is looked for in a folder, and the only formats (but for HEIC) that it is opened as.
 EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif"}
-    | {".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .heic .heif".split()
 )
 
 # Nobody takes such files for photographs: notes, tables, settings, networks.
-CLUTTER = frozenset(
-    {".txt", ".md", ".html", ".pdf", ".csv", ".json", ".xml", ".log", ".ini", ".db"}
-    | {".pth", ".onnx"}
-)
+CLUTTER = frozenset(".txt .md .html .pdf .csv .json .xml .log .ini .db .pth .onnx".split())
 RUN_FILES = frozenset(file.name for file in RunFolder("").files)
 
 # Kinds of problems of a data folder.
@@ -53,14 +49,11 @@ def find_photographs(
 
 
 def find_categories(
-    folder: str | os.PathLike[str],
-    data_dir: str | os.PathLike[str],
-    problems: dict[str, list[str]],
+    folder: str, data_dir: str | os.PathLike[str], problems: dict[str, list[str]]
 ) -> dict[str, list[str]]:
     """List the photographs of each folder in `folder`, a split or `data_dir` itself, by its name.
 
-    They are sorted by path. What is left out is added to the problems. Raises InputError if the
-    folder itself cannot be read.
+    What is left out is added to the problems. Raises InputError if `folder` cannot be read.
     """
     above = (os.path.realpath(data_dir), os.path.realpath(folder))
     by_category = {}
@@ -70,10 +63,11 @@ def find_categories(
         if not os.path.isdir(entry.path):
             continue
         found = [*_walk(entry.path, problems[UNREADABLE], above)]
-        train = os.path.join(entry.path, "train")
-        if os.fspath(folder) == os.fspath(data_dir) and any(
-            os.path.dirname(path).lower() == train.lower() for path, paths, _ in found if paths
-        ):
+        train = os.path.join(entry.path, "train").lower()
+        has_train = any(
+            paths and os.path.dirname(path).lower() == train for path, paths, _ in found
+        )
+        if has_train and folder == os.fspath(data_dir):
             reason = "is a data folder of its own: it has a folder train"
             problems[LEFT_OUT].append(f"{entry.path} {reason}")
             continue

@@ -2,15 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from images.folders import name_some, natural_key
 
 DIGEST = 16  # bytes of what `digest_each` yields
-K = TypeVar("K")
-V = TypeVar("V")
 NO_DIGESTS = np.empty((0, DIGEST), np.uint8)
 
 
@@ -91,12 +89,12 @@ def compare(before: Manifest, after: Manifest) -> Changes:
 def _find_renamed(before: Manifest, after: Manifest) -> dict[str, str]:
     """Find the categories whose folders have another name.
 
-    All photographs that are left of the earlier category, at least half of them, are in the new
-    one, and none of another category is. Photographs may have been added.
+    Exactly what is left of the earlier category's photographs, at least half of them, is in the
+    new one, but for photographs that have been added.
     """
     earlier = _group((category, digest) for digest, category, _ in before.places())
     later = _group((category, digest) for digest, category, _ in after.places())
-    known, left = set[bytes]().union(*earlier.values()), set[bytes]().union(*later.values())
+    known, left = set().union(*earlier.values()), set().union(*later.values())
     new = {name: later[name] & known for name in later.keys() - earlier.keys()}
     renamed = {}
     for old in sorted(earlier.keys() - later.keys(), key=natural_key):
@@ -107,8 +105,8 @@ def _find_renamed(before: Manifest, after: Manifest) -> dict[str, str]:
     return renamed
 
 
-def _group(pairs: Iterable[tuple[K, V]]) -> dict[K, set[V]]:
-    groups = defaultdict[K, set[V]](set)
+def _group(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, set[Any]]:
+    groups = defaultdict[Any, set[Any]](set)
     for key, value in pairs:
         groups[key].add(value)
     return groups

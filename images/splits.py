@@ -23,9 +23,8 @@ def find_split_folders(data_dir: str | os.PathLike[str]) -> dict[str, str]:
     for split, names in SPLIT_FOLDERS.items():
         there = sorted(entry.name for entry in entries if entry.name.lower() in names)
         if len(there) > 1:
-            raise InputError(
-                f"{data_dir} has {' and '.join(there)}; only one can be the split {split}"
-            )
+            both = " and ".join(there)
+            raise InputError(f"{data_dir} has {both}; only one can be the split {split}")
         if there:
             folders[split] = os.path.join(data_dir, there[0])
     return folders
