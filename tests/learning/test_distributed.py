@@ -1,4 +1,4 @@
-"""What processes share out and exchange; with other processes in the last test alone."""
+"""What processes share out and exchange."""
 
 import os
 import subprocess
@@ -7,20 +7,15 @@ import sys
 import pytest
 import torch
 from conftest import ROOT
-from torch import distributed
 
 from learning.distributed import join_process_group
 from running.environment import Launch
 from running.errors import InputError
 
 
-def test_accelerators_that_cannot_work_together_are_refused(monkeypatch):
-    words = "several processes with --gpu need NVIDIA's or AMD's GPUs and NCCL"
-    with pytest.raises(InputError, match=words):
+def test_accelerators_that_cannot_work_together_are_refused():
+    with pytest.raises(InputError, match="several processes with --gpu need NVIDIA's or AMD's"):
         join_process_group(torch.device("mps"), Launch(0, 2, 0, 2))
-    monkeypatch.setattr(distributed, "is_nccl_available", lambda: False)
-    with pytest.raises(InputError, match=words):
-        join_process_group(torch.device("cuda"), Launch(0, 2, 0, 2))
 
 
 SCRIPT = """
@@ -43,29 +38,21 @@ assert processes.add(torch.tensor([1.0 + processes.rank])).item() == 6
 torch.manual_seed(processes.rank)
 model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
 processes.broadcast_weights(model)
-weights = model[0].weight.detach().clone()
 torch.manual_seed(0)
-assert weights.equal(nn.Linear(2, 2).weight)
+assert model[0].weight.equal(nn.Linear(2, 2).weight)
 model.eval()(torch.full((1, 2), float(processes.rank))).sum().backward()
 alone = processes.collect(model[0].weight.grad.flatten()[None].clone(), 3)
 processes.average_gradients(model.parameters())
 together = processes.collect(model[0].weight.grad.flatten()[None], 3)
 assert len(alone.unique(dim=0)) == 3 and together.allclose(alone.mean(0).expand(3, 4))
-print("exchanged everything")
 """
 
 
 @pytest.mark.slow
 def test_three_processes_exchange_what_they_have(tmp_path):
-    script = tmp_path / "exchange.py"
-    script.write_text(SCRIPT)
+    (tmp_path / "exchange.py").write_text(SCRIPT)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3"]
-    process = subprocess.run(
-        [sys.executable, *launcher, script],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *launcher, tmp_path / "exchange.py"]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert process.returncode == 0, process.stderr
-    assert process.stdout.count("exchanged everything") == 3
