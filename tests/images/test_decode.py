@@ -4,7 +4,6 @@ import io
 import os
 import struct
 import sys
-import zlib
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from images.decode import (
     START_OF_SCAN,
     Preprocessing,
     load_image,
-    open_image,
     thumbnail,
 )
 from running.errors import ImageError
@@ -33,9 +31,15 @@ def halves(size=(120, 80)) -> Image.Image:
     return image
 
 
-def corner_colors(pixels: np.ndarray) -> list[str]:
-    """Name the colours top left, top right, bottom left, bottom right."""
-    return ["red" if p[0] > p[2] else "blue" for p in pixels[[5, 5, -5, -5], [5, -5, 5, -5]]]
+def jpeg_of(image: Image.Image, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def corners(pixels: np.ndarray) -> str:
+    """Spell the colours top left, top right, bottom left, bottom right."""
+    return "".join("r" if p[0] > p[2] else "b" for p in pixels[[5, 5, -5, -5], [5, -5, 5, -5]])
 
 
 @pytest.mark.parametrize("extension", ["jpg", "png", "webp", "gif", "bmp", "tiff", "avif"])
@@ -43,75 +47,46 @@ def test_every_format_is_read(tmp_path, extension):
     path = tmp_path / f"a.{extension}"
     halves().save(path)
     pixels = load_image(path, SMALL)
-    assert pixels.dtype == np.uint8
-    assert pixels.shape == (40, 40, 3)
-    assert corner_colors(pixels) == ["red", "blue"] * 2
+    assert (pixels.dtype, pixels.shape) == (np.uint8, (40, 40, 3))
+    assert corners(pixels) == "rbrb"
 
 
-@pytest.mark.parametrize(
-    ("mode", "white"),
-    [
-        ("L", 255),
-        ("1", 1),
-        ("LA", (0, 0)),
-        ("RGBA", (0, 0, 0, 0)),
-        ("CMYK", (0, 0, 0, 0)),
+def test_white_and_transparent_become_white_in_every_mode(tmp_path):
+    for mode in ("L", "1", "LA", "RGBA", "CMYK"):
+        path = tmp_path / ("a.tiff" if mode == "CMYK" else "a.png")
+        white = {"L": 255, "1": 1}.get(mode, (0,) * len(mode))
+        Image.new(mode, (60, 60), white).save(path)
+        assert (load_image(path, SMALL) == 255).all()
+    for mode, white in (
         ("I;16", 65535),
         ("I", 65535),
         ("I", 255),
-        ("F", 1.0),
-        ("F", 255.0),
+        ("F", 1),
+        ("F", 255),
         ("F", 1e6),
-    ],
-)
-def test_white_and_transparent_become_white_in_every_mode(tmp_path, mode, white):
-    path = tmp_path / ("a.tiff" if mode in ("CMYK", "I", "F") else "a.png")
-    Image.new(mode, (60, 60), white).save(path)
-    assert (load_image(path, SMALL) == 255).all()
-
-
-def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
+    ):
+        Image.new(mode, (60, 60), white).save(tmp_path / "a.tiff")
+        assert (load_image(tmp_path / "a.tiff", SMALL) == 255).all()
+    # Scaled, not clipped.
     Image.fromarray(np.full((60, 60), 257 * 100, np.uint16)).save(tmp_path / "a.png")
     assert (load_image(tmp_path / "a.png", SMALL) == 100).all()
 
 
-# --- As the camera was held -----------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("orientation", "colors"),
-    [
-        (1, ["red", "blue", "red", "blue"]),
-        (2, ["blue", "red", "blue", "red"]),
-        (3, ["blue", "red", "blue", "red"]),
-        (4, ["red", "blue", "red", "blue"]),
-        (5, ["red", "red", "blue", "blue"]),
-        (6, ["red", "red", "blue", "blue"]),
-        (7, ["blue", "blue", "red", "red"]),
-        (8, ["blue", "blue", "red", "red"]),
-    ],
-)
 @pytest.mark.parametrize("extension", ["jpg", "png", "webp", "tiff", "avif"])
-def test_exif_orientation_is_followed(tmp_path, extension, orientation, colors):
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    halves().save(tmp_path / f"a.{extension}", exif=exif)
-    assert corner_colors(load_image(tmp_path / f"a.{extension}", SMALL)) == colors
+def test_photographs_are_turned_as_the_camera_was_held(tmp_path, extension):
+    path, exif = tmp_path / f"a.{extension}", Image.Exif()
+    expected = ["rbrb", "brbr", "brbr", "rbrb", "rrbb", "rrbb", "bbrr", "bbrr"]
+    for orientation, colors in enumerate(expected, start=1):
+        exif[ORIENTATION] = orientation
+        halves().save(path, exif=exif)
+        assert corners(load_image(path, SMALL)) == colors
 
 
-@pytest.mark.parametrize(
-    "exif",
-    [
-        b"Exif\0\0",
-        b"Exif\0\0garbage!",
-        b"Exif\0\0MM\0*\0\0\0\x08\xff\xff",
-        b"Exif\0\0II*\0\xff\xff\xff\xff",
-    ],
-)
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # which the scripts do not show either
-def test_broken_exif_leaves_the_photograph_as_it_is(tmp_path, exif):
-    halves().save(tmp_path / "a.jpg", exif=exif)
-    assert corner_colors(load_image(tmp_path / "a.jpg", SMALL)) == ["red", "blue"] * 2
+def test_broken_exif_leaves_the_photograph_as_it_is(tmp_path):
+    for exif in (b"", b"garbage!", b"MM\0*\0\0\0\x08\xff\xff", b"II*\0\xff\xff\xff\xff"):
+        halves().save(tmp_path / "a.jpg", exif=b"Exif\0\0" + exif)
+        assert corners(load_image(tmp_path / "a.jpg", SMALL)) == "rbrb"
 
 
 # --- The one preprocessing ------------------------------------------------------------
@@ -135,26 +110,19 @@ def test_scaled_jpeg_decoding_changes_little(tmp_path):
     assert abs(jpeg.astype(int) - png).mean() < 2
 
 
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [
-        ((50, 50), (50, 50)),
-        ((50, 70), (50, 70)),
-        ((30, 20), (30, 20)),
-        ((100, 160), (50, 80)),
-        ((50, 170), (50, 100)),
-        ((1000, 90), (100, 50)),
-        ((20, 1), (2, 1)),
-    ],
-)
-def test_the_whole_of_a_photograph_is_only_scaled_down(tmp_path, size, expected):
-    Image.new("RGB", size, (9, 99, 200)).save(tmp_path / "a.png")
-    pixels = load_image(tmp_path / "a.png", SMALL, whole=True)
-    assert pixels.shape == (expected[1], expected[0], 3)
-    assert (pixels == (9, 99, 200)).all()
-
-
-# --- What cannot be read --------------------------------------------------------------
+def test_the_whole_of_a_photograph_is_only_scaled_down(tmp_path):
+    for size, expected in {
+        (50, 50): (50, 50),
+        (30, 20): (30, 20),
+        (100, 160): (50, 80),
+        (50, 170): (50, 100),  # the middle of a panorama
+        (1000, 90): (100, 50),
+        (20, 1): (2, 1),
+    }.items():
+        Image.new("RGB", size, (9, 99, 200)).save(tmp_path / "a.png")
+        pixels = load_image(tmp_path / "a.png", SMALL, whole=True)
+        assert pixels.shape == (expected[1], expected[0], 3)
+        assert (pixels == (9, 99, 200)).all()
 
 
 def test_a_thumbnail_is_small_and_upright(tmp_path):
@@ -167,43 +135,31 @@ def test_a_thumbnail_is_small_and_upright(tmp_path):
     assert np.abs(np.asarray(small, float) - turned).mean() < 5
 
 
+# --- What cannot be read --------------------------------------------------------------
+
+
 def test_unreadable_files_raise_an_error_that_names_them(tmp_path):
-    halves().save(tmp_path / "whole.jpg")
-    whole = (tmp_path / "whole.jpg").read_bytes()
+    whole, png = jpeg_of(halves()), io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "damaged.png")
-    png = bytearray((tmp_path / "damaged.png").read_bytes())
-    png[5000:5008] = bytes(8)
-    broken = {
-        "damaged.png": png,
+    Image.fromarray(pixels).save(png, "PNG")
+    damaged = png.getvalue()
+    contents = {
+        "damaged.png": damaged[:5000] + bytes(8) + damaged[5008:],
         "cut.jpg": whole[:-300],
         "empty.jpg": b"",
         "text.jpg": b"hello",
         "head.jpg": whole[:20],
+        "pointer.jpg": LFS_POINTER + b"v1\n",
     }
-    for name, content in broken.items():
+    for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    Image.new("RGB", (40, 40)).save(tmp_path / "other.ico")
     (tmp_path / "folder.jpg").mkdir()
-    for name in (*broken, "other.ico", "folder.jpg", "missing.jpg"):
-        with pytest.raises(ImageError, match=name):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    Image.new("RGB", (40, 40)).save(tmp_path / "other.ico")
+    words = {"empty.jpg": "is empty", "pointer.jpg": "git lfs pull", "pipe.jpg": "is a pipe"}
+    for name in (*contents, "folder.jpg", "pipe.jpg", "other.ico", "missing.jpg"):
+        with pytest.raises(ImageError, match=f"{name}.*{words.get(name, '')}"):
             load_image(tmp_path / name, SMALL)
-
-
-def png_of(width: int, height: int) -> bytes:
-    """Claim a size, and give nothing."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        checksum = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + checksum
-
-    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(bytes(1000)))
-        + chunk(b"IEND", b"")
-    )
 
 
 @pytest.mark.parametrize(
@@ -211,43 +167,22 @@ def png_of(width: int, height: int) -> bytes:
     [
         ((12_000, 12_000), "12000 x 12000 pixels are too many"),
         ((LARGEST_SIDE + 1, 1), f"{LARGEST_SIDE + 1} x 1 pixels are too many"),
-        # Pillow refuses these, and does not say how large they are.
+        # Pillow refuses this, and does not say how large it is.
         ((20_000, 20_000), "more than 100 million pixels are too many"),
-        ((2**31 - 1, 1), "more than 100 million pixels are too many"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_picture_that_is_far_too_large_is_not_decoded(tmp_path, size, words, monkeypatch):
-    (tmp_path / "a.png").write_bytes(png_of(*size))
+    Image.new("1", (1, 1)).save(tmp_path / "a.bmp")  # claims a size, and has a pixel
+    content = bytearray((tmp_path / "a.bmp").read_bytes())
+    content[18:26] = struct.pack("<II", *size)
+    (tmp_path / "a.bmp").write_bytes(content)
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("it is decoded"))
-    with pytest.raises(ImageError, match=f"a.png cannot be read: {words}$"):
-        load_image(tmp_path / "a.png", SMALL)
-
-
-def test_what_is_not_there_itself_is_told(tmp_path, monkeypatch):
-    path = tmp_path / "a.jpg"
-    path.touch()
-    with pytest.raises(ImageError, match="a.jpg is empty$"):
-        open_image(path)
-    path.write_bytes(LFS_POINTER + b"v1\n")
-    with pytest.raises(ImageError, match="a.jpg is a Git LFS pointer; git lfs pull fetches the"):
-        open_image(path)
-
-    def refuse(*_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("builtins.open", refuse)
-    with pytest.raises(ImageError, match="a.jpg cannot be read: Permission denied$"):
-        open_image(path)
+    with pytest.raises(ImageError, match=f"a.bmp cannot be read: {words}$"):
+        load_image(tmp_path / "a.bmp", SMALL)
 
 
 # --- JPEGs that are cut off -----------------------------------------------------------
-
-
-def jpeg_of(image: Image.Image, **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "JPEG", **options)
-    return file.getvalue()
 
 
 def flower(mode: str) -> Image.Image:
@@ -300,13 +235,6 @@ def test_a_jpeg_that_lacks_a_whole_scan_is_cut_off(tmp_path):
         load_image(path, SMALL)
 
 
-def test_pipes_and_devices_are_not_opened(tmp_path):
-    os.mkfifo(tmp_path / "pipe.jpg")
-    for path in (tmp_path / "pipe.jpg", "/dev/zero"):
-        with pytest.raises(ImageError, match="is a pipe or a device, not a file"):
-            open_image(path)
-
-
 # --- HEIC -----------------------------------------------------------------------------
 
 
@@ -314,13 +242,11 @@ def test_heic_needs_a_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     for name in ("a.HEIC", "b.jpg"):
         (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic")
-        with pytest.raises(
-            ImageError, match=f"{name} is HEIC; to read it, pip install pillow-heif"
-        ):
+        with pytest.raises(ImageError, match=f"{name} is HEIC; .*pip install pillow-heif"):
             load_image(tmp_path / name, SMALL)
 
 
 def test_heic_is_read_where_the_package_is(tmp_path):
     pillow_heif = pytest.importorskip("pillow_heif")
     pillow_heif.from_pillow(halves()).save(tmp_path / "a.heic")
-    assert corner_colors(load_image(tmp_path / "a.heic", SMALL)) == ["red", "blue"] * 2
+    assert corners(load_image(tmp_path / "a.heic", SMALL)) == "rbrb"

