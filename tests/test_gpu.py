@@ -1,12 +1,10 @@
 """What needs an accelerator: it trains, resumes and predicts as the CPU does."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
-from conftest import CNN, ROOT, Killed
+from conftest import CNN, Killed
 from kill import result_of
 
 import data_utils
@@ -55,10 +53,3 @@ def test_the_cpu_agrees_with_it(run_script, drawn, tmp_path):
     ours, theirs = ([json.loads(line)["top"][0]["category"] for line in each] for each in lines)
     assert len(ours) == 16
     assert sum(one != other for one, other in zip(ours, theirs)) <= 1
-
-
-def test_one_process_of_torchrun(drawn, tmp_path):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "1"]
-    command = [*launcher, ROOT / "train.py", drawn, *CNN, "--epochs", "1", "--gpu"]
-    subprocess.run([*command, "--save_dir", tmp_path], check=True, timeout=120)
-    model_utils.load_checkpoint(tmp_path / "checkpoint.pth")
