@@ -25,6 +25,7 @@ from images.splits import find_split_folders, split_off
 from running.errors import ImageError, InputError
 from running.files import is_special
 
+LARGEST_NAMES = 20_000_000  # bytes; a million names fit
 NAMES_FILE = "cat_to_name.json"
 HOME_NAMES = Path(__file__).with_name(NAMES_FILE)
 
@@ -276,8 +277,8 @@ def problem_lines(problems: dict[str, list[str]], most: int) -> Iterator[str]:
 def load_names(path: str | os.PathLike[str]) -> dict[str, str]:
     """Read a JSON object that maps categories to names; raise InputError if it is another file."""
     try:
-        if is_special(path):
-            raise InputError(f"the names file {path} is a pipe or a device, not a file")
+        if is_special(path) or os.path.getsize(path) > LARGEST_NAMES:
+            raise InputError(f"the names file {path} is too large, or not a file")
         names = json.loads(Path(path).read_text(encoding="utf-8-sig"))  # as Notepad may write it
     except OSError as error:
         raise InputError(f"the names file {path} cannot be read: {error.strerror}") from None
