@@ -45,7 +45,7 @@ class Split(NamedTuple):
 class DataSet(NamedTuple):
     """A data folder: categories in the order of the network's outputs, and its splits."""
 
-    folder: str | os.PathLike[str]
+    folder: str | Path
     categories: list[str]
     splits: dict[str, Split]  # "train", "valid" and, where there is one, "test"
     notes: list[str]  # sentences on how it was divided
@@ -63,7 +63,7 @@ class DataSet(NamedTuple):
 
 
 def find_data(
-    data_dir: str | os.PathLike[str],
+    data_dir: str | Path,
     leave_out: Collection[str] = (),
     pinned: Mapping[str, str] = MappingProxyType({}),
 ) -> DataSet:
@@ -176,7 +176,7 @@ class Inspected(NamedTuple):
 
 def inspect(
     data: DataSet,
-    names_file: str | os.PathLike[str] | None,
+    names_file: str | Path | None,
     results: Sequence[bytes | ImageError],
     manifest: Manifest | None = None,
 ) -> Inspected:
@@ -274,7 +274,7 @@ def problem_lines(problems: dict[str, list[str]], most: int) -> Iterator[str]:
 # --- Names ----------------------------------------------------------------------------
 
 
-def load_names(path: str | os.PathLike[str]) -> dict[str, str]:
+def load_names(path: str | Path) -> dict[str, str]:
     """Read a JSON object that maps categories to names; raise InputError if it is another file."""
     try:
         if is_special(path) or os.path.getsize(path) > LARGEST_NAMES:
@@ -292,9 +292,7 @@ def load_names(path: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def find_names(
-    categories: Sequence[str],
-    data_dir: str | os.PathLike[str],
-    names_file: str | os.PathLike[str] | None = None,
+    categories: Sequence[str], data_dir: str | Path, names_file: str | Path | None = None
 ) -> tuple[list[str], str, list[str]]:
     """Return each category's name, where the names are from, and the categories without one there.
 
@@ -318,7 +316,7 @@ def find_names(
 
 
 def keep_names(
-    inspected: Inspected, known: Mapping[str, str], checkpoint: str | os.PathLike[str]
+    inspected: Inspected, known: Mapping[str, str], checkpoint: str | Path
 ) -> tuple[list[str], str]:
     """Return each category's name, a checkpoint's if that is known, and a line on their source."""
     found = dict(zip(inspected.data.categories, inspected.names))

@@ -49,7 +49,7 @@ FLOWER_RUNS = [tuple(map(int, run.split(":"))) for run in _RUNS.split()]
 CIFAR10_CATEGORIES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 
 
-def download(name: str, data_dir: str | os.PathLike[str], progress: Progress = no_progress) -> None:
+def download(name: str, data_dir: str | Path, progress: Progress = no_progress) -> None:
     """Put a known data set into a folder without photographs, as train, valid and test.
 
     Its archive is downloaded unless it is in the folder, and stays there. After an interruption the

@@ -51,7 +51,7 @@ class Preprocessing(NamedTuple):
     interpolation: str = "bicubic"  # or "bilinear"
 
 
-def open_image(path: str | os.PathLike[str]) -> Image.Image:
+def open_image(path: str | Path) -> Image.Image:
     """Open a photograph without decoding it.
 
     HEIC, as iPhones write it, is opened where the package pillow-heif is installed. Raises
@@ -91,16 +91,14 @@ def name_placeholder(start: bytes) -> str | None:
     return None if start else "is empty"
 
 
-def _unreadable(path: str | os.PathLike[str], error: Exception) -> ImageError:
+def _unreadable(path: str | Path, error: Exception) -> ImageError:
     what = getattr(error, "strerror", None) or error
     if isinstance(error, Image.DecompressionBombError):
         what = f"more than {LARGEST_IMAGE // 10**6} million pixels are too many"
     return ImageError(f"{path} cannot be read: {what}")
 
 
-def load_image(
-    path: str | os.PathLike[str], preprocessing: Preprocessing, whole: bool = False
-) -> np.ndarray:
+def load_image(path: str | Path, preprocessing: Preprocessing, whole: bool = False) -> np.ndarray:
     """Read a photograph as the network sees it: uint8 RGB, (crop, crop, 3), 0..255.
 
     It is resized and its centre cropped. The `whole` of it, for random views, is only scaled down
@@ -124,7 +122,7 @@ def load_image(
     return np.array(_frame(image, preprocessing, whole))
 
 
-def thumbnail(path: str | os.PathLike[str], side: int) -> bytes:
+def thumbnail(path: str | Path, side: int) -> bytes:
     """Make a small JPEG of a photograph, upright, its short side at most `side` pixels."""
     small = Preprocessing(side, side, mean=(0, 0, 0), std=(1, 1, 1))
     file = io.BytesIO()
@@ -133,7 +131,7 @@ def thumbnail(path: str | os.PathLike[str], side: int) -> bytes:
 
 
 def _load_without_end(
-    path: str | os.PathLike[str], image: Image.Image, preprocessing: Preprocessing, error: OSError
+    path: str | Path, image: Image.Image, preprocessing: Preprocessing, error: OSError
 ) -> Image.Image:
     """Decode a JPEG of which only the marker at the end is missing; of others, raise the error.
 

@@ -3,7 +3,6 @@
 import colorsys
 import io
 import json
-import os
 import tempfile
 from itertools import product
 from pathlib import Path
@@ -59,7 +58,7 @@ FLOWERS = [
 
 
 def draw_data(
-    folder: str | os.PathLike[str],
+    folder: str | Path,
     train: int = 30,
     valid: int = 8,
     test: int = 8,

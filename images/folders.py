@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from running.errors import InputError
 from running.run_folder import RunFolder
@@ -20,7 +21,7 @@ RUN_FILES = frozenset(file.name for file in RunFolder("").files)
 UNREADABLE, LEFT_OUT = "folders that cannot be read", "files and folders that are left out"
 
 
-def is_image_name(path: str | os.PathLike[str]) -> bool:
+def is_image_name(path: str | Path) -> bool:
     """Tell by the extension whether a file should be an image."""
     return os.path.splitext(path)[1].lower() in EXTENSIONS
 
@@ -37,19 +38,16 @@ def name_some(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def find_photographs(
-    folder: str | os.PathLike[str], unreadable: list[str] | None = None
-) -> list[str]:
+def find_photographs(folder: str | Path, unreadable: list[str] | None = None) -> list[str]:
     """List the photographs in a folder and in the folders within it, sorted by path.
 
-    Sentences on folders that cannot be read are added to `unreadable`; without it, InputError is
-    raised.
+    Sentences on folders that cannot be read are added to `unreadable`; else InputError is raised.
     """
-    return sorted(path for _, paths, _ in _walk(folder, unreadable) for path in paths)
+    return sorted(filter(is_image_name, _walk(folder, unreadable)))
 
 
 def find_categories(
-    folder: str, data_dir: str | os.PathLike[str], problems: dict[str, list[str]]
+    folder: str, data_dir: str | Path, problems: dict[str, list[str]]
 ) -> dict[str, list[str]]:
     """List the photographs of each folder in `folder`, a split or `data_dir` itself, by its name.
 
@@ -58,40 +56,35 @@ def find_categories(
     above = (os.path.realpath(data_dir), os.path.realpath(folder))
     by_category = {}
     for entry in scan(folder):
-        if is_photograph(entry):
-            problems[LEFT_OUT].append(f"{entry.path} is in no category's folder")
         if not os.path.isdir(entry.path):
+            if is_image_name(entry.name):
+                problems[LEFT_OUT].append(f"{entry.path} is in no category's folder")
             continue
-        found = [*_walk(entry.path, problems[UNREADABLE], above)]
+        files = sorted(_walk(entry.path, problems[UNREADABLE], above))
+        photographs = [path for path in files if is_image_name(path)]
         train = os.path.join(entry.path, "train").lower()
-        has_train = any(
-            paths and os.path.dirname(path).lower() == train for path, paths, _ in found
-        )
-        if has_train and folder == os.fspath(data_dir):
+        has_train = train in (os.path.dirname(os.path.dirname(p)).lower() for p in photographs)
+        if has_train and folder == str(data_dir):
             reason = "is a data folder of its own: it has a folder train"
             problems[LEFT_OUT].append(f"{entry.path} {reason}")
             continue
-        photographs = sorted(path for _, paths, _ in found for path in paths)
-        others = [path for _, _, paths in found for path in paths]
-        is_run = not RUN_FILES.isdisjoint(map(os.path.basename, others))
+        is_run = not RUN_FILES.isdisjoint(map(os.path.basename, files))
         if is_run:  # earlier versions of train.py drew pictures beside their files
             drawn = ("curves.", "confusion.", "mistakes.")
             photographs = [p for p in photographs if not os.path.basename(p).startswith(drawn)]
-        if photographs or (found and not is_run):
+        if photographs or not is_run:
             by_category[entry.name] = photographs
-        problems[LEFT_OUT] += [
-            f"{path} is in no format that is read"
-            for path in others
-            if os.path.splitext(path)[1].lower() not in CLUTTER
-        ]
+        for path in files:
+            if os.path.splitext(path)[1].lower() not in EXTENSIONS | CLUTTER:
+                problems[LEFT_OUT].append(f"{path} is in no format that is read")
     return by_category
 
 
 def _walk(
-    folder: str | os.PathLike[str], unreadable: list[str] | None, above: tuple[str, ...] = ()
-) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield path, photographs and other files of a folder and of those within, but not `above`."""
-    folders = [(os.fspath(folder), above)]
+    folder: str | Path, unreadable: list[str] | None, above: tuple[str, ...] = ()
+) -> Iterator[str]:
+    """Yield the files in a folder and in those within it, but not in those `above`."""
+    folders = [(str(folder), above)]
     while folders:
         here, above = folders.pop()
         real = os.path.realpath(here)
@@ -104,29 +97,19 @@ def _walk(
                 raise
             unreadable.append(str(error))
             continue
-        photographs, others = [], []
         for entry in entries:
-            if is_photograph(entry):
-                photographs.append(entry.path)
-            elif os.path.isfile(entry.path):
-                others.append(entry.path)
+            is_file = entry.is_file(follow_symlinks=False)
+            if entry.is_symlink():  # one that leads nowhere is named when it cannot be read
+                is_file = os.path.isfile(entry.path) or not os.path.exists(entry.path)
+            if is_file:
+                yield entry.path
             elif os.path.isdir(entry.path):
                 folders.append((entry.path, (*above, real)))
-        yield here, photographs, others
 
 
-def scan(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+def scan(folder: str | Path) -> list[os.DirEntry[str]]:
     """List what is not hidden in a folder, in no order; raise InputError if it cannot be read."""
     try:
         return [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
     except OSError as error:  # no permission, a disk that fails
-        raise InputError(f"{os.fspath(folder)} cannot be read: {error.strerror}") from None
-
-
-def is_photograph(entry: os.DirEntry[str]) -> bool:
-    """Tell whether an entry of a folder is a photograph that is to be read, by its name."""
-    if not is_image_name(entry.name):
-        return False
-    if entry.is_symlink():  # one that leads nowhere is listed, and named when it cannot be read
-        return os.path.isfile(entry.path) or not os.path.exists(entry.path)
-    return entry.is_file()
+        raise InputError(f"{folder} cannot be read: {error.strerror}") from None

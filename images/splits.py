@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 
 from images.folders import scan
@@ -16,7 +17,7 @@ from running.errors import InputError
 SPLIT_FOLDERS = {"train": ["train"], "valid": ["valid", "val", "validation"], "test": ["test"]}
 
 
-def find_split_folders(data_dir: str | os.PathLike[str]) -> dict[str, str]:
+def find_split_folders(data_dir: str | Path) -> dict[str, str]:
     """Find the folders of splits; raise InputError if two can be the same split."""
     entries = [entry for entry in scan(data_dir) if os.path.isdir(entry.path)]
     folders = {}
@@ -30,7 +31,7 @@ def find_split_folders(data_dir: str | os.PathLike[str]) -> dict[str, str]:
     return folders
 
 
-def has_train(data_dir: str | os.PathLike[str]) -> bool:
+def has_train(data_dir: str | Path) -> bool:
     """Whether there is a data folder with photographs to train on, by its folder train."""
     return os.path.isdir(data_dir) and "train" in find_split_folders(data_dir)
 

@@ -51,7 +51,8 @@ def test_a_locked_folder_costs_its_own_photographs_only(put, monkeypatch):
     assert find_photographs(folder, unreadable) == [f"{folder}/a/1.jpg", f"{folder}/z/y/3.jpg"]
     assert sorted(unreadable) == [f"{path} cannot be read: Permission denied" for path in locked]
     problems = {UNREADABLE: [], LEFT_OUT: []}
-    assert {*find_categories(str(folder), folder, problems)} == {"a", "z"}
+    found = find_categories(str(folder), folder, problems)
+    assert [name for name in sorted(found) if found[name]] == ["a", "z"]
     assert sorted(problems[UNREADABLE]) == sorted(unreadable)
 
 
@@ -63,6 +64,7 @@ def test_links_to_other_categories_are_followed_but_not_back_up(put):
     (folder / "train/1/beside").symlink_to("../2")
     found = find_categories(f"{folder}/train", folder, {UNREADABLE: [], LEFT_OUT: []})
     assert found == {
+        "up": [],
         "1": [f"{folder}/train/1/a.jpg", f"{folder}/train/1/beside/b.jpg"],
         "2": [f"{folder}/train/2/b.jpg"],
     }
