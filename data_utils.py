@@ -324,4 +324,7 @@ def keep_names(
     if found.keys() - known.keys():
         sources.append(inspected.names_source)
     names = [known.get(category, name) for category, name in found.items()]
-    return names, f"names: {', then '.join(sources)}"
+    line, source = f"names: {', then '.join(sources)}", inspected.names_source
+    if names != inspected.names and os.path.isfile(source):
+        line += f"; {source} has others, which --category_names {source} takes"
+    return names, line

@@ -261,5 +261,6 @@ def restore_optimizer(
             for key, shape in shapes.items():
                 as_float(state[i][key], shape)
     except (AttributeError, TypeError, ValueError) as error:
-        raise InputError("the optimizer's state in last.pth is damaged") from error
+        words = "the optimizer's state in last.pth is damaged"
+        raise InputError(words, can_go_on=False) from error
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -145,6 +145,11 @@ def test_categories_keep_the_names_of_the_checkpoint(folder):
     ):
         found = data_utils.keep_names(inspected, known, "checkpoint.pth")
         assert found == (names, f"names: {sources}")
+    (inspected.data.folder / "cat_to_name.json").write_text('{"1": "daisy"}')
+    inspected = inspect(inspected.data.folder)
+    names, line = data_utils.keep_names(inspected, {"1": "rose"}, "checkpoint.pth")
+    assert names == ["rose", "2"]
+    assert f"--category_names {inspected.names_source}" in line
 
 
 def test_names_come_from_the_option_then_the_folder_then_the_project(tmp_path):
