@@ -6,8 +6,6 @@ from itertools import islice
 
 import numpy as np
 from PIL import Image
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 from images.batches import typical_side
 from images.decode import Preprocessing, load_image
@@ -106,6 +104,10 @@ def random_view(
     enough to hold the flower: at least half of the area, its sides within 3:4. If `varied`, some
     views are of another kind, too, see `KINDS`. Beyond the image's edge stands its mirror image.
     """
+    # Importing it takes a second, and a run that fits the head alone sees no random view.
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as F
+
     kinds = [*KINDS, "plain"]
     shares = [*(OTHER * share for share in KINDS.values()), 1 - OTHER]
     kind = kinds[rng.choice(len(kinds), p=shares)] if varied else "plain"
