@@ -41,17 +41,10 @@ from formats.onnx_file import is_exported, is_onnx_name
 from formats.schema import KEEP, NetworkInfo
 from images.decode import load_image, open_image
 from prediction import inputs
-from prediction.answers import (
-    AnswerPolicy,
-    Answers,
-    find_promises,
-    match_groups,
-    match_only,
-    read_list,
-)
+from prediction.answers import Answers, find_promises, match_groups, match_only, read_list
 from prediction.command_line import parse_args
 from prediction.inputs import STDIN, Pixels, Predicted, is_one_photograph
-from prediction.output import Output, open_output
+from prediction.output import open_output
 from prediction.records import RECORD_FORMATS, Record, format_alone
 from prediction.sorting import Sorter, check_folder
 from running.console import Console, ExitNotes, prepare_streams, require_stdout
@@ -131,27 +124,37 @@ def check_targets(args: argparse.Namespace) -> None:
 def name_photographs(
     args: argparse.Namespace, network: Network, console: Console, notes: ExitNotes
 ) -> int:
-    """Answer the photographs one after the other; return the exit code."""
-    answers = make_answers(args, network[1], console)
+    """Find, read, predict, answer and write one photograph after the other."""
+    predict_each, info = network
+    answers = make_answers(args, info, console)
     alone = is_one_photograph(args.inputs) and args.format == "text"
     format_record = format_alone if alone else RECORD_FORMATS[args.format]
     score = None
     if args.score:
         from prediction.score import Score
 
-        score = Score(answers, keeps=bool(args.report))
+        score = Score(answers)
     sorter = Sorter(args.sort_into, args.copy) if args.sort_into else None
     job = describe_job(args, answers.names) if args.output else None
     with open_output(args.output, args.format, job, args.resume) as output:
         if output.part and not (args.score or args.plot):  # these do not go with --continue
             notes.resume_files = [output.part]
-        if output.begun_again:
-            console.print_note(f"{output.part} of a stopped job is begun again, without --continue")
-        if output.place.records:
-            console.print_note(f"resumes after {output.place.records} records of {output.part}")
+        if output.note:
+            console.print_note(output.note)
         answers.count = output.place.records - output.place.failed
         answers.num_ood = output.place.num_ood
-        for file, result in predict_photographs(args, network, output, console):
+        found = inputs.expand(args.inputs, b"\0" if args.null else b"\n")
+        chosen = inputs.choose(found, args.shard, (args.output, args.report, args.figures))
+        total = None
+        if STDIN not in args.inputs:  # standard input may never end
+            every = [*chosen]
+            total, chosen = len(every) - output.place.records, iter(every)
+        read = partial(inputs.read_each, preprocessing=info.preprocessing)
+        pixels = map_ahead(read, output.skip(chosen), args.workers, 3 * args.batch_size)
+        predicted = predict_each(pixels)
+        if args.output or not sys.stdout.isatty():  # else the bar would run into the records
+            predicted = console.count(predicted, total, "naming")
+        for file, result in predicted:
             result = answers.restrict(result)
             record = answers.record(file, result)
             if score:
@@ -171,8 +174,10 @@ def name_photographs(
     if score:
         console.print_message(*score.lines())
     if score and args.report:
-        more = {"command": args.command, "versions": versions(), "network": network[1].summary()}
-        score.write_report(args.report, args.figures, inputs.name_inputs(args.inputs), more)
+        source = f"{len(args.inputs)} inputs" if len(args.inputs) > 1 else args.inputs[0]
+        source = "standard input" if source == STDIN else source
+        more = {"command": args.command, "versions": versions(), "network": info.summary()}
+        score.write_report(args.report, args.figures, source, more)
         console.print_note(f"wrote {args.report} and {args.figures}")
     if args.plot and count > failed:
         draw_record(args.plot, record, network)
@@ -180,25 +185,6 @@ def name_photographs(
     if failed and count > 1:
         console.print_message(f"{failed} of {count} could not be named")
     return 1 if failed else 0
-
-
-def predict_photographs(
-    args: argparse.Namespace, network: Network, output: Output, console: Console
-) -> Iterator[Predicted]:
-    """Find, read and predict the photographs that have no record yet."""
-    predict_each, info = network
-    found = inputs.expand(args.inputs, b"\0" if args.null else b"\n")
-    chosen = inputs.choose(found, args.shard, (args.output, args.report, args.figures))
-    total = None
-    if STDIN not in args.inputs:  # standard input may never end
-        every = [*chosen]
-        total, chosen = len(every) - output.place.records, iter(every)
-    read = partial(inputs.read_each, preprocessing=info.preprocessing)
-    photographs = map_ahead(read, output.skip(chosen), args.workers, 3 * args.batch_size)
-    predicted = predict_each(photographs)
-    if args.output or not sys.stdout.isatty():  # else the bar would run into the records
-        predicted = console.count(predicted, total, "naming")
-    return predicted
 
 
 def make_answers(args: argparse.Namespace, info: NetworkInfo, console: Console) -> Answers:
@@ -212,15 +198,14 @@ def make_answers(args: argparse.Namespace, info: NetworkInfo, console: Console) 
                 f"warning: {args.category_names} names {known} of the {len(categories)} "
                 f"categories of {args.checkpoint}"
             )
+    if args.export and not args.reject and args.promise is None:
+        from prediction.app import default_answers
+
+        return default_answers(info, names)
     only = None if args.possible is None else match_only(args.possible, categories, names)
     groups = None if args.groups is None else match_groups(args.groups, categories, names)
     keep = (KEEP if args.keep is None else args.keep) if args.reject else None
-    policy = AnswerPolicy(args.top_k, keep, args.promise, only, groups)
-    if args.export and not args.reject and args.promise is None:
-        from prediction.app import default_policy
-
-        policy = default_policy(info)
-    return Answers(info, names, policy)
+    return Answers(info, names, args.top_k, keep, args.promise, only, groups)
 
 
 def describe_job(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:

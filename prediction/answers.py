@@ -1,16 +1,24 @@
 """The answer to a prediction: a name, a group, "unknown" or "review"."""
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from formats.schema import KEEP, NetworkInfo, Prediction
-from prediction import promise
-from prediction.promise import CONFIDENCE, find_threshold, score_calibration
+from prediction.promise import (
+    CONFIDENCE,
+    FAMILIAR,
+    LESSER_PROMISES,
+    count_needed,
+    find_group_threshold,
+    find_threshold,
+    p_value,
+    score,
+    score_calibration,
+    sum_groups,
+)
 from prediction.records import REVIEW, UNKNOWN, Guess, Record
 from running.errors import FlowersError, InputError
 
@@ -21,79 +29,76 @@ PROMISES = 0.99, 0.98, 0.95  # those that --info and an exported file describe
 UNFAMILIAR, MANY_TIMES, P_CHANCE = 1 - KEEP, 2, 1e-3
 
 
-@dataclass(frozen=True)
-class AnswerPolicy:
-    """How predictions are to be answered."""
-
-    top_k: int = 5
-    keep: float | None = None  # the share of valid that keeps its names; the others are unknown
-    promise: float | None = None
-    only: np.ndarray | None = None  # the categories that are possible (C,), bool
-    groups: Sequence[str] | None = None  # the name of each category's group
-
-
 class Answers:
     """Answers predictions one after the other, and counts those with a low OOD score.
 
-    `names` are parallel to the categories. Raises InputError if the promise cannot be kept.
+    `names` are parallel to the categories. A share `keep` of valid's photographs keep their names,
+    and what looks less familiar is unknown. `only` are the categories that are possible (C,), bool,
+    `groups` the name of each category's group. Raises InputError if the promise cannot be kept.
     """
 
-    def __init__(self, info: NetworkInfo, names: list[str], policy: AnswerPolicy):
-        self.info, self.names, self.policy = info, names, policy
+    def __init__(
+        self,
+        info: NetworkInfo,
+        names: list[str],
+        top_k: int = 5,
+        keep: float | None = None,
+        promise: float | None = None,
+        only: np.ndarray | None = None,
+        groups: Sequence[str] | None = None,
+    ):
+        self.info, self.names, self.promise, self.only = info, names, promise, only
+        self.top_k = top_k if only is None else min(top_k, int(only.sum()))
         self.count = self.num_ood = 0
-        self.lowest = -math.inf  # the OOD score below which a photograph is unknown
-        if policy.keep is not None:
-            self.lowest = info.calibration.ood_threshold(policy.keep)
-        # The promise is about what is not unknown.
-        self.least = max(info.calibration.ood_threshold(promise.FAMILIAR), self.lowest)
+        # The OOD scores below which a photograph is unknown, and below which no name is safe: the
+        # promise is about what is not unknown.
+        self.lowest = -math.inf if keep is None else info.calibration.ood_threshold(keep)
+        self.least = max(info.calibration.ood_threshold(FAMILIAR), self.lowest)
         self.threshold: float | None = None
         self.group_threshold = math.inf
-        if policy.promise is not None:
-            self._keep_promise(policy.promise)
+        self.group_names = sorted({*(groups or ())})
+        self.groups: np.ndarray | None = None  # the number of each category's group (C,)
+        if groups:
+            self.groups = np.array([self.group_names.index(name) for name in groups])
+        if promise is not None:
+            self._keep_promise(promise)
 
-    def _keep_promise(self, wanted: float) -> None:
+    def _keep_promise(self, promise: float) -> None:
         """Find the thresholds of names and groups."""
-        valid, only, groups = self.info.calibration.valid, self.policy.only, self.policy.groups
+        valid = self.info.calibration.valid
         if valid is None:
             raise InputError(
                 "this checkpoint is of an earlier version, which kept too little of valid for "
                 "promises; train again"
             )
-        scores, correct = score_calibration(valid, self.least, only)
+        scores, correct = score_calibration(valid, self.least, self.only)
         # Where there are groups, names and groups may each be wrong half as often.
-        error = (1 - CONFIDENCE) / (2 if groups else 1)
-        self.threshold = find_threshold(scores, correct, wanted, error)
+        error = (1 - CONFIDENCE) / (1 if self.groups is None else 2)
+        self.threshold = find_threshold(scores, correct, promise, error)
         if self.threshold is None:
-            needed, count = promise.count_needed(wanted, error), int(np.isfinite(scores).sum())
+            needed, count = count_needed(promise, error), int(np.isfinite(scores).sum())
             why = "the network is too often wrong on valid"
             if count < needed:
                 why = f"it takes {needed} familiar photographs of valid without a mistake; this "
                 why += f"file knows {count}"
-            lesser = (
-                f"--promise {p} can be kept"
-                for p in promise.LESSER_PROMISES
-                if find_threshold(scores, correct, p, error)
+            kept = (p for p in LESSER_PROMISES if find_threshold(scores, correct, p, error))
+            what = next((f"--promise {p} can be kept" for p in kept), "no promise can be kept")
+            raise InputError(f"--promise {promise} cannot be kept: {why}; {what}")
+        if self.groups is not None:
+            group_scores, group_correct = score_calibration(
+                valid, self.least, self.only, self.groups
             )
-            what = next(lesser, "no promise can be kept")
-            raise InputError(f"--promise {wanted} cannot be kept: {why}; {what}")
-        if groups:
-            self.group_names = sorted({*groups})
-            self.groups = np.array([self.group_names.index(name) for name in groups])
-            group_scores, group_correct = score_calibration(valid, self.least, only, self.groups)
             named = scores >= self.threshold
             right = np.where(named, correct, group_correct)
-            self.group_threshold = promise.find_group_threshold(
-                named, right, group_scores, wanted, error
-            )
+            self.group_threshold = find_group_threshold(named, right, group_scores, promise, error)
 
     def restrict(self, result: Prediction | FlowersError) -> Prediction | FlowersError:
         """Share the probability among the categories that are possible."""
-        only = self.policy.only
-        if only is None or isinstance(result, FlowersError):
+        if self.only is None or isinstance(result, FlowersError):
             return result
-        shares = np.where(only, result.probabilities, 0.0).astype(np.float64)
+        shares = np.where(self.only, result.probabilities, 0.0).astype(np.float64)
         if shares.sum() == 0:  # less than float32 can tell from 0
-            shares = only.astype(np.float64)
+            shares = self.only.astype(np.float64)
         return result._replace(probabilities=shares / shares.sum())
 
     def record(self, file: str, result: Prediction | FlowersError) -> Record:
@@ -101,55 +106,47 @@ class Answers:
         if isinstance(result, FlowersError):
             return Record(file, [], "", result)
         probabilities, ood_score = result
-        number = self.policy.top_k
-        if self.policy.only is not None:
-            number = min(number, int(self.policy.only.sum()))
-        best = np.argsort(-probabilities, kind="stable")[:number].tolist()
-        guesses = [
-            Guess(self.names[i], self.info.categories[i], float(probabilities[i])) for i in best
-        ]
+        best = np.argsort(-probabilities, kind="stable")[: self.top_k].tolist()
+        categories = self.info.categories
+        guesses = [Guess(self.names[i], categories[i], float(probabilities[i])) for i in best]
         self.count += 1
         self.num_ood += ood_score < self.info.calibration.ood_threshold(KEEP)
         if ood_score < self.lowest:
             return Record(file, guesses, UNKNOWN, None)
-        safety = promise.score(probabilities[best[0]], ood_score, self.least)
+        safety = score(probabilities[best[0]], ood_score, self.least)
         if self.threshold is not None and safety < self.threshold:
             return Record(file, guesses, self._find_group(result) or REVIEW, None)
         return Record(file, guesses, guesses[0].name, None, is_named=True)
 
     def _find_group(self, result: Prediction) -> str | None:
         """Return the group that is safe to answer; one of a single category is not."""
-        if self.group_threshold == math.inf:
+        if self.groups is None:
             return None
-        shares = promise.sum_groups(result.probabilities[None], self.groups)[0]
+        shares = sum_groups(result.probabilities[None], self.groups)[0]
         best = int(shares.argmax())
-        if promise.score(shares[best], result.ood_score, self.least) < self.group_threshold:
+        if score(shares[best], result.ood_score, self.least) < self.group_threshold:
             return None
         return self.group_names[best] if (self.groups == best).sum() > 1 else None
 
     def is_right(self, record: Record, label: int) -> bool | None:
         """Return whether an answer is right for a photograph of a category; None: no answer."""
-        policy = self.policy
-        if record.error or (policy.only is not None and not policy.only[label]):
+        if record.error or (self.only is not None and not self.only[label]):
             return None
         if record.is_named:
             return record.guesses[0].category == self.info.categories[label]
         if record.answer in (UNKNOWN, REVIEW):
             return None
-        return policy.groups is not None and policy.groups[label] == record.answer
+        return self.groups is not None and self.group_names[self.groups[label]] == record.answer
 
     def warnings(self) -> Iterator[str]:
         """Warn where the photographs of a promise, taken together, look unlike those of valid."""
-        if self.policy.promise is None or self.num_ood <= MANY_TIMES * UNFAMILIAR * self.count:
+        if self.promise is None or self.num_ood <= MANY_TIMES * UNFAMILIAR * self.count:
             return
-        if 1 - promise.p_value(self.num_ood - 1, self.count, UNFAMILIAR) <= P_CHANCE:
+        if 1 - p_value(self.num_ood - 1, self.count, UNFAMILIAR) <= P_CHANCE:
             yield (
                 f"warning: {self.num_ood / self.count:.0%} of the photographs look unlike those of "
                 f"valid, of which {UNFAMILIAR:.0%} did; a promise is for photographs that are alike"
             )
-
-
-# --- What a network's file says of its promises ----------------------------------------
 
 
 def find_promises(info: NetworkInfo) -> Iterator[tuple[float, float, float, float]]:
@@ -160,12 +157,12 @@ def find_promises(info: NetworkInfo) -> Iterator[tuple[float, float, float, floa
     """
     if info.calibration.valid is None:
         return
-    least = info.calibration.ood_threshold(promise.FAMILIAR)
+    least = info.calibration.ood_threshold(FAMILIAR)
     scores, correct = score_calibration(info.calibration.valid, least)
-    for each in PROMISES:
-        threshold = find_threshold(scores, correct, each)
+    for promise in PROMISES:
+        threshold = find_threshold(scores, correct, promise)
         if threshold is not None:
-            yield each, threshold, least, float(np.mean(scores >= threshold))
+            yield promise, threshold, least, float(np.mean(scores >= threshold))
 
 
 # --- The files of --only and --group ---------------------------------------------------
@@ -198,14 +195,13 @@ def _check_known(
         raise InputError(f"{flag}: {', '.join(unknown[:10])}: no category or name of this network")
 
 
-def read_list(path: str | os.PathLike[str]) -> set[str]:
+def read_list(path: str) -> set[str]:
     """Read a file with a category or name on each line; an empty one is an InputError."""
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not text in UTF-8") from None
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise InputError(f"{path} cannot be read: {why}") from None
     wanted = {line.strip() for line in lines} - {""}
     if not wanted:
         raise InputError(f"{path} names no category")

@@ -13,10 +13,10 @@ import tarfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from formats.schema import KEEP, NetworkInfo
-from prediction.answers import PROMISES, AnswerPolicy, Answers
+from prediction.answers import PROMISES, Answers
 from running.console import Progress, no_progress
 from running.download import fetch
 from running.errors import InputError, RunError
@@ -43,18 +43,16 @@ RUNTIME = {
 }
 
 
-def default_policy(info: NetworkInfo) -> AnswerPolicy:
-    """Return the policy of an app where no flag asks for another.
+def default_answers(info: NetworkInfo, names: list[str]) -> Answers:
+    """Return the answers of an app where no flag asks for others.
 
     Photographs that look like nothing in the training data are unknown, and the highest of
     `PROMISES` that can be kept is kept.
     """
     for promise in PROMISES:
         with suppress(InputError):
-            policy = AnswerPolicy(keep=KEEP, promise=promise)
-            Answers(info, info.names, policy)
-            return policy
-    return AnswerPolicy(keep=KEEP)
+            return Answers(info, names, keep=KEEP, promise=promise)
+    return Answers(info, names, keep=KEEP)
 
 
 def write_app(
@@ -65,9 +63,9 @@ def write_app(
 ) -> None:
     """Write a folder that any web server can serve; it appears whole, or not at all.
 
-    `network` is the content of an exported file; the policy of the answers has neither `only` nor
-    `groups`. An empty folder or an earlier app is replaced. Raises InputError if the folder holds
-    something else, or the runtime cannot be downloaded, RunError if the disk is full.
+    `network` is the content of an exported file; the answers have neither `only` nor `groups`. An
+    empty folder or an earlier app is replaced. Raises InputError if the folder holds something
+    else, or the runtime cannot be downloaded, RunError if the disk is full.
     """
     target = find_app(folder)
     files = {path.name: path.read_bytes() for path in sorted(SOURCES.iterdir()) if path.is_file()}
@@ -119,20 +117,17 @@ def find_app(folder: str | os.PathLike[str]) -> Path:
 
 def _describe(answers: Answers) -> dict[str, Any]:
     """Describe as plain data how the page prepares photographs and answers them."""
-    info, policy, promise = answers.info, answers.policy, None
-    if policy.groups or policy.only is not None:
-        raise ValueError("the page has neither --group nor --only")
-    if answers.threshold is not None:
-        promise = {"promise": policy.promise, "lowest": answers.threshold, "least": answers.least}
-    prepare = {key: getattr(info.preprocessing, key) for key in ("resize", "crop", "interpolation")}
+    info, limits = answers.info, {"lowest": answers.threshold, "least": answers.least}
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "names": answers.names,
         "categories": info.categories,
-        "preprocessing": prepare,
+        "preprocessing": {
+            key: getattr(info.preprocessing, key) for key in ("resize", "crop", "interpolation")
+        },
         "lowest": answers.lowest if math.isfinite(answers.lowest) else None,
-        "promise": promise,
+        "promise": {"promise": answers.promise, **limits} if answers.promise else None,
     }
 
 
@@ -155,15 +150,11 @@ def find_runtime(progress: Progress = no_progress) -> dict[str, bytes]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with take_turns(path.with_name(f".{path.name}.lock")):
             fetch(url, path, f"sha512:{base64.b64decode(SHA512).hex()}", progress)
-        found = {}
-        with tarfile.open(path, "r|gz") as package:
-            for member in package:
-                file = package.extractfile(member) if member.name in RUNTIME else None
-                if file:
-                    found[RUNTIME[member.name]] = file.read()
-                if len(found) == len(RUNTIME):
-                    break
-        return found
+        with tarfile.open(path) as package:
+            return {
+                new: cast(IO[bytes], package.extractfile(name)).read()
+                for name, new in RUNTIME.items()
+            }
     except InputError as error:
         raise InputError(f"the app computes with ONNX Runtime Web: {error}") from error
     except OSError as error:

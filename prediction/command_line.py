@@ -112,10 +112,10 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
         args.batch_size = ACCELERATOR_BATCH if args.gpu else EVALUATION_BATCH
     if args.paths and is_image_name(args.paths[-1]):
         parser.error(f"{args.paths[-1]} is an image; the checkpoint comes last")
-    if not args.paths and (args.info or args.export):
-        parser.error(f"{'--info' if args.info else '--export'} takes a checkpoint")
-    if len(args.paths) < 2 and not (args.info or args.export):
-        parser.error("an image and a checkpoint are needed, in this order")
+    alone = "--info" if args.info else "--export" if args.export else ""
+    if len(args.paths) < (1 if alone else 2):
+        images = "an image and a checkpoint are needed, in this order"
+        parser.error(f"{alone} takes a checkpoint" if alone else images)
     *args.inputs, args.checkpoint = args.paths
     if args.output == STDOUT:
         args.output = None
@@ -129,46 +129,36 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
 
 def _combinations(args: argparse.Namespace) -> list[tuple[object, str]]:
     """List what does not go together: a condition, and the sentence that refuses it."""
-    alone = args.info or args.export
+    alone = "--info" if args.info else "--export" if args.export else ""
     of_photographs = [args.inputs, args.output, args.plot, args.null, args.score, args.report]
     of_photographs += [args.only, args.group, args.sort_into, args.format != "text"]
     of_answers = [args.category_names, args.reject, args.promise]  # which an app takes
     exported = is_exported(args.checkpoint)
     as_file, as_app = is_onnx_name(args.export or ""), not _extension(args.export)
-    can_export = as_app or (as_file and not exported)
+    can_export = not args.info and (as_app or (as_file and not exported))
+    more = any(of_photographs) or (any(of_answers) and (args.info or as_file))
+    no_picture = args.plot and _extension(args.plot) not in PICTURES
+    no_page = args.report and _extension(args.report) != ".html"
     part = args.output and args.output.endswith((".part", ".part.log"))
+    export = "--export turns a checkpoint into a file named .onnx or an app's folder, as in "
+    export += "--export flowers.onnx checkpoint.pth or --export app checkpoint.pth"
+    resume = "--continue goes with none of --score and --plot: those are about all photographs"
     return [
-        (
-            alone and (any(of_photographs) or (any(of_answers) and (args.info or as_file))),
-            f"{'--info' if args.info else '--export'} takes a checkpoint and nothing else",
-        ),
-        (
-            args.export and (args.info or not can_export),
-            "--export turns a checkpoint into a file named .onnx or an app's folder, as in "
-            "--export flowers.onnx checkpoint.pth or --export app checkpoint.pth",
-        ),
+        (alone and more, f"{alone} takes a checkpoint and nothing else"),
+        (args.export and not can_export, export),
         (args.float32 and not args.export, "--float32 goes with --export"),
         (args.float32 and exported, f"--float32: {args.checkpoint} is exported already"),
         (args.inputs.count(STDIN) > 1, f"{STDIN} can be read only once"),
         (args.plot and not is_one_photograph(args.inputs), "--plot takes one photograph"),
-        (
-            args.plot and _extension(args.plot) not in PICTURES,
-            f"--plot {args.plot} ends in none of {', '.join(PICTURES)}",
-        ),
+        (no_picture, f"--plot {args.plot} ends in none of {', '.join(PICTURES)}"),
         (args.report and not args.score, "--report goes with --score"),
-        (
-            args.report and _extension(args.report) != ".html",
-            f"--report {args.report} does not end in .html",
-        ),
+        (no_page, f"--report {args.report} does not end in .html"),
         (args.null and STDIN not in args.inputs, f"--null goes with {STDIN} among the inputs"),
         (args.keep is not None and not args.reject, "--keep goes with --reject"),
         (args.group and args.promise is None, "--group goes with --promise"),
         (part, f"--output {args.output} is what an unfinished file would be called"),
         (args.resume and not args.output, "--continue goes with --output FILE"),
-        (
-            args.resume and (args.score or args.plot),
-            "--continue goes with none of --score and --plot: those are about all photographs",
-        ),
+        (args.resume and (args.score or args.plot), resume),
         (args.copy and not args.sort_into, "--copy goes with --sort_into"),
     ]
 

@@ -34,13 +34,6 @@ def is_one_photograph(inputs: list[str]) -> bool:
     return len(inputs) == 1 and inputs != [STDIN] and not os.path.isdir(inputs[0])
 
 
-def name_inputs(inputs: list[str]) -> str:
-    """Name the source of the photographs in a few words."""
-    if len(inputs) > 1:
-        return f"{len(inputs)} inputs"
-    return "standard input" if inputs == [STDIN] else inputs[0]
-
-
 def expand(inputs: Iterable[str], separator: bytes) -> Iterator[Found]:
     """Yield the path of every photograph in the inputs: files, folders and `STDIN`.
 
@@ -68,13 +61,12 @@ def choose(
     """Yield every Nth photograph from the Ith on (`shard`); none may be a file to be written."""
     first, step = shard
     existing = [target for target in targets if target and os.path.exists(target)]
-    for number, item in enumerate(found, start=1):
-        for target in existing:
-            if is_same_file(item[0], target):
-                words = "is among the photographs; give another name to write to"
-                raise InputError(f"{target} {words}")
+    for number, (path, error) in enumerate(found, start=1):
+        if same := [target for target in existing if is_same_file(path, target)]:
+            words = "is among the photographs; give another name to write to"
+            raise InputError(f"{same[0]} {words}")
         if number % step == first % step:
-            yield item
+            yield path, error
 
 
 def open_stdin() -> RawIOBase:
@@ -88,39 +80,32 @@ def open_stdin() -> RawIOBase:
 def read_paths(stream: RawIOBase, separator: bytes) -> Iterator[str]:
     """Yield the paths of a list as soon as each has arrived, without empty ones.
 
-    On lists of lines, a carriage return at the end of a path is ignored unless there is such a
-    file, and so is the byte order mark that Windows puts before the first one. Raises InputError if
-    the paths do not end with the separator.
+    On lists of lines, what Windows adds is ignored, unless there is such a file: a carriage return
+    at the end of a path, and the byte order mark before the first one. Raises InputError if the
+    paths do not end with the separator.
     """
-    rest, first = b"", True
+    rest, mark = b"", codecs.BOM_UTF8
     while (part := stream.read(PIECE)) != b"":
         if part is None:  # a non-blocking pipe that is empty
             select.select([stream], [], [])
             continue
         if separator == b"\n" and b"\0" in part:
-            raise InputError(
-                "the list on standard input is in UTF-16; save it as UTF-8"
-                if first and part.startswith((b"\xff\xfe", b"\xfe\xff"))
-                else "the paths on standard input are separated by NUL, not by lines: add --null"
-            )
+            words = "separated by NUL (add --null) or in UTF-16 (save the list as UTF-8)"
+            raise InputError(f"the paths on standard input are {words}")
         *whole, rest = (rest + part).split(separator)
         for line in whole:
-            if path := _clean(line, separator, first):
-                first = False
+            if path := _clean(line, separator, mark):
+                mark = b""
                 yield path
-    if separator == b"\0" and b"\n" in rest and first:
+    if separator == b"\0" and b"\n" in rest and mark:
         raise InputError("the paths on standard input stand on lines, without NUL: drop --null")
-    if path := _clean(rest, separator, first):
+    if path := _clean(rest, separator, mark):
         yield path
 
 
-def _clean(line: bytes, separator: bytes, first: bool) -> str:
-    """Decode a path of a list, without what Windows adds to it."""
-    marked = first and line.startswith(codecs.BOM_UTF8)
-    if separator == b"\n" and (marked or line.endswith(b"\r")) and not os.path.lexists(line):
-        line = line.removesuffix(b"\r")
-        if marked:
-            line = line.removeprefix(codecs.BOM_UTF8)
+def _clean(line: bytes, separator: bytes, mark: bytes) -> str:
+    if separator == b"\n" and not os.path.lexists(line):
+        line = line.removesuffix(b"\r").removeprefix(mark)
     return os.fsdecode(line)
 
 
@@ -137,10 +122,9 @@ def check_checkpoint_file(path: str) -> None:
     """Check that a file could be a checkpoint, without reading more than its directory."""
     if not os.path.exists(path):
         raise InputError(f"{path}: no such checkpoint")
-    if is_special(path):
-        raise InputError(f"{path} is a pipe or a device; the checkpoint is a file")
-    if os.path.isdir(path):
-        raise InputError(f"{path} is a folder; the checkpoint is a file, such as checkpoint.pth")
+    if is_special(path) or os.path.isdir(path):
+        what = "a folder" if os.path.isdir(path) else "a pipe or a device"
+        raise InputError(f"{path} is {what}; the checkpoint is a file, such as checkpoint.pth")
     # torch.save writes a zip archive, whose directory is at its end.
     if not is_exported(path) and not zipfile.is_zipfile(path):
         raise InputError(describe_unknown_file(path))

@@ -5,6 +5,7 @@ treated alike (Zeiler & Fergus, "Visualizing and understanding convolutional net
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -31,11 +32,10 @@ def compute_occlusion_map(
     """
     height, width = photograph.shape[:2]
     images = [photograph, *cover_each(photograph)]
-    whole, *covered = [
-        log_odds(answer.probabilities, index)
-        for _, answer in predict_each(("", image) for image in images)
-        if isinstance(answer, Prediction)
-    ]
+    predicted = predict_each(("", image) for image in images)
+    whole, *covered = (
+        log_odds(cast(Prediction, answer).probabilities, index) for _, answer in predicted
+    )
     lost = (whole - np.reshape(covered, (GRID, GRID))).astype(np.float32)
     return np.asarray(Image.fromarray(lost).resize((width, height), Image.Resampling.BILINEAR))
 
@@ -43,15 +43,14 @@ def compute_occlusion_map(
 def cover_each(photograph: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the photograph with one square of the grid blurred, row by row."""
     blurred = blur(photograph, SIGMA)
-    for row in range(GRID):
-        for column in range(GRID):
-            place = tuple(
-                slice(*(round(edge * side / GRID) for edge in (max(square - 0.5, 0), square + 1.5)))
-                for square, side in zip((row, column), photograph.shape)
-            )
-            covered = photograph.copy()
-            covered[place] = blurred[place]
-            yield covered
+    for square in np.ndindex(GRID, GRID):
+        place = tuple(
+            slice(*(round(edge * side / GRID) for edge in (max(number - 0.5, 0), number + 1.5)))
+            for number, side in zip(square, photograph.shape)
+        )
+        covered = photograph.copy()
+        covered[place] = blurred[place]
+        yield covered
 
 
 def blur(photograph: np.ndarray, sigma: float) -> np.ndarray:

@@ -44,12 +44,13 @@ class Place(NamedTuple):
 class Output:
     """Takes records; `place` counts them, with those of the stopped job that resumes."""
 
+    place = Place()
+    log: FileIO | None = None
+    part: Path | None = None  # the file until it is complete
+    note = ""  # what becomes of the records of a stopped job
+
     def __init__(self, name: str, file: FileIO | BufferedIOBase, encoding: tuple[str, str]):
         self.name, self.file, self.encoding = name, file, encoding
-        self.place = Place()
-        self.log: FileIO | None = None
-        self.part: Path | None = None  # the file until it is complete
-        self.begun_again = False  # whether records of a stopped job were thrown away
 
     def write(self, text: str, file: str, failed: bool = False, num_ood: int = 0) -> None:
         """Write the record of the photograph `file`; `num_ood` are those with a low OOD score."""
@@ -72,12 +73,10 @@ class Output:
     def put(self, file: FileIO | BufferedIOBase, content: bytes) -> None:
         """Write bytes and flush them."""
         rest = memoryview(content)
-        try:
+        with _writing(self.name):
             while rest:
                 rest = rest[file.write(rest) :]
             file.flush()
-        except OSError as error:
-            raise RunError(f"{self.name} cannot be written: {error.strerror}") from error
 
     def skip(self, found: Iterable[Found]) -> Iterator[Found]:
         """Leave out the photographs that have their records; other photographs are refused."""
@@ -85,12 +84,21 @@ class Output:
         for _, (path, _) in zip(range(self.place.records), found):
             digest = _chain(digest, path)
         if digest != self.place.paths:
-            raise InputError(
-                f"{self.part} is of other photographs, or of these in another order; name the same "
-                "ones, or leave out --continue, and it is begun again",
-                can_go_on=False,
-            )
+            _refuse(f"{self.part} is of other photographs, or of these in another order")
         yield from found
+
+
+@contextmanager
+def _writing(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{name} cannot be written: {error.strerror}") from error
+
+
+def _refuse(why: str) -> None:
+    sentence = f"{why}; give the same, or leave out --continue, and it is begun again"
+    raise InputError(sentence, can_go_on=False)
 
 
 def _chain(digest: str, path: str) -> str:
@@ -126,40 +134,32 @@ def open_output(
         if part.exists() and not log.exists():
             raise InputError(f"{part} is there, but is not of predict.py; move it away")
         first = json.dumps(job or {}).encode() + b"\n"
-        place, log_end = Place(), 0
+        place, log_end, note = Place(), 0, ""
         if resume and part.exists():
             place, log_end = _find_place(part, log, first)
-        begun_again = not resume and part.exists() and part.stat().st_size > 0
-        opened: Output | None = None
+            note = f"resumes after {place.records} records of {part}" if log_end else ""
+        elif part.exists() and part.stat().st_size:
+            note = f"{part} of a stopped job is begun again, without --continue"
+        with _writing(path):
+            file, lines = FileIO(part, "a"), FileIO(log, "a")
+            file.truncate(place.end)
+            lines.truncate(log_end)
+        output = Output(path, file, ENCODING)
+        output.place, output.log, output.part, output.note = place, lines, part, note
         try:
-            with _open_at(part, place.end) as file, _open_at(log, log_end) as lines:
-                opened = output = Output(path, file, ENCODING)
-                output.place, output.log, output.part = place, lines, part
-                output.begun_again = begun_again
+            with file, lines:
                 if not log_end:
                     output.put(lines, first)
                     output.write_header(header)
                 yield output
         except BaseException:
-            if opened and not opened.place.records:
+            if not output.place.records:
                 part.unlink(missing_ok=True)
                 log.unlink(missing_ok=True)
             raise
-        try:
+        with _writing(path):
             put_in_place(part, target)
-        except OSError as error:
-            raise RunError(f"{path} cannot be written: {error.strerror}") from error
         log.unlink(missing_ok=True)
-
-
-def _open_at(path: Path, end: int) -> FileIO:
-    """Open a file to be continued after its first `end` bytes; the others are dropped."""
-    try:
-        file = FileIO(path, "a")
-        file.truncate(end)
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}") from error
-    return file
 
 
 def _find_place(part: Path, log: Path, job: bytes) -> tuple[Place, int]:
@@ -170,7 +170,12 @@ def _find_place(part: Path, log: Path, job: bytes) -> tuple[Place, int]:
             first = lines.readline()
             if not first.endswith(b"\n"):  # a power cut came before the first record
                 return place, 0
-            _compare_jobs(part, first, job)
+            earlier: dict[str, Any] = {}
+            with suppress(ValueError, TypeError):
+                earlier = dict(json.loads(first))
+            now = json.loads(job)
+            if other := [key for key in now if key not in earlier or earlier[key] != now[key]]:
+                _refuse(f"{part} was written with another {', '.join(other)}")
             end = len(first)
             for line in lines:
                 found = _parse(line)
@@ -190,17 +195,3 @@ def _parse(line: bytes) -> Place:
         if paths.endswith("\n"):
             return Place._make([*map(int, numbers), paths[:-1]])
     return Place()
-
-
-def _compare_jobs(part: Path, earlier_line: bytes, line: bytes) -> None:
-    """Check that the stopped job had the same options."""
-    earlier: dict[str, Any] = {}
-    with suppress(ValueError, TypeError):
-        earlier = dict(json.loads(earlier_line))
-    now = json.loads(line)
-    if other := [key for key in now if key not in earlier or earlier[key] != now[key]]:
-        raise InputError(
-            f"{part} was written with another {', '.join(other)}; give the same, or leave out "
-            "--continue, and it is begun again",
-            can_go_on=False,
-        )

@@ -5,7 +5,6 @@ it was not trained on. Nothing is assumed about the network; it is assumed that 
 be named resemble those of valid. (The literature calls this selective classification.)
 """
 
-import functools
 import math
 
 import numpy as np
@@ -74,15 +73,9 @@ def sum_groups(shares: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 def p_value(wrong: int, count: int, rate: float) -> float:
     """Return the binomial probability of at most `wrong` of `count`, at a rate of 0..1."""
-    logs, i = _log_factorials(count.bit_length()), np.arange(wrong + 1)
-    ways = logs[count] - logs[i] - logs[count - i]
-    return float(np.exp(ways + i * math.log(rate) + (count - i) * math.log1p(-rate)).sum())
-
-
-@functools.cache
-def _log_factorials(bits: int) -> np.ndarray:
-    """Compute the logarithms of 0!, 1!, ... (2^bits - 1)!."""
-    return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, 2**bits)))])
+    i = np.arange(1, wrong + 1)
+    steps = np.log((count - i + 1) / i * rate / (1 - rate))  # from each term to the next
+    return float(np.exp(np.cumsum([count * math.log1p(-rate), *steps])).sum())
 
 
 def count_needed(promise: float, error: float = 1 - CONFIDENCE) -> int:

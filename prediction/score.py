@@ -11,7 +11,6 @@ from formats.schema import Prediction
 from prediction.answers import Answers
 from prediction.records import Record
 from reporting.calibration import calibration_report
-from reporting.metrics import rank_of, summarise
 from reporting.report import EvaluatedSplit, summary_lines
 from reporting.report_page import make_page
 from running.errors import FlowersError, InputError
@@ -19,19 +18,13 @@ from running.files import write_alone
 
 
 class Score:
-    """Compares predictions with the folders that the photographs are in.
+    """Compares predictions with the folders that the photographs are in."""
 
-    It `keeps` paths and probabilities where a report is to be written.
-    """
-
-    def __init__(self, answers: Answers, keeps: bool = False):
-        self.answers, self.keeps = answers, keeps
-        self.categories = answers.info.categories
+    def __init__(self, answers: Answers):
+        self.answers = answers
         self.paths: list[str] = []
         self.probabilities: list[np.ndarray] = []
         self.labels: list[int] = []
-        self.predictions: list[int] = []
-        self.ranks: list[int] = []
         self.others = 0  # photographs in other folders
         self.answered = self.wrong = 0  # a review and an unknown are not answered
 
@@ -40,19 +33,22 @@ class Score:
         if isinstance(result, FlowersError):
             return
         folder = os.path.basename(os.path.dirname(os.path.abspath(record.file)))
-        if folder not in self.categories:
+        if folder not in self.answers.info.categories:
             self.others += 1
             return
-        label = self.categories.index(folder)
-        if self.keeps:
-            self.paths.append(record.file)
-            self.probabilities.append(result.probabilities)
+        label = self.answers.info.categories.index(folder)
+        self.paths.append(record.file)
+        self.probabilities.append(result.probabilities)
         self.labels.append(label)
-        self.predictions.append(int(result.probabilities.argmax()))
-        self.ranks.append(int(rank_of(result.probabilities[None], np.array([label]))[0]))
         right = self.answers.is_right(record, label)
         self.answered += right is not None
         self.wrong += right is False
+
+    def _evaluate(self) -> EvaluatedSplit:
+        # Logarithms of probabilities are logits, too; float64 keeps any two apart.
+        logits = np.log(np.array(self.probabilities, np.float64).clip(1e-300))
+        categories, names = self.answers.info.categories, self.answers.names
+        return EvaluatedSplit(self.paths, np.array(self.labels), logits, categories, names)
 
     def lines(self) -> Iterator[str]:
         """Summarise the accuracy and, where there is one, what became of the promise."""
@@ -60,11 +56,8 @@ class Score:
             are = "photograph is" if self.others == 1 else "photographs are"
             yield f"{self.others} {are} not in a folder named as a category"
         if self.labels:
-            labels, predictions, ranks = map(np.array, (self.labels, self.predictions, self.ranks))
-            names = self.answers.names
-            summary = summarise(labels, predictions, ranks, self.categories, names)
-            yield from summary_lines("accuracy", summary)
-        promise = self.answers.policy.promise
+            yield from summary_lines("accuracy", self._evaluate().figures(""))
+        promise = self.answers.promise
         if promise is not None and self.answered:
             share = 1 - self.wrong / self.answered
             held = "held" if share >= promise else "did not hold"
@@ -82,11 +75,7 @@ class Score:
         """
         if not self.labels:
             raise InputError(f"no photograph is in a category's folder: {page} is not written")
-        # Logarithms of probabilities are logits, too; float64 keeps any two apart.
-        logits = np.log(np.array(self.probabilities, np.float64).clip(1e-300))
-        evaluated = EvaluatedSplit(
-            self.paths, np.array(self.labels), logits, self.categories, self.answers.names
-        )
+        evaluated = self._evaluate()
         calibration = {split: calibration_report(evaluated.logits, evaluated.labels)}
         report = {**evaluated.figures(split), "calibration": calibration, **more}
         with write_alone(figures) as file:

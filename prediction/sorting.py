@@ -50,13 +50,11 @@ class Sorter:
         """Link or copy a photograph, under a numbered name where another one has its name."""
         number, place = 0, wanted
         while True:
-            same = _is_same(source, place)
-            if same:
-                return "there already"
-            if same is None:
+            if not os.path.lexists(place):
                 with suppress(FileExistsError):  # another job was quicker: look again
                     return self._make(source, place)
-                continue
+            if _is_same(source, place):
+                return "there already"
             number += 1
             end = f"_{number}{wanted.suffix}"
             stem = os.fsencode(wanted.stem)[: LONGEST_FILE - len(os.fsencode(end))]
@@ -73,20 +71,10 @@ class Sorter:
                 pass
         if not os.access(source, os.R_OK):
             return "not readable"
-        handle, half = tempfile.mkstemp(dir=place.parent, prefix=".", suffix=".tmp")
-        os.close(handle)
-        try:
-            shutil.copy2(source, half)
-            try:
-                os.link(half, place)  # whole at once, and unlike renaming it replaces nothing
-            except FileExistsError:
-                raise
-            except OSError:  # a file system without hard links
-                open(place, "xb").close()
-                os.replace(half, place)
-        finally:
-            with suppress(OSError):
-                os.unlink(half)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".") as half:
+            copy = shutil.copy2(source, half)
+            open(place, "xb").close()  # replaces nothing
+            os.replace(copy, place)
         return "copied"
 
     def summary(self) -> str:
@@ -112,15 +100,10 @@ def folder_name(answer: str) -> str:
     return f"_{name}" if not name or name.startswith(".") else name
 
 
-def _is_same(source: str, place: Path) -> bool | None:
-    """Return whether a place holds this photograph, or a copy of it; None: it is free."""
-    try:
+def _is_same(source: str, place: Path) -> bool:
+    """Return whether a place holds a link to this photograph, or a copy of it."""
+    if os.path.islink(place):
         return os.readlink(place) == source
-    except FileNotFoundError:
-        return None
-    except OSError:  # not a link
-        pass
-    try:
+    with suppress(OSError):  # a folder, or one of them cannot be read
         return filecmp.cmp(source, place, shallow=False)
-    except OSError:  # a folder, or one of them cannot be read
-        return False
+    return False

@@ -8,7 +8,6 @@ from conftest import small_info
 
 from formats.schema import QUANTILES, Calibration, CalibrationSet, Prediction
 from prediction.answers import (
-    AnswerPolicy,
     Answers,
     find_promises,
     match_groups,
@@ -39,13 +38,13 @@ def predict(*shares: float, ood_score: float = 0.8) -> Prediction:
     return Prediction(np.array(shares, np.float32), ood_score)
 
 
-def answer(policy: AnswerPolicy, result: Prediction, info=None) -> str:
-    answers = Answers(info or wrong_of(), NAMES, policy)
+def answer(result: Prediction, info, **policy) -> str:
+    answers = Answers(info, NAMES, **policy)
     return answers.record("a.jpg", answers.restrict(result)).answer
 
 
 def test_a_category_may_be_called_unknown():
-    answers = Answers(wrong_of(), ["unknown", "review", "rose"], AnswerPolicy())
+    answers = Answers(wrong_of(), ["unknown", "review", "rose"])
     record = answers.record("a.jpg", predict(0.9, 0.1, 0))
     assert (record.answer, record.is_named) == ("unknown", True)
     assert answers.is_right(record, 0)
@@ -54,14 +53,14 @@ def test_a_category_may_be_called_unknown():
 @pytest.mark.parametrize(
     ("policy", "result", "expected"),
     [
-        (AnswerPolicy(promise=0.99), predict(0.1, 0.9, 0.0), "review"),
-        (AnswerPolicy(promise=0.99), predict(0.005, 0.994, 0.001), "tulip"),
-        (AnswerPolicy(promise=0.99), predict(0.005, 0.99, 0.005, ood_score=0.01), "review"),
-        (AnswerPolicy(promise=0.99, keep=0.95), predict(0.4, 0.4, 0.2, ood_score=0), "unknown"),
+        ({"promise": 0.99}, predict(0.1, 0.9, 0.0), "review"),
+        ({"promise": 0.99}, predict(0.005, 0.994, 0.001), "tulip"),
+        ({"promise": 0.99}, predict(0.005, 0.99, 0.005, ood_score=0.01), "review"),
+        ({"promise": 0.99, "keep": 0.95}, predict(0.4, 0.4, 0.2, ood_score=0), "unknown"),
     ],
 )
 def test_with_a_promise_what_is_not_safe_is_for_review(policy, result, expected):
-    assert answer(policy, result, wrong_of(40)) == expected
+    assert answer(result, wrong_of(40), **policy) == expected
 
 
 def test_a_promise_is_about_what_is_not_unknown():
@@ -71,8 +70,8 @@ def test_a_promise_is_about_what_is_not_unknown():
     ood_score = np.where(valid.labels == 1, 0.9, np.linspace(0, 0.8, 400))
     calibration = info.calibration._replace(valid=valid._replace(ood_score=ood_score))
     info = dataclasses.replace(info, calibration=calibration)
-    assert Answers(info, NAMES, AnswerPolicy(promise=0.8)).threshold < 0.5
-    assert Answers(info, NAMES, AnswerPolicy(promise=0.8, keep=0.3)).threshold > 0.9
+    assert Answers(info, NAMES, promise=0.8).threshold < 0.5
+    assert Answers(info, NAMES, promise=0.8, keep=0.3).threshold > 0.9
 
 
 @pytest.mark.parametrize(
@@ -85,7 +84,7 @@ def test_a_promise_is_about_what_is_not_unknown():
 )
 def test_a_promise_that_cannot_be_kept_is_one_sentence(info, words):
     with pytest.raises(InputError, match=words):
-        Answers(info, NAMES, AnswerPolicy(promise=0.99))
+        Answers(info, NAMES, promise=0.99)
 
 
 def test_the_promises_of_a_file_are_those_that_answers_keep():
@@ -93,13 +92,13 @@ def test_the_promises_of_a_file_are_those_that_answers_keep():
     found = [*find_promises(info)]
     assert [promise for promise, *_ in found] == [0.98, 0.95]  # too few photographs for 0.99
     for promise, probability, least, _ in found:
-        answers = Answers(info, NAMES, AnswerPolicy(promise=promise))
+        answers = Answers(info, NAMES, promise=promise)
         assert (probability, least) == (answers.threshold, answers.least)
     assert not [*find_promises(small_info(None))]
 
 
 def test_some_categories_alone_share_the_probability():
-    answers = Answers(wrong_of(), NAMES, AnswerPolicy(only=np.array([False, True, True])))
+    answers = Answers(wrong_of(), NAMES, only=np.array([False, True, True]))
     record = answers.record("a.jpg", answers.restrict(predict(0.5, 0.1, 0.4)))
     assert record.answer == "rose"
     assert [guess.probability for guess in record.guesses] == pytest.approx([0.8, 0.2])
@@ -114,7 +113,7 @@ def test_some_categories_alone_share_the_probability():
     ("alike", "odd", "warned"), [(60, 0, False), (60, 30, True), (1, 1, False)]
 )
 def test_a_batch_that_looks_unlike_valid_is_warned_of(alike, odd, warned):
-    answers = Answers(wrong_of(), NAMES, AnswerPolicy(promise=0.99))
+    answers = Answers(wrong_of(), NAMES, promise=0.99)
     for ood_score in [0.8] * alike + [-0.5] * odd:
         answers.record("a.jpg", predict(1, 0, 0, ood_score=ood_score))
     lines = [*answers.warnings()]
@@ -133,13 +132,13 @@ def test_where_no_name_is_safe_a_group_may_be():
     groups = match_groups({"2": "bulbs", "tulip": "bulbs"}, CATEGORIES, NAMES)
     assert groups == ["bulbs", "bulbs", "rose"]
     info = info_of(shares, labels)
-    answers = Answers(info, NAMES, AnswerPolicy(promise=0.99, groups=groups))
+    answers = Answers(info, NAMES, promise=0.99, groups=groups)
     assert answers.record("a.jpg", predict(0.99, 0.005, 0.005)).answer == "orchid"
     record = answers.record("a.jpg", predict(0.5, 0.49, 0.01))
     assert (record.answer, record.is_named) == ("bulbs", False)
     assert (answers.is_right(record, 1), answers.is_right(record, 2)) == (True, False)
     assert answers.record("a.jpg", predict(0.4, 0.2, 0.4)).answer == "review"
-    assert answer(AnswerPolicy(promise=0.99), predict(0.5, 0.49, 0.01), info) == "review"
+    assert answer(predict(0.5, 0.49, 0.01), info, promise=0.99) == "review"
 
 
 @pytest.mark.parametrize(

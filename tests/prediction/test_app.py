@@ -13,11 +13,11 @@ import pytest
 from conftest import small_info
 from file_server import FileServer
 
-from formats.schema import KEEP, QUANTILES, Calibration, CalibrationSet
+from formats.schema import QUANTILES, Calibration, CalibrationSet
 from images.decode import Preprocessing
 from prediction import app as web_app
-from prediction.answers import AnswerPolicy, Answers
-from prediction.app import PACKAGE, default_policy, package_path, write_app
+from prediction.answers import Answers
+from prediction.app import PACKAGE, default_answers, package_path, write_app
 from running.errors import InputError
 
 PREPROCESSING = Preprocessing(36, 32, (1.0,) * 3, (2.0,) * 3)
@@ -34,9 +34,9 @@ def info_of(count: int = 400, wrong: int = 0):
     return small_info(PREPROCESSING, calibration=Calibration(1.0, QUANTILE, valid))
 
 
-def answers_of(policy: AnswerPolicy | None = None, **changes) -> Answers:
+def answers_of(**changes) -> Answers:
     info = info_of(**changes)
-    return Answers(info, info.names, policy or default_policy(info))
+    return default_answers(info, info.names)
 
 
 def make_package(files: dict[str, bytes]) -> bytes:
@@ -91,14 +91,11 @@ def test_the_page_is_told_what_the_answers_go_by(app):
 
 
 def test_the_highest_promise_that_can_be_kept_is_kept():
-    assert default_policy(info_of(400)) == AnswerPolicy(keep=KEEP, promise=0.99)
-    assert default_policy(info_of(200)) == AnswerPolicy(keep=KEEP, promise=0.98)
-    assert default_policy(info_of(100)) == AnswerPolicy(keep=KEEP, promise=0.95)
-    assert (
-        default_policy(info_of(10)) == default_policy(info_of(400, 300)) == AnswerPolicy(keep=KEEP)
-    )
+    for count, wrong, promise in ((400, 0, 0.99), (200, 0, 0.98), (10, 0, None), (400, 300, None)):
+        answers = answers_of(count=count, wrong=wrong)
+        assert (answers.promise, answers.lowest > 0) == (promise, True)
     old = small_info(PREPROCESSING)  # of a version that kept nothing of valid
-    assert default_policy(old) == AnswerPolicy(keep=KEEP)
+    assert default_answers(old, old.names).promise is None
 
 
 def test_whatever_changes_is_new_to_phones_that_have_the_app(app, tmp_path, monkeypatch):
@@ -107,7 +104,7 @@ def test_whatever_changes_is_new_to_phones_that_have_the_app(app, tmp_path, monk
     assert digest_of(app) == first
     write_app(app, b"another", answers_of())
     second = digest_of(app)
-    write_app(app, b"another", answers_of(AnswerPolicy()))
+    write_app(app, b"another", Answers(info_of(), info_of().names))
     assert len({first, second, digest_of(app)}) == 3
 
 

@@ -60,9 +60,9 @@ def test_lists_that_were_made_on_windows(stdin, tmp_path, monkeypatch, content, 
 @pytest.mark.parametrize(
     ("content", "separator", "words"),
     [
-        (b"a.jpg\0b.jpg\0", b"\n", "separated by NUL, not by lines: add --null"),
+        (b"a.jpg\0b.jpg\0", b"\n", "add --null"),
         (b"a.jpg\nb.jpg\n", b"\0", "stand on lines, without NUL: drop --null"),
-        ("a.jpg\r\n".encode("utf-16"), b"\n", "is in UTF-16; save it as UTF-8"),
+        ("a.jpg\r\n".encode("utf-16"), b"\n", "in UTF-16"),
     ],
 )
 def test_lists_of_another_kind_are_refused(stdin, content, separator, words):

@@ -10,7 +10,7 @@ import pytest
 from conftest import small_info
 
 from formats.schema import QUANTILES, ROUNDING, Calibration, Prediction
-from prediction.answers import AnswerPolicy, Answers
+from prediction.answers import Answers
 from prediction.records import (
     CSV_COLUMNS,
     RECORD_FORMATS,
@@ -26,7 +26,7 @@ PREDICTION = Prediction(np.array([0.25, 0.7, 0.05], np.float32), 0.5)
 def record(file="a.jpg", result=PREDICTION, top_k=2, lowest=-1.0):
     calibration = Calibration(1.0, np.full(QUANTILES, lowest + ROUNDING))
     info = small_info(None, categories=CATEGORIES, names=NAMES, calibration=calibration)
-    return Answers(info, NAMES, AnswerPolicy(top_k, keep=0.95)).record(file, result)
+    return Answers(info, NAMES, top_k, keep=0.95).record(file, result)
 
 
 def test_text():

@@ -9,7 +9,7 @@ from pages import Page
 
 from formats.schema import Prediction
 from images.decode import Preprocessing
-from prediction.answers import AnswerPolicy, Answers
+from prediction.answers import Answers
 from prediction.score import Score
 
 NAMES = ["daisy", "fire lily"]
@@ -18,9 +18,9 @@ INFO = small_info(
 )
 
 
-def score_of(*files: tuple[str, list[float]], keeps: bool = False) -> Score:
-    answers = Answers(INFO, NAMES, AnswerPolicy())
-    score = Score(answers, keeps)
+def score_of(*files: tuple[str, list[float]]) -> Score:
+    answers = Answers(INFO, NAMES)
+    score = Score(answers)
     for file, probabilities in files:
         result = Prediction(np.array(probabilities, np.float32), 0.5)
         score.add(answers.record(file, result), result)
@@ -55,7 +55,6 @@ def test_a_report_has_the_probabilities_as_they_are(tmp_path):
         ("flowers/1/a.jpg", [1.0, 0.0]),
         ("flowers/21/b.jpg", [almost, 1 - almost]),  # by the last digit alone
         ("elsewhere/c.jpg", [0.0, 1.0]),
-        keeps=True,
     )
     page, figures = tmp_path / "a.html", tmp_path / "a.json"
     more = {"command": "python predict.py", "versions": {}, "network": INFO.summary()}

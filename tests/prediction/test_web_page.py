@@ -19,8 +19,8 @@ from formats import onnx_file as onnx_runtime
 from formats.schema import Prediction
 from images.decode import load_image
 from images.drawn import FLOWERS, draw_flower
-from prediction.answers import REVIEW, UNKNOWN, AnswerPolicy, Answers
-from prediction.app import default_policy, package_path, write_app
+from prediction.answers import REVIEW, UNKNOWN, Answers
+from prediction.app import default_answers, package_path, write_app
 
 pytestmark = pytest.mark.slow
 
@@ -43,12 +43,12 @@ class App:
         model_utils.export(self.onnx, checkpoint)
         self.network = onnx_runtime.load(self.onnx)
         self.info = self.network.info
-        self.export(default_policy(self.info))
+        self.export(default_answers(self.info, self.info.names))
         self.server = FolderServer(folder)
         self.url = self.server.url("app/")
 
-    def export(self, policy: AnswerPolicy) -> None:
-        self.answers = Answers(self.info, self.info.names, policy)
+    def export(self, answers: Answers) -> None:
+        self.answers = answers
         (self.folder / "blank.html").unlink(missing_ok=True)
         write_app(self.folder, self.onnx.read_bytes(), self.answers)
         # A page beside the app's own, for its modules.
@@ -203,7 +203,7 @@ def test_pixels_are_those_of_pillow(
 def test_answers_are_those_of_predict_py(small_app, browser):
     rng = np.random.default_rng(0)
     limits = [(-0.5, None), (0.4, None), (0.4, 0.6), (-np.inf, 0.6), (0.5, 0.99999)]
-    answers = Answers(small_app.info, small_app.info.names, AnswerPolicy(promise=None))
+    answers = Answers(small_app.info, small_app.info.names)
     page = browser.open(small_app.url + "blank.html")
     for lowest, promise in limits:
         answers.lowest, answers.least = lowest, max(lowest, 0.45)
@@ -382,14 +382,14 @@ def test_a_new_version_reaches_who_has_the_old_one(tmp_path_factory, checkpoint,
         page = browser.open(app.url)
         page.wait(LOADED)
         page.wait(KEPT)
-        app.export(AnswerPolicy())
+        app.export(Answers(app.info, app.info.names))
         before = len(app.server.asked)
         page.go(app.url)  # is the old one, which finds the new one, which takes its place
         wait_for_it()
         assert {*app.server.asked[before:]} == {"/app/sw.js", "/app/flowers.json"}
         choose(page, flower)
         headlines(page)
-        app.export(default_policy(app.info))
+        app.export(default_answers(app.info, app.info.names))
         page.run("await (await navigator.serviceWorker.getRegistration()).update()")
         page.wait("!document.getElementById('update').hidden")  # as there is something to lose
         page.run("document.getElementById('update-button').click()")
