@@ -133,7 +133,7 @@ def name_photographs(
     if args.score:
         from prediction.score import Score
 
-        score = Score(answers)
+        score = Score(answers, keeps=bool(args.report))
     sorter = Sorter(args.sort_into, args.copy) if args.sort_into else None
     job = describe_job(args, answers.names) if args.output else None
     with open_output(args.output, args.format, job, args.resume) as output:

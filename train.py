@@ -379,7 +379,7 @@ def print_report(
 
 
 def check(args: argparse.Namespace, data: DataSet, folder: RunFolder, console: Console) -> int:
-    """Say what is wrong with the photographs; return 1 where it is something about their files."""
+    """Print what is wrong with the photographs; return 1 if it is something about their files."""
     if args.check_data == "pictures":
         with delay_signals():
             from checking.check import check_folder

@@ -62,7 +62,7 @@ def _by_kind(issues: Sequence[Issue]) -> dict[str, list[Issue]]:
 
 
 def issue_lines(issues: Sequence[Issue]) -> Iterator[str]:
-    """Say how many issues there are of each kind, and which are the worst."""
+    """Describe how many issues there are of each kind, and the worst."""
     for kind, found in _by_kind(issues).items():
         yield f"{kind}: {len(found)}"
         for each in found[:PRINTED]:

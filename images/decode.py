@@ -85,7 +85,7 @@ def open_image(path: str | Path) -> Image.Image:
 
 
 def name_placeholder(start: bytes) -> str | None:
-    """Say what lies in a file's place, by its first hundred bytes, if it is not there itself."""
+    """Describe what lies in a photograph's place, by its first hundred bytes; None: a file."""
     if start.startswith(LFS_POINTER):
         return "is a Git LFS pointer; git lfs pull fetches the file itself"
     return None if start else "is empty"

@@ -22,7 +22,7 @@ UNREADABLE, LEFT_OUT = "folders that cannot be read", "files and folders that ar
 
 
 def is_image_name(path: str | Path) -> bool:
-    """Tell by the extension whether a file should be an image."""
+    """Return whether the extension is that of an image."""
     return os.path.splitext(path)[1].lower() in EXTENSIONS
 
 

@@ -46,7 +46,7 @@ class Evaluation(NamedTuple):
         return (self.accuracy, -self.calibrated_loss) > (other.accuracy, -other.calibrated_loss)
 
     def metrics(self, epoch: int, precision: torch.dtype) -> ValidMetrics:
-        """Say what a checkpoint is to know of an epoch's evaluation on valid."""
+        """Return what a checkpoint keeps of an epoch's evaluation on valid."""
         return ValidMetrics(epoch, self.loss, self.accuracy, len(self.logits), str(precision))
 
 

@@ -109,7 +109,7 @@ class Learner:
             self.average.multi_avg_fn = get_ema_multi_avg_fn(decay)
 
     def write_state(self, run: Run, epoch: int) -> None:
-        """Note in a run what it needs to continue after this epoch; 0 is the head."""
+        """Store in a run what it needs to continue after this epoch; 0 is the head."""
         run.epoch, run.rng_state = epoch, torch.get_rng_state()
         if epoch:
             run.averaged = self.network if self.average else None

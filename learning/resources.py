@@ -34,7 +34,7 @@ class Resources:
         return self.total_memory // self.processes.size
 
     def fits_on_disk(self, size: int) -> bool:
-        """Tell whether every process may write so many bytes."""
+        """Return whether every process may write this many bytes."""
         return 2 * size * self.processes.size <= shutil.disk_usage(self.folder).free
 
     def allocate(self, *shape: int) -> torch.Tensor:

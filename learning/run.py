@@ -112,7 +112,7 @@ class Run:
     # Of train: photographs whose label is most suspicious, and the category that each looks like.
     suspects: list[tuple[int, int]] = field(default_factory=list)
     manifest: Manifest = Manifest([], {})  # its photographs
-    fingerprint: str = ""  # of these and of their files' names, see `data_utils.fingerprint`
+    fingerprint: str = ""  # of these and of their files' names, see `data_utils.inspect`
     l2_penalty: L2Penalty | None = None  # of a linear head
     is_update: bool = False  # of an earlier run, whose body it has taken
     has_ended: bool = False  # at least once, before more epochs were asked for
@@ -187,7 +187,7 @@ class Run:
         return f"network: {settings.arch}, {start}, {side} x {side} pixels, {epochs}"
 
     def describe_best(self, checkpoint: str | os.PathLike[str]) -> str:
-        """Say where the best network so far is, and how good it is."""
+        """Describe where the best network so far is, and how good it is."""
         best = [row for row in self.history if row["saved"]][-1]
         epoch = f"epoch {best['epoch']}" if best["epoch"] else "the head"
         accuracy = best["valid_accuracy"]

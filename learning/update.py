@@ -172,7 +172,7 @@ def compare_update(
 
 
 def describe_known(by_body: Mapping[str, int], by_earlier: Mapping[str, int]) -> Iterator[str]:
-    """Say which figures are too good: networks have learned from photographs of other splits.
+    """Explain which figures are too good, as networks have learned from the photographs.
 
     The counts are of photographs of each split, from which the body of both networks, or the
     earlier network, has learned.
@@ -187,7 +187,7 @@ def describe_known(by_body: Mapping[str, int], by_earlier: Mapping[str, int]) ->
 
 
 def describe_tuning(run: Run, changes: Changes) -> Iterator[str]:
-    """Say what an update of a tuned body leaves as it was."""
+    """Describe what an update of a tuned body leaves as it was."""
     rows = run.tuned_history
     if not rows:
         return

@@ -148,13 +148,3 @@ def _find_mismatch(state: State, ours: State) -> str | None:
     if len(surplus) > 2 and (len(names) > 1 or names <= ours_names):
         return f"{len(surplus)} tensors more than its own are there"
     return None
-
-
-def load_exactly(module: nn.Module, state: State) -> None:
-    """Load a state dict of just the module's names and shapes; raise ValueError or RuntimeError."""
-    # A module's own state dict also says which version of the layers it is of; MnasNet asks.
-    ours = module.state_dict()
-    if ours.keys() != state.keys():
-        raise ValueError("other names of tensors")
-    ours.update(state)
-    module.load_state_dict(ours)

@@ -11,6 +11,7 @@ from formats.schema import Prediction
 from prediction.answers import Answers
 from prediction.records import Record
 from reporting.calibration import calibration_report
+from reporting.metrics import rank_of, summarise
 from reporting.report import EvaluatedSplit, summary_lines
 from reporting.report_page import make_page
 from running.errors import FlowersError, InputError
@@ -18,13 +19,19 @@ from running.files import write_alone
 
 
 class Score:
-    """Compares predictions with the folders that the photographs are in."""
+    """Compares predictions with the folders that the photographs are in.
 
-    def __init__(self, answers: Answers):
-        self.answers = answers
+    It `keeps` paths and probabilities, which only a report needs, and a million photographs fill
+    the memory with.
+    """
+
+    def __init__(self, answers: Answers, keeps: bool):
+        self.answers, self.keeps = answers, keeps
         self.paths: list[str] = []
         self.probabilities: list[np.ndarray] = []
         self.labels: list[int] = []
+        self.predictions: list[int] = []
+        self.ranks: list[int] = []
         self.others = 0  # photographs in other folders
         self.answered = self.wrong = 0  # a review and an unknown are not answered
 
@@ -37,18 +44,15 @@ class Score:
             self.others += 1
             return
         label = self.answers.info.categories.index(folder)
-        self.paths.append(record.file)
-        self.probabilities.append(result.probabilities)
+        if self.keeps:
+            self.paths.append(record.file)
+            self.probabilities.append(result.probabilities)
         self.labels.append(label)
+        self.predictions.append(int(result.probabilities.argmax()))
+        self.ranks.append(int(rank_of(result.probabilities[None], np.array([label]))[0]))
         right = self.answers.is_right(record, label)
         self.answered += right is not None
         self.wrong += right is False
-
-    def _evaluate(self) -> EvaluatedSplit:
-        # Logarithms of probabilities are logits, too; float64 keeps any two apart.
-        logits = np.log(np.array(self.probabilities, np.float64).clip(1e-300))
-        categories, names = self.answers.info.categories, self.answers.names
-        return EvaluatedSplit(self.paths, np.array(self.labels), logits, categories, names)
 
     def lines(self) -> Iterator[str]:
         """Summarise the accuracy and, where there is one, what became of the promise."""
@@ -56,7 +60,10 @@ class Score:
             are = "photograph is" if self.others == 1 else "photographs are"
             yield f"{self.others} {are} not in a folder named as a category"
         if self.labels:
-            yield from summary_lines("accuracy", self._evaluate().figures(""))
+            labels, predictions, ranks = map(np.array, (self.labels, self.predictions, self.ranks))
+            categories, names = self.answers.info.categories, self.answers.names
+            summary = summarise(labels, predictions, ranks, categories, names)
+            yield from summary_lines("accuracy", summary)
         promise = self.answers.promise
         if promise is not None and self.answered:
             share = 1 - self.wrong / self.answered
@@ -75,7 +82,10 @@ class Score:
         """
         if not self.labels:
             raise InputError(f"no photograph is in a category's folder: {page} is not written")
-        evaluated = self._evaluate()
+        # Logarithms of probabilities are logits, too; float64 keeps any two apart.
+        logits = np.log(np.array(self.probabilities, np.float64).clip(1e-300))
+        categories, names = self.answers.info.categories, self.answers.names
+        evaluated = EvaluatedSplit(self.paths, np.array(self.labels), logits, categories, names)
         calibration = {split: calibration_report(evaluated.logits, evaluated.labels)}
         report = {**evaluated.figures(split), "calibration": calibration, **more}
         with write_alone(figures) as file:

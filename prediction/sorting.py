@@ -73,8 +73,13 @@ class Sorter:
             return "not readable"
         with tempfile.TemporaryDirectory(dir=place.parent, prefix=".") as half:
             copy = shutil.copy2(source, half)
-            open(place, "xb").close()  # replaces nothing
-            os.replace(copy, place)
+            try:
+                os.link(copy, place)  # whole at once, and unlike renaming it replaces nothing
+            except FileExistsError:
+                raise
+            except OSError:  # a file system without hard links
+                open(place, "xb").close()
+                os.replace(copy, place)
         return "copied"
 
     def summary(self) -> str:

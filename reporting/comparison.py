@@ -49,7 +49,7 @@ def compare_networks(
 
 
 def comparison_lines(compared: Mapping[str, Any]) -> Iterator[str]:
-    """Say how a new network compares with the earlier one; see `compare_networks`."""
+    """Describe what `compare_networks` returned."""
     before, after = compared["before"], compared["after"]
     total, new = compared["photographs"], compared["of_new_categories"]
     line = (

@@ -56,7 +56,7 @@ def write_history(path: str | os.PathLike[str], rows: Sequence[dict[str, Any]]) 
 
 
 def summary_lines(title: str, summary: dict[str, Any]) -> Iterator[str]:
-    """Say in a few lines how well photographs were named, from what `summarise` returned."""
+    """Describe in a few lines what `summarise` returned."""
     top1, top5 = summary["top1"], summary["top5"]
     number = summary["photographs"]
     yield f"{title}: {top1['share']:.2%} ({top1['right']} of {number})"
@@ -87,7 +87,7 @@ class EvaluatedSplit(NamedTuple):
     names: Sequence[str]  # parallel to the categories
 
     def figures(self, split: str) -> dict[str, Any]:
-        """Say how well the photographs of a split were named, and which were not."""
+        """Return how well the photographs of a split were named, and which were not."""
         labels, logits = self.labels, self.logits
         ranks = rank_of(logits, labels)
         return {
@@ -114,7 +114,7 @@ def list_misnamed(
 
 
 def report_lines(report: dict[str, Any]) -> Iterator[str]:
-    """Say how good the best checkpoint is, and what it finds hard; report.json says more."""
+    """Describe how good the best checkpoint is, and what it finds hard."""
     first, *others = summary_lines(f"{report['split']} accuracy", report)
     if report["split"] != "test":
         first += ", the figure by which the checkpoint was chosen"

@@ -18,9 +18,9 @@ INFO = small_info(
 )
 
 
-def score_of(*files: tuple[str, list[float]]) -> Score:
+def score_of(*files: tuple[str, list[float]], keeps: bool = False) -> Score:
     answers = Answers(INFO, NAMES)
-    score = Score(answers)
+    score = Score(answers, keeps)
     for file, probabilities in files:
         result = Prediction(np.array(probabilities, np.float32), 0.5)
         score.add(answers.record(file, result), result)
@@ -49,12 +49,17 @@ def test_other_folders_do_not_count():
     assert not [*score_of().lines()]
 
 
+def test_a_job_of_any_length_keeps_no_probabilities_without_a_report():
+    assert not score_of(("flowers/1/a.jpg", [0.9, 0.1])).probabilities
+
+
 def test_a_report_has_the_probabilities_as_they_are(tmp_path):
     almost = np.nextafter(np.float32(0.5), np.float32(1))
     score = score_of(
         ("flowers/1/a.jpg", [1.0, 0.0]),
         ("flowers/21/b.jpg", [almost, 1 - almost]),  # by the last digit alone
         ("elsewhere/c.jpg", [0.0, 1.0]),
+        keeps=True,
     )
     page, figures = tmp_path / "a.html", tmp_path / "a.json"
     more = {"command": "python predict.py", "versions": {}, "network": INFO.summary()}

@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from conftest import file_size_limit
 
 from prediction.records import Guess, Record
 from prediction.sorting import Sorter, folder_name
-from running.errors import ImageError
+from running.errors import ImageError, RunError
 
 
 def record(path, answer="rose", error=None):
@@ -96,6 +97,16 @@ def test_two_jobs_may_sort_into_one_folder(photos, monkeypatch, quicker):
     monkeypatch.setattr(Path, "symlink_to", late)
     Sorter(str(photos / "sorted"), False).sort(record(photos / "0" / "a.jpg"))
     assert {*found(photos / "sorted").values()} == {"photograph 0", f"photograph {quicker}"}
+
+
+def test_a_copy_is_there_whole_or_not_at_all(photos, monkeypatch):
+    """Another job would take an empty file in its place for another photograph."""
+    monkeypatch.setattr(os, "replace", None)  # which needs a file that holds the place
+    Sorter(str(photos / "sorted"), True).sort(record(photos / "0" / "a.jpg"))
+    assert found(photos / "sorted") == {"rose/a.jpg": "photograph 0"}
+    with file_size_limit(5), pytest.raises(RunError, match="sorted/rose cannot be written"):
+        Sorter(str(photos / "sorted"), True).sort(record(photos / "1" / "a.jpg"))
+    assert os.listdir(photos / "sorted" / "rose") == ["a.jpg"]
 
 
 @pytest.mark.parametrize(
