@@ -3,25 +3,49 @@
 import io
 import math
 import os
+import re
+import threading
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PLANAR_CONFIGURATION, TiffImageFile
 
+from images.colour import flatten, to_srgb
+from images.whole import (
+    END_OF_IMAGE,
+    find_jpeg_end,
+    looks_cut,
+    require_whole_boxes,
+    require_whole_jpeg,
+)
 from running.errors import ImageError
 from running.files import is_special
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
-# Pixels of the largest picture that is decoded: more would take gigabytes. Pillow itself
-# refuses JPEGs, which are decoded smaller, from 179 million on.
+# Pixels of the largest picture, as it is decoded: more would take gigabytes.
 LARGEST_IMAGE = 100_000_000
 LARGEST_SIDE = 100_000
+LARGE_IMAGE = 16_000_000  # pixels; a second one of that size has to wait
+_LARGE_IMAGE = threading.Lock()
 
-LARGEST_JPEG = 50_000_000  # bytes of one that is decoded again where its end may be missing
-START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
-HEIC = (b"heic", b"heix", b"heim", b"heis", b"mif1")  # brands, see ISO/IEC 23008-12
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # ISO/IEC 23008-12
+
+# How files of each format begin.
+KINDS = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG",
+    "WebP": rb"RIFF....WEBP",
+    "GIF": rb"GIF8",
+    "BMP": rb"BM",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "AVIF": rb"....ftypavi[fs]",
+    "HEIC": rb"....ftyp(he|mif1|msf1)",
+}
 
 # How the text begins that Git LFS leaves in the place of a file it has not fetched.
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -65,23 +89,27 @@ def open_image(path: str | Path) -> Image.Image:
         raise ImageError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise ImageError(f"{path} is a folder, not an image") from None
-    except Image.UnidentifiedImageError:
-        with open(path, "rb") as file:
-            start = file.read(100)
     except Exception as error:  # a damaged header raises almost anything
-        raise _unreadable(path, error) from error
-    what = f"is not an image in a format that is read here ({', '.join(FORMATS)})"
-    if start[4:8] == b"ftyp" and start[8:12] in HEIC:
+        start = _first_bytes(path)
         try:
-            from pillow_heif import register_heif_opener
+            if isinstance(error, Image.DecompressionBombError) and start[:2] == b"\xff\xd8":
+                return JpegImageFile(path)  # which is decoded smaller; load_image has its own limit
+            if start[4:8] == b"ftyp" and start[8:12] in HEIC:
+                return _open_heic(path)
+        except ImageError:
+            raise
+        except Exception as another:
+            error = another
+        raise _unreadable(path, error, start) from error
 
-            register_heif_opener()
-            return Image.open(path, formats=("HEIF",))
-        except ImportError:
-            what = "is HEIC; to read it, pip install pillow-heif"
-        except Exception:  # not HEIC either
-            pass
-    raise ImageError(f"{path} {name_placeholder(start) or what}")
+
+def _open_heic(path: str | Path) -> Image.Image:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise ImageError(f"{path} is HEIC; to read it, pip install pillow-heif") from None
+    register_heif_opener()
+    return Image.open(path, formats=("HEIF",))
 
 
 def name_placeholder(start: bytes) -> str | None:
@@ -91,15 +119,26 @@ def name_placeholder(start: bytes) -> str | None:
     return None if start else "is empty"
 
 
-def _unreadable(path: str | Path, error: Exception) -> ImageError:
-    what = getattr(error, "strerror", None) or error
+def _unreadable(path: str | Path, error: Exception, start: bytes = b"") -> ImageError:
+    """Say why a photograph cannot be read: what is wrong, or what its first bytes promise."""
     if isinstance(error, Image.DecompressionBombError):
-        what = f"more than {LARGEST_IMAGE // 10**6} million pixels are too many"
+        error = ValueError(f"more than {LARGEST_IMAGE // 10**6} million pixels are too many")
+    what = getattr(error, "strerror", None) or error
+    if isinstance(error, Image.UnidentifiedImageError) or "decoder error" in str(what):
+        if placeholder := name_placeholder(start):
+            return ImageError(f"{path} {placeholder}")
+        kind = next(
+            (kind for kind, pattern in KINDS.items() if re.match(pattern, start, re.DOTALL)), None
+        )
+        if kind:
+            return ImageError(f"{path} is damaged, or a kind of {kind} that is not read here")
+        known = ", ".join(FORMATS)
+        return ImageError(f"{path} is not an image in a format that is read here ({known})")
     return ImageError(f"{path} cannot be read: {what}")
 
 
 def load_image(path: str | Path, preprocessing: Preprocessing, whole: bool = False) -> np.ndarray:
-    """Read a photograph as the network sees it: uint8 RGB, (crop, crop, 3), 0..255.
+    """Read a photograph as the network sees it: uint8 sRGB, (crop, crop, 3), 0..255.
 
     It is resized and its centre cropped. The `whole` of it, for random views, is only scaled down
     until its short side has no more than `resize` pixels: (height, width, 3). Raises ImageError if
@@ -107,19 +146,29 @@ def load_image(path: str | Path, preprocessing: Preprocessing, whole: bool = Fal
     """
     with open_image(path) as image:
         try:
+            profile = image.info.get("icc_profile") or None
             # A JPEG is decoded at 1/2, 1/4 or 1/8 where that still covers `resize`, which
             # spares most of the resizing; other formats ignore it.
             image.draft(None, (preprocessing.resize, preprocessing.resize))
-            if math.prod(image.size) > LARGEST_IMAGE or max(image.size) > LARGEST_SIDE:
-                raise ValueError(f"{image.width} x {image.height} pixels are too many")
-            try:
-                image.load()  # before EXIF is read: PNG's would hide damage, TIFF's turns twice
-            except OSError as error:
-                image = _load_without_end(path, image, preprocessing, error)
-            image = _to_rgb(_upright(image))
+            _require_size(image)
+            with _LARGE_IMAGE if math.prod(image.size) > LARGE_IMAGE else nullcontext():
+                # EXIF is read afterwards: PNG's would hide damage, TIFF's turns twice.
+                image = _decode(path, image, preprocessing)
+                framed = _frame(flatten(_upright(image), profile), preprocessing, whole)
+            return np.array(to_srgb(framed, profile))
         except Exception as error:  # damaged data raises almost anything
-            raise _unreadable(path, error) from error
-    return np.array(_frame(image, preprocessing, whole))
+            raise _unreadable(path, error, _first_bytes(path)) from error
+
+
+def _require_size(image: Image.Image) -> None:
+    if math.prod(image.size) > LARGEST_IMAGE or max(image.size) > LARGEST_SIDE:
+        raise ValueError(f"{image.width} x {image.height} pixels are too many")
+
+
+def _first_bytes(path: str | Path) -> bytes:
+    with suppress(OSError), open(path, "rb") as file:
+        return file.read(100)
+    return b""
 
 
 def thumbnail(path: str | Path, side: int) -> bytes:
@@ -130,32 +179,43 @@ def thumbnail(path: str | Path, side: int) -> bytes:
     return file.getvalue()
 
 
-def _load_without_end(
-    path: str | Path, image: Image.Image, preprocessing: Preprocessing, error: OSError
-) -> Image.Image:
-    """Decode a JPEG of which only the marker at the end is missing; of others, raise the error.
+def _decode(path: str | Path, image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """Decode a photograph; raise an error if a part of it is missing."""
+    if image.format in ("HEIF", "AVIF"):
+        require_whole_boxes(path)
+    if isinstance(image, TiffImageFile) and _is_planar_16(image):
+        raise Image.UnidentifiedImageError("Pillow would make noise of it")
+    if not isinstance(image, JpegImageFile):
+        image.load()
+        return image
+    assert image.fp
+    image.fp.seek(-len(END_OF_IMAGE), os.SEEK_END)
+    has_end = image.fp.read() == END_OF_IMAGE or find_jpeg_end(Path(path).read_bytes()) >= 0
+    repaired = None if has_end else require_whole_jpeg(path, image)
+    if repaired:
+        image = repaired
+        image.draft(None, (preprocessing.resize, preprocessing.resize))
+    try:
+        image.load()
+    except OSError:
+        image = Image.open(path, formats=("JPEG",))  # a lossless one is not decoded smaller
+        _require_size(image)
+        image.load()
+    if has_end and looks_cut(image):
+        require_whole_jpeg(path, image)
+    return image
 
-    The decoder makes up what is missing out of what comes next: if pixels are, two things that come
-    next give two pictures. A whole scan could be missing unnoticed, so there has to be one.
-    """
-    is_plain = image.format == "JPEG" and "progressive" not in image.info
-    if not is_plain or os.path.getsize(path) > LARGEST_JPEG:
-        raise error
-    content = Path(path).read_bytes().removesuffix(END_OF_IMAGE[:1])
-    components = content[content.rfind(START_OF_SCAN) + 4 :][:1]  # of the last scan
-    pictures = []
-    for made_up in (b"", b"\xa5" * 100):
-        file = io.BytesIO(content + made_up + END_OF_IMAGE)
-        pictures.append(Image.open(file, formats=("JPEG",)))
-        pictures[-1].draft(None, (preprocessing.resize, preprocessing.resize))
-    one, other = pictures
-    if components != bytes([len(one.getbands())]) or one.tobytes() != other.tobytes():
-        raise error
-    return one
+
+def _is_planar_16(image: TiffImageFile) -> bool:
+    """Whether a TIFF keeps red, green and blue of 16 bits one after the other."""
+    tags = image.tag_v2
+    return tags.get(PLANAR_CONFIGURATION) == 2 and 16 in tags.get(BITSPERSAMPLE, ())
 
 
 def _upright(image: Image.Image) -> Image.Image:
     """Turn the image as its camera was held; one with broken EXIF stays as it is."""
+    for key in ("xmp", "XML:com.adobe.xmp"):  # Pillow alone would follow this, too
+        image.info.pop(key, None)
     try:
         orientation = image.getexif().get(ORIENTATION)
     except Exception:  # broken EXIF raises almost anything; the pixels are still good
@@ -163,20 +223,6 @@ def _upright(image: Image.Image) -> Image.Image:
     # Only this tag is read: rewriting the others is where broken EXIF breaks Pillow's own
     # ImageOps.exif_transpose.
     return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert to RGB: transparency on white, grey of 16 bits or of real numbers to 8 bits."""
-    if image.mode == "F" or image.mode.startswith("I"):  # convert() would clip these at 255
-        values = np.nan_to_num(np.asarray(image, np.float32))
-        # Only 16-bit modes say what white is; for the others the values have to tell.
-        whites = (65535,) if ";16" in image.mode else (1, 255, 65535)
-        white = next((white for white in whites if values.max() <= white), values.max())
-        image = Image.fromarray((values.clip(0, white) * (255 / white)).round().astype(np.uint8))
-    if image.has_transparency_data:
-        background = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(background, image.convert("RGBA"))
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _frame(image: Image.Image, preprocessing: Preprocessing, whole: bool) -> Image.Image:

@@ -10,11 +10,9 @@ import pytest
 from PIL import Image
 
 from images.decode import (
-    END_OF_IMAGE,
     LARGEST_SIDE,
     LFS_POINTER,
     ORIENTATION,
-    START_OF_SCAN,
     Preprocessing,
     load_image,
     thumbnail,
@@ -180,59 +178,6 @@ def test_a_picture_that_is_far_too_large_is_not_decoded(tmp_path, size, words, m
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("it is decoded"))
     with pytest.raises(ImageError, match=f"a.bmp cannot be read: {words}$"):
         load_image(tmp_path / "a.bmp", SMALL)
-
-
-# --- JPEGs that are cut off -----------------------------------------------------------
-
-
-def flower(mode: str) -> Image.Image:
-    noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    return Image.fromarray(noise).resize((450, 301), Image.Resampling.BICUBIC).convert(mode)
-
-
-@pytest.mark.parametrize("resize", [40, 90, 200, 301], ids="decoded at 1/{}".format)
-@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"restart_marker_rows": 1}], ids=str)
-@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_a_jpeg_may_lack_its_end(tmp_path, mode, options, resize):
-    whole, path = jpeg_of(flower(mode), **options), tmp_path / "a.jpg"
-    wanted = SMALL._replace(resize=resize)
-    path.write_bytes(whole)
-    pixels = load_image(path, wanted)
-    for missing in (1, 2):
-        path.write_bytes(whole[:-missing])
-        assert (load_image(path, wanted) == pixels).all()
-    for missing in (50, len(whole) // 100, len(whole) // 10, len(whole) // 2):
-        path.write_bytes(whole[:-missing])
-        with pytest.raises(ImageError, match="a.jpg cannot be read: image file is truncated"):
-            load_image(path, wanted)
-
-
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_a_progressive_jpeg_that_is_cut_off_may_lack_detail(tmp_path, mode):
-    whole = jpeg_of(flower(mode), progressive=True)
-    (tmp_path / "a.jpg").write_bytes(whole)
-    load_image(tmp_path / "a.jpg", SMALL)
-    last = whole.rfind(START_OF_SCAN)
-    for cut in (whole[:-1], whole[:-2], whole[:last], whole[: whole.rfind(START_OF_SCAN, 0, last)]):
-        (tmp_path / "a.jpg").write_bytes(cut)
-        with pytest.raises(ImageError, match="image file is truncated"):
-            load_image(tmp_path / "a.jpg", SMALL)
-
-
-def test_a_jpeg_that_lacks_a_whole_scan_is_cut_off(tmp_path):
-    # One scan a colour, of the same grey picture three times.
-    grey = jpeg_of(flower("L"))
-    frame, scan = grey.find(b"\xff\xc0"), grey.find(START_OF_SCAN)
-    size = grey[frame + 5 : frame + 9]
-    parts = b"".join(bytes([n, 0x11, 0]) for n in (1, 2, 3))
-    tables = grey[:frame] + b"\xff\xc0\0\x11\x08" + size + b"\x03" + parts + grey[frame + 13 : scan]
-    scans = [grey[scan : scan + 5] + bytes([n]) + grey[scan + 6 : -2] for n in (1, 2, 3)]
-    path = tmp_path / "a.jpg"
-    path.write_bytes(tables + b"".join(scans) + END_OF_IMAGE)
-    load_image(path, SMALL)
-    path.write_bytes(tables + b"".join(scans[:2]))
-    with pytest.raises(ImageError, match="image file is truncated"):
-        load_image(path, SMALL)
 
 
 # --- HEIC -----------------------------------------------------------------------------
