@@ -45,12 +45,7 @@ from images.datasets import KNOWN_DATA_SETS, download
 from images.drawn import draw_data
 from images.manifest import Manifest
 from images.splits import has_train
-from reporting.report import (
-    HEADER,
-    epoch_line,
-    report_lines,
-    write_history,
-)
+from reporting.report import HEADER, epoch_line, report_lines, write_history
 from reporting.report_page import write_page
 from running import command_line
 from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
@@ -62,7 +57,7 @@ from running.signals import delay_signals
 from running.threads import let_waiting_threads_sleep
 
 if TYPE_CHECKING:
-    from learning.distributed import ProcessGroup
+    from learning.resources import ProcessGroup
     from learning.run import Run
 
 # torch and what imports it come in functions, so that --help and most mistakes need not wait.
@@ -133,8 +128,7 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
         if not console.speaks:
             return 0
         console.print_result(
-            apply_fixes(data, args.apply, args.to),
-            f"next: {spell_command('train.py', args.to)}",
+            apply_fixes(data, args.apply, args.to), f"next: {spell_command('train.py', args.to)}"
         )
         return 0
     if args.check_data:
@@ -150,11 +144,10 @@ def train(
     """Go the whole way from the folder of photographs to the report; return the exit code."""
     clock = Clock()
     with delay_signals():
-        from learning.distributed import join_process_group
         from learning.evaluation import calibrate, evaluate, final_report
         from learning.fit import Learner, open_activations, require_finite, train_one_epoch
         from learning.head import fit_head
-        from learning.resources import Resources
+        from learning.resources import Resources, join_process_group
         from learning.run import new_run, resume_run
         from learning.time_budget import TimeBudget, plan_run
         from learning.update import (

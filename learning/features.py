@@ -5,10 +5,9 @@ photographs only. A head is always fitted on the rounded features, kept or not, 
 same in both cases.
 """
 
-import hashlib
 import os
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import torch
 
 from images.decode import Preprocessing
 from images.manifest import DIGEST
-from learning.activations import Activations
+from learning.activations import Activations, digest_of
 from learning.resources import Resources
 from network.classifier import Classifier
 from network.inference import infer
@@ -58,39 +57,35 @@ class FeatureCache:
         self.rows = 0  # whole ones, of which some may be stale
         self.digests: Mapping[str, bytes] = {}  # of the run's photographs, by path
         self.warn: Callable[[str], None] = lambda text: None
-        if path:
-            self._find_rows(path)
+        self._find_rows()
 
-    def _find_rows(self, path: Path) -> None:
+    def _find_rows(self) -> None:
         self.places, self.rows = {}, 0
-        with suppress(OSError), open(path, "rb") as file:
-            if file.read(HEADER) == self.header:
-                self.rows = (os.path.getsize(path) - HEADER) // self.row
-        for first, rows in self._blocks():
-            for i, row in enumerate(rows, start=first):
-                if zlib.crc32(row.tobytes()[:-CHECKSUM]) == row["check"]:
-                    self.places[row["digest"].tobytes()] = i
-
-    def _blocks(self, wanted: Iterable[int] | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield blocks of rows, wanted ones or all, with the number of the first row of each.
-
-        They are read, not mapped: mapped pages would count as memory of this process.
-        """
-        if not self.rows or not self.path:
+        if not self.path:
             return
-        with open(self.path, "rb") as file:
-            for block in range(-(-self.rows // BLOCK)) if wanted is None else wanted:
-                first = BLOCK * block
-                file.seek(HEADER + first * self.row)
-                content = file.read(min(BLOCK, self.rows - first) * self.row)
-                yield first, np.frombuffer(content, self.kind)
+        with suppress(OSError), open(self.path, "rb") as file:
+            if file.read(HEADER) == self.header:
+                self.rows = (os.path.getsize(self.path) - HEADER) // self.row
+        for i, row in self._each_row():
+            if zlib.crc32(row.tobytes()[:-CHECKSUM]) == row["check"]:
+                self.places[row["digest"].tobytes()] = i
+
+    def _block(self, first: int) -> np.ndarray:
+        """Read BLOCK rows: of mapped ones the pages would count as memory of this process."""
+        assert self.path
+        return np.fromfile(self.path, self.kind, BLOCK, offset=HEADER + first * self.row)
+
+    def _each_row(self) -> Iterator[tuple[int, np.void]]:
+        for first in range(0, self.rows, BLOCK):
+            yield from enumerate(self._block(first), first)
 
     def read(self, digests: Collection[bytes], into: torch.Tensor) -> np.ndarray:
         """Copy the features that are there into rows (n, F); return for which: (n,), bool."""
         rows = np.array([self.places.get(digest, -1) for digest in digests], int)
-        for first, block in self._blocks(np.unique(rows[rows >= 0] // BLOCK).tolist()):
-            inside = np.flatnonzero((rows >= first) & (rows < first + len(block)))
-            features = block["features"][rows[inside] - first].astype(np.float32)
+        for number in np.unique(rows[rows >= 0] // BLOCK).tolist():
+            inside = np.flatnonzero((rows >= 0) & (rows // BLOCK == number))
+            block = self._block(BLOCK * number)["features"]
+            features = block[rows[inside] % BLOCK].astype(np.float32)
             into[torch.from_numpy(inside)] = torch.from_numpy(features)
         return rows >= 0
 
@@ -124,16 +119,14 @@ class FeatureCache:
         size = HEADER + self.row * len(needed)
         new = self.row * len(needed - self.places.keys())
         if size > LARGEST_FILE or not resources.fits_on_disk(new):
-            why = "more than the file may have" if size > LARGEST_FILE else "the disk is full"
-            warn(f"features are not kept for an --update: {size / 1e9:.1f} GB, {why}")
+            warn(f"features are not kept for an --update: no room for {size / 1e9:.1f} GB")
             self.path, self.places = None, {}
         elif 2 * len(needed & self.places.keys()) < self.rows:  # most rows are stale
             kept = {row for digest, row in self.places.items() if digest in needed}
             with suppress(RunError), atomic_write(self.path) as file:
                 file.write(self.header)
-                for first, rows in self._blocks():
-                    file.writelines(row.tobytes() for i, row in enumerate(rows, first) if i in kept)
-            self._find_rows(self.path)
+                file.writelines(row.tobytes() for i, row in self._each_row() if i in kept)
+            self._find_rows()
 
     def count_missing(self) -> int:
         """Count the photographs whose features have to be computed."""
@@ -150,7 +143,7 @@ class FeatureCache:
         missing = np.ones(len(paths), bool)
         if self.path:
             features = resources.allocate(len(paths), self.width)
-            with suppress(OSError):  # gone since: then all are computed again
+            with suppress(OSError, IndexError):  # gone since: then all are computed again
                 missing = ~self.read([self.digests[path] for path in paths], features)
         indices = np.flatnonzero(missing)
         batches = activations.batches(indices, np.zeros(len(indices), int)) if len(indices) else ()
@@ -181,8 +174,4 @@ class FeatureCache:
 def identify(model: Classifier, preprocessing: Preprocessing) -> str:
     """Name what the features of a network from `for_inference` depend on beside the photographs."""
     depends = VERSION, model.feature_layers, model.mean.device.type, preprocessing, versions()
-    whole = hashlib.sha256(repr(depends).encode())
-    for key, value in model.body.state_dict().items():
-        whole.update(f"{key} {value.dtype}".encode())
-        whole.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return whole.hexdigest()
+    return digest_of(depends, [model.body])

@@ -1,7 +1,7 @@
 """How a network learns: its optimizer, the steps of an epoch, the average of its weights."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +13,7 @@ from learning.activations import Activations, discard_leftovers
 from learning.head import SMOOTHING
 from learning.resources import Resources
 from learning.run import Run
-from learning.views import Photographs
+from learning.views import Photographs, Splits
 from network.checkpoint import as_float
 from network.classifier import Classifier, chain, count_frozen_layers
 from network.devices import learning_precision
@@ -27,23 +27,24 @@ CACHED_VIEWS = 4
 
 
 def open_activations(
-    run: Run, splits: Mapping[str, tuple[Sequence[str], np.ndarray]], resources: Resources
+    run: Run, splits: Splits, resources: Resources
 ) -> tuple[Activations, Activations]:
     """Open the activations of train and valid that the epochs work on; clear leftovers."""
     model, settings = run.model, run.settings
     learns_tail = settings.tune == "tail" and settings.recipe.epochs
     num_frozen = count_frozen_layers(model.body) if learns_tail else 0
+    memory = 0 if num_frozen else resources.memory
+    varied = run.weights_source is not None  # from scratch it was not tried
     frozen = for_inference(model)
-    opened = []
-    for name, num_views in (("train", 1 + CACHED_VIEWS), ("valid", 1)):
-        memory = 0 if num_frozen else resources.memory
-        paths = splits[name][0]
-        varied = run.weights_source is not None  # from scratch it was not tried
+
+    def open_split(name: str, num_views: int) -> Activations:
+        paths, identity = splits[name][0], f"{run.fingerprint} {name}"
         views = Photographs(paths, run.preprocessing, settings.seed, resources, memory, varied)
-        identity = f"{run.fingerprint} {name}"
-        opened.append(Activations(frozen, num_frozen, views, num_views, identity))
-    discard_leftovers(resources, opened)
-    return opened[0], opened[1]
+        return Activations(frozen, num_frozen, views, num_views, identity)
+
+    train_set, valid_set = open_split("train", 1 + CACHED_VIEWS), open_split("valid", 1)
+    discard_leftovers(resources, [train_set, valid_set])
+    return train_set, valid_set
 
 
 class Learner:
@@ -58,7 +59,6 @@ class Learner:
 
     def __init__(self, run: Run, activations: Activations, labels: np.ndarray):
         model, settings = run.model, run.settings
-        pretrained = run.weights_source is not None
         processes = activations.resources.processes
         self.model, self.activations, self.labels = model, activations, labels
         self.processes, self.seed = processes, settings.seed
@@ -68,13 +68,11 @@ class Learner:
         weights = sample_weights(len(labels), batch_size, processes.rank, processes.size)
         self.weights = torch.from_numpy(weights)
         self.steps_per_epoch = math.ceil(len(weights) / batch_size)
-
-        if pretrained:
+        self.average: AveragedModel | None = None
+        if run.weights_source is not None:
             model.frozen_statistics = True
             for layer in chain(model.body)[: activations.num_frozen]:
                 layer.requires_grad_(False)
-        self.average: AveragedModel | None = None
-        if pretrained:
             self.average = AveragedModel(run.averaged or model, use_buffers=True)
             # What it starts from counts: else the first step's weights would replace it.
             self.average.n_averaged.fill_(1)
@@ -143,19 +141,15 @@ def train_one_epoch(
     scaler = torch.amp.GradScaler(device.type, 1024, enabled=precision == torch.float16)
     photographs, views, mirrored = draw_epoch(learner, epoch)
     targets = torch.from_numpy(learner.labels[photographs]).to(device)
-    weights = learner.weights.to(device)
-    batches = learner.activations.batches(
-        photographs // processes.size, views, learner.recipe.batch_size
-    )
-    shown = learner.activations.resources.progress(
-        batches, len(photographs), f"epoch {epoch} of {learner.recipe.epochs}"
-    )
+    weights, recipe = learner.weights.to(device), learner.recipe
+    batches = learner.activations.batches(photographs // processes.size, views, recipe.batch_size)
+    show, title = learner.activations.resources.progress, f"epoch {epoch} of {recipe.epochs}"
     total, seen = torch.zeros((), device=device), 0
     sums = LogitSums(int(learner.labels.max()) + 1, device)
 
     model.train()
     first_step = learner.steps_per_epoch * (epoch - 1)
-    for step, x in enumerate(shown, start=first_step):
+    for step, x in enumerate(show(batches, len(photographs), title), start=first_step):
         part = slice(seen, seen + len(x))
         if num_frozen:  # maps (N, C, H, W), nearly those of the mirrored photographs
             which = torch.from_numpy(mirrored[part]).to(device).view(-1, 1, 1, 1)
@@ -252,15 +246,12 @@ def restore_optimizer(
     """Load an optimizer's state from a file; raise InputError if it is of other parameters."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     try:
-        if state.keys() != {*range(len(parameters))}:
+        if len(state) != len(parameters):
             raise ValueError("of other parameters")
         for i, parameter in enumerate(parameters):
             shapes = {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
-            if state[i].keys() != shapes.keys():
-                raise ValueError("of another optimizer")
-            for key, shape in shapes.items():
-                as_float(state[i][key], shape)
-    except (AttributeError, TypeError, ValueError) as error:
+            state[i] = {key: as_float(state[i][key], shape) for key, shape in shapes.items()}
+    except (LookupError, TypeError, ValueError) as error:
         words = "the optimizer's state in last.pth is damaged"
         raise InputError(words, can_go_on=False) from error
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

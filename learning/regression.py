@@ -7,7 +7,6 @@ so that the best point on it costs none: a search takes as many pairs of passes 
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -24,6 +23,10 @@ SMALLEST_RIDGE = 0.01  # so that rounding leaves a covariance positive
 
 Part = tuple[torch.Tensor, torch.Tensor]  # features (n, F) and labels (n,)
 Solution = tuple[torch.Tensor, torch.Tensor]  # weights (C, F) and biases (C,)
+
+# Of a point on a line: the shares of the categories (n, C), the loss with the penalty, its slope,
+# and how far it is to where a parabola through here is level.
+Point = tuple[torch.Tensor, float, float, float]
 
 
 class Regression:
@@ -43,7 +46,8 @@ class Regression:
             self.x = triangle.T.contiguous()
         width = self.x.shape[1]
         self.covariance = _covariance(self.x) if width <= LARGEST else None
-        self._factor: tuple[float, torch.Tensor | None] = -1.0, None  # that of a penalty
+        self.factor: torch.Tensor | None = None
+        self.penalty = -1.0  # that of the factor
         self.zero: Solution = self.x.new_zeros(num_classes, width), self.x.new_zeros(num_classes)
 
     def loss(self, solution: Solution, x: torch.Tensor, labels: torch.Tensor) -> float:
@@ -52,20 +56,18 @@ class Regression:
         loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=self.smoothing)
         return loss.item()
 
-    def factor(self, penalty: float) -> torch.Tensor | None:
+    def whiten(self, penalty: float) -> None:
         """Find what whitens weights, so that the search for them is short.
 
         At its start the loss curves like the features' covariance, divided by C, and the penalty
         adds itself. With u L^-1 in the place of the weights, where L L^T is about C times that,
-        it is round. Returns L, lower triangular, or None where it would be huge.
+        it is round. The factor is L, lower triangular, or None where it would be huge.
         """
-        if self.covariance is None or self._factor[0] == penalty:
-            return self._factor[1]
-        self._factor = -1.0, None  # makes room
-        matrix = self.covariance.clone()
-        matrix.diagonal().add_(max(self.num_classes * penalty, SMALLEST_RIDGE))
-        self._factor = penalty, torch.linalg.cholesky(matrix)
-        return self._factor[1]
+        if self.covariance is not None and self.penalty != penalty:
+            self.factor, self.penalty = None, penalty  # makes room
+            matrix = self.covariance.clone()
+            matrix.diagonal().add_(max(self.num_classes * penalty, SMALLEST_RIDGE))
+            self.factor = torch.linalg.cholesky(matrix)
 
     def solve(
         self, parts: Sequence[Part], penalty: float, start: Solution, tolerance: float
@@ -75,7 +77,7 @@ class Regression:
         It learns from `parts`, rows of `x`, begins at `start`, and ends where a step changes the
         loss by less than `tolerance`.
         """
-        factor = self.factor(penalty)
+        self.whiten(penalty)
         weight, bias = (value.clone() for value in start)
         labels = torch.cat([labels for _, labels in parts])
 
@@ -87,13 +89,15 @@ class Regression:
         memory: deque[tuple[torch.Tensor, torch.Tensor]] = deque(maxlen=MEMORY)
         step = before = None
         for _ in range(MOST):
-            slopes = self._slopes(shares, labels)
+            slopes = shares.sub_(self.smoothing / self.num_classes)  # of the mean loss, by logits
+            own = slopes.new_full((len(labels), 1), self.smoothing - 1)
+            slopes.scatter_add_(1, labels[:, None], own).div_(len(labels))
             by_weight = penalty * weight
             for (x, _), each in zip(parts, slopes.split([len(x) for x, _ in parts])):
                 by_weight.addmm_(each.T, x)
-            if factor is not None:
+            if self.factor is not None:
                 by_weight = torch.linalg.solve_triangular(
-                    factor.T, by_weight, upper=True, left=False
+                    self.factor.T, by_weight, upper=True, left=False
                 )
             gradient = torch.cat([by_weight.flatten(), slopes.sum(0)])
             if gradient.abs().max() < 1e-6:
@@ -102,31 +106,24 @@ class Regression:
                 memory.append((step, gradient - before))
             direction = find_direction(gradient, memory)
             turn, shift = direction[: weight.numel()].view_as(weight), direction[weight.numel() :]
-            if factor is not None:
-                turn = torch.linalg.solve_triangular(factor, turn, upper=False, left=False)
+            if self.factor is not None:
+                turn = torch.linalg.solve_triangular(self.factor, turn, upper=False, left=False)
             change = compute_logits(turn, shift)
             pairs = (weight, weight), (weight, turn), (turn, turn)
             squares = [penalty * (a * b).sum().item() for a, b in pairs]
             look = self._line(logits, change, labels, squares)
             first = 1.0
             if not memory:
-                here = look(0.0)
-                loss, first = here.loss, here.newton
-            length, point = search_line(look, loss, (gradient @ direction).item(), first)
+                _, loss, _, first = look(0.0)
+            length, shares, lower = search_line(look, loss, (gradient @ direction).item(), first)
             weight.add_(turn, alpha=length)
             bias.add_(shift, alpha=length)
             logits.add_(change, alpha=length)
-            shares, step, before = point.shares, direction * length, gradient
-            if loss - point.loss < tolerance:
+            step, before = direction * length, gradient
+            if loss - lower < tolerance:
                 break
-            loss = point.loss
+            loss = lower
         return weight, bias
-
-    def _slopes(self, shares: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Turn shares of the categories (n, C), in place, into the mean loss's slopes by logits."""
-        slopes = shares.sub_(self.smoothing / self.num_classes)
-        own = slopes.new_full((len(labels), 1), self.smoothing - 1)
-        return slopes.scatter_add_(1, labels[:, None], own).div_(len(labels))
 
     def _line(
         self,
@@ -134,19 +131,20 @@ class Regression:
         change: torch.Tensor,
         labels: torch.Tensor,
         squares: Sequence[float],
-    ) -> Callable[[float], "Point"]:
-        """Return the loss along a line, on which logits (n, C) change by `change` for each unit.
+    ) -> Callable[[float], Point]:
+        """Return the points of a line, on which logits (n, C) change by `change` for each unit.
 
         `squares` are the penalty times the products of weights with weights, of weights with
         their change, and of that with itself.
         """
         fixed, mixed, squared = squares
-        wanted = [
-            (1 - self.smoothing) * each.gather(1, labels[:, None]).mean()
-            + self.smoothing * each.mean()
+        start, slope = (
+            (
+                (1 - self.smoothing) * each.gather(1, labels[:, None]).mean()
+                + self.smoothing * each.mean()
+            ).item()
             for each in (logits, change)
-        ]
-        start, slope = wanted[0].item(), wanted[1].item()
+        )
 
         def look(t: float) -> Point:
             shares = torch.add(logits, change, alpha=t)
@@ -156,48 +154,32 @@ class Regression:
             means = weighted.sum(1)
             spread = (weighted.mul_(change).sum(1) - means.square()).mean().item()
             loss = total.mean().item() - start - t * slope
-            return Point(
-                shares,
-                loss + (fixed + 2 * t * mixed + t * t * squared) / 2,
-                means.mean().item() - slope + mixed + t * squared,
-                spread + squared,
-            )
+            loss += (fixed + 2 * t * mixed + t * t * squared) / 2
+            rise = means.mean().item() - slope + mixed + t * squared
+            return shares, loss, rise, -rise / max(spread + squared, 1e-12)
 
         return look
 
 
-class Point(NamedTuple):
-    """A point on a line."""
-
-    shares: torch.Tensor  # of the categories (n, C)
-    loss: float  # with the penalty
-    slope: float
-    curvature: float
-
-    @property
-    def newton(self) -> float:
-        """How far it is to where a parabola through here is level."""
-        return -self.slope / max(self.curvature, 1e-12)
-
-
 def search_line(
     look: Callable[[float], Point], loss: float, slope: float, t: float
-) -> tuple[float, Point]:
+) -> tuple[float, torch.Tensor, float]:
     """Find where a line is nearly level, and no higher than at 0, by Newton's method from t on.
 
-    `loss` and `slope` are those at 0, where it ends if nothing better is found.
+    `loss` and `slope` are those at 0, where it ends if nothing better is found. Returns the place,
+    and the shares and the loss there.
     """
     low, high = 0.0, torch.inf
     for _ in range(TRIALS):
-        point = look(t)
-        is_lower = point.loss <= loss + ROUNDING
-        if is_lower and abs(point.slope) <= FLATTENED * abs(slope):
-            return t, point
-        low, high = (t, high) if is_lower and point.slope < 0 else (low, t)
-        t += point.newton
+        shares, there, rise, newton = look(t)
+        is_lower = there <= loss + ROUNDING
+        if is_lower and abs(rise) <= FLATTENED * abs(slope):
+            return t, shares, there
+        low, high = (t, high) if is_lower and rise < 0 else (low, t)
+        t += newton
         if not low < t < high:  # the loss is convex, so it lies between them
             t = 10 * low if high == torch.inf else (low + high) / 2
-    return low, look(low)
+    return low, *look(low)[:2]
 
 
 def find_direction(

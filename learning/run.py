@@ -52,21 +52,8 @@ HISTORY: dict[str, Any] = {
     "saved": int,
 }
 
-# The part of last.pth that is neither weights nor how to build the network.
-ENTRIES: dict[str, Any] = {
-    "settings": dict,
-    "source": (str, type(None)),
-    "photographs": str,
-    "history": list,
-    "best": dict,
-    "suspects": list,
-    "seen": dict,
-    "is_update": bool,
-    "tuned": list,
-    "tuned_on": torch.Tensor,
-    "has_ended": bool,
-    "penalty": (list, type(None)),
-}
+# Of a part of last.pth: the rest is checked where it is read.
+PLAIN = {"source": (str, type(None)), "photographs": str, "is_update": bool, "has_ended": bool}
 
 
 def count_epochs(number: float) -> str:
@@ -133,11 +120,6 @@ class Run:
     def is_finished(self) -> bool:
         """Whether no epoch is to come; --minutes may have broken the last one off."""
         return self.epoch >= self.settings.recipe.epochs or self.settings.minutes is not None
-
-    @property
-    def is_unfinished_update(self) -> bool:
-        """Whether it is an update that has never come to its end."""
-        return self.is_update and not (self.is_finished or self.has_ended)
 
     def to(self, device: torch.device) -> "Run":
         """Move the network to a device."""
@@ -280,46 +262,35 @@ class Run:
 
     @classmethod
     def _from_entries(cls, entries: dict[str, Any]) -> "Run":
-        check_types(entries, {"epoch": int, "run": dict, "optimizer": dict, "model": dict})
-        check_types(entries, {"averaged": (dict, type(None)), "random": torch.Tensor})
-        run, rng_state = entries["run"], entries["random"]
-        check_types(run, ENTRIES)
+        run = entries["run"]
+        check_types(entries, {"epoch": int, "optimizer": dict})
+        check_types(run, PLAIN)
         check_types(run["best"], dict.fromkeys(("loss", "calibrated_loss", "accuracy"), float))
-        for row in run["history"] + run["tuned"]:
-            check_types(row, HISTORY)
-        categories, settings = run["seen"]["categories"], Settings.from_entries(run["settings"])
-        num_classes, known_rng = len(categories), torch.get_rng_state()
-        logits = run["best"]["logits"]
-        splits, suspects = run["seen"]["splits"], [(*pair,) for pair in run["suspects"]]
+        settings, categories = Settings.from_entries(run["settings"]), run["seen"]["categories"]
+        num_classes, logits = len(categories), run["best"]["logits"]
+        best = {**run["best"], "logits": as_float(logits, (len(logits), num_classes)).numpy()}
+        history, tuned_history = map(_read_history, (run["history"], run["tuned"]))
+        splits = {}
+        for name, split in run["seen"]["splits"].items():
+            digests, labels = _read_digests(split["digests"]), split["labels"].numpy()
+            if labels.dtype != np.int64 or labels.shape != digests.shape[:1]:
+                raise ValueError("impossible labels")
+            splits[name] = digests, labels
+        suspects = [(i, other) for i, other in run["suspects"]]
         penalty = run["penalty"] and L2Penalty(*run["penalty"])
         if penalty:
             check_types(penalty._asdict(), L2Penalty.__annotations__)
-
-        def are_digests(digests: torch.Tensor) -> bool:
-            return digests.dtype == torch.uint8 and digests.shape[1:] == (DIGEST,)
-
-        def are_labels(labels: torch.Tensor, digests: torch.Tensor) -> bool:
-            fits = labels.dtype == torch.int64 and labels.shape == digests.shape[:1]
-            return fits and bool(((labels >= 0) & (labels < num_classes)).all())
-
+        torch.Generator().set_state(entries["random"])
         if not (
-            all(row.keys() == HISTORY.keys() for row in run["history"] + run["tuned"])
-            and any(row["saved"] for row in run["history"])
-            and entries["epoch"] == run["history"][-1]["epoch"] >= 0
+            entries["epoch"] == history[-1]["epoch"] >= 0
             and entries["arch"] == settings.arch
             and all(type(each) is str for each in categories)
-            and all(are_digests(each["digests"]) for each in splits.values())
-            and all(are_labels(each["labels"], each["digests"]) for each in splits.values())
-            and are_digests(run["tuned_on"])
-            and all(
-                type(i) is type(j) is int and i >= 0 and 0 <= j < num_classes for i, j in suspects
-            )
+            and all(((labels >= 0) & (labels < num_classes)).all() for _, labels in splits.values())
+            and all(type(i) is type(j) is int and i >= 0 for i, j in suspects)
+            and {j for _, j in suspects} <= {*range(num_classes)}
             and (not penalty or 0 < penalty.value < 1)
-            and (rng_state.dtype, rng_state.shape) == (known_rng.dtype, known_rng.shape)
-            and logits.dtype == torch.float32
         ):
             raise ValueError("impossible entries")
-        logits = as_float(logits, (len(logits), num_classes)).numpy()
         model, preprocessing = rebuild(entries, num_classes, entries["model"])
         averaged = None
         if entries["averaged"] is not None:
@@ -333,21 +304,32 @@ class Run:
             epoch=entries["epoch"],
             averaged=averaged,
             optimizer_state=entries["optimizer"],
-            rng_state=rng_state,
-            history=run["history"],
-            best=Evaluation(**{**run["best"], "logits": logits}),
+            rng_state=entries["random"],
+            history=history,
+            best=Evaluation(**best),
             suspects=suspects,
-            manifest=Manifest(
-                categories,
-                {name: (s["digests"].numpy(), s["labels"].numpy()) for name, s in splits.items()},
-            ),
+            manifest=Manifest(categories, splits),
             fingerprint=run["photographs"],
             l2_penalty=penalty,
             is_update=run["is_update"],
             has_ended=run["has_ended"],
-            tuned_history=run["tuned"],
-            tuned_on=run["tuned_on"].numpy(),
+            tuned_history=tuned_history,
+            tuned_on=_read_digests(run["tuned_on"]),
         )
+
+
+def _read_history(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    for row in rows:
+        check_types(row, HISTORY)
+    if rows and not any(row["saved"] for row in rows):
+        raise ValueError("no network was saved")
+    return [{name: row[name] for name in HISTORY} for row in rows]
+
+
+def _read_digests(digests: torch.Tensor) -> np.ndarray:
+    if digests.dtype != torch.uint8 or digests.shape[1:] != (DIGEST,):
+        raise ValueError("impossible digests")
+    return digests.numpy()
 
 
 # --- Where a run starts ---------------------------------------------------------------

@@ -3,13 +3,13 @@
 import itertools
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
 from images.batches import load_batches
 from learning.activations import Activations
@@ -17,7 +17,7 @@ from learning.fit import Learner, share_of_new_views, train_one_epoch
 from learning.head import count_gradients
 from learning.resources import Resources
 from learning.run import Run, count_epochs
-from learning.views import Photographs
+from learning.views import Photographs, Splits
 from network.architectures import find_architecture
 from network.classifier import count_frozen_layers
 from network.inference import extract_features, for_inference
@@ -25,8 +25,6 @@ from running.console import no_progress
 from running.environment import Clock
 from running.errors import InputError
 from running.flags import IMAGE_SIZE
-
-Split = tuple[Sequence[str], np.ndarray]  # paths, and the index of each one's category
 
 # Photographs that are looked at to see how quick this machine is. A few come first, as everything
 # takes longer for the first time, and are looked at once more where many would cost too much:
@@ -48,136 +46,88 @@ LOSSES = {0: 1.0, 1: 0.88, 2: 0.76, 3: 0.72, 4: 0.64, 5: 0.58}
 MOST_EPOCHS = max(LOSSES)
 
 
-def numbers_of_epochs(most: int) -> list[float]:
-    """List how many epochs there may be: 1, 1.5, 1.75, 2, 2.5 and so on."""
-    return [quarters / 4 for quarters in (4, *range(6, 4 * most + 1)) if quarters % 4 != 1]
+class Costs(NamedTuple):
+    """The seconds that the parts of a run are estimated to take."""
 
-
-def expected_error(share: float, epochs: float) -> float:
-    """Return the expected error of a pretrained network, in errors of its head alone.
-
-    `share` is the side of its pictures in parts of its own.
-    """
-    loss = float(np.interp(epochs, [*LOSSES], [*LOSSES.values()]))
-    return loss * share ** (-1.6 if share < 1 else -0.15)
-
-
-# --- Throughput of this machine ---------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Throughput:
-    """The throughput of a machine with pictures of some side: seconds for a photograph.
-
-    `frozen` are the frozen layers on a photograph as it is, `random` on a random view, which has
-    to be made; `ask` and `learn` are the other layers, with and without training.
-    """
-
-    counts: Mapping[str, int]  # photographs of each split
-    side: int
-    num_frozen: int
-    fit: float  # seconds of all photographs together: the search for the head
-    decode: float
-    frozen: float
-    random: float
-    ask: float
-    learn: float
-
-    def at(self, side: int) -> "Throughput":
-        """Estimate it for another side; networks take as long as there are pixels."""
-        factor, parts = (side / self.side) ** 2, ("frozen", "random", "ask", "learn")
-        return replace(self, side=side, **{part: factor * getattr(self, part) for part in parts})
-
-    def head(self) -> float:
-        """Estimate the seconds of the head of a pretrained network, and of its evaluation."""
-        seen = self.counts["train"] + self.counts["valid"]
-        return seen * (self.decode + self.frozen + self.ask) + self.fit + SAVING
-
-    def epoch(self, epoch: int) -> float:
-        """Estimate the seconds of an epoch and of its evaluation."""
-        if self.num_frozen:
-            made = share_of_new_views(epoch) * (self.decode + self.random)
-        else:  # photographs are kept, once they are decoded
-            made = self.decode if epoch == 1 else 0
-        return self.counts["train"] * (made + self.learn) + self.evaluation()
+    head: float  # of a pretrained network, with its evaluation
+    views: float  # new views of all photographs of train
+    steps: float  # an epoch without new views
+    evaluation: float  # what comes after the steps of an epoch
+    end: float  # what comes after the last epoch
+    is_cached: bool = True  # whether views are; else photographs are, once they are decoded
 
     def epochs(self, number: float) -> float:
         """Estimate the seconds of some epochs, the last of which may be short."""
-        whole = int(number)
-        seconds = sum(map(self.epoch, range(1, whole + 1)))
-        if part := number - whole:
-            seconds += part * self.epoch(whole + 1) + (1 - part) * self.evaluation()
+        seconds = 0.0
+        for epoch in range(1, math.ceil(number) + 1):
+            new = share_of_new_views(epoch) if self.is_cached else float(epoch == 1)
+            part = min(1, number - epoch + 1)
+            seconds += part * (new * self.views + self.steps) + self.evaluation
         return seconds
 
-    def evaluation(self) -> float:
-        """Estimate the seconds after the last step of an epoch."""
-        return self.counts["valid"] * (self.ask + (0 if self.num_frozen else self.decode)) + SAVING
 
-    def end(self) -> float:
-        """Estimate the seconds after the last epoch."""
-        return self.counts.get("test", 0) * (self.decode + self.frozen + self.ask) + 2 * SAVING
+def measure_costs(
+    run: Run, splits: Splits, resources: Resources, sample: int
+) -> Callable[[int], Costs]:
+    """Measure them on some photographs of train; the network of the run learns from these.
 
-
-def measure_throughput(
-    run: Run, splits: Mapping[str, Split], resources: Resources, sample: int
-) -> Throughput:
-    """Measure it on some photographs of train; the network of the run learns from them."""
+    Returns what estimates them by the side of the pictures.
+    """
     all_paths, all_labels = splits["train"]
     count = len(all_labels)
     some = np.linspace(0, count - 1, min(sample, count)).astype(int)
-    paths, labels, every = [all_paths[i] for i in some], all_labels[some], np.arange(len(some))
+    paths, every = [all_paths[i] for i in some], np.arange(len(some))
     settings, model = run.settings, run.model
     resources = replace(resources, progress=no_progress)
     num_frozen = count_frozen_layers(model.body) if settings.tune == "tail" else 0
     varied = run.weights_source is not None
     views = Photographs(paths, run.preprocessing, settings.seed, resources, 0, varied)
     activations = Activations(for_inference(model), num_frozen, views, 2, "throughput")
-    decode = _seconds(load_batches(paths, run.preprocessing, resources.workers))
-    plain, random = (
-        _seconds(activations.batches(every, np.full(len(every), number))) if num_frozen else decode
-        for number in (0, 1)
-    )
-    started = time.perf_counter()
-    features = extract_features(activations.model, activations.in_order(), len(every), num_frozen)
-    asked = time.perf_counter() - started
-    learner = Learner(run, activations, labels)
+    watch = Clock()
+    deque(load_batches(paths, run.preprocessing, resources.workers), 0)
+    decode = plain = random = watch.lap("decoding")
+    if num_frozen:
+        deque(activations.batches(every, 0 * every), 0)
+        plain = watch.lap("photographs as they are")
+        deque(activations.batches(every, 0 * every + 1), 0)
+        random = watch.lap("random views")
+    features = extract_features(activations.model, activations.in_order(), len(some), num_frozen)
+    ask = watch.lap("the layers that are not frozen")
+    learner = Learner(run, activations, all_labels[some])
     learner.plan_epochs(2)
     for epoch in (1, 2):  # the second one counts
-        started = time.perf_counter()
+        watch.lap("")
         train_one_epoch(learner, epoch)
-        learned = time.perf_counter() - started
+    learn = watch.lap("learning")
     activations.discard()
     fit = 0.0
     if run.epoch < 0:  # the head is to be fitted
-        fit = count_gradients(model.head, count) * _gradient_seconds(model.head, features)
-    made_again = 0.0 if num_frozen else decode
-    seconds = (decode, plain - decode, random - decode, asked - made_again, learned - made_again)
-    each = (max(0.0, value) / len(every) for value in seconds)
-    counts = {name: len(labels) for name, (_, labels) in splits.items()}
-    return Throughput(counts, run.preprocessing.crop, num_frozen, fit, *each)
+        x, weights = features.to(model.mean.device), [*model.head.parameters()]
+        x, laps = x[torch.arange(MANY) % len(x)], []
+        for _ in range(5):
+            watch.lap("")
+            torch.autograd.grad(model.head(x).logsumexp(1).sum(), weights)[0].sum().item()
+            laps.append(watch.lap("a gradient"))
+        fit = count_gradients(model.head, count) * min(laps) / MANY
+    decoded = 0.0 if num_frozen else decode
+    times = np.array([decode, plain - decode, random - decode, ask - decoded, learn - decoded])
+    each = (times.clip(0) / len(some)).tolist()
+    train, valid, test = (len(splits.get(name, [()])[0]) for name in ("train", "valid", "test"))
 
+    def at(side: int) -> Costs:
+        factor = (side / run.preprocessing.crop) ** 2  # networks take as long as there are pixels
+        decode, *others = each
+        plain, random, ask, learn = (factor * value for value in others)
+        return Costs(
+            head=(train + valid) * (decode + plain + ask) + fit + SAVING,
+            views=train * (decode + random),
+            steps=train * learn,
+            evaluation=valid * (ask if num_frozen else ask + decode) + SAVING,
+            end=test * (decode + plain + ask) + 2 * SAVING,
+            is_cached=num_frozen > 0,
+        )
 
-def _seconds(work: Iterable[Any]) -> float:
-    """Time an iteration to its end."""
-    started = time.perf_counter()
-    for _ in work:
-        pass
-    return time.perf_counter() - started
-
-
-def _gradient_seconds(head: nn.Module, features: torch.Tensor) -> float:
-    """Time the gradient of a photograph's loss in a head's weights, of many at a time."""
-    x = features.to(next(head.parameters()).device)[torch.arange(MANY) % len(features)]
-    least = math.inf
-    for _ in range(5):
-        started = time.perf_counter()
-        gradients = torch.autograd.grad(head(x).logsumexp(1).sum(), [*head.parameters()])
-        gradients[0].sum().item()  # waits for a GPU
-        least = min(least, time.perf_counter() - started)
-    return least / MANY
-
-
-# --- What to do with the time -----------------------------------------------------------
+    return at
 
 
 class Plan(NamedTuple):
@@ -194,64 +144,71 @@ class Plan(NamedTuple):
         return f"{epochs} with {self.side} x {self.side} pixels, about {minutes:.1f} minutes"
 
 
+def numbers_of_epochs(most: int) -> list[float]:
+    """List how many epochs there may be: 1, 1.5, 1.75, 2, 2.5 and so on."""
+    return [quarters / 4 for quarters in (4, *range(6, 4 * most + 1)) if quarters % 4 != 1]
+
+
 def make_plans(
-    sides: Iterable[int], epochs: Iterable[float], throughput: Throughput, own: int | None
+    costs: Mapping[int, Costs], epochs: Iterable[float], own: int | None = None
 ) -> list[Plan]:
     """List the possible plans, the most accurate first.
 
-    `own` is the side of the pictures that a pretrained network is made for, None from scratch.
+    `costs` are by side; `own` is the side that a pretrained network is made for.
     """
     plans = []
-    for side, number in itertools.product(sides, epochs):
-        there = throughput.at(side)
-        seconds = there.epochs(number) + there.end() + (there.head() if own else 0)
-        error = expected_error(side / own, number) if own else 1 / number
+    for side, number in itertools.product(costs, epochs):
+        if own:
+            loss = float(np.interp(number, [*LOSSES], [*LOSSES.values()]))
+            error = loss * (side / own) ** (-1.6 if side < own else -0.15)
+        else:
+            error = 1 / number
+        there = costs[side]
+        seconds = there.epochs(number) + there.end + (there.head if own else 0)
         plans.append(Plan(error, seconds, side, number))
     return sorted(plans)
 
 
 class TimeBudget:
-    """Ends a run in its minutes; a run without them has no limit.
+    """Ends a run at a time of `time.perf_counter`; without one, never.
 
-    `deadline` is a time of `time.perf_counter`; `epochs` are planned, of at most `most`, or 0 if
-    their number is fixed.
+    `epochs` are planned, of at most `most`, or 0 if their number is fixed.
     """
 
     def __init__(
         self,
         deadline: float = math.inf,
-        throughput: Throughput | None = None,
+        costs: Costs | None = None,
         epochs: float = 0,
         most: int = 0,
     ):
-        self.deadline, self.throughput, self.epochs, self.most = deadline, throughput, epochs, most
+        self.deadline, self.costs, self.epochs, self.most = deadline, costs, epochs, most
         self.slowness = 1.0  # how much longer epochs take than was estimated
         self.has_saved = False  # whether there is a network already
 
     def is_up(self) -> bool:
         """Whether an epoch would end too late, and can be done without."""
-        if self.throughput is None or not self.has_saved:
+        if self.costs is None or not self.has_saved:
             return False
-        rest = self.throughput.evaluation() + self.throughput.end()
+        rest = self.costs.evaluation + self.costs.end
         return time.perf_counter() + self.slowness * rest > self.deadline
 
     def replan(self, learner: Learner, run: Run) -> list[str]:
         """Change the number of epochs to what there is time for; describe the change."""
         self.has_saved = True
-        if self.throughput is None:
+        if self.costs is None:
             return []
         row, planned = run.history[-1], self.epochs
-        if epoch := row["epoch"]:
-            self.slowness = max(0.5, row["seconds"] / self.throughput.epoch(epoch))
+        spent = self.costs.epochs(epoch := row["epoch"])
+        if epoch:
+            estimated = spent - self.costs.epochs(epoch - 1)
+            self.slowness = max(0.5, row["seconds"] / estimated)
         if not self.most:
             return []
         left = PLANNED * (self.deadline - time.perf_counter()) / self.slowness
-        left += self.throughput.epochs(epoch) - self.throughput.end()
-        possible = [
-            number
-            for number in numbers_of_epochs(self.most)
-            if number > epoch and self.throughput.epochs(number) <= left
-        ]
+        left += spent - self.costs.end
+        numbers = [number for number in numbers_of_epochs(self.most) if number > epoch]
+        possible = [number for number in numbers if self.costs.epochs(number) <= left]
         epochs = max(possible, default=epoch)
         # Late, the learning rate has come down already, and more epochs would raise it again.
         if epochs < planned or 2 * epoch <= planned:
@@ -265,11 +222,7 @@ class TimeBudget:
 
 
 def plan_run(
-    run: Run,
-    splits: Mapping[str, Split],
-    typed: Mapping[str, Any],
-    resources: Resources,
-    clock: Clock,
+    run: Run, splits: Splits, typed: Mapping[str, Any], resources: Resources, clock: Clock
 ) -> tuple[dict[str, Any], TimeBudget, str]:
     """Choose the most accurate run that ends in its minutes, from the start of the clock on.
 
@@ -286,31 +239,29 @@ def plan_run(
         sides = [max(int(IMAGE_SIZE.lowest), own * part // 14) for part in FOURTEENTHS]
     if "epochs" in typed:
         numbers = [typed["epochs"]]
-    started = time.perf_counter()
-    measure_throughput(run, splits, resources, FEW)
-    first = time.perf_counter() - started
+    started = clock.elapsed
+    measure_costs(run, splits, resources, FEW)
+    first = clock.elapsed - started
     sample = MANY if first * MANY / FEW < MOST * 60 * minutes else FEW
-    throughput = measure_throughput(run, splits, resources, sample)
-    plans = make_plans(sides, numbers, throughput, own if pretrained else None)
+    estimate = measure_costs(run, splits, resources, sample)
+    costs = {side: estimate(side) for side in sides}
+    plans = make_plans(costs, numbers, own if pretrained else None)
     left = PLANNED * 60 * minutes - clock.elapsed
-    fitting = [plan for plan in plans if plan.seconds <= left]
-    if not fitting:
+    plan = next((plan for plan in plans if plan.seconds <= left), None)
+    if plan is None:
         least = (min(plan.seconds for plan in plans) + clock.elapsed) / PLANNED / 60
         raise InputError(
             f"--minutes {minutes:g} is too little for these photographs on this machine; try "
             f"{math.ceil(10 * least) / 10:g}"
         )
-    plan = fitting[0]
     words = f"plan: {plan.describe(clock.elapsed)} in all"
     if better := plans[: plans.index(plan)]:  # all of which take too long
         nearest = min(better, key=lambda plan: plan.seconds)
         words += f"; better ones take longer, as {nearest.describe(clock.elapsed)}"
     # A head alone freezes and caches nothing that epochs could learn on.
     may_change = plan.epochs > 0 and "epochs" not in typed
-    deadline = clock.started + 60 * minutes
-    time_budget = TimeBudget(
-        deadline, throughput.at(plan.side), plan.epochs, most if may_change else 0
-    )
+    deadline, most = clock.started + 60 * minutes, most if may_change else 0
+    time_budget = TimeBudget(deadline, costs[plan.side], plan.epochs, most)
     chosen = {**typed, "epochs": math.ceil(plan.epochs)}
     if plan.side != own:
         chosen["image_size"] = plan.side

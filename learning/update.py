@@ -50,7 +50,7 @@ def needs_backups(folder: RunFolder) -> bool:
         return False
     try:
         run = Run.load(folder.resume_file)
-        if run.is_unfinished_update:
+        if run.is_update and not (run.is_finished or run.has_ended):
             return True
         is_earlier = filecmp.cmp(folder.resume_file, backup, shallow=False)
         return is_earlier and not run.owns(load_checkpoint(folder.checkpoint)[1])

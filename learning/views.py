@@ -1,7 +1,7 @@
 """Photographs as a network sees them: as they are, or random views of them."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -11,6 +11,9 @@ from images.batches import typical_side
 from images.decode import Preprocessing, load_image
 from learning.resources import Resources
 from running.threads import map_ahead
+
+# Paths of photographs, and the index of each one's category (int64), by split.
+Splits = Mapping[str, tuple[Sequence[str], np.ndarray]]
 
 VERSION = 3  # raised when the same draw makes another view: cached activations are others then
 

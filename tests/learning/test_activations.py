@@ -10,8 +10,7 @@ import torch
 
 from images.batches import load_batches
 from learning.activations import Activations, discard_leftovers
-from learning.distributed import ProcessGroup
-from learning.resources import Resources
+from learning.resources import ProcessGroup, Resources
 from learning.views import Photographs
 from network.checkpoint import new_model
 from network.classifier import count_frozen_layers
@@ -50,15 +49,15 @@ def test_activations_are_the_same_wherever_they_are_kept(
         monkeypatch.delattr("os.posix_fallocate")
     memory = 10**9 if place == "memory" else 0
     activations = open_activations(network, paths, tmp_path, memory, 3, workers=2)
-    assert (activations.cache is None) == (place == "nowhere")
+    assert (activations.rows is None) == (place == "nowhere")
     assert place in activations.location
     order = np.random.default_rng(0).permutation(21)
     for _ in range(2):
         batches = [*activations.batches(order, ORDER % 3, 10)]
         assert [len(batch) for batch in batches] == [10, 10, 1]
-    assert len(os.listdir(tmp_path)) == (2 if place == "file" else 0)
-    if activations.cache:  # of 63 views the 21 that were asked for were computed
-        assert activations.cache.filled.sum() == 21
+    assert len(os.listdir(tmp_path)) == (1 if place == "file" else 0)
+    if place != "nowhere":  # of 63 views the 21 that were asked for were computed
+        assert activations.filled.sum() == 21
     pixels = open_activations((model, 0, preprocessing), paths)
     expected = model.run_frozen(torch.cat([*pixels.batches(order, ORDER % 3)]), num_frozen)
     torch.testing.assert_close(torch.cat(batches), expected, rtol=1e-3, atol=1e-3)
@@ -68,7 +67,7 @@ def test_activations_are_the_same_wherever_they_are_kept(
 
 def test_without_frozen_layers_they_are_the_pixels(network, paths):
     activations = open_activations((network[0], 0, network[2]), paths)
-    assert activations.cache is None
+    assert activations.rows is None
     expected = np.concatenate([*load_batches(paths, network[2])])
     assert (torch.cat([*activations.in_order()]).numpy() == expected).all()
 
@@ -99,19 +98,19 @@ def test_activations_in_a_file_outlive_a_run_that_is_killed(network, paths, tmp_
     first = open_again(identity="these")
     expected = torch.cat([*first.batches(ORDER, VIEWS)])
     again = open_again(identity="these")
-    assert again.cache.filled.sum() == 21
+    assert again.filled.sum() == 21
     monkeypatch.setattr(again, "_compute", None)  # nothing is computed twice
     assert torch.cat([*again.batches(ORDER, VIEWS)]).equal(expected)
 
-    first.cache.files[1].write_bytes(b"?")  # damaged
-    assert not open_again(identity="these").cache.filled.any()
+    os.truncate(first.file, 10_000)  # damaged
+    assert not open_again(identity="these").filled.any()
     for changes in ({"seed": 6}, {"num_views": 3}, {"varied": True}, {"some": paths[1:]}):
         other = open_again(**{"identity": "these", **changes})
-        assert other.cache.files[0] != first.cache.files[0]
+        assert other.file != first.file
     other = open_again(identity="others")
-    assert other.cache.files[0] != first.cache.files[0]
+    assert other.file != first.file
     discard_leftovers(other.resources, [other])
-    assert os.listdir(tmp_path) == [other.cache.files[0].name]
+    assert os.listdir(tmp_path) == [other.file.name]
 
 
 def test_a_file_that_the_disk_cannot_hold_is_not_tried(network, paths, tmp_path, monkeypatch):

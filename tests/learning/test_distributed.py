@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from learning.distributed import join_process_group
+from learning.resources import join_process_group
 from running.environment import Launch
 from running.errors import InputError
 
@@ -21,7 +21,7 @@ def test_accelerators_that_cannot_work_together_are_refused():
 SCRIPT = """
 import torch
 from torch import nn
-from learning.distributed import join_process_group
+from learning.resources import join_process_group
 from running.environment import Launch
 
 processes = join_process_group(torch.device("cpu"), Launch.from_environment())

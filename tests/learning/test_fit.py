@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional as F
 
 from data_utils import Split, find_data
-from learning.distributed import ProcessGroup
 from learning.fit import (
     Learner,
     draw_epoch,
@@ -19,7 +18,7 @@ from learning.fit import (
     train_one_epoch,
 )
 from learning.head import fit_head
-from learning.resources import Resources
+from learning.resources import ProcessGroup, Resources
 from learning.run import new_run
 from network.classifier import chain, count_frozen_layers
 from running.settings import FINE_TUNING, Settings

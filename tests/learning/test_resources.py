@@ -5,8 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from learning.distributed import ProcessGroup
-from learning.resources import Resources
+from learning.resources import ProcessGroup, Resources
 
 
 def test_processes_share_memory_and_half_of_the_free_disk(monkeypatch, tmp_path):

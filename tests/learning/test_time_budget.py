@@ -11,23 +11,22 @@ from kill import result_of
 from formats.pth import read_archive
 from learning.evaluation import Evaluation
 from learning.run import Run
-from learning.time_budget import PLANNED, Throughput, TimeBudget, make_plans, numbers_of_epochs
+from learning.time_budget import PLANNED, Costs, TimeBudget, make_plans, numbers_of_epochs
 from running.settings import FINE_TUNING, Settings, resolve_settings
 
-COUNTS = {"train": 1000, "valid": 100, "test": 100}
-PACE = Throughput(COUNTS, 224, 10, 20.0, 0.001, 0.008, 0.010, 0.002, 0.012)
+COSTS = Costs(head=32.6, views=11.0, steps=12.0, evaluation=0.7, end=2.1)
 
 
 def test_the_best_plan_comes_first_and_its_seconds_are_those_of_its_parts():
-    plans = make_plans([128, 224], [0, 3], PACE, 224)
+    plans = make_plans({128: COSTS, 224: COSTS}, [0, 3], 224)
     best, worst = plans[0], plans[-1]
     assert (best.side, best.epochs, worst.side, worst.epochs) == (224, 3, 128, 0)
-    seconds = PACE.head() + sum(PACE.epoch(n) for n in (1, 2, 3)) + PACE.end()
-    assert best.seconds == pytest.approx(seconds)
+    views = 11 * (0.8 + 0.8**2 + 0.8**3)  # a new one in four of five, and so on
+    assert best.seconds == pytest.approx(32.6 + views + 3 * (12 + 0.7) + 2.1)
     numbers = numbers_of_epochs(3)
     assert numbers == [1, 1.5, 1.75, 2, 2.5, 2.75, 3]
-    half = (PACE.epoch(2) + PACE.evaluation()) / 2
-    assert PACE.epochs(1.5) == pytest.approx(PACE.epoch(1) + half)
+    half = (11 * 0.8**2 + 12) / 2 + 0.7
+    assert COSTS.epochs(1.5) == pytest.approx(11 * 0.8 + 12 + 0.7 + half)
 
 
 class Told:
@@ -51,14 +50,15 @@ class Told:
 def test_epochs_go_by_the_time_that_is_left(monkeypatch, epoch, planned, slowness, left, expected):
     monkeypatch.setattr(time, "perf_counter", lambda: 500.0)
     run = Run(resolve_settings(Settings(epochs=planned), 224, True, True), None, None, "weights", 0)
-    seconds = slowness * (PACE.epoch(epoch) if epoch else PACE.head())
+    spent = COSTS.epochs(epoch)
+    seconds = slowness * (spent - COSTS.epochs(epoch - 1) if epoch else COSTS.head)
     run.add_epoch(epoch, 1.0, Evaluation(1.0, 1.0, 0.5, np.zeros((1, 2))), seconds, True)
-    time_budget, learner = TimeBudget(500 + left, PACE, planned, 12), Told()
+    time_budget, learner = TimeBudget(500 + left, COSTS, planned, 12), Told()
     said = time_budget.replan(learner, run)
     assert learner.epochs == expected
     assert run.settings.epochs == math.ceil(expected)
     assert bool(said) == (expected != planned)
-    rest = PACE.epochs(expected) - PACE.epochs(epoch) + PACE.end()
+    rest = COSTS.epochs(expected) - spent + COSTS.end
     assert slowness * rest <= PLANNED * left or expected == epoch
 
 
@@ -102,9 +102,8 @@ def test_size_and_epochs_are_chosen_and_kept(run_script, drawn, tmp_path, monkey
     """An epoch of 48 photographs with 96 x 96 pixels is said to take 4, and then 45 of 30 s."""
     monkeypatch.setattr("learning.time_budget.FOURTEENTHS", (4, 6))  # of 224: 64 and 96 pixels
     monkeypatch.setattr("learning.time_budget.MOST_EPOCHS", 2)
-    counts = {"train": 48, "valid": 16, "test": 16}
-    throughput = Throughput(counts, 224, 10, 0.0, 0.0, 0.0, 0.0, 0.0, learn * (224 / 96) ** 2)
-    monkeypatch.setattr("learning.time_budget.measure_throughput", lambda *_: throughput)
+    costs = {64: Costs(1, 0, 48 * learn * (64 / 96) ** 2, 0, 1), 96: Costs(1, 0, 48 * learn, 0, 1)}
+    monkeypatch.setattr("learning.time_budget.measure_costs", lambda *_: costs.__getitem__)
     run = run_script("train", drawn, "--minutes", 0.5, "--save_dir", tmp_path)
     assert run.code == 0
     assert f"plan: {plan} pixels, about 0." in run.out

@@ -7,8 +7,7 @@ from PIL import Image
 import learning.views
 from images.batches import load_batches
 from images.decode import Preprocessing
-from learning.distributed import ProcessGroup
-from learning.resources import Resources
+from learning.resources import ProcessGroup, Resources
 from learning.views import KINDS, Photographs, random_view
 
 SMALL = Preprocessing(32, 32, (0.0,) * 3, (1.0,) * 3)
