@@ -32,14 +32,13 @@ if __name__ == "__main__":
     require_packages()
 
 import warnings
-from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import data_utils
 from checking.issues import apply_fixes
-from data_utils import DataSet, Inspected
+from data_utils import DataSet
 from images.batches import digest_each, typical_side
 from images.datasets import KNOWN_DATA_SETS, download
 from images.drawn import draw_data
@@ -55,10 +54,6 @@ from running.run_folder import DEMO_FOLDER, RunFolder
 from running.settings import Settings
 from running.signals import delay_signals
 from running.threads import let_waiting_threads_sleep
-
-if TYPE_CHECKING:
-    from learning.resources import ProcessGroup
-    from learning.run import Run
 
 # torch and what imports it come in functions, so that --help and most mistakes need not wait.
 
@@ -95,13 +90,9 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
             console.print_result(*list_architectures())
             return 0
         find_architecture(args.arch or Settings.arch)  # a mistyped name need not wait
-    if console.launch.is_distributed and (args.demo or downloads):
-        raise InputError(
-            "under torchrun the photographs have to be there already; --demo and --download are "
-            "for one process"
-        )
-    if console.launch.is_distributed and args.update:
-        raise InputError("--update is for one process, and torchrun has started several")
+    for flag, is_asked in (("demo", args.demo), ("download", downloads), ("update", args.update)):
+        if is_asked and console.launch.is_distributed:
+            raise InputError(f"--{flag} is for one process, and torchrun has started several")
     folder = RunFolder(args.save_dir, writes=console.launch.is_rank_zero)
     if (args.resume or args.update) and not folder.resume_file.exists():
         flag = "--resume continues" if args.resume else "--update starts"
@@ -152,9 +143,7 @@ def train(
         from learning.time_budget import TimeBudget, plan_run
         from learning.update import (
             compare_update,
-            describe_changes,
             load_earlier,
-            names_to_keep,
             needs_backups,
             take_changes,
             update_run,
@@ -205,7 +194,10 @@ def train(
 
     # --- Every photograph is read once, before hours are spent
     pinned = earlier.run.manifest if earlier else run.manifest if run.is_update else None
-    inspected = read_photographs(data, args, console, processes, run.features.places, pinned)
+    mine = processes.shard(data.paths)
+    reading = digest_each(mine, args.workers, run.features.places)  # of known ones, no pixels
+    results = processes.gather_objects([*console.count(reading, len(mine), "reading")])
+    inspected = data_utils.inspect(data, args.category_names, results, pinned)
     console.print_note(*data_utils.problem_lines(inspected.problems, 10))
     data_utils.require_usable(data, inspected.data, processes.size)
     splits = inspected.data.splits
@@ -237,11 +229,16 @@ def train(
         run.manifest = Manifest.of(inspected.data.categories, splits, inspected.digests)
         run.fingerprint = inspected.fingerprint
     if earlier:
-        changes = take_changes(run, earlier.run)
-        known = names_to_keep(earlier.info, changes.renamed)
-        lines = [*describe_changes(changes, earlier, run), *lines]
-        if not from_backups and is_up_to_date(earlier.run, inspected, args, folder):
-            earlier.run.features, run = run.features, earlier.run.to(device)
+        known, changes = take_changes(run, earlier)
+        lines = [*changes, *lines]
+        # With --epochs an update is made once more, unless only its report is missing.
+        before = earlier.run
+        lacks_report = before.is_update and not folder.has_report
+        is_again = args.epochs is not None and not (
+            lacks_report and args.epochs == before.settings.epochs
+        )
+        if before.fingerprint == inspected.fingerprint and not (is_again or from_backups):
+            before.features, run = run.features, before.to(device)
             # --minutes may have ended its last epoch.
             run.settings = replace(run.settings, epochs=run.epoch)
             lines = ["nothing has changed: the network stays as it is"]
@@ -321,34 +318,6 @@ def train(
     return print_report(report, folder, console, evaluated.paths[0], args.min_accuracy)
 
 
-def is_up_to_date(
-    earlier: "Run", inspected: Inspected, args: argparse.Namespace, folder: RunFolder
-) -> bool:
-    """Whether an update has nothing to learn: its photographs are those of the earlier run.
-
-    With `--epochs` an update that has ended is made once more, unless only its report is missing.
-    """
-    lacks_report = earlier.is_update and not folder.has_report
-    is_same = args.epochs is None or (lacks_report and args.epochs == earlier.settings.epochs)
-    return is_same and earlier.fingerprint == inspected.fingerprint
-
-
-def read_photographs(
-    data: DataSet,
-    args: argparse.Namespace,
-    console: Console,
-    processes: "ProcessGroup | None" = None,
-    known: Collection[bytes] = (),
-    pinned: Manifest | None = None,
-) -> Inspected:
-    """Read every photograph once, shared out among the processes; of known ones, the digest."""
-    mine = processes.shard(data.paths) if processes else data.paths
-    results = [*console.count(digest_each(mine, args.workers, known), len(mine), "reading")]
-    if processes:
-        results = processes.gather_objects(results)
-    return data_utils.inspect(data, args.category_names, results, pinned)
-
-
 def print_report(
     report: dict[str, Any], folder: RunFolder, console: Console, example: str, wanted: float | None
 ) -> int:
@@ -380,7 +349,9 @@ def check(args: argparse.Namespace, data: DataSet, folder: RunFolder, console: C
 
         find_architecture(args.arch or Settings.arch)  # a mistyped name need not wait
         folder.prepare()
-    inspected = read_photographs(data, args, console)
+    reading = digest_each(data.paths, args.workers)
+    results = [*console.count(reading, len(data.paths), "reading")]
+    inspected = data_utils.inspect(data, args.category_names, results)
     console.print_result(*data_utils.check_lines(inspected))
     if args.check_data == "pictures":
         settings = Settings(**Settings.typed(args))

@@ -50,13 +50,10 @@ def fit_head(run: Run, activations: Activations, labels: np.ndarray) -> tuple[fl
     even to a head that has learned their own. The run's model is changed in place; labels are int64
     (N,). Raises RunError if the features are not finite.
     """
-    model = run.model
-    resources = activations.resources
+    model, resources = run.model, activations.resources
     processes = resources.processes
-    features = run.features.of(activations)
-    features = processes.collect(
-        features, len(labels), everywhere=False, allocate=resources.allocate
-    )
+    mine = run.features.of(activations)
+    features = processes.collect(mine, len(labels), False, resources.allocate)
     loss, sums = torch.zeros(()), LogitSums(int(labels.max()) + 1)
     if processes.is_rank_zero:
         features = move_if_it_fits(features, model.mean.device)
@@ -112,17 +109,9 @@ def fit_linear_head(
     mean, std = standardise(features)
     regression = Regression(features, head.out_features, smoothing)
     folds = min(FOLDS, math.ceil(ENOUGH * FOLDS / len(labels)))
-
-    def fits() -> Iterator[list[tuple[float, Solution]]]:
-        best = penalty or 0.0
-        if not penalty:
-            for best in _choose_penalty(regression, labels, folds):
-                yield [(best, regression.zero)]
-        parts = [(regression.x, labels)]
-        yield [(best, regression.solve(parts, best, regression.zero, 1e-5))]
-
     most = 1 if penalty else len(L2_PENALTIES) * folds + 1  # the search may end early
-    for [fit] in progress(fits(), most, "fitting the head", " fits"):
+    fits = _fit(regression, labels, folds, penalty)
+    for [fit] in progress(fits, most, "fitting the head", " fits"):
         found, (weight, bias) = fit  # the last one counts
     with torch.no_grad():
         logits = F.linear(regression.x, weight, bias)
@@ -132,24 +121,25 @@ def fit_linear_head(
     return logits, found
 
 
-def _choose_penalty(regression: Regression, labels: torch.Tensor, folds: int) -> Iterator[float]:
-    """Yield the best L2 penalty so far after each fit of the cross-validation."""
+def _fit(
+    regression: Regression, labels: torch.Tensor, folds: int, known: float | None
+) -> Iterator[list[tuple[float, Solution]]]:
+    """Yield a penalty and a solution after each fit; without a known one folds choose it."""
     # Photographs are sorted by category, so that every fold has its share of each.
     parts = [(regression.x[i::FOLDS], labels[i::FOLDS]) for i in range(FOLDS)]
     solutions = [regression.zero] * folds
-    lowest, best = math.inf, L2_PENALTIES[0]
-    for penalty in L2_PENALTIES:
+    lowest, best = math.inf, known or L2_PENALTIES[0]
+    for penalty in () if known else L2_PENALTIES:
         for i, start in enumerate(solutions):
             others = parts[:i] + parts[i + 1 :]
             solutions[i] = regression.solve(others, penalty, start, 1e-4)
-            if i + 1 < folds:
-                yield best
+            yield [(best, solutions[i])]
         loss = sum(regression.loss(each, *part) for each, part in zip(solutions, parts))
-        if loss < lowest:
-            lowest, best = loss, penalty
-        yield best
-        if best != penalty:
+        if loss >= lowest:
             break  # weaker ones will be no better
+        lowest, best = loss, penalty
+    whole = [(regression.x, labels)]
+    yield [(best, regression.solve(whole, best, regression.zero, 1e-5))]
 
 
 def out_of_fold(

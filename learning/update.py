@@ -2,7 +2,7 @@
 
 import dataclasses
 import filecmp
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,13 +91,11 @@ def update_run(earlier: Earlier, num_classes: int, epochs: int, device: torch.de
         settings = dataclasses.replace(settings, lr=None, batch_size=None, tune=None, weights=None)
         settings = resolve_settings(settings, preprocessing.crop, True, bool(model.feature_layers))
     torch.manual_seed(settings.seed)
-    in_features, hidden_units = describe_head(model)["in_features"], settings.hidden_units
-    body, layers = model.body, model.feature_layers
-    model = build_classifier(
-        body, layers, in_features, hidden_units, num_classes, preprocessing
-    ).to(device)
+    layers, in_features = model.feature_layers, describe_head(model)["in_features"]
+    hidden = settings.hidden_units
+    model = build_classifier(model.body, layers, in_features, hidden, num_classes, preprocessing)
     source = before.weights_source or "an earlier run"
-    run = Run(settings, model, preprocessing, source, epoch=-1, is_update=True)
+    run = Run(settings, model.to(device), preprocessing, source, epoch=-1, is_update=True)
     if info.metrics.epoch:
         run.tuned_history, run.tuned_on = before.history, before.manifest.splits["train"][0]
     else:  # the best network has the body that the run began with
@@ -106,38 +104,27 @@ def update_run(earlier: Earlier, num_classes: int, epochs: int, device: torch.de
     return run
 
 
-def take_changes(run: Run, earlier: Run) -> Changes:
-    """Find what has changed in the photographs of an update; its L2 penalty counts it."""
-    changes = compare(earlier.manifest, run.manifest)
+def take_changes(run: Run, earlier: Earlier) -> tuple[dict[str, str], list[str]]:
+    """Find what has changed in the photographs of an update; its L2 penalty counts it.
+
+    Returns the names that categories keep, and sentences on the changes.
+    """
+    before, _, info, checkpoint = earlier
+    changes = compare(before.manifest, run.manifest)
     if run.l2_penalty:
-        changed = count_changed(earlier.manifest, run.manifest, changes.renamed)
+        changed = count_changed(before.manifest, run.manifest, changes.renamed)
         run.l2_penalty = run.l2_penalty._replace(changed=run.l2_penalty.changed + changed)
-    return changes
-
-
-def names_to_keep(info: NetworkInfo, renamed: Mapping[str, str]) -> dict[str, str]:
-    """Collect the names of an earlier run's categories that are not just their folders'."""
-    return {
-        renamed.get(category, category): name
-        for category, name in zip(info.categories, info.names)
-        if name != category
-    }
-
-
-def describe_changes(changes: Changes, earlier: Earlier, run: Run) -> Iterator[str]:
-    """Describe what has changed since an earlier run, and how many features are missing."""
-    yield f"since the run in {earlier.checkpoint}: {changes.describe()}"
+    own = [(c, name) for c, name in zip(info.categories, info.names) if name != c]
     total = sum(len(labels) for _, labels in run.manifest.splits.values())
     missing = run.features.count_missing()
-    yield f"features: {missing} of {total} photographs have to be computed"
+    return {changes.renamed.get(category, category): name for category, name in own}, [
+        f"since the run in {checkpoint}: {changes.describe()}",
+        f"features: {missing} of {total} photographs have to be computed",
+    ]
 
 
 def compare_update(
-    run: Run,
-    earlier: Earlier,
-    valid_set: Activations,
-    labels: np.ndarray,
-    evaluated: EvaluatedSplit,
+    run: Run, earlier: Earlier, valid_set: Activations, labels: np.ndarray, after: EvaluatedSplit
 ) -> dict[str, Any]:
     """Compare the network of an update with the earlier one, on valid and its labels (V,).
 
@@ -154,52 +141,49 @@ def compare_update(
     train = before.manifest.splits["train"][0]
     tuned_on = train if info.metrics.epoch else before.tuned_on
     from_train = count_known(np.concatenate([train, tuned_on]), run.manifest)
-    notes = [*describe_known(count_known(tuned_on, run.manifest), from_train)]
+    notes = describe_known(count_known(tuned_on, run.manifest), from_train)
     if not run.settings.recipe.epochs:
         notes += describe_tuning(run, changes)
+    categories = [changes.renamed.get(category, category) for category in info.categories]
+    both = {"before": logits.numpy(), "after": run.best.logits}
     return {
         "changes": changes._asdict(),
         "from_train": from_train,
-        **compare_networks(
-            [changes.renamed.get(category, category) for category in info.categories],
-            {"before": logits.numpy(), "after": run.best.logits},
-            labels,
-            evaluated.categories,
-            evaluated.names,
-        ),
+        **compare_networks(categories, both, labels, after.categories, after.names),
         "notes": notes,
     }
 
 
-def describe_known(by_body: Mapping[str, int], by_earlier: Mapping[str, int]) -> Iterator[str]:
+def describe_known(by_body: Mapping[str, int], by_earlier: Mapping[str, int]) -> list[str]:
     """Explain which figures are too good, as networks have learned from the photographs.
 
     The counts are of photographs of each split, from which the body of both networks, or the
     earlier network, has learned.
     """
-    both = any(by_body.values())
-    counts = by_earlier if both else {"valid": by_earlier["valid"]}
+    counts = by_earlier if any(by_body.values()) else {"valid": by_earlier["valid"]}
     known = " and ".join(f"{count} of {split}" for split, count in counts.items() if count)
-    if known:
-        whose = "the figures of both networks are" if both else "its figure is"
-        layers = "the layers before the head" if both else "the earlier network"
-        yield f"{known} came from train, where {layers} learned from them: {whose} too good"
+    whose = "the earlier network", "its figure is"
+    if any(by_body.values()):
+        whose = "the layers before the head", "the figures of both networks are"
+    text = "{} came from train, where {} learned from them: {} too good"
+    return [text.format(known, *whose)] if known else []
 
 
-def describe_tuning(run: Run, changes: Changes) -> Iterator[str]:
+def describe_tuning(run: Run, changes: Changes) -> list[str]:
     """Describe what an update of a tuned body leaves as it was."""
     rows = run.tuned_history
     if not rows:
-        return
+        return []
     epochs, best = rows[-1]["epoch"], max(row["valid_accuracy"] for row in rows if row["saved"])
     text = f"the layers before the head are those of the earlier run, whose {epochs} epochs "
     if rows[0]["epoch"] == 0:
-        text += f"raised the accuracy on valid from {rows[0]['valid_accuracy']:.2%} to {best:.2%} "
-        text += "and "
-    yield text + f"were not run again; --update --epochs {epochs} runs them"
+        accuracy = rows[0]["valid_accuracy"]
+        text += f"raised the accuracy on valid from {accuracy:.2%} to {best:.2%} and "
+    notes = [text + f"were not run again; --update --epochs {epochs} runs them"]
     if changes.gone or changes.removed:
         what = f"category {', '.join(changes.gone)}" if changes.gone else "what was removed"
-        yield (
+        notes.append(
             f"the head has forgotten {what} exactly; the layers before it learned from those "
             "photographs, and may remember them"
         )
+    return notes

@@ -113,8 +113,8 @@ def test_one_process_speaks_of_a_mistake(run_script, tmp_path, monkeypatch, rank
     monkeypatch.setenv("RANK", str(rank))
     monkeypatch.setenv("WORLD_SIZE", "2")
     for flags, words in (
-        (["--demo"], "under torchrun the photographs have to be there already"),
-        ([tmp_path / "f", "--download", "flowers"], "the photographs have to be there already"),
+        (["--demo"], "--demo is for one process"),
+        ([tmp_path / "f", "--download", "flowers"], "--download is for one process"),
         (["flowers", "--epochs", "two"], "'two' is not a whole number"),
     ):
         run = run_script("train", *flags, "--save_dir", tmp_path)
