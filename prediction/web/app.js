@@ -142,5 +142,4 @@ document.addEventListener("visibilitychange", () => document.hidden && stopCamer
 watchField("take-input");
 watchField("choose-input");
 watchDrops();
-showReady();
-keepOffline(() => !stopCamera && !at("cards").children.length);
+showReady().then(() => keepOffline(() => !stopCamera && !at("cards").children.length));

@@ -7,6 +7,8 @@
  * `restoreColours` undoes that.
  */
 
+import { readOrientation } from "./upright.js";
+
 const START = 0xffd8;
 // What begins a frame is 0xffc0 to 0xffcf, but for these, which are other things
 // (ITU-T T.81, table B.1).
@@ -15,7 +17,6 @@ const HALVED = "22 11 11"; // of brightness and both colours, how many there are
 
 // The orientations by which the picture's left was right, or its top was at the bottom.
 const EXIF = 0xffe1;
-const ORIENTATION = 0x0112;
 const FLIPPED = [
   [2, 3, 6, 7],
   [3, 4, 7, 8],
@@ -64,21 +65,6 @@ async function read(file, at, length) {
 function haveHalf(header) {
   const parts = header.getUint8(9) === 3 ? [11, 14, 17] : [];
   return parts.map((i) => header.getUint8(i).toString(16)).join(" ") === HALVED;
-}
-
-/** Find how the camera was held (EXIF 2.32, sections 4.6.2 and 4.6.4); 1 is upright. */
-function readOrientation(exif) {
-  try {
-    const isLittle = exif.getUint16(6) === 0x4949;
-    const directory = 6 + exif.getUint32(10, isLittle);
-    const count = exif.getUint16(directory, isLittle);
-    for (let at = directory + 2; at < directory + 2 + 12 * count; at += 12) {
-      if (exif.getUint16(at, isLittle) === ORIENTATION) return exif.getUint16(at + 8, isLittle);
-    }
-  } catch {
-    // It ends too early: the browser makes nothing of it, either.
-  }
-  return 1;
 }
 
 /**

@@ -11,9 +11,13 @@
 export async function keepOffline(isIdle) {
   const workers = navigator.serviceWorker;
   if (!workers) return; // the page came neither over HTTPS nor from this machine
-  const isUpdate = Boolean(workers.controller);
+  let isUpdate = Boolean(workers.controller); // on a first visit the first worker is none
   workers.addEventListener("controllerchange", () => {
-    if (isUpdate) location.reload();
+    const wasUpdate = isUpdate;
+    isUpdate = true;
+    if (!wasUpdate) return;
+    if (isIdle() || wanted) return location.reload();
+    ask(() => location.reload()); // another tab has taken the new version
   });
   try {
     const registration = await workers.register("sw.js", { updateViaCache: "none" });
@@ -28,11 +32,20 @@ export async function keepOffline(isIdle) {
   }
 }
 
+let wanted = false; // whether the user has asked for the new version here
+
 /** Use a new version that waits, at once or when the user wants it. */
 function offer({ waiting, active }, isIdle) {
   if (!waiting || !active) return;
   const use = () => waiting.postMessage("use");
   if (isIdle()) return use();
+  ask(use);
+}
+
+function ask(use) {
   document.getElementById("update").hidden = false;
-  document.getElementById("update-button").onclick = use;
+  document.getElementById("update-button").onclick = () => {
+    wanted = true;
+    use();
+  };
 }

@@ -1,5 +1,5 @@
 /**
- * From a photograph to the pixels a network sees: what photographs/images.py does, step by step.
+ * From a photograph to the pixels a network sees: what images/decode.py does, step by step.
  *
  * There it is Pillow that decodes large JPEGs at a part of their size, shrinks by whole factors
  * and resizes. The browser's own resizing is another one in every browser, and would give other
@@ -7,6 +7,7 @@
  */
 
 import { draftFactor, lookAtJpeg, restoreColours } from "./jpeg.js";
+import { turn, withoutOrientation } from "./upright.js";
 
 // Pillow's Resample.c: how far a filter reaches, in pixels of the result, and its weights.
 const FILTERS = {
@@ -21,6 +22,10 @@ const PRECISION = 22;
 // at most 16 million.
 const PIXELS_AT_ONCE = 1_000_000;
 
+// Where an ICC profile begins, among the first bytes of JPEG, PNG, WebP, HEIC and AVIF.
+const PROFILES = ["ICC_PROFILE\0", "iCCP", "ICCP", "colrprof", "colrrICC"];
+const START = 300_000;
+
 /** Convolve by cubic polynomials (Keys, 1981) with a = -0.5. */
 function cubic(signed) {
   const x = Math.abs(signed);
@@ -29,17 +34,23 @@ function cubic(signed) {
 }
 
 /**
- * Decode a photograph's file: upright, in the values that are in the file.
+ * Decode a photograph's file: upright, its colours by its ICC profile.
+ *
+ * A file without a profile keeps its values, whatever a browser makes of a PNG's gamma.
  *
  * @param {Blob} file
  * @returns {Promise<{bitmap: ImageBitmap, jpeg: object | null}>} see `lookAtJpeg`
  */
 export async function decode(file) {
-  const [jpeg, bitmap] = await Promise.all([
-    lookAtJpeg(file),
-    createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" }),
-  ]);
-  return { bitmap, jpeg };
+  const jpeg = await lookAtJpeg(file);
+  const start = new TextDecoder("latin1").decode(await file.slice(0, START).arrayBuffer());
+  const isWebp = start.startsWith("RIFF") && start.startsWith("WEBP", 8);
+  const upright = isWebp ? await withoutOrientation(file) : { file, orientation: 1 };
+  const bitmap = await createImageBitmap(upright.file, {
+    imageOrientation: "from-image",
+    colorSpaceConversion: PROFILES.some((mark) => start.includes(mark)) ? "default" : "none",
+  });
+  return { bitmap: turn(bitmap, upright.orientation), jpeg };
 }
 
 /**

@@ -37,6 +37,7 @@ onmessage = ({ data: { id, picture } }) => {
 async function load() {
   const known = await (await get("flowers.json")).json();
   const [runtime, network] = await read([RUNTIME, NETWORK]);
+  await Promise.all([layUp(RUNTIME, runtime), layUp(NETWORK, network)]);
   ort.env.wasm.wasmBinary = runtime;
   // Threads take memory that is shared, which browsers allow where a server's headers ask for it.
   const threads = Math.min(MOST_THREADS, navigator.hardwareConcurrency ?? 1);
@@ -71,6 +72,17 @@ async function read(files) {
       }
     }),
   );
+}
+
+/** Lay up a large file for the service worker, which would load it once more on a first visit. */
+async function layUp(file, bytes) {
+  try {
+    if (await caches.match(file)) return;
+    const cache = await caches.open(`flowers ${new URL("./", location)} loaded`);
+    await cache.put(file, new Response(bytes));
+  } catch {
+    // No place, or no HTTPS: then it is loaded once more, or not kept.
+  }
 }
 
 /** Name a photograph: a file, which also gets a thumbnail, or a frame of the camera. */

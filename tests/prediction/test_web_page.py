@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from browser import Browser, FolderServer, Page, find_browser
 from PIL import Image
+from profiles import DISPLAY_P3, look_alike, rgb_profile
 
 import model_utils
 from formats import onnx_file as onnx_runtime
@@ -24,7 +25,7 @@ from prediction.app import default_answers, package_path, write_app
 
 pytestmark = pytest.mark.slow
 
-COUNT = 200  # photographs that are named here and there
+COUNT = 80  # photographs that are named here and there
 MOST_DIFFERENT = 1  # names of these, where two are as probable
 CLOSE, MOST_FAR = 0.02, 0.02  # probabilities of the others, but for a share of them
 
@@ -125,7 +126,7 @@ def draw_variants(folder: Path) -> list[Path]:
         elif kind == 6:
             image.save(path, "PNG", compress_level=1, exif=exif)
         else:
-            image.save(path, "WEBP", lossless=True, method=0)
+            image.save(path, "WEBP", lossless=True, method=0, exif=exif)
     return [folder / str(i) for i in range(COUNT)]
 
 
@@ -171,6 +172,9 @@ return [...toPixels(bitmap, preprocessing, jpeg)];
 """
 
 
+KEPT_KEYS = ("resize", "crop", "interpolation")
+
+
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize(
     ("size", "resize", "crop"),
@@ -198,6 +202,24 @@ def test_pixels_are_those_of_pillow(
     code = f"const data = '{data}', preprocessing = {preprocessing};" + PIXELS
     found = np.array(page.run(code)).reshape(crop, crop, 3)
     assert np.array_equal(found, load_image(path, wanted))
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png", "webp"])
+def test_colours_follow_the_profile_as_in_predict_py(small_app, browser, tmp_path, extension):
+    profile, path = rgb_profile(DISPLAY_P3), tmp_path / f"picture.{extension}"
+    image = draw_flower(FLOWERS[1], np.random.default_rng(0))
+    options = {"lossless": True} if extension == "webp" else {"quality": 95}
+    look_alike(image, profile).save(path, icc_profile=profile, **options)
+    preprocessing = small_app.info.preprocessing
+    page = browser.open(small_app.url + "blank.html")
+    wanted = json.dumps({key: getattr(preprocessing, key) for key in KEPT_KEYS})
+    data = base64.b64encode(path.read_bytes()).decode()
+    found = page.run(f"const data = '{data}', preprocessing = {wanted};" + PIXELS)
+    crop = preprocessing.crop
+    difference = np.array(found).reshape(crop, crop, 3) - load_image(path, preprocessing).astype(
+        int
+    )
+    assert abs(difference).mean() < 1
 
 
 def test_answers_are_those_of_predict_py(small_app, browser):
@@ -283,6 +305,38 @@ def test_nothing_is_wider_than_the_window(small_app, browser, flower, width):
     assert page.run("return document.documentElement.scrollWidth") <= width
 
 
+def test_the_camera_shows_what_the_network_sees_on_a_turned_phone(small_app, browser):
+    for size in ((360, 740), (740, 360), (1280, 600)):
+        page = browser.open(small_app.url, *size)
+        shape = page.run("""
+            document.getElementById("live").hidden = false;
+            const { width, height } = document.querySelector("#live .view").getBoundingClientRect();
+            return [width, height];
+        """)
+        assert abs(shape[0] - shape[1]) < 1
+
+
+def test_a_new_version_in_one_tab_leaves_the_answers_in_another(
+    tmp_path_factory, checkpoint, browser, flower
+):
+    app = make_app(tmp_path_factory, checkpoint)
+    with app.server:
+        first = browser.open(app.url)
+        first.wait(LOADED)
+        first.wait(KEPT)
+        choose(first, flower)
+        headlines(first)
+        app.export(Answers(app.info, app.info.names))
+        second = browser.open(app.url)  # idle, so that it takes the new version at once
+        second.wait("performance.getEntriesByType('navigation')[0].type === 'reload'")
+        first.wait("!document.getElementById('update').hidden")
+        assert len(headlines(first)) == 1
+        choose(first, flower)  # and it still names
+        headlines(first, 2)
+        first.run("document.getElementById('update-button').click()")
+        first.wait("!document.querySelector('#cards h2')")
+
+
 def test_without_https_a_photograph_is_taken(small_app, flower):
     rule = "--host-resolver-rules=MAP flowers.test 127.0.0.1"
     with Browser(find_browser(), rule) as browser:
@@ -349,6 +403,8 @@ def test_it_works_without_a_connection_and_asks_nobody_else(
         page.wait(LOADED)
         page.wait(KEPT)
         page.wait("!document.getElementById('offline').hidden")
+        for large in ("flowers.onnx", "onnxruntime.wasm"):
+            assert app.server.asked.count(f"/app/{large}") == 1
     page.go(app.url + "index.html")
     page.wait(LOADED)
     choose(page, flower)
