@@ -42,16 +42,6 @@ def odd(tmp_path, photo):
 
 
 @pytest.fixture
-def stdin(monkeypatch):
-    """Put bytes on standard input."""
-
-    def put(content: bytes) -> None:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content))))
-
-    return put
-
-
-@pytest.fixture
 def mixed(tmp_path, drawn, photo):
     """Twelve photographs and three files that cannot be read, in this order."""
     (tmp_path / "cut.jpg").write_bytes(photo.read_bytes()[:-1000])
@@ -126,9 +116,6 @@ def test_odd_names_do_not_reach_a_terminal_raw(run_script, odd, checkpoint):
         assert all(line.isprintable() for line in text.split("\n"))
 
 
-# --- Inputs ---------------------------------------------------------------------------
-
-
 # --- Output ---------------------------------------------------------------------------
 
 
@@ -159,9 +146,6 @@ def test_a_full_disk_is_a_sentence(photo, checkpoint):
         )
     assert run.returncode == 1
     assert run.stderr == "predict.py: standard output cannot be written: No space left on device\n"
-
-
-# --- No flower that it knows ----------------------------------------------------------
 
 
 # --- Score, info, plot ----------------------------------------------------------------

@@ -56,9 +56,6 @@ def test_a_photograph_is_named_alike_in_every_form(run_script, photo, checkpoint
         assert run.out.endswith("drawn poppy  2\n"), path
 
 
-# --- Damaged files --------------------------------------------------------------------
-
-
 # --- What is imported -----------------------------------------------------------------
 
 
@@ -75,9 +72,6 @@ def test_the_checkpoint_needs_neither_its_data_nor_this_folder(photo, checkpoint
     )
     assert run.returncode == 0
     assert "drawn poppy" in run.stdout.splitlines()[0]
-
-
-# --- The command line -----------------------------------------------------------------
 
 
 # --- Signals --------------------------------------------------------------------------

@@ -7,11 +7,7 @@ import pytest
 from conftest import small_info
 
 from formats.schema import QUANTILES, Calibration, CalibrationSet, Prediction
-from prediction.answers import (
-    Answers,
-    find_promises,
-    match_groups,
-)
+from prediction.answers import Answers, find_promises, match_groups
 from running.errors import ImageError, InputError
 
 CATEGORIES, NAMES = ["2", "10", "rose"], ["orchid", "tulip", "rose"]

@@ -7,10 +7,7 @@ import threading
 
 import pytest
 
-from prediction.inputs import (
-    check_checkpoint_file,
-    expand,
-)
+from prediction.inputs import check_checkpoint_file, expand
 from running.errors import ImageError, InputError
 
 
@@ -22,16 +19,6 @@ def stdin(monkeypatch):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content))))
 
     return put
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A folder of empty files: 1/a.jpg and 1/b.jpg, 2/a.jpg, what is hidden, and notes."""
-    for name in ("1/b.jpg", "1/a.jpg", "2/a.jpg", ".hidden/a.jpg", "1/.a.jpg", "notes.txt"):
-        path = tmp_path / "photographs" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return tmp_path / "photographs"
 
 
 def test_a_folder_without_photographs_is_an_input_with_an_error(tmp_path):

@@ -119,6 +119,3 @@ def test_what_a_kill_or_a_power_cut_leaves_is_mended(path, part, damage):
         assert not log.read_bytes().startswith(b"{")
     else:
         assert path.read_text() == WHOLE
-
-
-# --- Standard output ------------------------------------------------------------------

@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 
 from formats.schema import CalibrationSet
-from prediction.promise import (
-    count_needed,
-    find_threshold,
-    p_value,
-    score_calibration,
-)
+from prediction.promise import count_needed, find_threshold, p_value, score_calibration
 
 
 def share(scores, lowest) -> float:

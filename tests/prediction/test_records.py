@@ -11,12 +11,7 @@ from conftest import small_info
 
 from formats.schema import QUANTILES, ROUNDING, Calibration, Prediction
 from prediction.answers import Answers
-from prediction.records import (
-    CSV_COLUMNS,
-    RECORD_FORMATS,
-    csv_row,
-    format_alone,
-)
+from prediction.records import CSV_COLUMNS, RECORD_FORMATS, csv_row, format_alone
 from running.errors import ImageError
 
 CATEGORIES, NAMES = ["1", "2", "21"], ["daisy", "common poppy", 'fire "lily"']
