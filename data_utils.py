@@ -1,27 +1,22 @@
 """The data folder: its splits, categories and names, and what is wrong with it.
 
 An *index* is an output of the network, 0..C-1; a *category* is the name of a class's folder, such
-as "21"; a *name* is what people call it, such as "fire lily".
+as "21"; a *name* is what people call it, such as "fire lily". Some imports are for applications.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from images.batches import digest_each as digest_each  # here and below: for applications
-from images.batches import load_batches as load_batches
-from images.decode import Preprocessing as Preprocessing
-from images.decode import load_image as load_image
-from images.folders import LEFT_OUT, UNREADABLE, find_categories, name_some, natural_key
-from images.folders import find_photographs as find_photographs
+from images import folders
+from images.decode import Preprocessing, digest_each, load_batches, load_image  # noqa: F401
+from images.folders import find_photographs  # noqa: F401
 from images.manifest import Manifest
-from images.splits import find_split_folders, split_off
 from running.errors import ImageError, InputError
 from running.files import is_special
 
@@ -29,8 +24,7 @@ LARGEST_NAMES = 20_000_000  # bytes; a million names fit
 NAMES_FILE = "cat_to_name.json"
 HOME_NAMES = Path(__file__).with_name(NAMES_FILE)
 
-# Fewer photographs in train are warned of: not every fold that the head is judged by has one.
-FEW = 3
+FEW = 3  # a category with fewer photographs in train is not in every fold that judges the head
 
 GAPS = "categories that are not in all splits"
 
@@ -62,69 +56,61 @@ class DataSet(NamedTuple):
         return {"folder": os.fspath(self.folder), "photographs": sizes}
 
 
-def find_data(
-    data_dir: str | Path,
-    leave_out: Collection[str] = (),
-    pinned: Mapping[str, str] = MappingProxyType({}),
-) -> DataSet:
+def find_data(data_dir: str | Path, known: Mapping[str, str | None] | None = None) -> DataSet:
     """Find the photographs of `data_dir/{train,valid,test}/<category>/` and of folders within.
 
     The categories are the folders of train that hold a photograph, in natural order (2 before 10);
     the other splits are matched to them by folder name. Missing splits are split off, without
     copying or moving anything: a tenth of train for valid, or, where there are only folders of
-    categories, a tenth each for valid and test. The paths in `leave_out` count as not there;
-    `pinned` has the splits of photographs that were split off before. Raises InputError if there is
-    nothing to train on or to validate with.
+    categories, a tenth each for valid and test. Where photographs are `known`, by path, there are
+    no others; some have the split that they were in before. Raises InputError if there is nothing
+    to train on or to validate with.
     """
     if not os.path.isdir(data_dir):
         what = "is not a folder" if os.path.exists(data_dir) else "does not exist"
         raise InputError(f"the data folder {data_dir} {what}")
     layout = f"expected {data_dir}/{{train,valid,test}}/<category>/*.jpg"
-    folders = find_split_folders(data_dir)
-    if folders and "train" not in folders:
+    places = folders.find_split_folders(data_dir)
+    if places and "train" not in places:
         raise InputError(f"{data_dir} has no folder train; {layout}")
-    problems: dict[str, list[str]] = {UNREADABLE: [], LEFT_OUT: [], GAPS: []}
+    problems: dict[str, list[str]] = {folders.UNREADABLE: [], folders.LEFT_OUT: [], GAPS: []}
     found = {
-        split: find_categories(folder, data_dir, problems)
-        for split, folder in (folders or {"train": os.fspath(data_dir)}).items()
+        split: folders.find_categories(place, data_dir, problems)
+        for split, place in (places or {"train": os.fspath(data_dir)}).items()
     }
     for sentences in problems.values():
         sentences.sort()
-    missing = [] if folders else ["valid", "test"]
-    if folders and not any(found.get("valid", {}).values()):
-        found.pop("valid", None)
-        missing = ["valid"]
-    for by_category in found.values():
-        for category, paths in by_category.items():
-            by_category[category] = [path for path in paths if path not in leave_out]
     train = found["train"]
-    categories = sorted((c for c, paths in train.items() if paths), key=natural_key)
+    found = {"train": train} | {split: here for split, here in found.items() if any(here.values())}
+    missing = [] if "valid" in found else ["valid"] if places else ["valid", "test"]
+    if known is not None:
+        for by_category in found.values():
+            for category, paths in by_category.items():
+                by_category[category] = [path for path in paths if path in known]
+    categories = sorted((c for c, paths in train.items() if paths), key=folders.natural_key)
     if len(categories) < 2:
         lack = f"one category only ({categories[0]})" if categories else "no photographs"
-        lack = f"{data_dir} has {lack} to train on; {layout}"
-        for kind, sentences in problems.items():
-            lack += f"; {kind}: {len(sentences)}, such as {sentences[0]}" if sentences else ""
-        raise InputError(lack)
+        why = (f"; {kind}: {len(s)}, such as {s[0]}" for kind, s in problems.items() if s)
+        raise InputError(f"{data_dir} has {lack} to train on; {layout}{''.join(why)}")
     for category in categories:
         if not category.isprintable():
             raise InputError(f"the folder name {category!r} in {data_dir} cannot be printed")
+    for split, by_category in found.items():  # gaps in what is split off are not the folder's
+        problems[GAPS] += _find_gaps(split, by_category, train)
     notes = []
     if missing:
-        found |= split_off(train, missing, pinned)
-        how = "by a hash of names" + (", or as in the earlier run" if pinned else "")
-        whole = folders.get("train", data_dir)
+        before = known or {}
+        found |= folders.split_off(train, missing, before)
+        how = "by a hash of names" + (", or as in the earlier run" if any(before.values()) else "")
+        whole = places.get("train", data_dir)
         notes = [f"{' and '.join(missing)}: split off from {whole} {how}"]
     splits = {}
-    for name, by_category in found.items():
-        if name == "test" and not any(by_category.values()):
-            continue
-        if name not in missing:  # gaps in what was split off are not the folder's
-            problems[GAPS] += _find_gaps(name, by_category, train)
+    for split, by_category in found.items():
         ours = [by_category.get(category, []) for category in categories]
         labels = np.repeat(np.arange(len(categories)), [*map(len, ours)])
-        if name != "test" or len(labels):
-            splits[name] = Split([path for paths in ours for path in paths], labels)
-    if not splits["valid"].paths:
+        if len(labels):
+            splits[split] = Split([path for paths in ours for path in paths], labels)
+    if "valid" not in splits:
         raise InputError(
             f"{data_dir} has no photographs of train's categories to validate with"
             + (", and train can spare none" if missing else f"; {layout}")
@@ -136,7 +122,7 @@ def _find_gaps(
     split: str, by_category: Mapping[str, list[str]], train: Mapping[str, list[str]]
 ) -> Iterator[str]:
     """List the categories that only a split has, or has not."""
-    for category in sorted(by_category.keys() | train.keys(), key=natural_key):
+    for category in sorted(by_category.keys() | train.keys(), key=folders.natural_key):
         here, in_train = by_category.get(category), train.get(category)
         if here and not in_train:
             yield f"{split} has {category}, which is left out: train has no photographs of it"
@@ -185,27 +171,24 @@ def inspect(
     Splits that were split off are split off again without unreadable photographs; those in the
     manifest of an earlier run stay in its splits.
     """
-    by_path = dict(zip(data.paths, results, strict=True))
-    errors = {path: found for path, found in by_path.items() if isinstance(found, ImageError)}
-    digests = {path: found for path, found in by_path.items() if isinstance(found, bytes)}
+    found = [*zip(data.paths, results, strict=True)]
+    digests = {path: digest for path, digest in found if isinstance(digest, bytes)}
+    errors = [str(error) for error in results if isinstance(error, ImageError)]
     before = manifest.splits_by_digest() if manifest else {}
-    pinned = {path: before[found] for path, found in digests.items() if found in before}
-    leave_out = {*errors}
-    if errors or pinned:
-        data = find_data(data.folder, leave_out, pinned)
-    while late := {*data.paths} - digests.keys():  # came while the others were read
-        leave_out |= late
-        data = find_data(data.folder, leave_out, pinned)
+    known = {path: before.get(digest) for path, digest in digests.items()}
+    if errors or any(known.values()):
+        data = find_data(data.folder, known)  # without what has come since
     names, source, unnamed = find_names(data.categories, data.folder, names_file)
     counts = zip(data.categories, np.bincount(data.splits["train"].labels).tolist())
-    few = [f"{category}: {count}" for category, count in counts if count < FEW]
     problems = {
-        UNREADABLE: data.problems[UNREADABLE],
-        LEFT_OUT: data.problems[LEFT_OUT],
-        "photographs that cannot be read": [str(error) for error in errors.values()],
+        folders.UNREADABLE: data.problems[folders.UNREADABLE],
+        folders.LEFT_OUT: data.problems[folders.LEFT_OUT],
+        "photographs that cannot be read": errors,
         **_find_copies(data, digests),
         GAPS: data.problems[GAPS],
-        f"categories with fewer than {FEW} photographs in train": few,
+        f"categories with fewer than {FEW} photographs in train": [
+            f"{category}: {count}" for category, count in counts if count < FEW
+        ],
         "categories without a name": unnamed,
     }
     whole = hashlib.sha256()
@@ -218,10 +201,12 @@ def inspect(
 
 def _find_copies(data: DataSet, digests: Mapping[str, bytes]) -> dict[str, list[str]]:
     """List the photographs that appear twice, by where they do."""
+    kinds = "in two splits", "in two categories", "twice in a category"
+    copies: dict[str, list[str]] = {f"photographs that appear {kind}": [] for kind in kinds}
+    in_splits, in_categories, twice = copies.values()
     first: dict[bytes, tuple[str, int, str]] = {}
-    in_splits, in_categories, twice = [], [], []
     for name, split in data.splits.items():
-        for path, label in zip(split.paths, split.labels.tolist(), strict=True):
+        for path, label in zip(split.paths, split.labels.tolist()):
             other, other_label, other_path = first.setdefault(digests[path], (name, label, path))
             pair = f"{path} is {other_path}"
             if other != name:
@@ -230,17 +215,14 @@ def _find_copies(data: DataSet, digests: Mapping[str, bytes]) -> dict[str, list[
                 in_categories.append(pair)
             elif other == name and other_path != path:
                 twice.append(pair)
-    return {
-        "photographs that appear in two splits": in_splits,
-        "photographs that appear in two categories": in_categories,
-        "photographs that appear twice in a category": twice,
-    }
+    return copies
 
 
 def require_usable(before: DataSet, data: DataSet, processes: int) -> None:
     """Raise InputError if processes cannot learn all categories from what can be read."""
     if lost := [category for category in before.categories if category not in data.categories]:
-        raise InputError(f"no readable photograph left to train on of {name_some(lost)}")
+        lack = folders.name_some(lost)
+        raise InputError(f"no readable photograph left to train on of {lack}")
     for name, split in data.splits.items():
         if len(split.paths) < processes:
             few = f"share out the photographs of {name}: {len(split.paths)}"

@@ -39,11 +39,11 @@ from typing import Any
 import data_utils
 from checking.issues import apply_fixes
 from data_utils import DataSet
-from images.batches import digest_each, typical_side
 from images.datasets import KNOWN_DATA_SETS, download
+from images.decode import digest_each, typical_side
 from images.drawn import draw_data
+from images.folders import has_train
 from images.manifest import Manifest
-from images.splits import has_train
 from reporting.report import HEADER, epoch_line, report_lines, write_history
 from reporting.report_page import write_page
 from running import command_line

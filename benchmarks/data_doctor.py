@@ -27,7 +27,7 @@ from checking.check import measure_images
 from checking.copies import find_copies, group_copies
 from checking.labels import find_neighbours, score_labels
 from data_utils import DataSet
-from images.batches import typical_side
+from images.decode import typical_side
 from learning.head import FOLDS, SMOOTHING, fit_linear_head, out_of_fold
 from learning.resources import Resources
 from learning.run import Run, new_run

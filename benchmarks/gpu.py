@@ -14,7 +14,7 @@ from common import machine, make_parser, read_history, run_train
 
 import data_utils
 import model_utils
-from images.batches import ACCELERATOR_BATCH, load_batches
+from images.decode import ACCELERATOR_BATCH, load_batches
 from network.devices import find_device
 from running.threads import default_workers
 

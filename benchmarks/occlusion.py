@@ -18,8 +18,7 @@ from common import machine, make_parser
 from torch.nn import functional as F
 
 import model_utils
-from images.batches import EVALUATION_BATCH
-from images.decode import load_image
+from images.decode import EVALUATION_BATCH, load_image
 from images.folders import find_photographs
 from network.classifier import Classifier
 from network.devices import keep_freed_memory

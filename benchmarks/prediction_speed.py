@@ -18,7 +18,7 @@ from common import ROOT, machine, make_parser, run
 
 import data_utils
 import predict
-from images.batches import EVALUATION_BATCH
+from images.decode import EVALUATION_BATCH
 from prediction.inputs import read_each
 from running.console import Console
 from running.environment import require

@@ -20,8 +20,7 @@ from common import machine, make_parser
 from PIL import Image, ImageFilter, ImageOps
 
 import model_utils
-from images.batches import load_batches
-from images.decode import Preprocessing
+from images.decode import Preprocessing, load_batches
 from images.folders import find_photographs
 from network.classifier import Classifier
 from network.devices import keep_freed_memory

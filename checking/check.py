@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 
 from checking.copies import SIDE, find_copies, group_copies
-from checking.issues import LEAVE_OUT, MOVE, Issue, Photograph, issue_lines, write_csv, write_page
+from checking.issues import LEAVE_OUT, MOVE, Issue, issue_lines, write_csv, write_page
 from checking.labels import find_neighbours, score_labels
 from data_utils import FEW, DataSet, Inspected
-from images.batches import typical_side
-from images.decode import load_image, open_image
-from images.statistics import BLANK, ImageStatistics, find_flaws, measure_image
+from images.decode import load_image, open_image, typical_side
 from learning.resources import Resources
 from learning.run import Run, new_run
 from network.devices import find_device, rows_at_once
@@ -28,6 +28,26 @@ STAYS = {"train": 0, "valid": 1, "test": 2}
 
 # An outlier is this many interquartile ranges above the third quartile, and among this share.
 FENCE, OUTLIERS = 1.0, 0.01
+
+TILES, SHARPEST = 8, 6  # rows and columns of a photograph's tiles, of which the sharpest ones count
+
+# Grey values, 0..255, between which 90 % of a photograph's pixels lie.
+RANGE = 10  # from the darkest to the brightest of them: less is blank
+DARK = 50  # the brightest
+BRIGHT = 205  # the darkest
+# Blurred: the logarithm of the sharpness so many robust standard deviations below the median of the
+# folder's photographs, and half as sharp as these at most.
+BLURRED, HALF = 3.0, np.log(2)
+
+
+class Look(NamedTuple):
+    """What a photograph looks like."""
+
+    darkest: float  # the grey value below which 5 % of the pixels lie, 0..255
+    brightest: float  # that above which 5 % lie
+    sharpness: float  # the mean second difference of grey values where it is highest
+    side: int  # the short side of the file's picture, in pixels
+    small: np.ndarray  # itself, as uint8 (SIDE, SIDE, 3)
 
 
 def check_folder(
@@ -57,100 +77,143 @@ def check_folder(
 
 def find_issues(data: DataSet, names: Sequence[str], run: Run, resources: Resources) -> list[Issue]:
     """List what is suspicious among the photographs of all splits, by kind, the worst first."""
-    categories, progress = data.categories, resources.progress
-    features, statistics = measure_images(data.paths, run, resources)
+    paths, categories, progress = data.paths, data.categories, resources.progress
     labels = np.concatenate([split.labels for split in data.splits.values()])
     splits = [name for name, split in data.splits.items() for _ in split.paths]
-    photographs = [
-        Photograph(path, split, categories[label], measured.side)
-        for path, split, label, measured in zip(data.paths, splits, labels, statistics)
-    ]
+    features, looks = measure_images(paths, run, resources)
     neighbours, cosines = find_neighbours(features)
-    small = np.stack([measured.small for measured in statistics])
+    small = np.stack([look.small for look in looks])
     pairs, alike = find_copies(small, neighbours[:, :5], labels, progress)
     groups = group_copies(pairs, len(labels))
     scores, best, logits = score_labels(features, labels, groups, neighbours, cosines, progress)
-    flaws = sorted(find_flaws(statistics, run.preprocessing.crop), key=lambda f: (f[1], -f[2]))
+    flaws = sorted(find_flaws(looks, run.preprocessing.crop), key=lambda f: (f[1], -f[2]))
     # Blank photographs have no label that could be wrong; small categories cannot be recognised.
-    scores[[i for i, kind, *_ in flaws if kind == BLANK]] = 0
+    scores[[i for i, kind, *_ in flaws if kind == "blank"]] = 0
     _, first = np.unique(groups, return_index=True)
     scores[np.bincount(labels[first], minlength=len(names))[labels] < FEW] = 0
-    wrong = []
+    issues = []
+
+    def add(
+        i: int,
+        kind: str,
+        score: float,
+        reason: str,
+        suggestion: str = LEAVE_OUT,
+        others: Sequence[str] = (),
+    ) -> None:
+        place = paths[i], splits[i], categories[labels[i]]
+        issues.append(Issue(*place, kind, score, suggestion, reason, others))
+
     order = np.argsort(-scores, kind="stable")
     for i in order[scores[order] > 0.5].tolist():
         reason = f"looks like {names[best[i]]}, its folder says {names[labels[i]]}"
         # Beside it the most similar photograph of the category that it looks like.
-        others = [data.paths[j] for j in neighbours[i].tolist() if labels[j] == best[i]][:1]
-        move = MOVE + categories[best[i]]
-        wrong.append(Issue(photographs[i], "wrong label", float(scores[i]), move, reason, others))
-    return [
-        *wrong,
-        *_near_duplicates(photographs, pairs, alike, groups),
-        *_outliers(photographs, 1 - cosines.mean(1).numpy(), logits),
-        *(Issue(photographs[i], kind, score, LEAVE_OUT, why) for i, kind, score, why in flaws),
-    ]
+        others = [paths[j] for j in neighbours[i].tolist() if labels[j] == best[i]][:1]
+        add(i, "wrong label", float(scores[i]), reason, MOVE + categories[best[i]], others)
+    # Of copies the last one stays: of the best split, the largest, the first.
+    worth = [(STAYS[split], look.side, -i) for i, (split, look) in enumerate(zip(splits, looks))]
+    for i, j, correlation in _spare_copies(pairs, alike, groups, worth):
+        reason = f"nearly the same picture as {paths[j]}"
+        if labels[i] != labels[j]:
+            reason += f", which is in category {categories[labels[j]]}"
+        elif splits[i] != splits[j]:
+            reason += f", which is in {splits[j]}"
+        add(i, "near duplicate", correlation, reason, others=[paths[j]])
+    distances = 1 - cosines.mean(1).numpy()
+    for i in _find_outliers(distances, logits):
+        add(i, "outlier", min(float(distances[i]), 1.0), "looks like no other photograph here")
+    for flaw in flaws:
+        add(*flaw)
+    return issues
 
 
 def measure_images(
     paths: Sequence[str], run: Run, resources: Resources
-) -> tuple[torch.Tensor, list[ImageStatistics]]:
-    """Decode photographs once; return their features, float32 (N, F), and their statistics."""
+) -> tuple[torch.Tensor, list[Look]]:
+    """Decode photographs once; return their features, float32 (N, F), and what they look like."""
     network, preprocessing = for_inference(run.model), run.preprocessing
     rows = rows_at_once(network.mean.device)
-    statistics: list[ImageStatistics] = []
+    looks: list[Look] = []
 
-    def read(path: str) -> tuple[np.ndarray, ImageStatistics]:
+    def read(path: str) -> tuple[np.ndarray, Look]:
         with open_image(path) as opened:
             side = min(opened.size)
         image = load_image(path, preprocessing)
-        return image, measure_image(image, side, SIDE)
+        return image, measure_image(image, side)
 
     def batches() -> Iterator[torch.Tensor]:
         decoded = map_ahead(read, paths, resources.workers, 3 * rows)
         while batch := [*islice(decoded, rows)]:
-            statistics.extend(measured for _, measured in batch)
+            looks.extend(look for _, look in batch)
             yield torch.from_numpy(np.stack([image for image, _ in batch]))
 
     shown = resources.progress(batches(), len(paths), "looking")
-    features = extract_features(network, shown, len(paths), 0, resources.allocate)
-    return features, statistics
+    return extract_features(network, shown, len(paths), 0, resources.allocate), looks
 
 
-def _near_duplicates(
-    photographs: Sequence[Photograph], pairs: np.ndarray, alike: np.ndarray, groups: np.ndarray
-) -> Iterator[Issue]:
-    """List the photographs of which there is a copy that stays, the most alike first."""
+def measure_image(image: np.ndarray, side: int) -> Look:
+    """Measure a decoded photograph, uint8 (H, W, 3), whose file's short side is `side` pixels."""
+    picture = Image.fromarray(image)
+    grey = np.asarray(picture.convert("L"), np.float32)
+    middle = grey[1:-1, 1:-1]
+    edges = np.abs(grey[1:-1, 2:] + grey[1:-1, :-2] + grey[2:, 1:-1] + grey[:-2, 1:-1] - 4 * middle)
+    height, width = (length // TILES for length in edges.shape)
+    tiles = edges[: TILES * height, : TILES * width].reshape(TILES, height, TILES, width)
+    sharpness = np.sort(tiles.mean((1, 3)).ravel())[-SHARPEST]
+    darkest, brightest = np.quantile(grey, (0.05, 0.95))
+    small = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX))
+    return Look(float(darkest), float(brightest), float(sharpness), side, small)
+
+
+def find_flaws(looks: Sequence[Look], side: int) -> Iterator[tuple[int, str, float, str]]:
+    """Yield blank, dark, bright, blurred and tiny photographs: number, kind, score 0..1, reason.
+
+    Blurred and tiny is relative to the others, and to what the network sees (`side` pixels).
+    """
+    sharpness = np.log([look.sharpness + 1e-3 for look in looks])
+    middle = np.median(sharpness)
+    spread = 1.4826 * np.median(np.abs(sharpness - middle))
+    too_soft = max(BLURRED * spread, HALF)
+    typical = float(np.median([look.side for look in looks]))
+    for i, look in enumerate(looks):
+        values, softer = look.brightest - look.darkest, middle - sharpness[i]
+        if values < RANGE:
+            yield i, "blank", 1 - values / 255, f"all within {values:.0f} of 255 grey values"
+        elif look.brightest < DARK:
+            reason = f"95 % of it is darker than {look.brightest:.0f} of 255"
+            yield i, "dark", 1 - look.brightest / 255, reason
+        elif look.darkest > BRIGHT:
+            reason = f"95 % of it is brighter than {look.darkest:.0f} of 255"
+            yield i, "bright", look.darkest / 255, reason
+        elif look.side < min(side, typical / 2):
+            reason = f"{look.side} pixels, others have {typical:.0f}"
+            yield i, "tiny", 1 - look.side / typical, reason
+        elif softer > too_soft:
+            reason = f"edges are {np.exp(softer):.0f} times as soft as usual"
+            yield i, "blurred", 1 - float(np.exp(-softer)), reason
+
+
+def _spare_copies(
+    pairs: np.ndarray, alike: np.ndarray, groups: np.ndarray, worth: Sequence[tuple[int, int, int]]
+) -> Iterator[tuple[int, int, float]]:
+    """Yield the photographs of which a copy stays, with the one to show, and how alike they are."""
     copies: dict[int, dict[int, float]] = {}
     for (i, j), correlation in zip(pairs.tolist(), alike.tolist()):
         copies.setdefault(i, {})[j] = copies.setdefault(j, {})[i] = correlation
-    # Of a group the last one stays: of the best split, the largest, the first.
-    order = sorted(copies, key=lambda i: (STAYS[photographs[i].split], photographs[i].side, -i))
-    stays = {groups[i]: i for i in order}
+    stays = {groups[i]: i for i in sorted(copies, key=worth.__getitem__)}
     for i, others in copies.items():
-        best = stays[groups[i]]
-        if best == i:
-            continue
-        # In a series the one that stays may be a copy of a copy.
-        j = best if best in others else max(others, key=others.__getitem__)
-        own, other = photographs[i], photographs[j]
-        reason = f"nearly the same picture as {other.path}"
-        if own.category != other.category:
-            reason += f", which is in category {other.category}"
-        elif own.split != other.split:
-            reason += f", which is in {other.split}"
-        yield Issue(own, "near duplicate", others[j], LEAVE_OUT, reason, [other.path])
+        if (best := stays[groups[i]]) != i:
+            # In a series the one that stays may be a copy of a copy.
+            j = best if best in others else max(others, key=others.__getitem__)
+            yield i, j, others[j]
 
 
-def _outliers(
-    photographs: Sequence[Photograph], distances: np.ndarray, logits: np.ndarray
-) -> Iterator[Issue]:
-    """List photographs far from their neighbours (N,), which no head knows by its logits (N, C)."""
+def _find_outliers(distances: np.ndarray, logits: np.ndarray) -> list[int]:
+    """Find photographs far from their neighbours (N,), which no head knows by its logits (N, C)."""
     values = np.stack([distances, logits.mean(1) - logits.max(1)])
     centred = values - np.median(values, 1, keepdims=True)
     scaled = centred / (np.median(np.abs(centred), 1, keepdims=True) + 1e-9)
     strange = scaled[0] + 0.5 * scaled[1]
     low, high = np.quantile(strange, (0.25, 0.75))
     order = np.argsort(-strange, kind="stable")[: max(1, int(OUTLIERS * len(strange)))]
-    for i in order[strange[order] > high + FENCE * (high - low)].tolist():
-        score, reason = min(float(distances[i]), 1.0), "looks like no other photograph here"
-        yield Issue(photographs[i], "outlier", score, LEAVE_OUT, reason)
+    return order[strange[order] > high + FENCE * (high - low)].tolist()

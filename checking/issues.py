@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_utils import NAMES_FILE, DataSet, Inspected
-from images.splits import find_split_folders
+from images.folders import find_split_folders
 from reporting.page import Item, Page
 from running.errors import InputError, RunError
 from running.files import atomic_write
@@ -37,40 +37,33 @@ EXPLANATIONS = {
 }
 
 
-class Photograph(NamedTuple):
-    """A photograph of a data folder."""
+class Issue(NamedTuple):
+    """Something suspicious about a photograph."""
 
     path: str
     split: str
     category: str
-    side: int  # the short one, in pixels
-
-
-class Issue(NamedTuple):
-    """Something suspicious about a photograph."""
-
-    photograph: Photograph
-    kind: str  # see `EXPLANATIONS` and `images.statistics`
+    kind: str  # see `EXPLANATIONS` and `checking.check.find_flaws`
     score: float  # 0..1, the higher the worse
     suggestion: str  # "move to <category>" or "leave out"
     reason: str
     others: Sequence[str] = ()  # paths of photographs that show why
 
 
-def _by_kind(issues: Sequence[Issue]) -> dict[str, list[Issue]]:
-    return {kind: [*found] for kind, found in groupby(issues, lambda issue: issue.kind)}
-
-
 def issue_lines(issues: Sequence[Issue]) -> Iterator[str]:
     """Describe how many issues there are of each kind, and the worst."""
     for kind, found in _by_kind(issues).items():
         yield f"{kind}: {len(found)}"
-        for each in found[:PRINTED]:
-            yield f"  {each.photograph.path}: {each.reason} ({each.score:.3f})"
+        for issue in found[:PRINTED]:
+            yield f"  {issue.path}: {issue.reason} ({issue.score:.3f})"
         if len(found) > PRINTED:
             yield f"  and {len(found) - PRINTED} more"
     if not issues:
         yield "nothing suspicious about the pictures"
+
+
+def _by_kind(issues: Sequence[Issue]) -> dict[str, list[Issue]]:
+    return {kind: [*found] for kind, found in groupby(issues, lambda issue: issue.kind)}
 
 
 def write_page(path: Path, inspected: Inspected, issues: Sequence[Issue]) -> None:
@@ -89,7 +82,12 @@ def write_page(path: Path, inspected: Inspected, issues: Sequence[Issue]) -> Non
         page.heading(f"{kind.capitalize()}: {len(found)}")
         if kind in EXPLANATIONS:
             page.text(EXPLANATIONS[kind])
-        page.gallery([_item(issue) for issue in found[:SHOWN]])
+        items = []
+        for photograph, _, category, _, score, suggestion, reason, others in found[:SHOWN]:
+            pictures = [(photograph, f"{category}: {reason}")]
+            pictures += [(other, "a photograph to compare it with") for other in others]
+            items.append(Item(pictures, f"{reason} ({score:.3f})", f"{photograph}: {suggestion}"))
+        page.gallery(items)
         if len(found) > SHOWN:
             page.text(f"And {len(found) - SHOWN} more, in data_report.csv.")
     for kind, lines in problems.items():
@@ -98,13 +96,6 @@ def write_page(path: Path, inspected: Inspected, issues: Sequence[Issue]) -> Non
             page.table(kind.capitalize(), ("what",), [(line,) for line in lines])
     with atomic_write(path) as file:
         file.write(page.render())
-
-
-def _item(issue: Issue) -> Item:
-    (path, _, category, _), _, score, suggestion, reason, others = issue
-    pictures = [(path, f"{category}: {reason}")]
-    pictures += [(other, "a photograph to compare it with") for other in others]
-    return Item(pictures, f"{reason} ({score:.3f})", f"{path}: {suggestion}")
 
 
 # --- data_report.csv ------------------------------------------------------------------
@@ -125,7 +116,7 @@ def write_csv(path: Path, folder: str | os.PathLike[str], issues: Sequence[Issue
     ):
         writer = csv.writer(text)
         writer.writerow(COLUMNS)
-        for (photograph, split, category, _), kind, score, suggestion, reason, _ in issues:
+        for photograph, split, category, kind, score, suggestion, reason, _ in issues:
             place = Path(os.path.relpath(photograph, folder)).as_posix()
             place = f"./{place}" if place[0] in FORMULA else place
             category = f"'{category}" if category[0] in FORMULA else category
@@ -143,21 +134,18 @@ def read_accepted(report: str | Path) -> dict[str, str]:
             header = file.readline()
             # A spreadsheet of a country with decimal commas writes semicolons.
             delimiter = ";" if header.count(";") > header.count(",") else ","
-            rows = csv.DictReader(chain([header], file), delimiter=delimiter)
+            rows = csv.DictReader(chain([header], file), restval="", delimiter=delimiter)
             for number, row in enumerate(rows, 2):
-                photograph = (row["file"] or "").removeprefix("./")
-                suggestion, accept = row["suggestion"] or "", row["accept"] or ""
-                answer = accept.strip().lower()
+                photograph, answer = row["file"].removeprefix("./"), row["accept"].strip().lower()
                 if answer not in YES + NO:
-                    raise InputError(f"{report}, row {number}: accept is {accept!r}, not yes or no")
+                    raise InputError(f"{report}, row {number}: accept is {answer!r}, not yes or no")
                 if answer in YES and accepted.get(photograph) != LEAVE_OUT:
-                    accepted[photograph] = suggestion.strip()
+                    accepted[photograph] = row["suggestion"].strip()
     except OSError as error:
         raise InputError(f"{report} cannot be read: {error.strerror}") from None
-    except KeyError as error:
-        raise InputError(f"{report} has no column {error}; is it a data_report.csv?") from None
-    except csv.Error as error:
-        raise InputError(f"{report} is not CSV: {error}") from None
+    except (KeyError, csv.Error) as error:
+        what = "is no data_report.csv, as it lacks a column or is not CSV:"
+        raise InputError(f"{report} {what} {error}") from None
     return accepted
 
 
@@ -175,13 +163,12 @@ def apply_fixes(data: DataSet, report: str | Path, target: str | Path) -> str:
     places = {Path(os.path.relpath(path, folder)).as_posix(): path for path in data.paths}
     if not accepted:
         raise InputError("nothing is accepted: write yes into the column accept of some rows")
+    known = {LEAVE_OUT, *(MOVE + category for category in data.categories)}
     for file, suggestion in accepted.items():
         if file not in places:
             raise InputError(f"{folder} has no {file}; is {report} another folder's, or not UTF-8?")
-        if suggestion not in (LEAVE_OUT, *(MOVE + category for category in data.categories)):
-            raise InputError(
-                f"{file}: {suggestion!r} is neither 'leave out' nor 'move to' a category"
-            )
+        if suggestion not in known:
+            raise InputError(f"{file}: {suggestion!r} is neither 'leave out' nor a known 'move to'")
     if os.path.lexists(target):
         raise InputError(f"{target} is there already; --to takes the name of a new folder")
     if Path(os.path.realpath(target)).is_relative_to(os.path.realpath(folder)):

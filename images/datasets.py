@@ -4,15 +4,16 @@ import io
 import os
 import shutil
 import tarfile
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from images.folders import find_photographs
-from images.splits import assign_splits
+from images.folders import assign_splits, find_photographs, new_folder
 from running.console import Progress, no_progress
 from running.download import fetch
 from running.errors import InputError, RunError
@@ -25,11 +26,11 @@ class KnownDataSet(NamedTuple):
     url: str
     checksum: str  # the publisher's
     photographs: int
-    read: Callable[[tarfile.TarFile, int], Iterator[tuple[str, bytes]]]
+    read: Callable[[tarfile.TarFile], Iterator[tuple[str, bytes]]]
 
 
 # The category of each of Oxford's photographs, from imagelabels.mat: the first photograph of
-# each run of one category (from 1 on), and that category.
+# each run of one category (from 1 on), and that category; 8190 is the end.
 _RUNS = """
     1:77 252:73 446:88 598:89 781:81 947:46 1143:74 1314:51 1491:44 1584:82 1696:83 1827:78 1964:80
     2069:75 2189:41 2316:43 2446:76 2553:84 2639:58 2753:56 2862:86 2920:60 3029:92 3095:11 3182:65
@@ -41,7 +42,7 @@ _RUNS = """
     6929:34 6969:35 7007:39 7046:67 7086:10 7123:45 7162:6 7200:7 7234:57 7268:62 7284:89 7285:37
     7299:90 7301:85 7302:93 7304:94 7466:95 7594:96 7685:97 7751:98 7833:99 7893:100 7942:101
     8000:102 8048:24 8054:91 8062:99 8065:31 8078:67 8080:39 8082:88 8084:35 8089:71 8090:10 8098:45
-    8099:7 8105:6 8112:93 8118:57 8151:62
+    8099:7 8105:6 8112:93 8118:57 8151:62 8190:0
 """
 FLOWER_RUNS = [tuple(map(int, run.split(":"))) for run in _RUNS.split()]
 
@@ -58,14 +59,16 @@ def download(name: str, data_dir: str | Path, progress: Progress = no_progress) 
     known, data_dir = KNOWN_DATA_SETS[name], Path(data_dir)
     archive, unpacked = data_dir / Path(known.url).name, data_dir / f".{name}.unpacked"
     prepare_folder(data_dir, [])
-    with lock_folder(data_dir, []):
+    with lock_folder(data_dir, [unpacked.name]):
         try:
             if not (unpacked / "train").exists():  # else it was killed while these were moved
                 if find_photographs(data_dir, []):
                     reason = "has photographs, but no folder train; give a folder of its own"
                     raise InputError(f"{data_dir} {reason}")
                 fetch(known.url, archive, known.checksum, progress)
-                _unpack(known, archive, unpacked, progress)
+                shutil.rmtree(unpacked, ignore_errors=True)
+                with new_folder(unpacked) as new:
+                    _unpack(known, archive, new, progress)
             for split in ("test", "valid", "train"):
                 if (unpacked / split).exists():
                     os.replace(unpacked / split, data_dir / split)
@@ -75,24 +78,17 @@ def download(name: str, data_dir: str | Path, progress: Progress = no_progress) 
             raise RunError(f"{name} cannot be written into {data_dir}: {reason}") from error
 
 
-def _unpack(known: KnownDataSet, archive: Path, unpacked: Path, progress: Progress) -> None:
-    """Write the photographs of a verified archive into a folder that appears when it is whole."""
-    half = unpacked.with_suffix(".half")
-    for leftover in (half, unpacked):
-        shutil.rmtree(leftover, ignore_errors=True)
+def _unpack(known: KnownDataSet, archive: Path, folder: Path, progress: Progress) -> None:
     try:
         with tarfile.open(archive, "r|gz") as tar:
-            photographs = ([each] for each in known.read(tar, known.photographs))
+            photographs = ([each] for each in known.read(tar))
             for [(path, content)] in progress(photographs, known.photographs, "unpacking"):
-                (half / path).parent.mkdir(parents=True, exist_ok=True)
-                (half / path).write_bytes(content)
-        if hasattr(os, "sync"):  # after a power cut no file of a whole folder may be empty
-            os.sync()
-        os.replace(half, unpacked)
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(content)
     except tarfile.TarError as error:
         raise InputError(f"{archive} cannot be unpacked: {error}") from error
-    finally:
-        shutil.rmtree(half, ignore_errors=True)
+    if hasattr(os, "sync"):  # after a power cut no file of a whole folder may be empty
+        os.sync()
 
 
 def _read_members(tar: tarfile.TarFile, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
@@ -108,19 +104,17 @@ def _read_members(tar: tarfile.TarFile, wanted: Iterable[str]) -> Iterator[tuple
         raise InputError(f"{tar.name!s} lacks {len(missing)} files, among them {min(missing)}")
 
 
-def _read_flowers(tar: tarfile.TarFile, count: int) -> Iterator[tuple[str, bytes]]:
+def _read_flowers(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
     """Read Oxford's photographs: a tenth of each category is valid, a tenth test."""
-    firsts, categories = zip(*FLOWER_RUNS)
-    by_category: dict[str, list[str]] = {}
-    labels = np.repeat(categories, np.diff([*firsts, count + 1])).tolist()
-    for number, category in enumerate(labels, start=1):
-        by_category.setdefault(str(category), []).append(f"image_{number:05}.jpg")
+    by_category = defaultdict[str, list[str]](list)
+    for (first, category), (end, _) in pairwise(FLOWER_RUNS):
+        by_category[str(category)] += [f"image_{number:05}.jpg" for number in range(first, end)]
     paths = assign_splits(by_category, ["valid", "test"], "train")
     for name, content in _read_members(tar, [f"jpg/{file}" for file in paths]):
         yield paths[name.removeprefix("jpg/")], content
 
 
-def _read_cifar10(tar: tarfile.TarFile, _: int) -> Iterator[tuple[str, bytes]]:
+def _read_cifar10(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
     """Read CIFAR-10's pictures as PNG: a tenth of each category of its training split is valid.
 
     Its files are records of a label and 32 x 32 pixels, first all red ones, then green and blue,
@@ -128,12 +122,12 @@ def _read_cifar10(tar: tarfile.TarFile, _: int) -> Iterator[tuple[str, bytes]]:
     """
     train = [f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)]
     test = ["cifar-10-batches-bin/test_batch.bin"]
-    content = dict(_read_members(tar, train + test))
+    members = dict(_read_members(tar, train + test))
     for split, names, tenths in (("train", train, ["valid"]), ("test", test, [])):
-        records = np.frombuffer(b"".join(content[name] for name in names), np.uint8)
+        records = np.frombuffer(b"".join(members[name] for name in names), np.uint8)
         labels, pixels = np.split(records.reshape(-1, 1 + 3 * 32 * 32), [1], axis=1)
         files = [f"{split}_{number:05}.png" for number in range(1, len(labels) + 1)]
-        by_category: dict[str, list[str]] = {category: [] for category in CIFAR10_CATEGORIES}
+        by_category = defaultdict[str, list[str]](list)
         for file, label in zip(files, labels[:, 0]):
             by_category[CIFAR10_CATEGORIES[label]].append(file)
         paths = assign_splits(by_category, tenths, split)

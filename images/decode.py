@@ -1,11 +1,14 @@
-"""One photograph: opening it, decoding it safely, and the one preprocessing."""
+"""Photographs: opened, decoded safely, with the one preprocessing; many of them by threads."""
 
+import hashlib
 import io
 import math
 import os
 import re
 import threading
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext, suppress
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +27,7 @@ from images.whole import (
 )
 from running.errors import ImageError
 from running.files import is_special
+from running.threads import map_ahead
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
@@ -52,17 +56,14 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 LONGEST = 2  # of a photograph so many times as long as wide, views show no more than the middle
 
-# EXIF's tag 0x0112 says how a camera was held (EXIF 2.32, section 4.6.4).
+# EXIF's tag 0x0112 says how a camera was held: from 2 on, what turns it upright (EXIF 2.32, 4.6.4).
 ORIENTATION = 0x0112
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+TURNS = "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90"
+UPRIGHT = {i: Image.Transpose[name] for i, name in enumerate(TURNS.split(), start=2)}
+
+# Photographs a batch where nothing is learned. On a CPU small batches are the fast ones:
+# their activations stay in its cache. An accelerator waits for its next order otherwise.
+EVALUATION_BATCH, ACCELERATOR_BATCH = 8, 64
 
 
 class Preprocessing(NamedTuple):
@@ -76,10 +77,9 @@ class Preprocessing(NamedTuple):
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """Open a photograph without decoding it.
+    """Open a photograph without decoding it; HEIC, as of iPhones, needs the package pillow-heif.
 
-    HEIC, as iPhones write it, is opened where the package pillow-heif is installed. Raises
-    ImageError if the file is missing or in none of `FORMATS`.
+    Raises ImageError if the file is missing or in none of `FORMATS`.
     """
     if is_special(path):
         raise ImageError(f"{path} is a pipe or a device, not a file")
@@ -87,8 +87,6 @@ def open_image(path: str | Path) -> Image.Image:
         return Image.open(path, formats=FORMATS)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise ImageError(f"{path} is a folder, not an image") from None
     except Exception as error:  # a damaged header raises almost anything
         start = _first_bytes(path)
         try:
@@ -140,9 +138,8 @@ def _unreadable(path: str | Path, error: Exception, start: bytes = b"") -> Image
 def load_image(path: str | Path, preprocessing: Preprocessing, whole: bool = False) -> np.ndarray:
     """Read a photograph as the network sees it: uint8 sRGB, (crop, crop, 3), 0..255.
 
-    It is resized and its centre cropped. The `whole` of it, for random views, is only scaled down
-    until its short side has no more than `resize` pixels: (height, width, 3). Raises ImageError if
-    the file is missing, damaged, no image or far too large.
+    The `whole` of it, for random views, is only scaled down until its short side has no more than
+    `resize` pixels. Raises ImageError if the file is missing, damaged, no image or far too large.
     """
     with open_image(path) as image:
         try:
@@ -220,8 +217,6 @@ def _upright(image: Image.Image) -> Image.Image:
         orientation = image.getexif().get(ORIENTATION)
     except Exception:  # broken EXIF raises almost anything; the pixels are still good
         return image
-    # Only this tag is read: rewriting the others is where broken EXIF breaks Pillow's own
-    # ImageOps.exif_transpose.
     return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
 
 
@@ -248,3 +243,51 @@ def _frame(image: Image.Image, preprocessing: Preprocessing, whole: bool) -> Ima
     # Only the box is resized, not what a crop would throw away. The gap lets Pillow shrink
     # a large picture by whole factors first, to no less than twice the wanted size.
     return image.resize(size, resampling, box, reducing_gap=2.0)
+
+
+def load_batches(
+    paths: Sequence[str],
+    preprocessing: Preprocessing,
+    workers: int = 1,
+    batch_size: int = EVALUATION_BATCH,
+) -> Iterator[np.ndarray]:
+    """Yield photographs in their order as uint8 arrays (n, crop, crop, 3), n <= `batch_size`.
+
+    Threads decode two batches ahead at most, so that memory stays flat. May raise ImageError.
+    """
+    images = map_ahead(lambda path: load_image(path, preprocessing), paths, workers, 3 * batch_size)
+    while batch := [*islice(images, batch_size)]:
+        yield np.stack(batch)
+
+
+def typical_side(paths: Sequence[str]) -> int | None:
+    """Return the median short side of a hundred photographs, in pixels; None without any."""
+    sides = []
+    for path in paths[:: max(1, len(paths) // 100)]:
+        with suppress(ImageError), open_image(path) as image:
+            sides.append(min(image.size))
+    return int(np.median(sides)) if sides else None
+
+
+def digest_each(
+    paths: Sequence[str], workers: int, known: Collection[bytes] = ()
+) -> Iterator[bytes | ImageError]:
+    """Read every photograph once; yield a digest of its file, or its error, in their order.
+
+    Those whose digest is known need not be decoded again.
+    """
+    tiny = Preprocessing(1, 1, (0.0,) * 3, (1.0,) * 3)  # JPEG decodes four times as fast
+
+    def digest(path: str) -> bytes | ImageError:
+        try:
+            open_image(path).close()  # what is no photograph may be of any size
+            found = hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest()
+            if found not in known:
+                load_image(path, tiny)
+            return found
+        except ImageError as error:
+            return error
+        except OSError as error:  # gone since
+            return _unreadable(path, error)
+
+    return map_ahead(digest, paths, workers, 1000)

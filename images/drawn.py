@@ -3,16 +3,16 @@
 import colorsys
 import io
 import json
-import tempfile
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFilter
 
+from images.folders import new_folder
 from running.console import Progress, no_progress
-from running.errors import RunError
 
 
 class Flower(NamedTuple):
@@ -79,43 +79,36 @@ def draw_data(
         for i, (split, count) in enumerate(counts.items())
         for number in range(count)
     ]
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-            new = Path(temporary, folder.name)
-            for [(kind, i, split, number)] in progress(drawings, len(drawings), "drawing"):
-                path = new / split / str(kind + 1) / f"drawn_{number + 1:05}.jpg"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                rng, jpeg = np.random.default_rng((0, kind, i, number)), io.BytesIO()
-                draw_flower(FLOWERS[kind], rng).save(jpeg, "JPEG", quality=90)
-                path.write_bytes(jpeg.getvalue())  # Pillow itself does not notice a full disk
-            names = {str(kind + 1): flower.name for kind, flower in enumerate(FLOWERS[:kinds])}
-            (new / "cat_to_name.json").write_text(json.dumps(names, indent=2) + "\n")
-            new.rename(folder)
-    except OSError as error:
-        raise RunError(f"{folder} cannot be drawn: {error.strerror or error}") from error
+    with new_folder(folder) as new:
+        for [(kind, i, split, number)] in progress(drawings, len(drawings), "drawing"):
+            path = new / split / str(kind + 1) / f"drawn_{number + 1:05}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rng, jpeg = np.random.default_rng((0, kind, i, number)), io.BytesIO()
+            draw_flower(FLOWERS[kind], rng).save(jpeg, "JPEG", quality=90)
+            path.write_bytes(jpeg.getvalue())  # Pillow itself does not notice a full disk
+        names = {str(kind + 1): flower.name for kind, flower in enumerate(FLOWERS[:kinds])}
+        (new / "cat_to_name.json").write_text(json.dumps(names, indent=2) + "\n")
 
 
-def draw_flower(flower: Flower, rng: np.random.Generator) -> Image.Image:
+def draw_flower(flower: Flower, rng: Generator) -> Image.Image:
     """Draw one to three flowers of a kind: an RGB image with a short side of 250 pixels."""
     size = (250, int(rng.integers(250, 340)))
     if rng.random() < 0.5:
         size = size[::-1]
-    # The flowers are drawn at twice the size and shrunk, for smooth edges; what is blurred
-    # anyway is drawn at half the size, for speed.
+    # Flowers are drawn at twice the size, for smooth edges; what is blurred at half, for speed.
     image = _draw_leaves(np.array(size) // 2, rng).resize((size[0] * 2, size[1] * 2))
-    for number in reversed(range(int(rng.choice([1, 1, 2, 3])))):
-        # Number 0 comes last: in front, large and near the middle.
+    for number in reversed(range(int(rng.choice([1, 1, 2, 3])))):  # 0: in front, large, central
         spread = 0.3 if number else 0.12
         place = np.array(image.size) * (0.5 + rng.uniform(-spread, spread, 2))
         length = rng.uniform(0.13, 0.42) * min(image.size) * (0.65 if number else 1)
-        _draw_one(ImageDraw.Draw(image), flower, place, length, rng)
+        _draw_one(image, flower, place, length, rng)
     image = image.resize(size, Image.Resampling.BOX)
     image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.8)))
     pixels = np.asarray(image) * rng.uniform(0.65, 1.15, 3).clip(max=rng.uniform(0.8, 1.15))
     return Image.fromarray((pixels + rng.normal(0, 5, pixels.shape)).clip(0, 255).astype(np.uint8))
 
 
-def _draw_leaves(size: np.ndarray, rng: np.random.Generator) -> Image.Image:
+def _draw_leaves(size: np.ndarray, rng: Generator) -> Image.Image:
     """Draw blurred leaves, soil and sky as a background of `size`, (width, height)."""
     image = Image.new("RGB", tuple(size.tolist()), _color(rng.uniform(0.2, 0.4), 0.5, 0.3))
     for _ in range(int(rng.integers(10, 40))):
@@ -129,13 +122,10 @@ def _draw_leaves(size: np.ndarray, rng: np.random.Generator) -> Image.Image:
 
 
 def _draw_one(
-    draw: ImageDraw.ImageDraw,
-    flower: Flower,
-    place: np.ndarray,
-    length: float,
-    rng: np.random.Generator,
+    image: Image.Image, flower: Flower, place: np.ndarray, length: float, rng: Generator
 ) -> None:
     """Draw a flower with petals of a length, in pixels, around its place (x, y)."""
+    draw = ImageDraw.Draw(image)
     tilt = rng.uniform(0.45, 1)  # seen from the side, circles become ellipses
     hue = rng.uniform(*flower.hues[rng.integers(len(flower.hues))])
     saturation, value = rng.uniform(*flower.saturation), rng.uniform(0.75, 1)
@@ -151,16 +141,14 @@ def _draw_one(
         draw.polygon(points, _color(hue, saturation, shade), edge, width=2)
     around = np.linspace(0, 2 * np.pi, 40)
     circle = flower.centre * length * np.stack([np.cos(around), np.sin(around)], 1)
-    red, green, blue = (int(c * rng.uniform(0.7, 1.12)) for c in flower.centre_color)
-    draw.polygon(_turned(circle, place, 0, tilt), (red, green, blue), width=2)
+    color = tuple(int(c * rng.uniform(0.7, 1.12)) for c in flower.centre_color)
+    draw.polygon(_turned(circle, place, 0, tilt), color, width=2)
 
 
-def _petal(
-    length: float, width: float, widest: float, roundness: float, notch: float
-) -> np.ndarray:
+def _petal(length: float, width: float, widest: float, point: float, notch: float) -> np.ndarray:
     """Outline a petal that points along x from the origin: (points, 2)."""
     along = np.linspace(0, 0.97 if notch else 1, 20)
-    half = width * length * np.sin(np.pi * along**widest).clip(0) ** roundness
+    half = width * length * np.sin(np.pi * along**widest).clip(0) ** point
     if notch:
         half = np.maximum(half, width * length * 0.8 * along)  # stays broad up to the cut
     tip = np.array([[1 - notch, 0]]) * length

@@ -25,7 +25,7 @@ class Manifest(NamedTuple):
         splits: Mapping[str, tuple[Sequence[str], np.ndarray]],
         digests: Mapping[str, bytes],
     ) -> "Manifest":
-        """Make it of the paths and labels of each split, and the digests by path."""
+        """Make it of paths and labels."""
         found = {}
         for name, (paths, labels) in splits.items():
             rows = np.frombuffer(b"".join(digests[path] for path in paths), np.uint8)
@@ -75,22 +75,16 @@ def compare(before: Manifest, after: Manifest) -> Changes:
     common = earlier.keys() & later.keys()
     changed = [each for each in common if earlier[each] != later[each]]
     moved = sum({c for c, _ in earlier[each]} != {c for c, _ in later[each]} for each in changed)
-    return Changes(
-        added=len(later.keys() - common),
-        removed=len(earlier.keys() - common),
-        moved=moved,
-        resplit=len(changed) - moved,
-        new=sorted({*after.categories} - {*before.categories, *renamed.values()}, key=natural_key),
-        gone=sorted({*before.categories} - {*after.categories, *renamed}, key=natural_key),
-        renamed=renamed,
-    )
+    counts = len(later.keys() - common), len(earlier.keys() - common), moved, len(changed) - moved
+    new = {*after.categories} - {*before.categories, *renamed.values()}
+    gone = {*before.categories} - {*after.categories, *renamed}
+    return Changes(*counts, sorted(new, key=natural_key), sorted(gone, key=natural_key), renamed)
 
 
 def _find_renamed(before: Manifest, after: Manifest) -> dict[str, str]:
-    """Find the categories whose folders have another name.
+    """Find the categories whose folders have another name, and the names.
 
-    Exactly what is left of the earlier category's photographs, at least half of them, is in the
-    new one, but for photographs that have been added.
+    All that is left of the old one's photographs, at least half, is in the new one, and no other's.
     """
     earlier = _group((category, digest) for digest, category, _ in before.places())
     later = _group((category, digest) for digest, category, _ in after.places())

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from images.batches import load_batches
+from images.decode import load_batches
 from learning.activations import Activations
 from learning.fit import Learner, share_of_new_views, train_one_epoch
 from learning.head import count_gradients

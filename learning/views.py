@@ -7,8 +7,7 @@ from itertools import islice
 import numpy as np
 from PIL import Image
 
-from images.batches import typical_side
-from images.decode import Preprocessing, load_image
+from images.decode import Preprocessing, load_image, typical_side
 from learning.resources import Resources
 from running.threads import map_ahead
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from images.batches import ACCELERATOR_BATCH, EVALUATION_BATCH
+from images.decode import ACCELERATOR_BATCH, EVALUATION_BATCH
 from network.classifier import Classifier, chain
 from running.environment import Launch
 from running.errors import InputError

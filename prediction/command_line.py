@@ -7,7 +7,7 @@ from functools import partial
 
 from formats.onnx_file import is_exported, is_onnx_name
 from formats.schema import KEEP
-from images.batches import ACCELERATOR_BATCH, EVALUATION_BATCH
+from images.decode import ACCELERATOR_BATCH, EVALUATION_BATCH
 from images.folders import is_image_name
 from prediction.inputs import STDIN, is_one_photograph
 from prediction.promise import CONFIDENCE

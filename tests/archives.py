@@ -13,7 +13,7 @@ from formats.pth import read_archive
 from running.errors import InputError
 
 # Forty photographs of two categories, the first of them in two runs.
-RUNS = ((1, 21), (11, 3), (31, 21))
+RUNS = ((1, 21), (11, 3), (31, 21), (41, 0))
 COUNT = 40
 
 

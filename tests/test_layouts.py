@@ -63,14 +63,9 @@ TAKEN = {
         [FROM_TRAIN, "X/val/x.jpg is in no category's folder"],
     ),
     "a run": (
-        FLAT + "runs/checkpoint.pth runs/history.csv runs/curves.png runs/mistakes.previous.png",
+        FLAT + "runs/checkpoint.pth runs/history.csv",
         "rose:2 tulip:2",
         [FROM_FLAT],
-    ),
-    "a run among photographs": (
-        GOOD + "train/1/checkpoint.pth train/1/curves.png train/2/curves.png",
-        "1:2 2:2",
-        [],
     ),
 }
 
@@ -82,7 +77,7 @@ REFUSED = {
     "loose": ("train/a.jpg valid/1/b.jpg", "1, such as X/train/a.jpg is in no category's folder"),
     "raw files only": ("1/b.cr2 1/a.cr2 2/a.cr2", "X/1/a.cr2 is in no format that is read"),
     "without train": ("valid/1/a.jpg test/1/a.jpg", "X has no folder train"),
-    "two for one split": (GOOD + "val/1/a.jpg", "has val and valid; only one can be the split"),
+    "two for one split": (GOOD + "val/1/a.jpg", "has val and valid, of which only one can be used"),
     "one of each": ("train/1/a.jpg train/2/a.jpg valid/", "to validate with, and train can spare"),
     "others in valid": (
         "train/1/a.jpg train/1/b.jpg train/2/a.jpg valid/3/a.jpg",

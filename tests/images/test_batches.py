@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from images.batches import digest_each, load_batches, typical_side
-from images.decode import Preprocessing
+from images.decode import Preprocessing, digest_each, load_batches, typical_side
 from running.errors import ImageError
 
 SMALL = Preprocessing(50, 40, (127.0,) * 3, (128.0,) * 3)
@@ -56,7 +55,7 @@ def test_digests_tell_files_apart_and_name_what_cannot_be_read(paths, tmp_path):
         zero, one, two, three, *others, loop, pipe, folder = digest_each(paths + odd, 2, {*known})
         assert zero == one
         assert len({zero, *others}) == 8
-        words = ["2.png is not an image", "3.png: no such", "loop.jpg", "is a pipe", "is a folder"]
+        words = ["2.png is not an image", "3.png: no such", "loop.jpg", "is a pipe", "Is a dir"]
         for error, text in zip((two, three, loop, pipe, folder), words):
             assert isinstance(error, ImageError)
             assert re.search(text, str(error))

@@ -2,12 +2,12 @@
 
 import pytest
 
-from images.splits import assign_splits, split_off
+from images.folders import assign_splits, split_off
 
 
 def test_a_photograph_stays_in_its_split_everywhere_and_when_others_come():
     names = [f"{i}.jpg" for i in range(200)]
-    splits = split_off({"a": names, "b": names}, ["valid", "test"])
+    splits = split_off({"a": names, "b": names}, ["valid", "test"], {})
     for category in "ab":
         assert sorted(name for each in splits.values() for name in each[category]) == sorted(names)
     # Three standard deviations of 400 draws with probability 0.1 are 18.
@@ -16,21 +16,21 @@ def test_a_photograph_stays_in_its_split_everywhere_and_when_others_come():
     assert "0.jpg" in splits["train"]["a"]
     assert sorted(splits["valid"]["a"])[:3] == ["138.jpg", "148.jpg", "153.jpg"]
     more = {"a": [f"elsewhere/{i}.jpg" for i in range(250)], "c": ["0.jpg"]}
-    for name, by_category in split_off(more, ["valid", "test"]).items():
+    for name, by_category in split_off(more, ["valid", "test"], {}).items():
         assert {f"elsewhere/{file}" for file in splits[name]["a"]} <= {*by_category["a"]}
 
 
 @pytest.mark.parametrize("counts", [(1, 1, 3), (10, 10), (1, 2)])
 def test_small_sets_keep_one_of_each_category_to_train_on(counts):
     by_category = {str(c): [f"{i}.jpg" for i in range(count)] for c, count in enumerate(counts)}
-    splits = split_off(by_category, ["valid", "test"])
+    splits = split_off(by_category, ["valid", "test"], {})
     assert all(splits["train"][category] for category in by_category)
     assert any(splits["valid"].values())
 
 
 def test_photographs_stay_in_their_splits_under_other_names():
     names = [f"{i}.jpg" for i in range(40)]
-    before = split_off({"a": names}, ["valid", "test"])
+    before = split_off({"a": names}, ["valid", "test"], {})
     valid = before["valid"]["a"][0]
     pinned = {"0.jpg": "test", "1.jpg": "train", valid: "train", "2.jpg": "elsewhere"}
     after = split_off({"a": names}, ["valid", "test"], pinned)

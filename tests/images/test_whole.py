@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from images.batches import digest_each
-from images.decode import Preprocessing, load_image
+from images.decode import Preprocessing, digest_each, load_image
 from images.whole import END_OF_IMAGE, START_OF_SCAN
 from running.errors import ImageError
 

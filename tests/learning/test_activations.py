@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from images.batches import load_batches
+from images.decode import load_batches
 from learning.activations import Activations, discard_leftovers
 from learning.resources import ProcessGroup, Resources
 from learning.views import Photographs

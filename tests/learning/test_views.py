@@ -5,8 +5,7 @@ import pytest
 from PIL import Image
 
 import learning.views
-from images.batches import load_batches
-from images.decode import Preprocessing
+from images.decode import Preprocessing, load_batches
 from learning.resources import ProcessGroup, Resources
 from learning.views import KINDS, Photographs, random_view
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from images.statistics import find_flaws, measure_image
+from checking.check import find_flaws, measure_image
 
 
 def noise(seed: int = 0) -> Image.Image:
@@ -15,7 +15,7 @@ def noise(seed: int = 0) -> Image.Image:
 def flaws(*odd: tuple[Image.Image, int]) -> list[tuple[int, str]]:
     """Find what is wrong with pictures, of so many pixels, among usual ones."""
     pictures = [*odd, *((noise(seed), 300) for seed in range(1, 21))]
-    statistics = [measure_image(np.asarray(picture), side, 32) for picture, side in pictures]
+    statistics = [measure_image(np.asarray(picture), side) for picture, side in pictures]
     found = [*find_flaws(statistics, 224)]
     assert all(0 <= score <= 1 and reason for _, _, score, reason in found)
     return [(i, kind) for i, kind, *_ in found]
