@@ -73,7 +73,11 @@ def find_categories(
             reason = f"{entry.path} is a data folder of its own: it has a folder train"
             problems[LEFT_OUT].append(reason)
             continue
-        if photographs or RUN_FILES.isdisjoint(map(os.path.basename, files)):
+        is_run = not RUN_FILES.isdisjoint(map(os.path.basename, files))
+        if is_run:  # earlier versions of train.py drew pictures beside their files
+            drawn = ("curves.", "confusion.", "mistakes.")
+            photographs = [p for p in photographs if not os.path.basename(p).startswith(drawn)]
+        if photographs or not is_run:
             by_category[entry.name] = photographs
         for path in files:
             if os.path.splitext(path)[1].lower() not in EXTENSIONS | CLUTTER:

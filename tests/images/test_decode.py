@@ -165,7 +165,7 @@ def test_unreadable_files_raise_an_error_that_names_them(tmp_path):
     [
         ((12_000, 12_000), "12000 x 12000 pixels are too many"),
         ((LARGEST_SIDE + 1, 1), f"{LARGEST_SIDE + 1} x 1 pixels are too many"),
-        ((20_000, 20_000), "Image size .400000000 pixels. exceeds limit.*"),  # by Pillow
+        ((20_000, 20_000), "more than 100 million pixels are too many"),  # by Pillow
     ],
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
