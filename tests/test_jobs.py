@@ -81,7 +81,6 @@ def test_one_file_holds_the_records_of_one_job(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_process_goes_on(photo, checkpoint, tmp_path, number):
-    """The list is longer than the time; the rest is short."""
     output = tmp_path / "names.csv"
     command = [sys.executable, ROOT / "predict.py", "-", checkpoint, "--format", "csv"]
     command += ["--output", output, "--continue", "--batch_size", "1"]
@@ -107,7 +106,6 @@ def test_a_killed_process_goes_on(photo, checkpoint, tmp_path, number):
 
 @pytest.mark.slow
 def test_who_waits_gets_an_answer_at_once(drawn, checkpoint, tmp_path):
-    """A program writes one path and reads its answer before it writes the next."""
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     exported = tmp_path / "flowers.onnx"

@@ -39,7 +39,6 @@ def test_the_best_are_printed_with_probability_name_and_category(run_script, pho
 
 @pytest.mark.slow
 def test_a_photograph_is_named_alike_in_every_form(run_script, photo, checkpoint, tmp_path):
-    """A PNG, a palette, a transparent, a turned one, one of 12 megapixels: all the same flower."""
     image = Image.open(photo)
     exif = Image.Exif()
     exif[ORIENTATION] = 6

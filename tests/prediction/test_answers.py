@@ -60,7 +60,6 @@ def test_with_a_promise_what_is_not_safe_is_for_review(policy, result, expected)
 
 
 def test_a_promise_is_about_what_is_not_unknown():
-    """Photographs with the highest OOD scores may be named worse than all together."""
     info = wrong_of(40)
     valid = info.calibration.valid
     ood_score = np.where(valid.labels == 1, 0.9, np.linspace(0, 0.8, 400))
@@ -118,7 +117,6 @@ def test_a_batch_that_looks_unlike_valid_is_warned_of(alike, odd, warned):
 
 
 def test_where_no_name_is_safe_a_group_may_be():
-    """Of a hundred photographs the network knows only that they are one of the first two."""
     shares = np.full((2000, 3), 0.005)
     shares[:, 0] = 0.99
     shares[:100] = [0.495, 0.485, 0.02]

@@ -104,7 +104,6 @@ def test_other_photographs_are_refused(path, part, paths):
 
 @pytest.mark.parametrize("damage", range(60))
 def test_what_a_kill_or_a_power_cut_leaves_is_mended(path, part, damage):
-    """Half records, half lines of the log, zeros, and files of two different moments."""
     log = path.with_name("names.txt.part.log")
     for file in (part, log)[damage % 2 :] if damage < 50 else ():
         content = file.read_bytes()

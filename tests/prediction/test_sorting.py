@@ -86,7 +86,6 @@ def test_an_odd_photograph_stops_no_job(photos):
 
 @pytest.mark.parametrize("quicker", [0, 1])
 def test_two_jobs_may_sort_into_one_folder(photos, monkeypatch, quicker):
-    """Another one is a moment quicker, with the same photograph or with another one."""
     link = Path.symlink_to
 
     def late(place, source):
@@ -100,7 +99,6 @@ def test_two_jobs_may_sort_into_one_folder(photos, monkeypatch, quicker):
 
 
 def test_a_copy_is_there_whole_or_not_at_all(photos, monkeypatch):
-    """Another job would take an empty file in its place for another photograph."""
     monkeypatch.setattr(os, "replace", None)  # which needs a file that holds the place
     Sorter(str(photos / "sorted"), True).sort(record(photos / "0" / "a.jpg"))
     assert found(photos / "sorted") == {"rose/a.jpg": "photograph 0"}
