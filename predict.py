@@ -28,7 +28,6 @@ if __name__ == "__main__":
     require_packages()
 
 import hashlib
-import shlex
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -48,7 +47,7 @@ from prediction.output import open_output
 from prediction.records import RECORD_FORMATS, Record, format_alone
 from prediction.sorting import Sorter, check_folder
 from running.console import Console, ExitNotes, prepare_streams, require_stdout
-from running.environment import require, versions
+from running.environment import join_words, require, versions
 from running.errors import InputError
 from running.files import find_target, write_alone
 from running.signals import delay_signals
@@ -72,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     let_waiting_threads_sleep()
     # Pillow warns of odd files with lines of its own source; unreadable ones raise anyway.
     warnings.filterwarnings("ignore", module="PIL")
-    notes = ExitNotes(args.command, "a lower --batch_size takes less", "--continue")
+    notes = ExitNotes(args.words, "a lower --batch_size takes less", "--continue")
     return console.run_guarded(lambda: run(args, console, notes), notes)
 
 
@@ -176,7 +175,11 @@ def name_photographs(
     if score and args.report:
         source = f"{len(args.inputs)} inputs" if len(args.inputs) > 1 else args.inputs[0]
         source = "standard input" if source == STDIN else source
-        more = {"command": args.command, "versions": versions(), "network": info.summary()}
+        more = {
+            "command": join_words(args.words),
+            "versions": versions(),
+            "network": info.summary(),
+        }
         score.write_report(args.report, args.figures, source, more)
         console.print_note(f"wrote {args.report} and {args.figures}")
     if args.plot and count > failed:
@@ -315,7 +318,7 @@ def export_network(args: argparse.Namespace, console: Console) -> None:
 
     info = onnx_file.load_content(content, args.checkpoint).info
     write_app(args.export, content, make_answers(args, info, console), console.progress)
-    serve = shlex.join(["python", "-m", "http.server", "--directory", args.export])
+    serve = join_words(["python", "-m", "http.server", "--directory", args.export])
     console.print_note(f"wrote {args.export}; see it at http://localhost:8000 with: {serve}")
 
 

@@ -48,7 +48,7 @@ from reporting.report import HEADER, epoch_line, report_lines, write_history
 from reporting.report_page import write_page
 from running import command_line
 from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
-from running.environment import Clock, Launch, peak_memory, spell_command, versions
+from running.environment import Clock, Launch, command_words, peak_memory, spell_command, versions
 from running.errors import InputError
 from running.run_folder import DEMO_FOLDER, RunFolder
 from running.settings import Settings
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     let_waiting_threads_sleep()
     # Pillow warns of odd files with lines of its own source; unreadable ones raise anyway.
     warnings.filterwarnings("ignore", module="PIL")
-    notes = ExitNotes(spell_command("train.py", *argv), f"try a lower {LESS_MEMORY}")
+    notes = ExitNotes(command_words("train.py", *argv), f"try a lower {LESS_MEMORY}")
     notes.replaces = "--update"
     return console.run_guarded(lambda: run(args, console, notes), notes)
 

@@ -6,8 +6,8 @@ photographs and weights goes on with what is in it.
 
 import hashlib
 import math
-import os
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from network.classifier import Classifier, chain
 from network.devices import rows_at_once, to_device
 from network.inference import infer
 from running.environment import versions
+from running.files import reserve
 
 PATTERN = ".activations.*.tmp"  # of the names of files
 
@@ -70,9 +71,9 @@ class Activations:
             if not (found or self.resources.fits_on_disk(whole)):
                 return
             with open(file, "r+b" if found else "w+b") as opened:
-                os.posix_fallocate(opened.fileno(), 0, whole)  # a disk that fills is found out now
+                reserve(opened, whole)  # a disk that fills is found out now
                 self.mapped = np.memmap(opened, np.uint8, "r+")
-        except (AttributeError, OSError):  # no such call on this system, or no room after all
+        except OSError:  # no room after all
             file.unlink(missing_ok=True)
             return
         self.rows = torch.from_numpy(self.mapped[:size]).view(row.dtype).view(shape)
@@ -109,7 +110,8 @@ class Activations:
     def discard(self) -> None:
         """Remove what lies on the disk: nobody will go on from here."""
         if self.file:
-            self.file.unlink(missing_ok=True)
+            with suppress(PermissionError):  # Windows keeps what is mapped; the next run removes it
+                self.file.unlink(missing_ok=True)
 
     def _fill(self, rows: torch.Tensor, photographs: np.ndarray, views: np.ndarray) -> None:
         batches = self._compute(photographs, views, rows_at_once(self.model.mean.device))

@@ -22,6 +22,7 @@ from torch import distributed, nn
 from running.console import Progress, no_progress
 from running.environment import Launch
 from running.errors import InputError
+from running.files import reserve
 
 K = TypeVar("K")
 S = TypeVar("S", bound=Any)
@@ -171,7 +172,7 @@ class Resources:
         """Return memory for float32 numbers, or where it is short a file without a name."""
         size = 4 * math.prod(shape)
         if size > self.memory and 2 * size <= shutil.disk_usage(self.folder).free:
-            with suppress(AttributeError, OSError), tempfile.TemporaryFile(dir=self.folder) as file:
-                os.posix_fallocate(file.fileno(), 0, size)
+            with suppress(OSError), tempfile.TemporaryFile(dir=self.folder) as file:
+                reserve(file, size)
                 return torch.from_numpy(np.memmap(file, np.float32, "r+", shape=shape))
         return torch.empty(shape)

@@ -13,7 +13,7 @@ from prediction.inputs import STDIN, is_one_photograph
 from prediction.promise import CONFIDENCE
 from prediction.records import RECORD_FORMATS
 from running.console import Console, Parser
-from running.environment import spell_command
+from running.environment import command_words
 from running.flags import SHARE, WORKERS, Number, add_flag, file_name, shard
 from running.threads import default_workers
 
@@ -123,7 +123,7 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
         if refused:
             parser.error(sentence)
     args.figures = f"{os.path.splitext(args.report)[0]}.json" if args.report else None
-    args.command = spell_command("predict.py", *argv)
+    args.words = command_words("predict.py", *argv)
     return args
 
 

@@ -4,7 +4,6 @@ import argparse
 import io
 import os
 import re
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
-from running.environment import PACKAGES, Launch, install_command
+from running.environment import PACKAGES, Launch, install_command, join_words
 from running.errors import FlowersError, ImageError, RunError, is_lost_connection, is_out_of_memory
 from running.signals import Stopped, stoppable
 
@@ -62,24 +61,29 @@ def require_stdout() -> None:
 class ExitNotes:
     """What a run that ends early tells its user."""
 
-    command: str
+    words: list[str]  # of the command
     memory_advice: str  # what takes less memory
     flag: str = "--resume"  # added to the command, it resumes the run
     replaces: str | None = None  # a flag that `flag` takes the place of
     best: str | None = None  # a sentence about the best network so far
     resume_files: list[Path] = field(default_factory=list)  # one of them is needed to resume
 
+    @property
+    def command(self) -> str:
+        """The command, as it is typed."""
+        return join_words(self.words)
+
     def lines(self) -> Iterator[str]:
         """Yield the sentence about the best network, and the command that resumes the run."""
         if self.best:
             yield self.best
         if any(path.exists() for path in self.resume_files):
-            words = shlex.split(self.command)
+            words = [*self.words]
             if self.replaces in words:
                 words[words.index(self.replaces)] = self.flag
             elif self.flag not in words:
                 words.append(self.flag)
-            yield f"go on with: {shlex.join(words)}"
+            yield f"go on with: {join_words(words)}"
 
 
 class Console:
@@ -155,7 +159,8 @@ class Console:
                 bar.leave = True  # the terminal may have written ^C on its line
                 raise
             finally:
-                self.bars.remove(bar)
+                # Bars of tqdm are equal if they are in the same line of the terminal.
+                self.bars[:] = [each for each in self.bars if each is not bar]
 
     def _clear_bar(self) -> None:
         for bar in self.bars[-1:]:  # another thread may remove it meanwhile

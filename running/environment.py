@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import shlex
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,10 +24,10 @@ def install_command(package: str) -> str:
     words = [word.lower() for word in sys.argv[1:]]
     exported = any(word.endswith(".onnx") for word in words) and "--export" not in words
     light = exported and package not in ("torch", "torchvision")  # torch is large
-    file = os.path.relpath(ROOT / f"requirements{'-predict' * light}.txt")
+    file = from_here(f"requirements{'-predict' * light}.txt")
     if "UV" in os.environ:  # uv run, whose environments are not for pip
-        return shlex.join(["uv", "run", "--with-requirements", file, *sys.argv])
-    return shlex.join(["pip", "install", "-r", file])
+        return join_words(["uv", "run", "--with-requirements", file, *sys.argv])
+    return join_words(["pip", "install", "-r", file])
 
 
 def require_packages() -> None:
@@ -110,4 +111,22 @@ def peak_memory() -> float | None:
 
 def spell_command(script: str, *arguments: str) -> str:
     """Spell the command that runs a script of this project from the current folder."""
-    return shlex.join(["python", os.path.relpath(ROOT / script), *arguments])
+    return join_words(command_words(script, *arguments))
+
+
+def command_words(script: str, *arguments: str) -> list[str]:
+    """List the words of the command that runs a script of this project from here."""
+    return ["python", from_here(script), *arguments]
+
+
+def join_words(words: list[str]) -> str:
+    """Quote the words of a command for the shell of this system."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def from_here(file: str) -> str:
+    """Return the path of a file of this project from the current folder."""
+    try:
+        return os.path.relpath(ROOT / file)
+    except (OSError, ValueError):  # the folder is gone, or on another drive of Windows
+        return str(ROOT / file)

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from running.errors import InputError, RunError
 
@@ -50,7 +50,8 @@ def put_in_place(temporary: Path, path: Path) -> None:
     with open(temporary, "r+b") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
-    if os.name == "posix":
+    # Windows opens no folders, and network drives and FUSE may not sync them: the file is there.
+    with suppress(OSError):
         handle = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -58,12 +59,47 @@ def put_in_place(temporary: Path, path: Path) -> None:
             os.close(handle)
 
 
+def reserve(file: BinaryIO, size: int) -> None:
+    """Give an open file a size, and its room on the disk where the system can; or raise OSError."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+    else:  # macOS and Windows
+        file.truncate(size)
+
+
+def _lock(file: IO[str]) -> bool:
+    """Lock a file; return whether that is possible there. Raises BlockingIOError if it is locked."""
+    try:
+        import fcntl
+    except ImportError:
+        return _lock_on_windows(file)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+def _lock_on_windows(file: IO[str]) -> bool:
+    try:
+        import msvcrt
+    except ImportError:
+        return False
+    try:
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+    except OSError as error:
+        raise BlockingIOError(*error.args) from None
+    return True
+
+
 @contextmanager
 def hold_lock(lock: Path, busy: str, files: Iterable[Path]) -> Iterator[None]:
     """Keep other processes out of the block, in which `files` are written.
 
     What killed processes left of these files is removed. The lock of a killed process ends with it.
-    Windows and some network file systems have no such locks: there nobody is kept out. Raises
+    Some network file systems have no locks: there nobody is kept out, and nothing is removed. Raises
     InputError with the message `busy`, RunError if the lock cannot be written.
     """
     try:
@@ -71,17 +107,15 @@ def hold_lock(lock: Path, busy: str, files: Iterable[Path]) -> Iterator[None]:
     except OSError as error:
         raise RunError(f"{lock} cannot be written: {error.strerror}") from error
     with file:
-        with suppress(ImportError, OSError):
-            import fcntl
-
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(busy) from None
-            if os.fstat(file.fileno()).st_nlink == 0:  # its last holder has just removed it
-                raise InputError(busy)
         try:
-            for path in (*files, lock.with_name("write_test")):  # the latter of `prepare_folder`
+            is_held = _lock(file)
+        except BlockingIOError:
+            raise InputError(busy) from None
+        if is_held and os.fstat(file.fileno()).st_nlink == 0:  # its last holder has just removed it
+            raise InputError(busy)
+        try:
+            # The last one is of `prepare_folder`.
+            for path in (*files, lock.with_name("write_test")) if is_held else ():
                 for half in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
                     shutil.rmtree(half) if half.is_dir() else half.unlink(missing_ok=True)
             yield

@@ -2,6 +2,7 @@
 
 import io
 import re
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -115,6 +116,21 @@ def test_of_nested_bars_the_innermost_is_shown_and_all_count(watch):
     assert "\n" not in terminal.getvalue()  # a second line
 
 
+def test_the_outer_bar_comes_back_when_the_inner_one_ends(watch):
+    watch()
+    console = Console("train.py")
+
+    def batches():
+        for _ in console.progress([[1]] * 3, 3, "inner"):
+            pass
+        assert [bar.desc for bar in console.bars] == ["outer"]
+        yield [1, 2]
+
+    for _ in console.progress(batches(), 2, "outer"):
+        assert console.bars[0].n == 0
+    assert console.bars == []
+
+
 # --- How a script ends ------------------------------------------------------------------
 
 
@@ -128,7 +144,7 @@ class DistBackendError(RuntimeError):
 
 def run(error: BaseException | None, launch: Launch = Launch()) -> int:
     """Run work that ends with an error, or well with 3; return the exit code."""
-    notes = ExitNotes("python train.py a", "try less")
+    notes = ExitNotes(["python", "train.py", "a"], "try less")
     notes.best, notes.resume_files = "the best is in b", [Path(__file__)]
 
     def work() -> int:
@@ -238,7 +254,7 @@ def test_a_signal_ends_rank_0_with_its_exit_code(capsys, launch):
             signal.raise_signal(signal.SIGTERM)
         return 0
 
-    code = Console("train.py", launch).run_guarded(work, ExitNotes("", ""))
+    code = Console("train.py", launch).run_guarded(work, ExitNotes([], ""))
     assert code == (143 if launch.is_rank_zero else 0)
     assert (during == [before]) != launch.is_rank_zero
     assert signal.getsignal(signal.SIGTERM) is before
@@ -255,7 +271,7 @@ def test_a_signal_ends_rank_0_with_its_exit_code(capsys, launch):
     ],
 )
 def test_a_run_that_ends_early_tells_the_command_that_resumes_it(tmp_path, command, flag, expected):
-    notes = ExitNotes(command, "", flag, "--update")
+    notes = ExitNotes(shlex.split(command), "", flag, "--update")
     assert [*notes.lines()] == []
     notes.resume_files = [tmp_path / "last.pth", tmp_path / "last.previous.pth"]
     assert [*notes.lines()] == []  # neither is written yet

@@ -7,9 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from running.environment import (
-    install_command,
-)
+from running.environment import install_command, join_words, spell_command
 
 
 @pytest.mark.parametrize("script", ["train.py", "predict.py"])
@@ -64,3 +62,16 @@ def test_the_lists_of_packages_agree():
         assert dict(listed) == packages
         python = re.search(r'requires-python = "(.*)"', block[1])[0]
         assert python in (ROOT / "pyproject.toml").read_text()
+
+
+def test_a_command_is_spelt_where_the_folder_is_gone_or_on_another_drive(tmp_path, monkeypatch):
+    for error in (FileNotFoundError, ValueError):
+
+        def fail(path: str, error: type[Exception] = error) -> str:
+            raise error
+
+        monkeypatch.setattr("os.path.relpath", fail)
+        assert spell_command("train.py", "a b") == f"python {ROOT / 'train.py'} 'a b'"
+    monkeypatch.undo()
+    monkeypatch.setattr("os.name", "nt")
+    assert join_words(["python", "train.py", "a b"]) == 'python train.py "a b"'

@@ -1,7 +1,9 @@
 """Files: written whole or not at all, and by one process at a time."""
 
+import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -15,6 +17,7 @@ from running.files import (
     find_target,
     lock_folder,
     prepare_folder,
+    reserve,
     take_turns,
     write_alone,
 )
@@ -129,9 +132,38 @@ def test_turns_are_taken_one_after_the_other(tmp_path):
     assert most == [1] * 80
 
 
-def test_where_there_are_no_locks_nobody_is_kept_out(tmp_path, monkeypatch):
+def test_where_there_are_no_locks_nobody_is_kept_out_and_no_file_of_another_run_goes(
+    tmp_path, monkeypatch
+):
+    half = tmp_path / ".last.pth.123.tmp"
+    half.touch()
+    with monkeypatch.context() as patch:
+        patch.setattr("fcntl.flock", lambda *_: os.close(-1))  # raises OSError
+        with lock_folder(tmp_path, ["last.pth"]):
+            assert half.exists()
     monkeypatch.setitem(sys.modules, "fcntl", None)
-    with lock_folder(tmp_path, []), lock_folder(tmp_path, []):
-        pass
+    with lock_folder(tmp_path, ["last.pth"]), lock_folder(tmp_path, ["last.pth"]):
+        assert half.exists()
     with take_turns(tmp_path / "a"), take_turns(tmp_path / "a"):
         pass
+
+
+def test_a_file_is_written_where_folders_cannot_be_synced(tmp_path, monkeypatch):
+    sync = os.fsync
+
+    def only_files(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        sync(handle)
+
+    monkeypatch.setattr("os.fsync", only_files)
+    with atomic_write(tmp_path / "a") as file:
+        file.write(b"whole")
+    assert (tmp_path / "a").read_bytes() == b"whole"
+
+
+def test_room_is_reserved_where_the_system_has_no_call_for_it(tmp_path, monkeypatch):
+    monkeypatch.delattr("os.posix_fallocate", raising=False)
+    with open(tmp_path / "a", "w+b") as file:
+        reserve(file, 1000)
+    assert (tmp_path / "a").stat().st_size == 1000
