@@ -68,7 +68,7 @@ def reserve(file: BinaryIO, size: int) -> None:
 
 
 def _lock(file: IO[str]) -> bool:
-    """Lock a file; return whether that is possible there. Raises BlockingIOError if it is locked."""
+    """Lock a file; return whether that is possible; raise BlockingIOError if another has it."""
     try:
         import fcntl
     except ImportError:
@@ -99,8 +99,8 @@ def hold_lock(lock: Path, busy: str, files: Iterable[Path]) -> Iterator[None]:
     """Keep other processes out of the block, in which `files` are written.
 
     What killed processes left of these files is removed. The lock of a killed process ends with it.
-    Some network file systems have no locks: there nobody is kept out, and nothing is removed. Raises
-    InputError with the message `busy`, RunError if the lock cannot be written.
+    Some network file systems have no locks: there nobody is kept out, and nothing is removed.
+    Raises InputError with the message `busy`, RunError if the lock cannot be written.
     """
     try:
         file = open(lock, "w")  # noqa: SIM115 - closed below
