@@ -74,7 +74,7 @@ def build_parser(console: Console) -> Parser:
     add("copy", action="store_true", help="with --sort_into: copies instead of links")
     text = "the paths on standard input end with NUL, as those of find -print0"
     add("null", action="store_true", help=text)
-    text = "name every Nth input, from the Ith on; N such jobs share a list"
+    text = "name the Ith of N shards of the photographs; N such jobs share a list"
     add("shard", type=shard, default="1/1", metavar="I/N", help=text)
     text = "print the accuracy on standard error; the folder of a photograph is its category"
     add("score", action="store_true", help=text)

@@ -1,6 +1,7 @@
 """The inputs of the command line: photographs in files, folders and lists, and a checkpoint."""
 
 import codecs
+import hashlib
 import os
 import select
 import sys
@@ -58,15 +59,24 @@ def expand(inputs: Iterable[str], separator: bytes) -> Iterator[Found]:
 def choose(
     found: Iterable[Found], shard: tuple[int, int], targets: Iterable[str | None]
 ) -> Iterator[Found]:
-    """Yield every Nth photograph from the Ith on (`shard`); none may be a file to be written."""
-    first, step = shard
+    """Yield the photographs of a shard, I of N; none may be a file to be written."""
+    number, count = shard
     existing = [target for target in targets if target and os.path.exists(target)]
-    for number, (path, error) in enumerate(found, start=1):
+    for path, error in found:
         if same := [target for target in existing if is_same_file(path, target)]:
             words = "is among the photographs; give another name to write to"
             raise InputError(f"{same[0]} {words}")
-        if number % step == first % step:
+        if find_shard(path, count) == number:
             yield path, error
+
+
+def find_shard(path: str, count: int) -> int:
+    """Return which of `count` shards names a photograph, from 1 on: its path alone decides.
+
+    So photographs that come or go between two jobs move no other one to another job.
+    """
+    digest = hashlib.blake2b(os.fsencode(path), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % count + 1
 
 
 def open_stdin() -> RawIOBase:

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from prediction.inputs import check_checkpoint_file, expand
+from prediction.inputs import check_checkpoint_file, choose, expand
 from running.errors import ImageError, InputError
 
 
@@ -92,3 +92,14 @@ def test_what_cannot_be_a_checkpoint(tmp_path, kind, words):
         path.write_text("no archive")
     with pytest.raises(InputError, match=words):
         check_checkpoint_file(str(path))
+
+
+def test_every_photograph_is_in_one_shard_and_arrivals_move_no_other():
+    before = [(f"photographs/p{i}.jpg", None) for i in range(400)]
+    after = [("photographs/a_new.jpg", None), *before[1:]]
+    parts = [[*choose(before, (number, 4), [])] for number in (1, 2, 3, 4)]
+    assert sorted(sum(parts, [])) == sorted(before)
+    assert all(60 < len(part) < 140 for part in parts)
+    for number, part in enumerate(parts, start=1):
+        later = [*choose(after, (number, 4), [])]
+        assert set(later) - {after[0]} == set(part) - {before[0]}
