@@ -6,8 +6,9 @@ photographs and weights goes on with what is in it.
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -81,23 +82,25 @@ class Activations:
         self.file, self.location = file, f"in a file in {self.resources.folder} ({amount})"
 
     def batches(
-        self, photographs: np.ndarray, views: np.ndarray, batch_size: int | None = None
+        self, photographs: np.ndarray, views: np.ndarray, sizes: Sequence[int] = ()
     ) -> Iterator[torch.Tensor]:
         """Yield the activations of a view, by its number, of each of some photographs (indices).
 
-        A batch is what `Classifier.run_frozen` returns for `batch_size` of them, the last one for
-        what is left. Raises ImageError if a photograph cannot be read.
+        A batch is what `Classifier.run_frozen` returns for as many of them as `sizes` say, as long
+        as there are some. Raises ImageError if a photograph cannot be read.
         """
         device = self.model.mean.device
-        batch_size = batch_size or rows_at_once(device)
+        sizes = sizes or self._equal_sizes(len(photographs))
         if self.rows is None:
-            yield from self._compute(photographs, views, batch_size)
+            yield from self._compute(photographs, views, sizes)
             return
         missing = self.filled[views, photographs] == 0
         if missing.any():
             self._fill(self.rows, photographs[missing], views[missing])
-        for start in range(0, len(photographs), batch_size):
-            part = slice(start, start + batch_size)
+        for end, size in zip(accumulate(sizes), sizes):
+            part = slice(end - size, end)
+            if end - size >= len(photographs):
+                return
             wanted = torch.from_numpy(views[part]), torch.from_numpy(photographs[part])
             rows = to_device(self.rows[wanted], device)
             yield rows.permute(0, 3, 1, 2) if rows.dim() == 4 else rows
@@ -114,7 +117,7 @@ class Activations:
                 self.file.unlink(missing_ok=True)
 
     def _fill(self, rows: torch.Tensor, photographs: np.ndarray, views: np.ndarray) -> None:
-        batches = self._compute(photographs, views, rows_at_once(self.model.mean.device))
+        batches = self._compute(photographs, views, self._equal_sizes(len(photographs)))
         done = 0
         for x in self.resources.progress(batches, len(photographs), "new views"):
             part = slice(done, done + len(x))
@@ -125,10 +128,14 @@ class Activations:
             self.mapped.flush()  # what counts as filled is on the disk
         self.filled[views, photographs] = 1
 
+    def _equal_sizes(self, count: int) -> list[int]:
+        rows = rows_at_once(self.model.mean.device)
+        return [rows] * -(-count // rows)
+
     def _compute(
-        self, photographs: np.ndarray, views: np.ndarray, batch_size: int
+        self, photographs: np.ndarray, views: np.ndarray, sizes: Sequence[int]
     ) -> Iterator[torch.Tensor]:
-        batches = self.photographs.batches(photographs, views, batch_size)
+        batches = self.photographs.batches(photographs, views, sizes)
         if self.num_frozen:
             return infer(self.model, self._run_frozen, batches)
         return (to_device(batch, self.model.mean.device) for batch in batches)

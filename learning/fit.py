@@ -1,7 +1,7 @@
 """How a network learns: its optimizer, the steps of an epoch, the average of its weights."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -63,11 +63,12 @@ class Learner:
         self.model, self.activations, self.labels = model, activations, labels
         self.processes, self.seed = processes, settings.seed
         # This process's part of the photographs of a step, and of an epoch's weights.
-        batch_size = -(-settings.recipe.batch_size // processes.size)
-        self.recipe = settings.recipe._replace(batch_size=batch_size)
-        weights = sample_weights(len(labels), batch_size, processes.rank, processes.size)
+        self.recipe = settings.recipe
+        most = -(-self.recipe.batch_size // processes.size)
+        self.batch_sizes = divide(-(-len(labels) // processes.size), most)
+        weights = sample_weights(len(labels), self.batch_sizes, processes.rank, processes.size)
         self.weights = torch.from_numpy(weights)
-        self.steps_per_epoch = math.ceil(len(weights) / batch_size)
+        self.steps_per_epoch = len(self.batch_sizes)
         self.average: AveragedModel | None = None
         if run.weights_source is not None:
             model.frozen_statistics = True
@@ -142,7 +143,7 @@ def train_one_epoch(
     photographs, views, mirrored = draw_epoch(learner, epoch)
     targets = torch.from_numpy(learner.labels[photographs]).to(device)
     weights, recipe = learner.weights.to(device), learner.recipe
-    batches = learner.activations.batches(photographs // processes.size, views, recipe.batch_size)
+    batches = learner.activations.batches(photographs // processes.size, views, learner.batch_sizes)
     show, title = learner.activations.resources.progress, f"epoch {epoch} of {recipe.epochs}"
     total, seen = torch.zeros((), device=device), 0
     sums = LogitSums(int(learner.labels.max()) + 1, device)
@@ -208,26 +209,33 @@ def draw_epoch(learner: Learner, epoch: int) -> tuple[np.ndarray, np.ndarray, np
     mine = np.flatnonzero(order % processes.size == processes.rank)
     mine = np.resize(mine, len(learner.weights))  # with one too few, one comes twice
     steps = learner.steps - learner.steps_per_epoch * (epoch - 1)  # the last epoch may be short
-    mine = mine[: steps * learner.recipe.batch_size]
+    mine = mine[: sum(learner.batch_sizes[:steps])]
     if processes.rank:  # dropout differs between processes
         torch.manual_seed(int(rng.integers(2**31)) + processes.rank)
     return order[mine], views[mine], mirrored[mine]
 
 
-def sample_weights(count: int, batch_size: int, rank: int, size: int) -> np.ndarray:
+def divide(count: int, most: int) -> list[int]:
+    """Divide photographs into batches of nearly equal size, at most `most`.
+
+    A last batch of one or two would take a whole step, and BatchNorm its statistics from them.
+    """
+    batches = math.ceil(count / most)
+    return [count * (i + 1) // batches - count * i // batches for i in range(batches)]
+
+
+def sample_weights(count: int, batch_sizes: Sequence[int], rank: int, size: int) -> np.ndarray:
     """Weigh the losses of the photographs of one process in an epoch: float32 (n,).
 
     The processes' gradients are averaged; with these weights the average is the gradient of the
     mean loss of all photographs of a step. A process with one photograph less than others repeats
     one, of weight 0.
     """
-    longest = -(-count // size)
-    weights = np.empty(longest, np.float32)
-    for start in range(0, longest, batch_size):
-        part = weights[start : start + batch_size]
-        surplus = longest * size - count if start + batch_size >= longest else 0
-        part[:] = size / (len(part) * size - surplus)
-    if rank >= count - (longest - 1) * size:
+    together = size * np.array(batch_sizes)
+    surplus = together.sum() - count  # fewer than there are processes
+    together[-1] -= surplus
+    weights = np.repeat(size / together, batch_sizes).astype(np.float32)
+    if rank >= size - surplus:
         weights[-1] = 0
     return weights
 

@@ -55,16 +55,19 @@ class Photographs:
         self.varied = varied
 
     def batches(
-        self, photographs: np.ndarray, views: np.ndarray, batch_size: int
+        self, photographs: np.ndarray, views: np.ndarray, sizes: Sequence[int]
     ) -> Iterator[np.ndarray]:
         """Yield a view, by its number, of each of some photographs (indices): uint8 (n, S, S, 3).
 
-        Raises ImageError if a photograph cannot be read.
+        The batches are of these sizes, as long as there are photographs. Raises ImageError if one
+        cannot be read.
         """
         items = [*zip(photographs.tolist(), views.tolist())]
-        images = map_ahead(self._make, items, self.resources.workers, 3 * batch_size)
-        while batch := [*islice(images, batch_size)]:
-            yield np.stack(batch)
+        ahead = 3 * max(sizes, default=1)
+        images = map_ahead(self._make, items, self.resources.workers, ahead)
+        for size in sizes:
+            if batch := [*islice(images, size)]:
+                yield np.stack(batch)
 
     def _make(self, item: tuple[int, int]) -> np.ndarray:
         i, view = item

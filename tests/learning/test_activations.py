@@ -53,7 +53,7 @@ def test_activations_are_the_same_wherever_they_are_kept(
     assert place in activations.location
     order = np.random.default_rng(0).permutation(21)
     for _ in range(2):
-        batches = [*activations.batches(order, ORDER % 3, 10)]
+        batches = [*activations.batches(order, ORDER % 3, [10] * len(order))]
         assert [len(batch) for batch in batches] == [10, 10, 1]
     assert len(os.listdir(tmp_path)) == (1 if place == "file" else 0)
     if place != "nowhere":  # of 63 views the 21 that were asked for were computed

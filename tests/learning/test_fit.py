@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from data_utils import Split, find_data
 from learning.fit import (
     Learner,
+    divide,
     draw_epoch,
     lr_factor,
     open_activations,
@@ -21,7 +22,7 @@ from learning.head import fit_head
 from learning.resources import ProcessGroup, Resources
 from learning.run import new_run
 from network.classifier import chain, count_frozen_layers
-from running.settings import FINE_TUNING, Settings
+from running.settings import Settings
 
 
 @pytest.fixture
@@ -51,17 +52,17 @@ def test_processes_share_out_an_epoch_and_every_photograph_counts_once(
 
     def orders(size, epoch=2, seed=5):
         for rank in range(size):
-            weights = sample_weights(count, 3, rank, size)
-            steps = math.ceil(len(weights) / 3)
+            batch_sizes = divide(-(-count // size), 3)
+            weights = sample_weights(count, batch_sizes, rank, size)
             learner = SimpleNamespace(
                 processes=ProcessGroup(rank, size),
                 activations=SimpleNamespace(num_frozen=num_frozen, num_views=5),
                 labels=np.zeros(count),
                 weights=weights,
                 seed=seed,
-                recipe=FINE_TUNING._replace(batch_size=3),
-                steps_per_epoch=steps,
-                steps=steps * epoch,
+                batch_sizes=batch_sizes,
+                steps_per_epoch=len(batch_sizes),
+                steps=len(batch_sizes) * epoch,
             )
             yield weights, draw_epoch(learner, epoch)
 
@@ -77,10 +78,20 @@ def test_processes_share_out_an_epoch_and_every_photograph_counts_once(
         seen += [*order[0][weights > 0]]
     assert sorted(seen) == [*range(count)]
     # The mean over the processes of their sums is the mean over the photographs of a step.
-    step = np.stack([weights[:3] for weights, _ in shares])
+    first = divide(-(-count // 3), 3)[0]
+    step = np.stack([weights[:first] for weights, _ in shares])
     np.testing.assert_allclose(step[step > 0] / 3, 1 / (step > 0).sum(), rtol=1e-6)
     for other in (next(orders(1, epoch=3)), next(orders(1, seed=6))):
         assert (other[1][0] != photographs).any()
+
+
+def test_no_batch_is_much_smaller_than_the_others():
+    for count, most in ((1280, 256), (1281, 256), (1282, 256), (101, 10), (5, 2), (3, 256), (1, 1)):
+        sizes = divide(count, most)
+        assert sum(sizes) == count
+        assert len(sizes) == math.ceil(count / most)
+        assert max(sizes) <= most
+        assert max(sizes) - min(sizes) <= 1
 
 
 @pytest.mark.parametrize("steps", [1, 9, 1000])
@@ -135,7 +146,7 @@ def test_an_epochs_loss_is_the_mean_of_its_photographs(begin, monkeypatch):
     loss, sums = train_one_epoch(learner, 1)
     photographs, views, _ = draw_epoch(learner, 1)
     with torch.no_grad():
-        logits = model(torch.cat([*activations.batches(photographs, views, 17)]))
+        logits = model(torch.cat([*activations.batches(photographs, views, [17])]))
     targets = torch.from_numpy(labels[photographs])
     direct = torch.stack([logits[targets == c].sum(0) for c in range(4)])
     torch.testing.assert_close(sums.sums, direct, rtol=1e-4, atol=1e-4)

@@ -14,7 +14,9 @@ LARGE = Preprocessing(107, 96, (0.0,) * 3, (1.0,) * 3)
 
 
 def look(photographs: Photographs, indices, views, batch_size: int = 4) -> np.ndarray:
-    return np.concatenate([*photographs.batches(np.array(indices), np.array(views), batch_size)])
+    return np.concatenate(
+        [*photographs.batches(np.array(indices), np.array(views), [batch_size] * len(indices))]
+    )
 
 
 def noise(folder, sizes) -> list[str]:
