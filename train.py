@@ -160,7 +160,7 @@ def train(
 
     # --- The run: a new one, or what last.pth holds of it
     typed, num_classes = Settings.typed(args), len(data.categories)
-    earlier, info, side = None, None, None
+    earlier, info, side, photographs = None, None, None, None
     from_backups = not args.resume and needs_backups(folder)
     if args.resume:
         run, info = resume_run(folder, typed, device)
@@ -169,8 +169,9 @@ def train(
         run, info = update_run(earlier, num_classes, args.epochs or 0, device), earlier.info
         notes.flag = "--update"
     else:
-        side = typical_side(data.splits["train"].paths)
-        run = new_run(Settings(**typed), num_classes, side, device, resources)
+        paths = data.splits["train"].paths
+        side, photographs = typical_side(paths), len(paths)
+        run = new_run(Settings(**typed), num_classes, side, device, resources, photographs)
     checkpoint = earlier.checkpoint if earlier else folder.checkpoint
     if info:
         notes.best = (earlier.run if earlier else run).describe_best(checkpoint)
@@ -207,7 +208,7 @@ def train(
     time_budget = TimeBudget()
     if is_planned:
         typed, time_budget, plan = plan_run(run, splits, typed, resources, clock)
-        run = new_run(Settings(**typed), num_classes, side, device, resources)
+        run = new_run(Settings(**typed), num_classes, side, device, resources, photographs)
         if keeps_features:
             run.open_features(folder.features)
         console.print_result(run.describe(), plan)

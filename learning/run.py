@@ -341,10 +341,12 @@ def new_run(
     side: int | None,
     device: torch.device,
     resources: Resources,
+    photographs: int | None = None,
 ) -> Run:
     """Build the network of a new run for C categories, and resolve its settings.
 
-    `side` is the short side of the photographs in pixels, where it is known. Rank 0 may download
+    `side` is the short side of the photographs in pixels, and `photographs` their number in train,
+    where these are known. Rank 0 may download
     weights, before the others look for them. Raises InputError if there is no such network, its
     weights are not available, or the settings do not go together.
     """
@@ -362,8 +364,13 @@ def new_run(
             resources.progress,
         )
     settings = resolve_settings(
-        settings, preprocessing.crop, source is not None, bool(model.feature_layers)
+        settings, preprocessing.crop, source is not None, bool(model.feature_layers), photographs
     )
+    if source is None and settings.recipe.batch_size < 2 * resources.processes.size:
+        raise InputError(
+            f"--batch_size {settings.batch_size} is too small from scratch: in each process a step "
+            "needs two photographs, whose statistics BatchNorm learns"
+        )
     return Run(settings, model.to(device), preprocessing, source, epoch=-1 if source else 0)
 
 

@@ -25,6 +25,7 @@ class Recipe(NamedTuple):
 
 FINE_TUNING = Recipe(epochs=5, lr=4e-4, batch_size=64)
 FROM_SCRATCH = Recipe(epochs=13, lr=6e-3, batch_size=256)
+SMALLEST_BATCH = 8  # from scratch, where nobody asks for a smaller one
 
 
 def _setting(default: Any, check: Callable[[str], Any] | None = None, **flag: Any) -> Any:
@@ -88,7 +89,7 @@ class Settings:
         Number(int, 1, 10**6),
         metavar="N",
         help="photographs in a training step, of all processes together (default: "
-        "{fine.batch_size}, from scratch {scratch.batch_size})",
+        "{fine.batch_size}, from scratch a tenth of train, at most {scratch.batch_size})",
     )
     image_size: int | None = _setting(
         None,
@@ -151,19 +152,28 @@ class Settings:
 
 
 def resolve_settings(
-    settings: Settings, image_size: int, pretrained: bool, has_tail: bool
+    settings: Settings,
+    image_size: int,
+    pretrained: bool,
+    has_tail: bool,
+    photographs: int | None = None,
 ) -> Settings:
     """Fill in the settings that depend on the network; raise InputError if they do not go together.
 
     `image_size` is the side of the network's input; `pretrained` whether it starts from weights;
-    `has_tail` whether its layers form a chain whose first ones can be frozen.
+    `has_tail` whether its layers form a chain whose first ones can be frozen; `photographs` how
+    many there are in train, where that is known.
     """
     recipe = FINE_TUNING if pretrained else FROM_SCRATCH
-    if settings.batch_size:
+    batch_size = settings.batch_size
+    if photographs and not pretrained:
+        # From scratch, one or two large steps an epoch diverge.
+        batch_size = batch_size or min(max(photographs // 10, SMALLEST_BATCH), recipe.batch_size)
+    if batch_size:
         # Malladi et al., "On the SDEs and scaling rules for adaptive gradient algorithms" (NeurIPS
         # 2022): Adam's learning rate goes with the square root of the batch size.
-        factor = math.sqrt(settings.batch_size / recipe.batch_size)
-        recipe = recipe._replace(lr=recipe.lr * factor)
+        factor = math.sqrt(batch_size / recipe.batch_size)
+        recipe = recipe._replace(lr=recipe.lr * factor, batch_size=batch_size)
     if settings.epochs == 0 and not pretrained:
         raise InputError(
             f"--epochs 0 would leave {settings.arch} untrained: it starts from scratch"

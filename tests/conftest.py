@@ -160,7 +160,7 @@ def checkpoint(trained) -> Path:
 def cnn(drawn, tmp_path_factory) -> Path:
     """The folder of a run of the basic CNN, whose checkpoint loads in no time."""
     folder = tmp_path_factory.mktemp("cnn")
-    assert train.main([str(drawn), *CNN, "--epochs", "4", "--save_dir", str(folder)]) == 0
+    assert train.main([str(drawn), *CNN, "--epochs", "8", "--save_dir", str(folder)]) == 0
     return folder
 
 

@@ -125,9 +125,15 @@ def test_test_is_evaluated_once_by_the_reloaded_file(run_script, drawn, tmp_path
 # --- What goes wrong --------------------------------------------------------------------
 
 
+def test_batches_from_which_batchnorm_learns_nothing_are_refused(run_script, drawn, tmp_path):
+    run = run_script("train", drawn, *CNN, "--batch_size", 1, "--save_dir", tmp_path)
+    assert run.code == 2
+    assert "--batch_size 1 is too small from scratch: in each process a step needs two" in run.err
+
+
 @pytest.mark.parametrize(
     ("problem", "advice"),
-    [(math.nan, "try a lower --lr"), (torch.OutOfMemoryError("CUDA"), "try --batch_size 128")],
+    [(math.nan, "try a lower --lr"), (torch.OutOfMemoryError("CUDA"), "try --batch_size 4")],
 )
 def test_an_epoch_that_fails_leaves_the_best_network_and_advice(
     run_script, drawn, tmp_path, monkeypatch, problem, advice

@@ -56,7 +56,7 @@ def test_an_impossible_resume_file_is_one_sentence(run_script, drawn, cnn, tmp_p
         part = part[key]
     part[last] = value
     torch.save(entries, folder / "last.pth")
-    run = run_script("train", drawn, "--resume", "--epochs", 6, "--save_dir", folder)
+    run = run_script("train", drawn, "--resume", "--epochs", 10, "--save_dir", folder)
     assert run.code == 2
     assert "last.pth" in run.err.splitlines()[0]
 

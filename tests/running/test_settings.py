@@ -98,6 +98,18 @@ def test_the_learning_rate_goes_with_the_root_of_the_batch_size(typed, lr):
         assert scratch.recipe.lr == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("photographs", "batch_size"), [(3, 8), (79, 8), (180, 18), (2560, 256), (8189, 256)]
+)
+def test_from_scratch_a_small_folder_gets_enough_steps_not_to_diverge(photographs, batch_size):
+    scratch = resolve_settings(Settings("cnn"), 64, False, False, photographs).recipe
+    assert scratch.batch_size == batch_size
+    assert scratch.lr == pytest.approx(FROM_SCRATCH.lr * math.sqrt(batch_size / 256))
+    assert resolve_settings(Settings(), 64, True, False, photographs).recipe == FINE_TUNING
+    typed = resolve_settings(Settings("cnn", batch_size=100), 64, False, False, photographs)
+    assert typed.batch_size == 100
+
+
 def test_settings_that_do_not_go_together_are_one_sentence():
     words = "--epochs 0 would leave cnn untrained: it starts from scratch"
     with pytest.raises(InputError, match=words):
@@ -106,9 +118,6 @@ def test_settings_that_do_not_go_together_are_one_sentence():
     words = "--tune tail: cnn as it is here has no tail; that needs a pretrained network"
     with pytest.raises(InputError, match=words):
         resolve_settings(Settings("cnn", tune="tail"), 32, True, False)
-
-
-# --- Resumed ----------------------------------------------------------------------------
 
 
 # --- From a resume file -----------------------------------------------------------------
