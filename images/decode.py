@@ -278,16 +278,20 @@ def digest_each(
     """
     tiny = Preprocessing(1, 1, (0.0,) * 3, (1.0,) * 3)  # JPEG decodes four times as fast
 
-    def digest(path: str) -> bytes | ImageError:
+    def digest(path: str) -> bytes:
+        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest()
+
+    def read(path: str) -> bytes | ImageError:
         try:
-            open_image(path).close()  # what is no photograph may be of any size
-            found = hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest()
-            if found not in known:
-                load_image(path, tiny)
-            return found
+            if known:
+                open_image(path).close()  # what is no photograph may be of any size
+                if (found := digest(path)) in known:
+                    return found
+            load_image(path, tiny)
+            return digest(path)
         except ImageError as error:
             return error
         except OSError as error:  # gone since
             return _unreadable(path, error)
 
-    return map_ahead(digest, paths, workers, 1000)
+    return map_ahead(read, paths, workers, 1000)

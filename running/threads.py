@@ -42,6 +42,8 @@ def map_ahead(
             if isinstance(items, Generator):
                 items.close()
 
+    # Threads that wake one another for each item would cost more than a small photograph.
+    some, taken = max(1, ahead // 2), 0
     feeder = Thread(target=feed, daemon=True)
     feeder.start()
     try:
@@ -53,7 +55,10 @@ def map_ahead(
             if future is None:
                 return
             yield future.result()
-            room.release()
+            taken += 1
+            if taken == some:
+                room.release(some)
+                taken = 0
     finally:
         stopped.set()
         room.release()
