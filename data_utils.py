@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from formats.schema import NO_NAMES
 from images import folders
+from images.copies import group_copies
 from images.decode import Preprocessing, digest_each, load_batches, load_image  # noqa: F401
 from images.folders import find_photographs  # noqa: F401
 from images.manifest import Manifest
@@ -26,6 +28,7 @@ HOME_NAMES = Path(__file__).with_name(NAMES_FILE)
 
 FEW = 3  # a category with fewer photographs in train is not in every fold that judges the head
 
+UNREADABLE_FILES = "photographs that cannot be read"
 GAPS = "categories that are not in all splits"
 
 
@@ -56,15 +59,20 @@ class DataSet(NamedTuple):
         return {"folder": os.fspath(self.folder), "photographs": sizes}
 
 
-def find_data(data_dir: str | Path, known: Mapping[str, str | None] | None = None) -> DataSet:
+def find_data(
+    data_dir: str | Path,
+    known: Mapping[str, str | None] | None = None,
+    copies: Mapping[str, str] | None = None,
+) -> DataSet:
     """Find the photographs of `data_dir/{train,valid,test}/<category>/` and of folders within.
 
     The categories are the folders of train that hold a photograph, in natural order (2 before 10);
     the other splits are matched to them by folder name. Missing splits are split off, without
     copying or moving anything: a tenth of train for valid, or, where there are only folders of
     categories, a tenth each for valid and test. Where photographs are `known`, by path, there are
-    no others; some have the split that they were in before. Raises InputError if there is nothing
-    to train on or to validate with.
+    no others; some have the split that they were in before. `copies` stay together in what is split
+    off, each with the path of another one. Raises InputError if there is nothing to train on or to
+    validate with.
     """
     if not os.path.isdir(data_dir):
         what = "is not a folder" if os.path.exists(data_dir) else "does not exist"
@@ -72,12 +80,15 @@ def find_data(data_dir: str | Path, known: Mapping[str, str | None] | None = Non
     layout = f"expected {data_dir}/{{train,valid,test}}/<category>/*.jpg"
     places = folders.find_split_folders(data_dir)
     if places and "train" not in places:
-        raise InputError(f"{data_dir} has no folder train; {layout}")
+        others = " and ".join(map(os.path.basename, places.values()))
+        raise InputError(f"{data_dir} has no folder train beside {others}; {layout}")
     problems: dict[str, list[str]] = {folders.UNREADABLE: [], folders.LEFT_OUT: [], GAPS: []}
     found = {
         split: folders.find_categories(place, data_dir, problems)
         for split, place in (places or {"train": os.fspath(data_dir)}).items()
     }
+    if places:
+        folders.find_beside(data_dir, places, problems)
     for sentences in problems.values():
         sentences.sort()
     train = found["train"]
@@ -91,7 +102,8 @@ def find_data(data_dir: str | Path, known: Mapping[str, str | None] | None = Non
     if len(categories) < 2:
         lack = f"one category only ({categories[0]})" if categories else "no photographs"
         why = (f"; {kind}: {len(s)}, such as {s[0]}" for kind, s in problems.items() if s)
-        raise InputError(f"{data_dir} has {lack} to train on; {layout}{''.join(why)}")
+        is_split = f"; {places['train']} is taken for the folder of a split" if places else ""
+        raise InputError(f"{data_dir} has {lack} to train on; {layout}{is_split}{''.join(why)}")
     for category in categories:
         if not category.isprintable():
             raise InputError(f"the folder name {category!r} in {data_dir} cannot be printed")
@@ -100,10 +112,14 @@ def find_data(data_dir: str | Path, known: Mapping[str, str | None] | None = Non
     notes = []
     if missing:
         before = known or {}
-        found |= folders.split_off(train, missing, before)
+        found |= folders.split_off(train, missing, before, copies or {})
         how = "by a hash of names" + (", or as in the earlier run" if any(before.values()) else "")
         whole = places.get("train", data_dir)
-        notes = [f"{' and '.join(missing)}: split off from {whole} {how}"]
+        notes = [
+            f"{' and '.join(missing)}: split off from {whole} {how}; copies, and folders within a "
+            "category, are not divided",
+            "if other photographs of one plant are, the figures at the end are too good",
+        ]
     splits = {}
     for split, by_category in found.items():
         ours = [by_category.get(category, []) for category in categories]
@@ -176,20 +192,34 @@ def inspect(
     errors = [str(error) for error in results if isinstance(error, ImageError)]
     before = manifest.splits_by_digest() if manifest else {}
     known = {path: before.get(digest) for path, digest in digests.items()}
-    if errors or any(known.values()):
-        data = find_data(data.folder, known)  # without what has come since
+    copies = _pair_copies([*digests], digests) if data.notes else {}
+    if errors or copies or any(known.values()):
+        try:
+            data = find_data(data.folder, known, copies)  # without what has come since
+        except InputError:
+            if not errors:
+                raise
+            raise InputError(
+                f"{len(errors)} of the {len(found)} photographs in {data.folder} cannot be read, "
+                f"and too few are left to train on: {errors[0]}"
+            ) from None
     names, source, unnamed = find_names(data.categories, data.folder, names_file)
     counts = zip(data.categories, np.bincount(data.splits["train"].labels).tolist())
     problems = {
         folders.UNREADABLE: data.problems[folders.UNREADABLE],
         folders.LEFT_OUT: data.problems[folders.LEFT_OUT],
-        "photographs that cannot be read": errors,
+        UNREADABLE_FILES: errors,
         **_find_copies(data, digests),
         GAPS: data.problems[GAPS],
         f"categories with fewer than {FEW} photographs in train": [
             f"{category}: {count}" for category, count in counts if count < FEW
         ],
         "categories without a name": unnamed,
+        "categories whose names predict.py has other uses for": [
+            f"{name} cannot be told from the answer of that name; --category_names can rename it"
+            for name in names
+            if name.casefold() in NO_NAMES
+        ],
     }
     whole = hashlib.sha256()
     for name, split in data.splits.items():
@@ -197,6 +227,16 @@ def inspect(
             place = os.fsencode(f"{name}\0{os.path.relpath(path, data.folder)}\0")
             whole.update(place + digests[path])
     return Inspected(data, names, source, problems, whole.hexdigest(), digests)
+
+
+def _pair_copies(paths: Sequence[str], digests: Mapping[str, bytes]) -> dict[str, str]:
+    """Pair photographs with the first one of the same file, or that looks the same."""
+    by_digest: dict[bytes, str] = {}
+    copies = {path: by_digest.setdefault(digests[path], path) for path in paths}
+    for path, group in zip(paths, group_copies(paths).tolist()):
+        if paths[group] != path:
+            copies[path] = paths[group]
+    return {path: first for path, first in copies.items() if path != first}
 
 
 def _find_copies(data: DataSet, digests: Mapping[str, bytes]) -> dict[str, list[str]]:
@@ -218,11 +258,22 @@ def _find_copies(data: DataSet, digests: Mapping[str, bytes]) -> dict[str, list[
     return copies
 
 
-def require_usable(before: DataSet, data: DataSet, processes: int) -> None:
+def require_readable_folders(data: DataSet) -> None:
+    """Raise InputError if a folder cannot be read: what is in it would be lost without a word."""
+    if unreadable := data.problems[folders.UNREADABLE]:
+        more = f"; so it is with {len(unreadable)} folders" if unreadable[1:] else ""
+        raise InputError(unreadable[0] + more)
+
+
+def require_usable(before: DataSet, inspected: Inspected, processes: int) -> None:
     """Raise InputError if processes cannot learn all categories from what can be read."""
+    data, errors = inspected.data, inspected.problems[UNREADABLE_FILES]
     if lost := [category for category in before.categories if category not in data.categories]:
+        paths, labels = before.splits["train"]
+        first = paths[labels.tolist().index(before.categories.index(lost[0]))]
+        why = next((error for error in errors if error.startswith(first)), f"{first} is missing")
         lack = folders.name_some(lost)
-        raise InputError(f"no readable photograph left to train on of {lack}")
+        raise InputError(f"no readable photograph left to train on of {lack}: {why}")
     for name, split in data.splits.items():
         if len(split.paths) < processes:
             few = f"share out the photographs of {name}: {len(split.paths)}"
@@ -270,7 +321,7 @@ def load_names(path: str | Path) -> dict[str, str]:
     if not all(isinstance(name, str) and name.isprintable() for name in values):
         example = '{"21": "fire lily"}'
         raise InputError(f"the names file {path} must map categories to names, as in {example}")
-    return names
+    return {folders.normalise(category): name for category, name in names.items()}
 
 
 def find_names(

@@ -39,6 +39,7 @@ from formats import onnx_file
 from formats.onnx_file import is_exported, is_onnx_name
 from formats.schema import KEEP, NetworkInfo
 from images.decode import load_image, open_image
+from images.folders import normalise
 from prediction import inputs
 from prediction.answers import Answers, find_promises, match_groups, match_only, read_list
 from prediction.command_line import parse_args
@@ -132,8 +133,8 @@ def name_photographs(
     if args.score:
         from prediction.score import Score
 
-        score = Score(answers, keeps=bool(args.report))
-    sorter = Sorter(args.sort_into, args.copy) if args.sort_into else None
+        score = Score(answers, args.inputs, keeps=bool(args.report))
+    sorter = Sorter(args.sort_into, args.copy, answers.names) if args.sort_into else None
     job = describe_job(args, answers.names) if args.output else None
     with open_output(args.output, args.format, job, args.resume) as output:
         if output.part and not (args.score or args.plot):  # these do not go with --continue
@@ -142,7 +143,8 @@ def name_photographs(
             console.print_note(output.note)
         answers.count = output.place.records - output.place.failed
         answers.num_ood = output.place.num_ood
-        found = inputs.expand(args.inputs, b"\0" if args.null else b"\n")
+        passed_over: list[str] = []
+        found = inputs.expand(args.inputs, b"\0" if args.null else b"\n", passed_over)
         chosen = inputs.choose(found, args.shard, (args.output, args.report, args.figures))
         total = None
         if STDIN not in args.inputs:  # standard input may never end
@@ -165,6 +167,11 @@ def name_photographs(
     count, failed = output.place.records, output.place.failed
     if not count:
         console.print_message("warning: there was nothing to name")
+    if passed_over:
+        count_of = "1 file" if len(passed_over) == 1 else f"{len(passed_over)} files"
+        console.print_message(
+            f"passed over {count_of} in no format that is read here, such as {passed_over[0]}"
+        )
     console.print_message(*answers.warnings())
     if args.output:
         console.print_note(f"wrote {args.output}: {count} record{'' if count == 1 else 's'}")
@@ -194,8 +201,8 @@ def make_answers(args: argparse.Namespace, info: NetworkInfo, console: Console) 
     """Prepare answers as the flags say; warn where the user's names are incomplete."""
     names, categories = info.names, info.categories
     if args.names is not None:
-        names = [args.names.get(category, category) for category in categories]
-        known = len(args.names.keys() & set(categories))
+        names = [args.names.get(normalise(category), category) for category in categories]
+        known = len(args.names.keys() & {*map(normalise, categories)})
         if known < len(categories):
             console.print_message(
                 f"warning: {args.category_names} names {known} of the {len(categories)} "

@@ -115,6 +115,8 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
         download(args.download, data_dir, console.progress)
     data = data_utils.find_data(data_dir)
     data_utils.find_names(data.categories, data_dir, args.category_names)
+    if args.apply or not args.check_data:
+        data_utils.require_readable_folders(data)
     if args.apply:
         if not console.speaks:
             return 0
@@ -200,7 +202,12 @@ def train(
     results = processes.gather_objects([*console.count(reading, len(mine), "reading")])
     inspected = data_utils.inspect(data, args.category_names, results, pinned)
     console.print_note(*data_utils.problem_lines(inspected.problems, 10))
-    data_utils.require_usable(data, inspected.data, processes.size)
+    data_utils.require_usable(data, inspected, processes.size)
+    if not run.is_update:
+        told = {*data_utils.describe_data(data)}
+        for line in data_utils.describe_data(inspected.data):
+            if line not in told:  # without what cannot be read, or with copies in one split
+                console.print_result(line)
     splits = inspected.data.splits
     labels, valid_labels = splits["train"].labels, splits["valid"].labels
     clock.lap("reading every photograph once")

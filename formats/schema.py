@@ -17,6 +17,10 @@ from running.flags import IMAGE_SIZE
 # The share of the photographs of known flowers that keep their names where others are refused.
 KEEP = 0.95
 
+# Answers that are not names: the photograph looks like nothing in the training data, its name is
+# not certain enough for the promise, or it cannot be read.
+UNKNOWN, REVIEW, UNREADABLE = NO_NAMES = "unknown", "review", "unreadable"
+
 ROUNDING = 1e-5  # of an OOD score, which is a cosine
 
 # Numbers that a file keeps of valid's photographs; of more of them it keeps a random part.

@@ -3,21 +3,31 @@
 import hashlib
 import os
 import re
+import stat
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 from running.errors import InputError, RunError
+from running.files import is_special
 from running.run_folder import RunFolder
 
 # What is looked for in a folder, and the only formats (but for HEIC) that it is opened as.
 EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .heic .heif".split()
+    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .bmp .tif .tiff .avif .avifs".split()
+    + ".heic .heif .hif".split()
 )
 # Nobody takes such files for photographs: notes, tables, settings, networks.
 CLUTTER = frozenset(".txt .md .html .pdf .csv .json .xml .log .ini .db .pth .onnx".split())
+# Folders that systems put among a user's own, in small letters: the last one keeps small pictures.
+SYSTEM_FOLDERS = frozenset(
+    ["lost+found", "$recycle.bin", "system volume information", "__macosx", "@eadir"]
+)
+FILE_NAME = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")  # unlike "St. John's wort" and "v1.2"
 RUN_FILES = frozenset(file.name for file in RunFolder("").files)
 
 # What the folder of a split may be called, in small letters.
@@ -44,12 +54,25 @@ def name_some(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def find_photographs(folder: str | Path, unreadable: list[str] | None = None) -> list[str]:
+def normalise(name: str) -> str:
+    """Spell a name as names are compared: a Mac may write é as e and an accent (Unicode NFD)."""
+    return unicodedata.normalize("NFC", name)
+
+
+def find_photographs(
+    folder: str | Path,
+    unreadable: list[str] | None = None,
+    passed_over: list[str] | None = None,
+) -> list[str]:
     """List the photographs in a folder and in the folders within it, sorted by path.
 
     Sentences on folders that cannot be read are added to `unreadable`; else InputError is raised.
+    Files that might be photographs, but in no format that is read, are added to `passed_over`.
     """
-    return sorted(filter(is_image_name, _walk(folder, unreadable)))
+    files = sorted(_walk(folder, unreadable))
+    if passed_over is not None:
+        passed_over += filter(_is_foreign, files)
+    return [*filter(is_image_name, files)]
 
 
 def find_categories(
@@ -57,14 +80,18 @@ def find_categories(
 ) -> dict[str, list[str]]:
     """List the photographs of each folder in `folder`, a split or `data_dir` itself, by its name.
 
-    What is left out is added to the problems.
+    What cannot be read or is left out is added to the problems.
     """
     above = (os.path.realpath(data_dir), os.path.realpath(folder))
-    by_category = {}
-    for entry in _scan(folder):
-        if not os.path.isdir(entry.path):
-            if is_image_name(entry.name):
-                problems[LEFT_OUT].append(f"{entry.path} is in no category's folder")
+    by_category: dict[str, list[str]] = {}
+    for entry in sorted(_scan(folder), key=lambda entry: entry.name):
+        try:
+            if not _is_folder(entry):
+                if is_image_name(entry.name):
+                    problems[LEFT_OUT].append(f"{entry.path} is in no category's folder")
+                continue
+        except InputError as error:
+            problems[UNREADABLE].append(str(error))
             continue
         files = sorted(_walk(entry.path, problems[UNREADABLE], above))
         photographs = [path for path in files if is_image_name(path)]
@@ -78,11 +105,27 @@ def find_categories(
             drawn = ("curves.", "confusion.", "mistakes.")
             photographs = [p for p in photographs if not os.path.basename(p).startswith(drawn)]
         if photographs or not is_run:
-            by_category[entry.name] = photographs
-        for path in files:
-            if os.path.splitext(path)[1].lower() not in EXTENSIONS | CLUTTER:
-                problems[LEFT_OUT].append(f"{path} is in no format that is read")
+            by_category.setdefault(normalise(entry.name), []).extend(photographs)
+        for path in filter(_is_foreign, files):
+            problems[LEFT_OUT].append(f"{path} is in no format that is read")
     return by_category
+
+
+def find_beside(
+    data_dir: str | Path, places: Mapping[str, str], problems: dict[str, list[str]]
+) -> None:
+    """Add photographs beside the folders of splits, and in folders beside them, to the problems."""
+    for entry in _scan(data_dir):
+        if entry.path in places.values():
+            continue
+        if is_image_name(entry.name) and not os.path.isdir(entry.path):
+            problems[LEFT_OUT].append(f"{entry.path} is in no category's folder")
+        elif os.path.isdir(entry.path):
+            count = sum(map(is_image_name, _walk(entry.path, [], (os.path.realpath(data_dir),))))
+            if count:
+                photographs = "a photograph" if count == 1 else f"{count} photographs"
+                reason = f"{entry.path}, with {photographs}, is in none of the splits' folders"
+                problems[LEFT_OUT].append(reason)
 
 
 def _walk(
@@ -103,20 +146,50 @@ def _walk(
             unreadable.append(str(error))
             continue
         for entry in entries:
-            if entry.is_file(follow_symlinks=False):
-                yield entry.path
-            elif os.path.isdir(entry.path):
-                folders.append((entry.path, (*above, real)))
-            elif os.path.isfile(entry.path) or not os.path.exists(entry.path):
-                yield entry.path  # a link that leads nowhere is named when it cannot be read
+            try:
+                if _is_folder(entry):
+                    folders.append((entry.path, (*above, real)))
+                elif entry.is_file(follow_symlinks=False) or not is_special(entry.path):
+                    yield entry.path
+            except InputError as error:
+                if unreadable is None:
+                    raise
+                unreadable.append(str(error))
 
 
 def _scan(folder: str | Path) -> list[os.DirEntry[str]]:
-    """List what is not hidden in a folder, in no order; raise InputError if it cannot be read."""
+    """List a user's entries in a folder, in no order; raise InputError if it cannot be read."""
     try:
-        return [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+        entries = [*os.scandir(folder)]
     except OSError as error:  # no permission, a disk that fails
         raise InputError(f"{folder} cannot be read: {error.strerror}") from None
+    return [
+        entry
+        for entry in entries
+        if not entry.name.startswith(".") and entry.name.lower() not in SYSTEM_FOLDERS
+    ]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one; raise InputError if that cannot be seen.
+
+    A folder whose disk has gone is not taken for one that was never there. What is named like a
+    file counts as a file, which is named when it cannot be read.
+    """
+    if not entry.is_symlink():
+        with suppress(OSError):
+            return entry.is_dir()
+    try:
+        return stat.S_ISDIR(os.stat(entry.path).st_mode)
+    except OSError as error:
+        if FILE_NAME.search(entry.name):
+            return False
+        raise InputError(f"{entry.path} cannot be read: {error.strerror}") from None
+
+
+def _is_foreign(path: str) -> bool:
+    """Whether a file might be a photograph in a format that is not read."""
+    return os.path.splitext(path)[1].lower() not in EXTENSIONS | CLUTTER
 
 
 # --- Splits ---------------------------------------------------------------------------
@@ -124,10 +197,10 @@ def _scan(folder: str | Path) -> list[os.DirEntry[str]]:
 
 def find_split_folders(data_dir: str | Path) -> dict[str, str]:
     """Find the folders of splits; raise InputError if two can be the same split."""
-    entries = sorted(entry.name for entry in _scan(data_dir) if os.path.isdir(entry.path))
+    entries = sorted(_scan(data_dir), key=lambda entry: entry.name)
     folders = {}
     for split, names in SPLIT_FOLDERS.items():
-        there = [entry for entry in entries if entry.lower() in names]
+        there = [e.name for e in entries if e.name.lower() in names and _is_folder(e)]
         if len(there) > 1:
             raise InputError(f"{data_dir} has {' and '.join(there)}, of which only one can be used")
         if there:
@@ -141,42 +214,90 @@ def has_train(data_dir: str | Path) -> bool:
 
 
 def split_off(
-    by_category: Mapping[str, Sequence[str]], names: Sequence[str], known: Mapping[str, str | None]
+    by_category: Mapping[str, Sequence[str]],
+    names: Sequence[str],
+    known: Mapping[str, str | None],
+    copies: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, dict[str, list[str]]]:
     """Divide photographs into train and the named splits, valid among them: a tenth for each.
 
     `split_hash` decides, so that a photograph stays in its split when others are added; `known`
-    has the splits of those that have another name or category since. Small sets stay usable: each
-    category has a photograph in train, and valid has one, where train or test can spare it.
+    has the splits of those that have another name or category since. Photographs of one folder
+    within a category stay together, and so do `copies`, each with the path of another one: no
+    network is tested by what it learned from. Small sets stay usable: each category has a
+    photograph in train, and valid has some, where train or test can spare them.
     """
     splits: dict[str, dict[str, list[str]]] = {
         split: {category: [] for category in by_category} for split in ("train", *names)
     }
     train, valid = splits["train"], splits["valid"]
+    groups = group_photographs(by_category, copies)
     for category, paths in by_category.items():
-        tenths = {path: split_hash(category, path) for path in paths}
-        kept = max(paths, key=tenths.__getitem__, default=None)
+        tenths = {path: split_hash(*groups[path]) for path in paths}
+        kept = max(tenths.values(), default=0)
         for path, tenth in tenths.items():
-            leaves = tenth < len(names) and path != kept
+            leaves = tenth < len(names) and tenth != kept
             split = known.get(path) or (names[int(tenth)] if leaves else "train")
             splits.get(split, train)[category].append(path)
-        if kept and not train[category]:  # all of them have come from other splits
+        if paths and not train[category]:  # all of them have come from other splits
             for split in names:
-                splits[split][category] = [path for path in splits[split][category] if path != kept]
-            train[category].append(kept)
-    if not any(valid.values()):
-        spare = {c: paths for c, paths in train.items() if len(paths) > 1}
-        spare = spare or {c: paths for c, paths in splits.get("test", {}).items() if paths}
-        if spare:
-            largest = max(spare, key=lambda category: len(spare[category]))
-            path = min(spare[largest], key=partial(split_hash, largest))
-            spare[largest].remove(path)
-            valid[largest].append(path)
+                here = splits[split][category]
+                train[category] += [path for path in here if tenths[path] == kept]
+                splits[split][category] = [path for path in here if tenths[path] != kept]
+    alone = {path: (group[0], os.path.basename(path)) for path, group in groups.items()}
+    for together in (groups, alone):  # if all are copies, they part
+        if not any(valid.values()):
+            _fill_valid(splits, together)
     return splits
 
 
+def _fill_valid(
+    splits: dict[str, dict[str, list[str]]], groups: Mapping[str, tuple[str, str]]
+) -> None:
+    """Move a group of photographs to valid, of the category that can best spare one."""
+    for name in ("train", "test"):
+        spare = {
+            category: paths
+            for category, paths in splits.get(name, {}).items()
+            if len({groups[path] for path in paths}) > (name == "train")
+        }
+        if spare:
+            largest = max(spare, key=lambda category: len(spare[category]))
+            first = groups[min(spare[largest], key=lambda path: split_hash(*groups[path]))]
+            splits["valid"][largest] = [path for path in spare[largest] if groups[path] == first]
+            spare[largest][:] = [path for path in spare[largest] if groups[path] != first]
+            return
+
+
+def group_photographs(
+    by_category: Mapping[str, Sequence[str]], copies: Mapping[str, str]
+) -> dict[str, tuple[str, str]]:
+    """Tell by category and name what stays together: a folder, or copies of a photograph.
+
+    The folders of a category are those in which its photographs part.
+    """
+    groups = {}
+    for category, paths in by_category.items():
+        common = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
+        for path in paths:
+            way = os.path.relpath(path, common).split(os.sep) if common else [path]
+            groups[path] = category, way[0] if len(way) > 1 else os.path.basename(path)
+    joined: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def find(group: tuple[str, str]) -> tuple[str, str]:
+        while group in joined:
+            group = joined[group]
+        return group
+
+    for path, first in copies.items():
+        low, high = sorted((find(groups[path]), find(groups[first])))
+        if low != high:
+            joined[high] = low
+    return {path: find(group) for path, group in groups.items()}
+
+
 def split_hash(category: str, path: str) -> float:
-    """Map a photograph to a number from 0 to below 10, by its names alone: everywhere the same."""
+    """Map a photograph or folder to 0 to below 10, by its names alone: everywhere the same."""
     name = os.fsencode(f"{category}/{os.path.basename(path)}")
     return int.from_bytes(hashlib.sha256(name).digest()[:6], "big") / 2**48 * 10
 

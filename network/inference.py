@@ -29,7 +29,7 @@ def infer(
     function: Callable[[torch.Tensor], torch.Tensor],
     batches: Iterable[np.ndarray | torch.Tensor],
 ) -> Iterator[torch.Tensor]:
-    """Apply `function`, a part of a network from `for_inference`, to what `read` makes of batches.
+    """Apply `function`, a part of a network from `for_inference`, to batches.
 
     Kernels are chosen by shape and may round differently. Here they always get the same number of
     rows, the last ones padded, so that a photograph has the same result in any batch. Each thread

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from formats.schema import KEEP, NetworkInfo, Prediction
+from formats.schema import KEEP, REVIEW, UNKNOWN, NetworkInfo, Prediction
+from images.folders import normalise
 from prediction.promise import (
     CONFIDENCE,
     FAMILIAR,
@@ -19,7 +20,7 @@ from prediction.promise import (
     score_calibration,
     sum_groups,
 )
-from prediction.records import REVIEW, UNKNOWN, Guess, Record
+from prediction.records import Guess, Record
 from running.errors import FlowersError, InputError
 
 PROMISES = 0.99, 0.98, 0.95  # those that --info and an exported file describe
@@ -60,6 +61,12 @@ class Answers:
         self.groups: np.ndarray | None = None  # the number of each category's group (C,)
         if groups:
             self.groups = np.array([self.group_names.index(name) for name in groups])
+        taken = {name.casefold() for name in names} & {UNKNOWN, REVIEW}
+        if taken and (keep is not None or promise is not None):
+            raise InputError(
+                f"a category is called {min(taken)}, as an answer without a name is; "
+                "--category_names can give it another name"
+            )
         if promise is not None:
             self._keep_promise(promise)
 
@@ -175,7 +182,8 @@ def match_groups(
     if not groups:
         raise InputError("--group: the file has no group")
     _check_known("--group", groups.keys(), categories, names)
-    found = [groups.get(c, groups.get(n)) for c, n in zip(categories, names)]
+    both = zip(map(normalise, categories), map(normalise, names))
+    found = [groups.get(c, groups.get(n)) for c, n in both]
     alone = {name for name, group in zip(names, found) if group is None}
     if taken := sorted({*groups.values()} & {*alone, UNKNOWN, REVIEW}):
         raise InputError(f"--group: {taken[0]} cannot be a group: it means something else")
@@ -185,13 +193,14 @@ def match_groups(
 def match_only(wanted: Set[str], categories: Sequence[str], names: Sequence[str]) -> np.ndarray:
     """Find the categories, by category or name, that are possible: bool (C,)."""
     _check_known("--only", wanted, categories, names)
-    return np.array([c in wanted or n in wanted for c, n in zip(categories, names)])
+    both = zip(map(normalise, categories), map(normalise, names))
+    return np.array([bool({*each} & wanted) for each in both])
 
 
 def _check_known(
     flag: str, wanted: Set[str], categories: Sequence[str], names: Sequence[str]
 ) -> None:
-    if unknown := sorted(wanted - {*categories, *names}):
+    if unknown := sorted(wanted - {*map(normalise, [*categories, *names])}):
         raise InputError(f"{flag}: {', '.join(unknown[:10])}: no category or name of this network")
 
 
@@ -202,7 +211,7 @@ def read_list(path: str) -> set[str]:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise InputError(f"{path} cannot be read: {why}") from None
-    wanted = {line.strip() for line in lines} - {""}
+    wanted = {normalise(line.strip()) for line in lines} - {""}
     if not wanted:
         raise InputError(f"{path} names no category")
     return wanted

@@ -35,21 +35,26 @@ def is_one_photograph(inputs: list[str]) -> bool:
     return len(inputs) == 1 and inputs != [STDIN] and not os.path.isdir(inputs[0])
 
 
-def expand(inputs: Iterable[str], separator: bytes) -> Iterator[Found]:
+def expand(
+    inputs: Iterable[str], separator: bytes, passed_over: list[str] | None = None
+) -> Iterator[Found]:
     """Yield the path of every photograph in the inputs: files, folders and `STDIN`.
 
-    `separator` ends a path on standard input. Raises InputError if that is closed or holds no list.
+    `separator` ends a path on standard input. Files in folders that might be photographs, but in no
+    format that is read, are added to `passed_over`. Raises InputError if standard input is closed
+    or holds no list.
     """
     for path in inputs:
         if path == STDIN:
             # Another spelling for a file that is called -, or this would not end.
             paths = read_paths(open_stdin(), separator)
-            yield from expand((f"./{p}" if p == STDIN else p for p in paths), separator)
+            paths = (f"./{p}" if p == STDIN else p for p in paths)
+            yield from expand(paths, separator, passed_over)
         elif not os.path.isdir(path):
             yield path, None
         else:
             unreadable: list[str] = []
-            found = find_photographs(path, unreadable)
+            found = find_photographs(path, unreadable, passed_over)
             yield from ((path, InputError(sentence)) for sentence in unreadable)
             if not found and not unreadable:
                 yield path, ImageError(f"{path} holds no photographs")

@@ -9,10 +9,6 @@ from typing import NamedTuple
 from running.console import printable
 from running.errors import FlowersError
 
-# Answers that are not names: the photograph looks like nothing in the training data, or its name
-# is not certain enough for the promise.
-UNKNOWN, REVIEW = "unknown", "review"
-
 CSV_COLUMNS = ("file", "answer", "rank", "label", "category", "probability", "error")
 
 

@@ -2,12 +2,14 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from formats.schema import Prediction
+from images.folders import SPLIT_FOLDERS, normalise
 from prediction.answers import Answers
 from prediction.records import Record
 from reporting.calibration import calibration_report
@@ -17,6 +19,8 @@ from reporting.report_page import make_page
 from running.errors import FlowersError, InputError
 from running.files import write_alone
 
+SPLIT_NAMES = {name for names in SPLIT_FOLDERS.values() for name in names}
+
 
 class Score:
     """Compares predictions with the folders that the photographs are in.
@@ -25,8 +29,11 @@ class Score:
     the memory with.
     """
 
-    def __init__(self, answers: Answers, keeps: bool):
+    def __init__(self, answers: Answers, inputs: Sequence[str], keeps: bool):
         self.answers, self.keeps = answers, keeps
+        self.categories = {normalise(c): i for i, c in enumerate(answers.info.categories)}
+        folders = [_parts(path) for path in inputs if os.path.isdir(path)]
+        self.folders = sorted(folders, key=len, reverse=True)
         self.paths: list[str] = []
         self.probabilities: list[np.ndarray] = []
         self.labels: list[int] = []
@@ -39,11 +46,10 @@ class Score:
         """Count a record of `Answers`, unless its folder is not a category."""
         if isinstance(result, FlowersError):
             return
-        folder = os.path.basename(os.path.dirname(os.path.abspath(record.file)))
-        if folder not in self.answers.info.categories:
+        label = self._find_label(record.file)
+        if label is None:
             self.others += 1
             return
-        label = self.answers.info.categories.index(folder)
         if self.keeps:
             self.paths.append(record.file)
             self.probabilities.append(result.probabilities)
@@ -53,6 +59,21 @@ class Score:
         right = self.answers.is_right(record, label)
         self.answered += right is not None
         self.wrong += right is False
+
+    def _find_label(self, path: str) -> int | None:
+        """Find the category of a photograph, as train.py does: folders may be within its folder.
+
+        It is the outermost folder below that of a split, or else below the input, that is a
+        category, or else the innermost above.
+        """
+        *place, _ = _parts(path)
+        splits = [i + 1 for i, name in enumerate(place) if name.lower() in SPLIT_NAMES]
+        above = [len(each) for each in self.folders if place[: len(each)] == [*each]]
+        start = [*splits[-1:], *above, len(place)][0]
+        for name in place[start:] + place[:start][::-1]:
+            if (label := self.categories.get(normalise(name))) is not None:
+                return label
+        return None
 
     def lines(self) -> Iterator[str]:
         """Summarise the accuracy and, where there is one, what became of the promise."""
@@ -92,3 +113,7 @@ class Score:
             file.write(json.dumps(report, indent=1).encode())
         with write_alone(page) as file:
             file.write(make_page(report, evaluated))
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    return Path(os.path.abspath(path)).parts

@@ -5,14 +5,15 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from formats.schema import UNREADABLE
 from prediction.records import Record
 from running.errors import InputError, RunError
 from running.files import prepare_folder
 
-UNREADABLE = "unreadable"  # the folder of photographs that cannot be read
 LONGEST_FOLDER, LONGEST_FILE = 200, 255  # bytes of a name; file systems take 255
 
 # What some file system does not allow in the name of a folder.
@@ -26,10 +27,15 @@ class Sorter:
     are not touched.
     """
 
-    def __init__(self, folder: str, copies: bool):
+    def __init__(self, folder: str, copies: bool, names: Sequence[str] = ()):
         self.folder, self.copies = Path(folder), copies
         self.real = os.path.realpath(folder)
         self.done = Counter[str]()
+        if UNREADABLE in (folder_name(name).casefold() for name in names):
+            raise InputError(
+                f"a category is called {UNREADABLE}, as the folder of what cannot be read is; "
+                "--category_names can give it another name"
+            )
 
     def sort(self, record: Record) -> None:
         """Link or copy a photograph, unless it is missing or in the folder itself."""

@@ -105,6 +105,44 @@ def test_a_photograph_has_the_same_record_alone_and_in_any_company(run_script, m
     assert alone == many[0]
 
 
+def test_folders_that_have_gone_and_files_that_are_not_read_are_told(
+    run_script, mixed, checkpoint, tmp_path
+):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    shutil.copy(mixed[0], folder / "a.jpg")
+    (folder / "b.CR2").touch()
+    run = run_script("predict", folder, checkpoint, "--format", "jsonl")
+    assert (run.code, len(read_jsonl(run.out))) == (0, 1)
+    assert f"passed over 1 file in no format that is read here, such as {folder}/b.CR2" in run.err
+    (folder / "77").symlink_to("/nowhere")
+    run = run_script("predict", folder, checkpoint, "--format", "jsonl")
+    gone, named = read_jsonl(run.out)
+    assert run.code == 1
+    assert gone["error"].startswith(f"{folder}/77 cannot be read: ")
+    assert named["file"] == f"{folder}/a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("word", "flags"),
+    [
+        ("unknown", ["--reject"]),
+        ("Review", ["--promise", 0.5]),
+        ("unreadable", ["--sort_into", "s"]),
+    ],
+)
+def test_a_category_that_is_called_as_an_answer_is_refused_where_it_could_be_one(
+    run_script, mixed, checkpoint, tmp_path, monkeypatch, word, flags
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "names.json").write_text(json.dumps({"1": word}))
+    command = ["predict", mixed[0], checkpoint, "--category_names", "names.json"]
+    assert run_script(*command).code == 0
+    run = run_script(*command, *flags)
+    assert run.code == 2
+    assert f"a category is called {word.lower()}" in run.err
+
+
 def test_odd_names_do_not_reach_a_terminal_raw(run_script, odd, checkpoint):
     (odd / "\x1b]0;title\x07.jpg").write_text("no photograph")
     run = run_script("predict", odd, checkpoint)

@@ -1,12 +1,15 @@
 """What reading every photograph of a data folder finds, and the names of its categories."""
 
+import json
 import os
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import data_utils
+from images.folders import LEFT_OUT
 from images.manifest import Manifest
 from running.errors import InputError
 
@@ -80,8 +83,8 @@ def test_what_cannot_be_read_is_left_out(folder, tmp_path):
     assert first.startswith(f"{data_dir}/train/1/a.jpg ")
     assert second.startswith(f"{data_dir}/train/2/a.jpg ")
     assert inspected.problems["categories without a name"] == ["3"]
-    with pytest.raises(InputError, match="no readable photograph left to train on of 2"):
-        data_utils.require_usable(found, inspected.data, 1)
+    with pytest.raises(InputError, match="to train on of 2: .*train/2/a.jpg is not an"):
+        data_utils.require_usable(found, inspected, 1)
 
 
 def test_what_was_split_off_is_split_off_again_without_what_cannot_be_read(folder):
@@ -107,10 +110,71 @@ def test_photographs_that_come_while_others_are_read_are_left_out(folder):
 
 
 def test_processes_need_a_photograph_each(folder):
-    data = data_utils.find_data(folder("train/1/a.jpg", "train/2/a.jpg", "valid/1/b.jpg"))
-    data_utils.require_usable(data, data, 1)
+    inspected = inspect(folder("train/1/a.jpg", "train/2/a.jpg", "valid/1/b.jpg"))
+    data_utils.require_usable(inspected.data, inspected, 1)
     with pytest.raises(InputError, match="2 processes .* valid: 1"):
-        data_utils.require_usable(data, data, 2)
+        data_utils.require_usable(inspected.data, inspected, 2)
+
+
+def test_where_nothing_can_be_read_the_reason_comes_before_any_advice(folder):
+    data_dir = folder("train/1/a.jpg", "train/2/a.jpg", "valid/1/b.jpg")
+    for name in ("1", "2"):
+        (data_dir / "train" / name / "a.jpg").write_text("version https://git-lfs.github.com/spec/")
+    with pytest.raises(InputError, match="2 of the 3 .* cannot be read.*: .* a Git LFS pointer"):
+        inspect(data_dir)
+    shutil.copy(data_dir / "valid/1/b.jpg", data_dir / "train/1/c.jpg")
+    with pytest.raises(InputError, match="2 of the 4 photographs .* is a Git LFS pointer"):
+        inspect(data_dir)
+
+
+def test_equal_files_in_a_folder_without_splits_stay_together(folder):
+    names = [f"{category}/{i}.jpg" for category in "ab" for i in range(30)]
+    data_dir = folder(*names)
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(255, size=(30, 20, 20, 3), dtype=np.uint8)
+    for i, name in enumerate(names):  # each twice, under another name in the same category
+        Image.fromarray(pictures[i // 2]).save(data_dir / name, format="PNG")
+    splits = inspect(data_dir).data.splits
+    place = {path: name for name, split in splits.items() for path in split.paths}
+    assert len(place) == 60 and {*place.values()} == {"train", "valid", "test"}
+    for i in range(0, 60, 2):
+        assert place[f"{data_dir}/{names[i]}"] == place[f"{data_dir}/{names[i + 1]}"]
+
+
+def test_a_name_with_an_accent_is_the_same_in_either_spelling(folder):
+    composed, parted = "ros\u00e9", "rose\u0301"
+    data_dir = folder(f"train/{composed}/a.jpg", "train/b/a.jpg", f"valid/{parted}/b.jpg")
+    (data_dir / "cat_to_name.json").write_text(json.dumps({parted: "wine"}))
+    data = data_utils.find_data(data_dir)
+    assert data.categories == ["b", composed]
+    assert data.splits["valid"].labels.tolist() == [1]
+    assert data.splits["valid"].paths == [f"{data_dir}/valid/{parted}/b.jpg"]
+    assert data_utils.find_names(data.categories, data_dir)[0] == ["b", "wine"]
+
+
+def test_what_lies_beside_the_splits_is_counted_and_named(folder):
+    data_dir = folder("train/1/a.jpg", "train/2/a.jpg", "valid/1/b.jpg", "tulip/c.jpg", "d.jpg")
+    (data_dir / "notes").mkdir()
+    assert data_utils.find_data(data_dir).problems[LEFT_OUT] == [
+        f"{data_dir}/d.jpg is in no category's folder",
+        f"{data_dir}/tulip, with a photograph, is in none of the splits' folders",
+    ]
+
+
+def test_a_category_that_is_called_as_a_split_is_named_in_the_refusal(folder):
+    data_dir = folder("rose/a.jpg", "tulip/a.jpg", "train/a.jpg")
+    with pytest.raises(InputError, match="data/train is taken for the folder of a split.*rose"):
+        data_utils.find_data(data_dir)
+    os.rename(data_dir / "train", data_dir / "test")
+    with pytest.raises(InputError, match="has no folder train beside test"):
+        data_utils.find_data(data_dir)
+
+
+@pytest.mark.parametrize("name", ["unknown", "Review", "unreadable"])
+def test_a_category_that_predict_py_could_not_answer_is_warned_of(folder, name):
+    inspected = inspect(folder(f"train/{name}/a.jpg", "train/b/b.jpg", f"valid/{name}/b.jpg"))
+    [text] = inspected.problems["categories whose names predict.py has other uses for"]
+    assert text.startswith(f"{name} cannot be told from")
 
 
 def test_the_table_and_the_warnings_name_what_is_wrong(folder):

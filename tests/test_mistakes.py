@@ -19,6 +19,7 @@ TRAIN = [
     (["<empty>"], "<empty> has no photographs to train on"),
     (["<one_class>"], "one category only (rose) to train on"),
     (["<test_only>"], "has no folder train"),
+    (["<gone>"], "<gone>/train/77 cannot be read: "),
     (["<data>", "--epochs", "-1"], "argument --epochs: -1 must be from 0 to 1000000"),
     (["<data>", "--epochs", "two"], "argument --epochs: 'two' is not a whole number"),
     (["<data>", "--batch_size", "0"], "--batch_size/--batch-size: 0 must be from 1 to 1000000"),
@@ -146,6 +147,10 @@ def typed(drawn, checkpoint, photo, tmp_path, monkeypatch):
     (tmp_path / "list.json").write_text(json.dumps(["rose", "lily"]))
     put("unzipped/dataset/train/rose/a.jpg")
     put("loose/train/a.jpg")
+    for name in ("rose", "lily"):
+        put(f"gone/train/{name}/a.jpg")
+        put(f"gone/valid/{name}/a.jpg")
+    (tmp_path / "gone" / "train" / "77").symlink_to("/nowhere")
     (tmp_path / "pipe").mkdir()
     os.mkfifo(tmp_path / "pipe" / "checkpoint.pth")
     (tmp_path / "link.onnx").symlink_to(checkpoint)

@@ -1,6 +1,7 @@
 """Folders named as categories tell how good the names are."""
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -18,9 +19,11 @@ INFO = small_info(
 )
 
 
-def score_of(*files: tuple[str, list[float]], keeps: bool = False) -> Score:
+def score_of(
+    *files: tuple[str, list[float]], keeps: bool = False, inputs: Sequence[str] = ()
+) -> Score:
     answers = Answers(INFO, NAMES)
-    score = Score(answers, keeps)
+    score = Score(answers, inputs, keeps)
     for file, probabilities in files:
         result = Prediction(np.array(probabilities, np.float32), 0.5)
         score.add(answers.record(file, result), result)
@@ -47,6 +50,28 @@ def test_other_folders_do_not_count():
     assert first.startswith("1 photograph is not")
     assert second == "accuracy: 100.00% (1 of 1)"
     assert not [*score_of().lines()]
+
+
+@pytest.mark.parametrize(
+    ("place", "inputs", "label"),
+    [
+        ("data/test/1/2024/a.jpg", [], 0),
+        ("data/test/1/21/a.jpg", [], 0),  # as train.py sees it
+        ("data/Val/21/1/a.jpg", ["data"], 1),
+        ("1/photographs/21/more/a.jpg", ["1/photographs"], 1),
+        ("1/photographs/21/1/a.jpg", ["1", "1/photographs"], 1),
+        ("1/more/a.jpg", ["1/more"], 0),
+        ("1/21/a.jpg", [], 1),
+        ("data/1/test/a.jpg", [], 0),
+        ("data/2/a.jpg", ["data"], None),
+    ],
+)
+def test_the_outermost_category_is_the_one_that_train_py_sees(
+    tmp_path, monkeypatch, place, inputs, label
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / place).parent.mkdir(parents=True)
+    assert score_of((place, [0.9, 0.1]), inputs=inputs).labels == [label] * (label is not None)
 
 
 def test_a_job_of_any_length_keeps_no_probabilities_without_a_report():

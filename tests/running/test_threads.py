@@ -42,9 +42,9 @@ def test_no_more_items_are_taken_than_may_be_ahead():
     assert taken == []
     for i in range(20):
         assert next(results) == str(i)
-        wait_until(lambda last=i + 4: taken[-1] == last)
+        wait_until(lambda least=i + 2: taken[-1] >= least)
     time.sleep(0.05)
-    assert len(taken) == 24
+    assert 22 <= len(taken) <= 24
     results.close()
 
 
