@@ -50,7 +50,7 @@ class Seen(NamedTuple):
     features: torch.Tensor  # (N, F)
     small: np.ndarray  # (N, S, S, 3)
     labels: np.ndarray  # (N,)
-    copies: np.ndarray  # (N,), see `group_copies`
+    pairs: np.ndarray  # (P, 2), near duplicates
 
 
 def look(data_dir: str) -> Seen:
@@ -63,13 +63,12 @@ def look(data_dir: str) -> Seen:
     small = np.stack([each.small for each in statistics])
     nearest = find_neighbours(features.clone())[0][:, :5]
     began = time.perf_counter()
-    pairs, alike = find_copies(small, nearest, labels, no_progress)
+    pairs, alike, _ = find_copies(small, nearest, labels, no_progress)
     print(
         f"near duplicates of the folder itself: {len(pairs)} pairs with a correlation of "
         f"{alike[-1]:.4f} or more ({time.perf_counter() - began:.1f} s)"
     )
-    groups = group_copies(pairs, len(labels))
-    return Seen(data, run, resources, features, small, labels, groups)
+    return Seen(data, run, resources, features, small, labels, pairs)
 
 
 # --- Wrong labels ---------------------------------------------------------------------
@@ -126,7 +125,7 @@ def try_labels(seen: Seen, seeds: list[int]) -> None:
         began = time.perf_counter()
         features = seen.features.clone()
         neighbours = find_neighbours(features)
-        scores, best, _ = score_labels(features, planted, seen.copies, *neighbours)
+        scores, best, _ = score_labels(features, planted, seen.pairs, *neighbours)
         seconds = time.perf_counter() - began
         print(
             f"seed {seed}: average precision "
@@ -181,8 +180,9 @@ def try_copies(seen: Seen, folder: Path, seed: int, kinds: tuple[str, ...]) -> N
     small = np.concatenate([seen.small, np.stack([each.small for each in statistics])])
     labels = np.concatenate([seen.labels, seen.labels[sources]])
     nearest = find_neighbours(torch.cat([seen.features, more]))[0][:, :5]
-    pairs, alike = find_copies(small, nearest, labels, no_progress)
-    groups = np.concatenate([seen.copies, seen.copies[sources]])
+    pairs, alike, _ = find_copies(small, nearest, labels, no_progress)
+    own = group_copies(seen.pairs, count)
+    groups = np.concatenate([own, own[sources]])
     found = {tuple(pair) for pair in pairs.tolist()}
     missed = [kinds[n % len(kinds)] for n, i in enumerate(sources) if (i, count + n) not in found]
     others = [pair for pair in found if groups[pair[0]] != groups[pair[1]]]

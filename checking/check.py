@@ -1,6 +1,8 @@
 """The check of a data folder's images: what is suspicious about which photograph."""
 
-from collections.abc import Iterator, Sequence
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -23,11 +25,36 @@ from running.run_folder import RunFolder
 from running.settings import Settings
 from running.threads import map_ahead
 
-# Of copies in several splits those stay by which networks are evaluated.
+# Of equally good copies in several splits those stay by which networks are evaluated.
 STAYS = {"train": 0, "valid": 1, "test": 2}
+# Why one of two copies is the better one, in the order in which it counts.
+BETTER = (
+    "whose label is the more plausible one",
+    "which has no such flaw",
+    "which is larger",
+    "whose file is larger",
+    "by which networks are evaluated",
+    "which comes first",
+)
 
-# An outlier is this many interquartile ranges above the third quartile, and among this share.
-FENCE, OUTLIERS = 1.0, 0.01
+# An outlier is this many interquartile ranges above the third quartile, and among this share; fewer
+# where its label is suspicious, too: what looks like nothing else is no other category either.
+FENCE, OUTLIERS, FENCE_OF_SUSPECTS = 1.0, 0.01, 0.75
+
+SUSPICIOUS = 0.5  # the score from which on a label is
+
+FEW_TO_JUDGE = 15  # photographs a category: with fewer, most suspicious labels are right
+
+# The kinds of issues in the order of the report; and in that in which they decide about a
+# photograph that has several.
+KINDS = (
+    *("suspicious label", "near duplicate", "outlier"),
+    *("blank", "dark", "bright", "blurred", "tiny"),
+)
+FIRST = (
+    *("blank", "outlier", "near duplicate", "suspicious label"),
+    *("dark", "bright", "blurred", "tiny"),
+)
 
 TILES, SHARPEST = 8, 6  # rows and columns of a photograph's tiles, of which the sharpest ones count
 
@@ -69,29 +96,34 @@ def check_folder(
         run = new_run(settings, len(data.categories), side, device, resources)
         if run.weights_source is None:
             raise InputError("the network has no pretrained weights; --check_data files needs none")
-        issues = find_issues(data, inspected.names, run, resources)
+        issues, notes = find_issues(data, inspected.names, run, resources)
         write_csv(folder.data_report, data.folder, issues)
-        write_page(folder.data_page, inspected, issues)
-    return [*issue_lines(issues), f"report: {folder.data_page}, {folder.data_report}"]
+        write_page(folder.data_page, inspected, issues, notes)
+    return [*issue_lines(issues), *notes, f"report: {folder.data_page}, {folder.data_report}"]
 
 
-def find_issues(data: DataSet, names: Sequence[str], run: Run, resources: Resources) -> list[Issue]:
-    """List what is suspicious among the photographs of all splits, by kind, the worst first."""
+def find_issues(
+    data: DataSet, names: Sequence[str], run: Run, resources: Resources
+) -> tuple[list[Issue], list[str]]:
+    """List what is suspicious among the photographs of all splits, by kind, the worst first.
+
+    There is one issue for a photograph, with all that was found. Returns notes, too: sentences.
+    """
     paths, categories, progress = data.paths, data.categories, resources.progress
     labels = np.concatenate([split.labels for split in data.splits.values()])
     splits = [name for name, split in data.splits.items() for _ in split.paths]
     features, looks = measure_images(paths, run, resources)
     neighbours, cosines = find_neighbours(features)
     small = np.stack([look.small for look in looks])
-    pairs, alike = find_copies(small, neighbours[:, :5], labels, progress)
-    groups = group_copies(pairs, len(labels))
-    scores, best, logits = score_labels(features, labels, groups, neighbours, cosines, progress)
-    flaws = sorted(find_flaws(looks, run.preprocessing.crop), key=lambda f: (f[1], -f[2]))
+    pairs, alike, too_alike = find_copies(small, neighbours[:, :5], labels, progress)
+    scores, best, logits = score_labels(features, labels, pairs, neighbours, cosines, progress)
+    flaws = dict(find_flaws(looks, run.preprocessing.crop))
     # Blank photographs have no label that could be wrong; small categories cannot be recognised.
-    scores[[i for i, kind, *_ in flaws if kind == "blank"]] = 0
-    _, first = np.unique(groups, return_index=True)
+    scores[[i for i, (kind, *_) in flaws.items() if kind == "blank"]] = 0
+    _, first = np.unique(group_copies(pairs, len(labels)), return_index=True)
     scores[np.bincount(labels[first], minlength=len(names))[labels] < FEW] = 0
-    issues = []
+    distances = 1 - cosines.mean(1).numpy()
+    found = defaultdict[int, list[Issue]](list)
 
     def add(
         i: int,
@@ -102,29 +134,50 @@ def find_issues(data: DataSet, names: Sequence[str], run: Run, resources: Resour
         others: Sequence[str] = (),
     ) -> None:
         place = paths[i], splits[i], categories[labels[i]]
-        issues.append(Issue(*place, kind, score, suggestion, reason, others))
+        found[i].append(Issue(*place, kind, score, suggestion, reason, others))
 
-    order = np.argsort(-scores, kind="stable")
-    for i in order[scores[order] > 0.5].tolist():
+    for i, (kind, score, reason) in flaws.items():
+        add(i, kind, score, reason)
+    for i in _find_outliers(distances, logits, scores > SUSPICIOUS):
+        add(i, "outlier", min(float(distances[i]), 1.0), "looks like no other photograph here")
+    for i in np.flatnonzero(scores > SUSPICIOUS).tolist():
         reason = f"looks like {names[best[i]]}, its folder says {names[labels[i]]}"
         # Beside it the most similar photograph of the category that it looks like.
         others = [paths[j] for j in neighbours[i].tolist() if labels[j] == best[i]][:1]
-        add(i, "wrong label", float(scores[i]), reason, MOVE + categories[best[i]], others)
-    # Of copies the last one stays: of the best split, the largest, the first.
-    worth = [(STAYS[split], look.side, -i) for i, (split, look) in enumerate(zip(splits, looks))]
-    for i, j, correlation in _spare_copies(pairs, alike, groups, worth):
-        reason = f"nearly the same picture as {paths[j]}"
+        move = MOVE + categories[best[i]]
+        add(i, "suspicious label", float(scores[i]), reason, move, others)
+
+    contradicted = {*pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]].ravel().tolist()}
+
+    def worth(i: int) -> tuple[bool, bool, int, int, int, int]:
+        is_doubtful = i in contradicted and bool(scores[i] > SUSPICIOUS)
+        size = os.path.getsize(paths[i])
+        return not is_doubtful, i not in flaws, looks[i].side, size, STAYS[splits[i]], -i
+
+    for i, j, correlation in _spare_copies(pairs, alike, worth):
+        why = next(text for text, *values in zip(BETTER, worth(i), worth(j)) if len({*values}) > 1)
+        place = os.path.relpath(paths[j], data.folder)
+        reason = f"nearly the same picture as {place}, {why}"
         if labels[i] != labels[j]:
-            reason += f", which is in category {categories[labels[j]]}"
-        elif splits[i] != splits[j]:
-            reason += f", which is in {splits[j]}"
+            reason += f"; that is in category {categories[labels[j]]}"
         add(i, "near duplicate", correlation, reason, others=[paths[j]])
-    distances = 1 - cosines.mean(1).numpy()
-    for i in _find_outliers(distances, logits):
-        add(i, "outlier", min(float(distances[i]), 1.0), "looks like no other photograph here")
-    for flaw in flaws:
-        add(*flaw)
-    return issues
+    issues = sorted(map(_decide, found.values()), key=lambda e: (KINDS.index(e.kind), -e.score))
+    notes = []
+    if too_alike:
+        notes.append("photographs of different categories are too alike to tell near duplicates")
+    median = int(np.median(np.bincount(labels)))
+    if median < FEW_TO_JUDGE and issues and issues[0].kind == KINDS[0]:
+        notes.append(f"with {median} photographs a category, most suspicious labels are right")
+    return issues, notes
+
+
+def _decide(issues: Sequence[Issue]) -> Issue:
+    """Make one decision about a photograph; the reason has all that was found."""
+    first = min(issues, key=lambda issue: FIRST.index(issue.kind))
+    others = [
+        issue.reason for issue in issues if issue.kind not in (first.kind, "suspicious label")
+    ]
+    return first._replace(reason="; ".join([first.reason, *others]))
 
 
 def measure_images(
@@ -165,8 +218,8 @@ def measure_image(image: np.ndarray, side: int) -> Look:
     return Look(float(darkest), float(brightest), float(sharpness), side, small)
 
 
-def find_flaws(looks: Sequence[Look], side: int) -> Iterator[tuple[int, str, float, str]]:
-    """Yield blank, dark, bright, blurred and tiny photographs: number, kind, score 0..1, reason.
+def find_flaws(looks: Sequence[Look], side: int) -> Iterator[tuple[int, tuple[str, float, str]]]:
+    """Yield blank, dark, bright, blurred and tiny photographs: number; kind, score 0..1, reason.
 
     Blurred and tiny is relative to the others, and to what the network sees (`side` pixels).
     """
@@ -178,42 +231,49 @@ def find_flaws(looks: Sequence[Look], side: int) -> Iterator[tuple[int, str, flo
     for i, look in enumerate(looks):
         values, softer = look.brightest - look.darkest, middle - sharpness[i]
         if values < RANGE:
-            yield i, "blank", 1 - values / 255, f"all within {values:.0f} of 255 grey values"
+            yield i, ("blank", 1 - values / 255, f"all within {values:.0f} of 255 grey values")
         elif look.brightest < DARK:
             reason = f"95 % of it is darker than {look.brightest:.0f} of 255"
-            yield i, "dark", 1 - look.brightest / 255, reason
+            yield i, ("dark", 1 - look.brightest / 255, reason)
         elif look.darkest > BRIGHT:
             reason = f"95 % of it is brighter than {look.darkest:.0f} of 255"
-            yield i, "bright", look.darkest / 255, reason
+            yield i, ("bright", look.darkest / 255, reason)
         elif look.side < min(side, typical / 2):
             reason = f"{look.side} pixels, others have {typical:.0f}"
-            yield i, "tiny", 1 - look.side / typical, reason
+            yield i, ("tiny", 1 - look.side / typical, reason)
         elif softer > too_soft:
             reason = f"edges are {np.exp(softer):.0f} times as soft as usual"
-            yield i, "blurred", 1 - float(np.exp(-softer)), reason
+            yield i, ("blurred", 1 - float(np.exp(-softer)), reason)
 
 
 def _spare_copies(
-    pairs: np.ndarray, alike: np.ndarray, groups: np.ndarray, worth: Sequence[tuple[int, int, int]]
+    pairs: np.ndarray, alike: np.ndarray, worth: Callable[[int], tuple[int, ...]]
 ) -> Iterator[tuple[int, int, float]]:
-    """Yield the photographs of which a copy stays, with the one to show, and how alike they are."""
-    copies: dict[int, dict[int, float]] = {}
+    """Yield the photographs of which a better copy stays, with that one, and how alike they are."""
+    copies = defaultdict[int, dict[int, float]](dict)
     for (i, j), correlation in zip(pairs.tolist(), alike.tolist()):
-        copies.setdefault(i, {})[j] = copies.setdefault(j, {})[i] = correlation
-    stays = {groups[i]: i for i in sorted(copies, key=worth.__getitem__)}
-    for i, others in copies.items():
-        if (best := stays[groups[i]]) != i:
-            # In a series the one that stays may be a copy of a copy.
-            j = best if best in others else max(others, key=others.__getitem__)
-            yield i, j, others[j]
+        copies[i][j] = copies[j][i] = correlation
+    stays: set[int] = set()
+    for i in sorted(copies, key=worth, reverse=True):
+        better = stays & copies[i].keys()
+        if better:
+            j = max(better, key=copies[i].__getitem__)
+            yield i, j, copies[i][j]
+        else:
+            stays.add(i)
 
 
-def _find_outliers(distances: np.ndarray, logits: np.ndarray) -> list[int]:
+def _find_outliers(
+    distances: np.ndarray, logits: np.ndarray, is_suspicious: np.ndarray
+) -> list[int]:
     """Find photographs far from their neighbours (N,), which no head knows by its logits (N, C)."""
     values = np.stack([distances, logits.mean(1) - logits.max(1)])
     centred = values - np.median(values, 1, keepdims=True)
     scaled = centred / (np.median(np.abs(centred), 1, keepdims=True) + 1e-9)
     strange = scaled[0] + 0.5 * scaled[1]
     low, high = np.quantile(strange, (0.25, 0.75))
-    order = np.argsort(-strange, kind="stable")[: max(1, int(OUTLIERS * len(strange)))]
-    return order[strange[order] > high + FENCE * (high - low)].tolist()
+    order = np.argsort(-strange, kind="stable")
+    is_outlier = is_suspicious & (strange > high + FENCE_OF_SUSPECTS * (high - low))
+    few = order[: max(1, int(OUTLIERS * len(strange)))]
+    is_outlier[few] |= strange[few] > high + FENCE * (high - low)
+    return order[is_outlier[order]].tolist()

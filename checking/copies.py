@@ -26,41 +26,52 @@ ENOUGH, FEW_LIMIT = 50, 0.97  # pairs that are no copies; the limit where there 
 # photographs of one studio are no copies; and where many copies have different labels, they are.
 LOWEST, HIGHEST = 0.94, 0.98
 
+LONGEST_CHAIN = 20  # photographs
+
 
 def find_copies(
     small: np.ndarray, neighbours: torch.Tensor, labels: np.ndarray, progress: Progress
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, bool]:
     """Find near duplicates among photographs, uint8 (N, SIDE, SIDE, 3), with categories (N,).
 
     Pairs with similar layouts of colours are candidates, and the photographs with the most similar
     features, `neighbours` (N, k). Each pair is aligned, and the correlation of the pixels decides.
-    Returns pairs (P, 2), the lower index first, and their correlations (P,), the highest first.
+    Returns pairs (P, 2), the lower index first; their correlations (P,), the highest first; and
+    whether there are no pairs because even photographs of different categories, as of objects on
+    white, are as alike as copies.
     """
     pictures = torch.from_numpy(small).permute(0, 3, 1, 2)
     pairs, ways = _propose(pictures, neighbours, progress)
     aligned = (_align(pictures, *part) for part in zip(pairs.split(512), ways.split(512)))
     alike = torch.cat([*progress(aligned, len(pairs), "comparing", " pairs")]).numpy()
     found = pairs.sort(1).values.numpy()
-    limit = find_limit(alike[labels[found[:, 0]] != labels[found[:, 1]]], len(small))
+    others = alike[labels[found[:, 0]] != labels[found[:, 1]]]
+    too_alike = len(others) >= ENOUGH and np.quantile(others, 0.75) >= HIGHEST
+    limit = np.inf if too_alike else find_limit(others, len(small))
     order = np.argsort(-alike, kind="stable")
     order = order[alike[order] >= limit]
-    return found[order], alike[order]
+    return found[order], alike[order], too_alike
 
 
 def group_copies(pairs: np.ndarray, count: int) -> np.ndarray:
-    """Number photographs so that copies, also copies of copies, share a number: (N,)."""
+    """Number photographs so that copies, also copies of copies, share a number: (N,).
+
+    Long chains, as of the shots of a fixed camera, are no copies of one photograph.
+    """
     numbers = np.arange(count)
     for i, j in pairs.tolist():
         numbers[numbers == numbers[i]] = numbers[j]
-    return numbers
+    sizes = np.bincount(numbers, minlength=count)
+    return np.where(sizes[numbers] > LONGEST_CHAIN, np.arange(count), numbers)
 
 
 def find_limit(others: np.ndarray, count: int) -> float:
     """Return the correlation from which on a pair of `count` photographs counts as copies.
 
     `others` (M,) are the correlations of pairs of different categories, which are no copies. The
-    tail of -ln(1 - correlation) is about exponential; its rate is that between two ranks, so that
-    a few wrong labels change little. The limit is where `FALSE_PAIRS` are to be expected.
+    tail of -ln(1 - correlation) is about exponential; its rate is that between
+    two ranks, so that a few wrong labels change little. The limit is where `FALSE_PAIRS` are to be
+    expected.
     """
     if len(others) < ENOUGH:
         return FEW_LIMIT

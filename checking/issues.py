@@ -1,20 +1,20 @@
 """Issues of a data folder's photographs: data_report.csv, its page, and what the user accepts."""
 
+import codecs
 import csv
 import io
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from data_utils import NAMES_FILE, DataSet, Inspected
-from images.folders import find_split_folders
+from data_utils import GAPS, NAMES_FILE, DataSet, Inspected
+from images.folders import find_split_folders, new_folder
 from reporting.page import Item, Page
-from running.errors import InputError, RunError
+from running.errors import InputError
 from running.files import atomic_write
 from running.run_folder import back_up
 
@@ -22,17 +22,21 @@ MOVE, LEAVE_OUT = "move to ", "leave out"  # suggestions; a category follows the
 
 COLUMNS = ("file", "split", "category", "kind", "score", "suggestion", "reason", "accept")
 FORMULA = "=+-@\t\r"  # a spreadsheet computes what begins with one of these
-YES, NO = ("yes", "y", "x", "1", "true"), ("no", "n", "0", "false", "")
+# What counts as an answer, in small letters: also what spreadsheets make of TRUE and FALSE.
+YES = (*("yes", "y", "x", "1", "1.0", "1,0", "true", "ok", "✓", "✔"), *"ja j wahr".split())
+YES = (*YES, *"oui o vrai sí si s verdadero sì vero sim verdadeiro".split())
+NO = ("no", "n", "0", "0.0", "0,0", "false", "", "-", *"nein falsch non faux falso não".split())
 
 PRINTED, SHOWN = 5, 48  # issues of each kind that are printed, and that are on the page
 
 EXPLANATIONS = {
-    "wrong label": "Photographs whose category is improbable to heads that have not learned from "
-    "them, and to the photographs that look most like them; beside each the most similar one of "
-    "the category that it looks like. Many are unusual, and right: look before you accept.",
+    "suspicious label": "Photographs whose category is improbable to heads that have not learned "
+    "from them, and to the photographs that look most like them; beside each the most similar one "
+    "of the category that it looks like. Many are unusual, and right: look before you accept. The "
+    "number is how sure the check is, from 50 to 100.",
     "near duplicate": "The same picture twice, perhaps scaled, cropped, mirrored or stored again, "
     "or the next shot of a series. The first one would be left out, the second stays: copies in "
-    "two splits flatter the figures.",
+    "two splits flatter the figures. The number is how alike they are, of 100.",
     "outlier": "Photographs that look like nothing else in the folder.",
 }
 
@@ -55,18 +59,23 @@ def issue_lines(issues: Sequence[Issue]) -> Iterator[str]:
     for kind, found in _by_kind(issues).items():
         yield f"{kind}: {len(found)}"
         for issue in found[:PRINTED]:
-            yield f"  {issue.path}: {issue.reason} ({issue.score:.3f})"
+            yield f"  {issue.path}: {issue.reason} ({100 * issue.score:.0f})"
         if len(found) > PRINTED:
             yield f"  and {len(found) - PRINTED} more"
-    if not issues:
-        yield "nothing suspicious about the pictures"
+    yield (
+        "all of this is a suspicion: look before you accept"
+        if issues
+        else "nothing suspicious about the pictures"
+    )
 
 
 def _by_kind(issues: Sequence[Issue]) -> dict[str, list[Issue]]:
     return {kind: [*found] for kind, found in groupby(issues, lambda issue: issue.kind)}
 
 
-def write_page(path: Path, inspected: Inspected, issues: Sequence[Issue]) -> None:
+def write_page(
+    path: Path, inspected: Inspected, issues: Sequence[Issue], notes: Sequence[str]
+) -> None:
     """Write data_report.html: the splits' sizes, the files' problems, the images' issues."""
     data, problems, kinds = inspected.data, inspected.problems, _by_kind(issues)
     page = Page(f"Data check of {data.folder}")
@@ -76,6 +85,8 @@ def write_page(path: Path, inspected: Inspected, issues: Sequence[Issue]) -> Non
         "Everything here is a suspicion. data_report.csv lists all of it: write yes into its "
         "column accept, and train.py makes a new data folder with --apply and --to."
     )
+    for note in notes:
+        page.text(f"{note[0].upper()}{note[1:]}.")
     counts = [(kind, str(len(found))) for kind, found in (kinds | problems).items()]
     page.table("What was found", ("kind", "photographs, files or folders"), counts)
     for kind, found in kinds.items():
@@ -86,7 +97,9 @@ def write_page(path: Path, inspected: Inspected, issues: Sequence[Issue]) -> Non
         for photograph, _, category, _, score, suggestion, reason, others in found[:SHOWN]:
             pictures = [(photograph, f"{category}: {reason}")]
             pictures += [(other, "a photograph to compare it with") for other in others]
-            items.append(Item(pictures, f"{reason} ({score:.3f})", f"{photograph}: {suggestion}"))
+            items.append(
+                Item(pictures, f"{reason} ({100 * score:.0f})", f"{photograph}: {suggestion}")
+            )
         page.gallery(items)
         if len(found) > SHOWN:
             page.text(f"And {len(found) - SHOWN} more, in data_report.csv.")
@@ -102,12 +115,19 @@ def write_page(path: Path, inspected: Inspected, issues: Sequence[Issue]) -> Non
 
 
 def write_csv(path: Path, folder: str | os.PathLike[str], issues: Sequence[Issue]) -> None:
-    """Write data_report.csv; a file there that the user has written into is backed up."""
+    """Write data_report.csv; the user's answers in an earlier one stay, and it is backed up.
+
+    An answer counts for the same suggestion about the same photograph.
+    """
+    answers: dict[tuple[str, str], str] = {}
     try:
-        has_answers = path.exists() and bool(read_accepted(path))
+        if path.exists():
+            rows = [*_read_rows(path)]
+            answers = {(row["file"], row["suggestion"]): row["accept"] for row in rows}
+            is_own = all(None not in row and row.keys() == {*COLUMNS} for row in rows)
+            if any(answers.values()) or not is_own:
+                back_up(path)
     except InputError:  # as it may be the user's work
-        has_answers = True
-    if has_answers:
         back_up(path)
     with (
         atomic_write(path) as file,
@@ -118,34 +138,56 @@ def write_csv(path: Path, folder: str | os.PathLike[str], issues: Sequence[Issue
         writer.writerow(COLUMNS)
         for photograph, split, category, kind, score, suggestion, reason, _ in issues:
             place = Path(os.path.relpath(photograph, folder)).as_posix()
+            answer = answers.get((place, suggestion.strip()), "")
             place = f"./{place}" if place[0] in FORMULA else place
             category = f"'{category}" if category[0] in FORMULA else category
-            writer.writerow([place, split, category, kind, f"{score:.4f}", suggestion, reason, ""])
+            number = f"{100 * score:.0f}"  # whole: a decimal point is text in some countries
+            writer.writerow([place, split, category, kind, number, suggestion, reason, answer])
+
+
+def _read_rows(report: str | Path) -> Iterator[dict[str, str]]:
+    """Read the rows of data_report.csv as a spreadsheet may have saved it."""
+    try:
+        content = Path(report).read_bytes()
+        is_wide = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        text = content.decode("utf-16" if is_wide else "utf-8-sig", "surrogateescape")
+        header, rest = text.partition("\n")[::2]
+        if header.lower().startswith("sep="):
+            header, rest = rest.partition("\n")[::2]
+        # A spreadsheet of a country with decimal commas writes semicolons, "Unicode text" has tabs.
+        delimiter = max(",;\t", key=header.count)
+        names = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter))]
+        if lacking := {"file", "suggestion", "accept"} - {*names}:
+            raise ValueError(f"it lacks the column {min(lacking)}")
+        rows = csv.reader(io.StringIO(rest, newline=""), delimiter=delimiter)
+        for fields in filter(None, rows):
+            row = {**dict.fromkeys(names, ""), **dict(zip(names, fields))}
+            row["file"] = row["file"].removeprefix("./")
+            row["suggestion"] = row["suggestion"].strip()
+            row["accept"] = row["accept"].strip()
+            yield row
+    except OSError as error:
+        raise InputError(f"{report} cannot be read: {error.strerror}") from None
+    except (StopIteration, UnicodeError, ValueError, csv.Error) as error:
+        raise InputError(f"{report} is no data_report.csv: {error}") from None
 
 
 def read_accepted(report: str | Path) -> dict[str, str]:
     """Read which suggestions of data_report.csv the user has accepted, by photograph.
 
-    Leaving a photograph out wins. Raises InputError if the file is missing or another one.
+    Raises InputError if the file is missing or another one, or two of them contradict each other.
     """
     accepted: dict[str, str] = {}
-    try:
-        with open(report, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            header = file.readline()
-            # A spreadsheet of a country with decimal commas writes semicolons.
-            delimiter = ";" if header.count(";") > header.count(",") else ","
-            rows = csv.DictReader(chain([header], file), restval="", delimiter=delimiter)
-            for number, row in enumerate(rows, 2):
-                photograph, answer = row["file"].removeprefix("./"), row["accept"].strip().lower()
-                if answer not in YES + NO:
-                    raise InputError(f"{report}, row {number}: accept is {answer!r}, not yes or no")
-                if answer in YES and accepted.get(photograph) != LEAVE_OUT:
-                    accepted[photograph] = row["suggestion"].strip()
-    except OSError as error:
-        raise InputError(f"{report} cannot be read: {error.strerror}") from None
-    except (KeyError, csv.Error) as error:
-        what = "is no data_report.csv, as it lacks a column or is not CSV:"
-        raise InputError(f"{report} {what} {error}") from None
+    for number, row in enumerate(_read_rows(report), 2):
+        photograph, answer, suggestion = row["file"], row["accept"].lower(), row["suggestion"]
+        if answer not in YES + NO:
+            known = ", ".join(YES[:3])
+            raise InputError(
+                f"{report}, row {number}: accept is {row['accept']!r}; write {known}, or nothing"
+            )
+        if answer in YES and accepted.setdefault(photograph, suggestion) != suggestion:
+            both = f"{accepted[photograph]!r} and {suggestion!r}"
+            raise InputError(f"{report}: {both} are both accepted for {photograph}; accept one")
     return accepted
 
 
@@ -163,11 +205,11 @@ def apply_fixes(data: DataSet, report: str | Path, target: str | Path) -> str:
     places = {Path(os.path.relpath(path, folder)).as_posix(): path for path in data.paths}
     if not accepted:
         raise InputError("nothing is accepted: write yes into the column accept of some rows")
-    known = {LEAVE_OUT, *(MOVE + category for category in data.categories)}
+    moves = {f"{MOVE}{category}".strip(): category for category in data.categories}
     for file, suggestion in accepted.items():
         if file not in places:
             raise InputError(f"{folder} has no {file}; is {report} another folder's, or not UTF-8?")
-        if suggestion not in known:
+        if suggestion not in (LEAVE_OUT, *moves):
             raise InputError(f"{file}: {suggestion!r} is neither 'leave out' nor a known 'move to'")
     if os.path.lexists(target):
         raise InputError(f"{target} is there already; --to takes the name of a new folder")
@@ -177,25 +219,22 @@ def apply_fixes(data: DataSet, report: str | Path, target: str | Path) -> str:
     # A folder of categories alone has them at its top.
     depth = 1 if find_split_folders(folder) else 0
     done = Counter({"left out": [*accepted.values()].count(LEAVE_OUT)})
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
-            new = Path(temporary, target.name)
-            new.mkdir()
-            for file, path in places.items():
-                parts, suggestion = [*Path(file).parts], accepted.get(file, "")
-                if suggestion.startswith(MOVE):
-                    parts[depth] = suggestion.removeprefix(MOVE)
-                    done["of these moved"] += 1
-                if suggestion != LEAVE_OUT:
-                    done[_link(Path(path).resolve(), new.joinpath(*parts))] += 1
-            if (names := Path(folder, NAMES_FILE)).is_file():
-                shutil.copy2(names, new)
-            new.rename(target)
-    except OSError as error:
-        raise RunError(f"{target} cannot be written: {error.strerror or error}") from error
+    with new_folder(target) as new:
+        for file, path in places.items():
+            parts, suggestion = [*Path(file).parts], accepted.get(file, "")
+            if suggestion in moves:
+                parts[depth] = moves[suggestion]
+                done["of these moved"] += 1
+            if suggestion != LEAVE_OUT:
+                done[_link(Path(path).resolve(), new.joinpath(*parts))] += 1
+        if (names := Path(folder, NAMES_FILE)).is_file():
+            shutil.copyfile(names, new / NAMES_FILE)
     kinds = ("linked", "copied", "of these moved", "left out")
-    return f"{target}: " + ", ".join(f"{done[kind]} {kind}" for kind in kinds if done[kind])
+    text = f"{target}: " + ", ".join(f"{done[kind]} {kind}" for kind in kinds if done[kind])
+    if others := [line for line in data.problems[GAPS] if "is left out" in line]:
+        categories = "1 category" if len(others) == 1 else f"{len(others)} categories"
+        text += f"; not taken over: {categories} that train lacks"
+    return text
 
 
 def _link(source: Path, place: Path) -> str:
@@ -209,5 +248,5 @@ def _link(source: Path, place: Path) -> str:
         free.symlink_to(source)
         return "linked"
     except OSError:
-        shutil.copy2(source, free)
+        shutil.copyfile(source, free)
         return "copied"

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from checking.copies import group_copies
 from learning.head import FOLDS, out_of_fold, standardise
 from reporting.calibration import fit_temperature, softmax
 from running.console import Progress, no_progress
@@ -43,7 +44,7 @@ def find_neighbours(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
 def score_labels(
     features: torch.Tensor,
     labels: np.ndarray,
-    copies: np.ndarray,
+    pairs: np.ndarray,
     neighbours: torch.Tensor,
     cosines: torch.Tensor,
     progress: Progress = no_progress,
@@ -51,10 +52,11 @@ def score_labels(
     """Score how suspicious each label is, by what has not learned from the photograph.
 
     Linear probes that were fitted on other photographs, and the labels of its neighbours, vote as
-    if they were independent; copies, which share a number (N,), have no vote for each other.
-    Features (N, F) are overwritten. Returns scores (N,), the share 0..1 of the best other category
-    in the sum of its weight and the label's; that category (N,); and the probes' logits (N, C).
+    if they were independent; copies, in pairs (P, 2), have no vote for each other. Features
+    (N, F) are overwritten. Returns scores (N,), the share 0..1 of the best other category in the
+    sum of its weight and the label's; that category (N,); and the probes' logits (N, C).
     """
+    copies = group_copies(pairs, len(labels))
     # The first of each set of copies is dealt out, category by category; the others follow it.
     _, first, number = np.unique(copies, return_index=True, return_inverse=True)
     folds = np.empty(len(first), int)
@@ -64,8 +66,9 @@ def score_labels(
 
     by_heads = softmax(logits / fit_temperature(logits, labels))
     weights = (CLOSENESS * cosines).exp()
-    groups = torch.from_numpy(copies)
-    weights[groups[neighbours] == groups[:, None]] = 0
+    ties = np.arange(len(labels))[:, None] * len(labels) + neighbours.numpy()
+    both = np.concatenate([pairs, pairs[:, ::-1]]) @ [len(labels), 1]
+    weights[torch.from_numpy(np.isin(ties, both))] = 0
     votes = torch.zeros(logits.shape).scatter_add_(1, targets[neighbours], weights)
     by_neighbours = (votes / votes.sum(1, keepdim=True).clamp_min(1e-30)).numpy()
     evidence = np.log(by_heads + HEADS_FLOOR) + np.log(by_neighbours + NEIGHBOURS_FLOOR)

@@ -20,7 +20,7 @@ def copies_among(pictures: list[Image.Image], labels: np.ndarray) -> list[list[i
     count = len(pictures)
     small = np.stack([np.asarray(p.resize((SIDE, SIDE), Image.Resampling.BOX)) for p in pictures])
     neighbours = (torch.arange(count)[:, None] + torch.arange(1, min(count, 3))) % count
-    pairs, _ = find_copies(small, neighbours, labels, no_progress)
+    pairs, _, _ = find_copies(small, neighbours, labels, no_progress)
     return sorted(pairs.tolist())
 
 

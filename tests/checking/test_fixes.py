@@ -14,7 +14,7 @@ from running.errors import InputError
 @pytest.fixture
 def report(tmp_path):
     place = "data/=1+1/a.jpg", "train", "=1+1"
-    issue = Issue(*place, "wrong label", 0.98765, "move to 2", "looks, so")
+    issue = Issue(*place, "suspicious label", 0.98765, "move to 2", "looks, so")
     write_csv(tmp_path / "data_report.csv", "data", [issue, issue._replace(path="data/1/b.jpg")])
     return tmp_path / "data_report.csv"
 
@@ -24,7 +24,7 @@ def test_what_the_user_accepts_in_a_spreadsheet_is_read(report, delimiter):
     with open(report, newline="", encoding="utf-8-sig") as file:
         header, wrong, odd = csv.reader(file)
     # What begins like a formula is none.
-    assert wrong[:5] == ["./=1+1/a.jpg", "train", "'=1+1", "wrong label", "0.9877"]
+    assert wrong[:5] == ["./=1+1/a.jpg", "train", "'=1+1", "suspicious label", "99"]
     rows = [header, [*wrong[:-1], "Yes "], [*odd[:-1], "no"]]
     with open(report, "w", newline="", encoding="utf-8-sig") as file:
         csv.writer(file, delimiter=delimiter).writerows(rows)
@@ -37,12 +37,48 @@ def test_what_the_user_accepts_in_a_spreadsheet_is_read(report, delimiter):
         (None, "cannot be read: No such file"),
         (b"\x89PNG\r\n\x1a\n\0\xff", "is no data_report.csv"),
         (b"file,suggestion,accept\n1/a.jpg,leave out,perhaps", "row 2: accept is 'perhaps'"),
+        (b"file,accept\n1/a.jpg,yes", "it lacks the column suggestion"),
+        (
+            b"file,suggestion,accept\n1/a.jpg,leave out,yes\n1/a.jpg,move to 2,yes",
+            "'leave out' and 'move to 2' are both accepted for 1/a.jpg",
+        ),
     ],
 )
 def test_another_file_is_one_sentence(report, content, words):
     report.unlink() if content is None else report.write_bytes(content)
     with pytest.raises(InputError, match=words):
         read_accepted(report)
+
+
+SAVED = "sep=\t\r\nFile\tNOTE\tSuggestion\tAccept\r\n./1/a.jpg\tx, y\tmove to rose \t{}\r\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("answer", ["ja", "WAHR", "✓", "1,0", "Sí", "Yes"])
+def test_what_spreadsheets_of_other_countries_save_is_read(report, encoding, answer):
+    report.write_bytes(SAVED.format(answer).encode(encoding))
+    assert read_accepted(report) == {"1/a.jpg": "move to rose"}
+    report.write_bytes(SAVED.format("nein").encode(encoding))
+    assert read_accepted(report) == {}
+
+
+def test_answers_are_carried_over_and_what_the_user_wrote_is_backed_up(report):
+    first = report.read_bytes()
+    issue = Issue("data/1/b.jpg", "train", "1", "blank", 1.0, "leave out", "all alike")
+    write_csv(report, "data", [issue])  # nobody had written into the first one
+    backup = report.with_name("data_report.previous.csv")
+    assert not backup.exists()
+    answered = report.read_text("utf-8-sig").replace("all alike,", "all alike,no")
+    report.write_text(answered, "utf-8-sig")
+    write_csv(report, "data", [issue._replace(suggestion="move to 2"), issue])
+    moved, left_out = report.read_text("utf-8-sig").splitlines()[1:]
+    assert moved.endswith("all alike,") and left_out.endswith("all alike,no")
+    assert backup.read_text("utf-8-sig") == answered
+    note = first.decode("utf-8-sig").replace("accept", "accept,mine")
+    report.write_text(note)
+    report.with_name("mine.csv").write_text(note)
+    write_csv(report, "data", [])
+    assert backup.read_bytes() == report.with_name("mine.csv").read_bytes()
 
 
 # --- The new folder -------------------------------------------------------------------
@@ -72,7 +108,7 @@ def apply(data: Path, target: Path | str, *rows: str) -> str:
 def test_photographs_are_moved_and_left_out(data, tmp_path):
     before = tree(data)
     moved = "train/1/a.jpg,move to 2", "train/1/more/c.jpg,move to 2"  # there is 2/a.jpg, too
-    out = "valid/2/b.jpg,leave out", "valid/2/b.jpg,move to 1"  # the former wins
+    out = "valid/2/b.jpg,leave out", "./valid/2/b.jpg,leave out"
     said = apply(data, tmp_path / "new", *moved, *out)
     assert said == f"{tmp_path}/new: 8 linked, 2 of these moved, 1 left out"
     assert tree(data) == before
@@ -99,6 +135,18 @@ def test_where_there_are_no_links_photographs_are_copied(data, tmp_path, monkeyp
     monkeypatch.setattr(os, "symlink", refuse)
     said = apply(data, tmp_path / "new", "train/2/b.jpg,leave out")
     assert said == f"{tmp_path}/new: 8 copied, 1 left out"
+
+
+def test_a_category_whose_name_ends_with_a_space_takes_photographs(put, tmp_path):
+    put(*(f"old/{c}/{n}.jpg" for c in ("rose ", "b") for n in "abcdef"))
+    apply(tmp_path / "old", tmp_path / "new", "b/a.jpg,move to rose ")
+    assert len(os.listdir(tmp_path / "new" / "rose ")) == 7
+
+
+def test_photographs_that_are_not_taken_over_are_counted(data, put, tmp_path):
+    put("old/valid/3/a.jpg")
+    said = apply(data, tmp_path / "new", "train/1/a.jpg,leave out")
+    assert said.endswith("8 linked, 1 left out; not taken over: 1 category that train lacks")
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ def flaws(*odd: tuple[Image.Image, int]) -> list[tuple[int, str]]:
     pictures = [*odd, *((noise(seed), 300) for seed in range(1, 21))]
     statistics = [measure_image(np.asarray(picture), side) for picture, side in pictures]
     found = [*find_flaws(statistics, 224)]
-    assert all(0 <= score <= 1 and reason for _, _, score, reason in found)
-    return [(i, kind) for i, kind, *_ in found]
+    assert all(0 <= score <= 1 and reason for _, (_, score, reason) in found)
+    return [(i, kind) for i, (kind, *_) in found]
 
 
 @pytest.mark.parametrize(
