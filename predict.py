@@ -190,8 +190,10 @@ def name_photographs(
         score.write_report(args.report, args.figures, source, more)
         console.print_note(f"wrote {args.report} and {args.figures}")
     if args.plot and count > failed:
-        draw_record(args.plot, record, network)
+        has_letters = draw_record(args.plot, record, network)
         console.print_note(f"wrote {args.plot}")
+        if not has_letters:
+            console.print_message("the fonts of this machine lack letters of the names")
     if failed and count > 1:
         console.print_message(f"{failed} of {count} could not be named")
     return 1 if failed else 0
@@ -238,8 +240,11 @@ def describe_job(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:
 # --- Output ---------------------------------------------------------------------------
 
 
-def draw_record(path: str, record: Record, network: Network) -> None:
-    """Draw a photograph, an occlusion map and its most probable names into a file."""
+def draw_record(path: str, record: Record, network: Network) -> bool:
+    """Draw a photograph, an occlusion map and its most probable names into a file.
+
+    Returns whether the fonts here have all letters.
+    """
     from prediction.occlusion import compute_occlusion_map
     from reporting.plots import plot_guesses, save_figure
 
@@ -253,7 +258,7 @@ def draw_record(path: str, record: Record, network: Network) -> None:
         compute_occlusion_map(predict_each, photograph, best),
     )
     with write_alone(path) as file:
-        save_figure(figure, file, os.path.splitext(path)[1][1:].lower())
+        return save_figure(figure, file, os.path.splitext(path)[1][1:].lower())
 
 
 def describe(info: NetworkInfo) -> Iterator[str]:

@@ -137,7 +137,12 @@ def train(
     """Go the whole way from the folder of photographs to the report; return the exit code."""
     clock = Clock()
     with delay_signals():
-        from learning.evaluation import calibrate, evaluate, final_report
+        from learning.evaluation import (
+            calibrate,
+            evaluate,
+            final_report,
+            measure_class_means,
+        )
         from learning.fit import Learner, open_activations, require_finite, train_one_epoch
         from learning.head import fit_head
         from learning.resources import Resources, join_process_group
@@ -176,7 +181,7 @@ def train(
         run = new_run(Settings(**typed), num_classes, side, device, resources, photographs)
     checkpoint = earlier.checkpoint if earlier else folder.checkpoint
     if info:
-        notes.best = (earlier.run if earlier else run).describe_best(checkpoint)
+        notes.network = (earlier.run if earlier else run).describe_checkpoint(checkpoint)
         notes.resume_files = [folder.resume_file]
     batch_size = run.settings.recipe.batch_size
     processes.require_shard(batch_size)
@@ -224,8 +229,8 @@ def train(
 
     # --- What has changed since the earlier run; which names its categories keep
     known, lines = {}, [run.describe()]
-    if run.best and info:
-        if run.fingerprint != inspected.fingerprint or len(run.best.logits) != len(valid_labels):
+    if run.valid and info:
+        if run.fingerprint != inspected.fingerprint or len(run.valid.logits) != len(valid_labels):
             way = "--update starts over" if run.is_update else "without --resume a new run starts"
             raise InputError(
                 f"the photographs in {data.folder} are not those of the run in "
@@ -247,15 +252,13 @@ def train(
         )
         if before.fingerprint == inspected.fingerprint and not (is_again or from_backups):
             before.features, run = run.features, before.to(device)
-            # --minutes may have ended its last epoch.
-            run.settings = replace(run.settings, epochs=run.epoch)
             lines = ["nothing has changed: the network stays as it is"]
     if earlier or run.is_update:
         console.print_result(*data_utils.describe_data(inspected.data), *lines)
     known = {} if args.category_names else known
     names, line = data_utils.keep_names(inspected, known, checkpoint)
     console.print_result(line)
-    if run.best and info and names != info.names:
+    if run.valid and info and names != info.names:
         folder.write(rename_categories, checkpoint, names)
 
     # --- What the epochs work on, and the head, which is epoch 0 of a pretrained network
@@ -265,33 +268,37 @@ def train(
     console.print_result(HEADER, *(epoch_line(**row) for row in run.history))
     if run.history:  # a killed run may not have written its last row
         folder.write(write_history, folder.history, run.history)
-    head = fit_head(run, train_set, labels) if run.epoch < 0 else None
+    train_loss: float | None = None
+    if run.epoch < 0:
+        train_loss, class_means = fit_head(run, train_set, labels)
     learner = Learner(run, train_set, labels)
 
-    # --- Training loop: every epoch is evaluated on valid; the checkpoint holds the best one
+    # --- Training loop: every epoch is evaluated on valid, and the checkpoint holds its network
     while run.epoch < run.settings.recipe.epochs:
         epoch = run.epoch + 1
-        learned = head if epoch == 0 else train_one_epoch(learner, epoch, time_budget.is_up)
-        if not learned:
+        if epoch:
+            train_loss = train_one_epoch(learner, epoch, time_budget.is_up)
+        if train_loss is None:
             console.print_result(f"epoch {epoch} would end too late, and is left out")
+            run.settings = replace(run.settings, epochs=run.epoch)
+            folder.write(run.save, folder.resume_file)
             break
-        train_loss, logit_sums = learned
         seconds = clock.lap("epochs" if epoch else "head")
         network = for_inference(learner.network)
         result = evaluate(network, valid_set, valid_labels, None if epoch else run.features)
         require_finite(epoch, train_loss, result.loss)
-        if is_best := run.best is None or result.is_better(run.best):
-            if run.best is None and not from_backups and (backup := folder.back_up()):
-                console.print_result(f"kept the earlier run as {backup} and so on")
-            class_means = logit_sums.class_means()
-            calibration = calibrate(result.logits, valid_labels, class_means)
-            metrics = result.metrics(epoch, valid_set.model.precision)
-            info = run.network_info(names, calibration, metrics, notes.command)
-            folder.write_checkpoint(save_checkpoint, learner.network, info, class_means)
-            run.best = result
+        if epoch:
+            class_means = measure_class_means(network, train_set, labels)
+        if run.valid is None and not from_backups and (backup := folder.back_up()):
+            console.print_result(f"kept the earlier run as {backup} and so on")
+        calibration = calibrate(result.logits, valid_labels, class_means)
+        metrics = result.metrics(epoch, valid_set.model.precision)
+        info = run.network_info(names, calibration, metrics, notes.command)
+        folder.write_checkpoint(save_checkpoint, learner.network, info, class_means)
+        run.valid = result
         seconds += clock.lap("evaluating and saving")
-        run.add_epoch(epoch, train_loss, result, seconds, is_best)
-        notes.best = run.describe_best(folder.checkpoint)
+        run.add_epoch(epoch, train_loss, result, seconds)
+        notes.network = run.describe_checkpoint(folder.checkpoint)
         learner.write_state(run, epoch)
         change = time_budget.replan(learner, run)
         folder.write(run.save, folder.resume_file)
@@ -299,12 +306,13 @@ def train(
         folder.write(write_history, folder.history, run.history)
         console.print_result(epoch_line(**run.history[-1]), *change)
 
-    # --- The best network, evaluated once, on photographs that it was not chosen by
+    # --- The network, evaluated once, on photographs that it has not learned from
     processes.wait()  # for rank 0, which writes the checkpoint
-    assert run.best
-    best, info = load_checkpoint(folder.checkpoint, device)
+    assert run.valid
+    console.print_message(*(f"warning: {line}" for line in run.describe_failure()))
+    saved, info = load_checkpoint(folder.checkpoint, device)
     features = None if info.metrics.epoch else run.features
-    report, evaluated = final_report(best, info, run.best, splits, resources, features)
+    report, evaluated = final_report(saved, info, run.valid, splits, resources, features)
     if run.is_update and processes.size == 1:
         with suppress(InputError):  # somebody may have removed the backups
             earlier = load_earlier(folder, from_backups=True)

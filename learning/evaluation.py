@@ -23,27 +23,20 @@ from learning.resources import Resources
 from learning.views import Photographs
 from network.classifier import Classifier
 from network.inference import compute_logits
-from network.ood import ood_score
+from network.ood import LogitSums, ood_score
 from reporting.calibration import calibration_report, cross_fit, fit_temperature
 from reporting.report import EvaluatedSplit
 
 ROWS = 1024  # that a head sees at once
+EACH = 10  # photographs of each category that make its class mean
 
 
 class Evaluation(NamedTuple):
     """How a network does on a split."""
 
-    loss: float  # mean cross-entropy, in nats
-    calibrated_loss: float  # the same with the temperature that a checkpoint gets
+    loss: float  # mean cross-entropy in nats, with the temperature that a checkpoint gets
     accuracy: float  # 0..1
     logits: np.ndarray  # float32 (N, C)
-
-    def is_better(self, other: "Evaluation") -> bool:
-        """Compare accuracies; between equal ones the lower calibrated loss wins.
-
-        The plain one is high where smoothed labels have taught a network to be unsure.
-        """
-        return (self.accuracy, -self.calibrated_loss) > (other.accuracy, -other.calibrated_loss)
 
     def metrics(self, epoch: int, precision: torch.dtype) -> ValidMetrics:
         """Return what a checkpoint keeps of an epoch's evaluation on valid."""
@@ -68,12 +61,33 @@ def evaluate(
         logits = compute_logits(model, batches, activations.num_frozen)
     logits = resources.processes.collect(logits, len(labels))
     targets = torch.from_numpy(labels)
-    loss = calibrated_loss = F.cross_entropy(logits, targets).item()
+    loss = F.cross_entropy(logits, targets).item()
     if math.isfinite(loss):
         temperature = fit_temperature(logits.numpy(), labels)
-        calibrated_loss = F.cross_entropy(logits / temperature, targets).item()
+        loss = F.cross_entropy(logits / temperature, targets).item()
     accuracy = (logits.argmax(1) == targets).double().mean().item()
-    return Evaluation(loss, calibrated_loss, accuracy, logits.numpy())
+    return Evaluation(loss, accuracy, logits.numpy())
+
+
+def measure_class_means(
+    model: Classifier, activations: Activations, labels: np.ndarray
+) -> torch.Tensor:
+    """Return the class means of some photographs of train, see `LogitSums`, as they are.
+
+    `model` is from `for_inference`. Ten photographs a category do as well as all.
+    """
+    processes, sums = activations.resources.processes, LogitSums(int(labels.max()) + 1)
+    order = np.argsort(labels, kind="stable")
+    number = np.arange(len(labels)) - np.searchsorted(labels[order], labels[order])
+    chosen = np.sort(order[number < EACH])
+    mine = chosen[chosen % processes.size == processes.rank]
+    if len(mine):
+        batches = activations.batches(mine // processes.size, np.zeros(len(mine), int))
+        shown = activations.resources.progress(batches, len(mine), "class means")
+        logits = compute_logits(model, shown, activations.num_frozen)
+        sums.add(torch.from_numpy(labels[mine]), logits)
+    sums.sums = processes.add(sums.sums)
+    return sums.class_means()
 
 
 def head_logits(model: Classifier, features: torch.Tensor) -> torch.Tensor:
@@ -99,19 +113,19 @@ def calibrate(logits: np.ndarray, labels: np.ndarray, class_means: torch.Tensor)
 def final_report(
     model: Classifier,
     info: NetworkInfo,
-    best: Evaluation,
+    valid: Evaluation,
     splits: Mapping[str, tuple[Sequence[str], np.ndarray]],
     resources: Resources,
     features: FeatureCache | None = None,
 ) -> tuple[dict[str, Any], EvaluatedSplit]:
     """Evaluate a network from `load_checkpoint` once, on test where there is one, else on valid.
 
-    `info` is what its file knows, `best` the evaluation on valid before it was saved; `features`
-    are those of the body, where it has not learned. Returns its part of report.json
-    (docs/reference.md explains each entry), and what was evaluated, with calibrated logits.
+    `info` is what its file knows, `valid` the evaluation before it was saved; `features` are those
+    of the body, where it has not learned. Returns its part of report.json (docs/reference.md
+    explains each entry), and what was evaluated, with calibrated logits.
     """
     valid_labels = splits["valid"][1]
-    logits = cross_fit(best.logits, valid_labels)
+    logits = cross_fit(valid.logits, valid_labels)
     reports = {"valid, cross-fitted": calibration_report(logits, valid_labels)}
     accepted = {"valid": KEEP}
     split = "valid"

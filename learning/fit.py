@@ -18,7 +18,6 @@ from network.checkpoint import as_float
 from network.classifier import Classifier, chain, count_frozen_layers
 from network.devices import learning_precision
 from network.inference import for_inference
-from network.ood import LogitSums
 from running.errors import InputError, RunError
 
 # Random views of a photograph that are cached, beside the photograph as it is, where the
@@ -129,11 +128,11 @@ class Learner:
 
 def train_one_epoch(
     learner: Learner, epoch: int, time_is_up: Callable[[], bool] = lambda: False
-) -> tuple[float, LogitSums] | None:
+) -> float | None:
     """Train on every photograph once; in a short last epoch, on some of them.
 
-    Returns the mean loss, and the sums of the logits; a single process ends an epoch whose loss is
-    not finite. Returns None if the time was up before the end.
+    Returns the mean loss; a single process ends an epoch whose loss is not finite. Returns None if
+    the time was up before the end.
     """
     model, processes = learner.model, learner.processes
     num_frozen, device = learner.activations.num_frozen, model.mean.device
@@ -146,7 +145,6 @@ def train_one_epoch(
     batches = learner.activations.batches(photographs // processes.size, views, learner.batch_sizes)
     show, title = learner.activations.resources.progress, f"epoch {epoch} of {recipe.epochs}"
     total, seen = torch.zeros((), device=device), 0
-    sums = LogitSums(int(learner.labels.max()) + 1, device)
 
     model.train()
     first_step = learner.steps_per_epoch * (epoch - 1)
@@ -163,10 +161,7 @@ def train_one_epoch(
         logits = logits.float()
         losses = F.cross_entropy(logits, labels, label_smoothing=SMOOTHING, reduction="none")
         learner.step((losses * weight).sum(), scaler, step)
-        with torch.no_grad():
-            counted = (weight > 0).float()
-            total += losses @ counted
-            sums.add(labels, logits * counted[:, None])
+        total += losses.detach() @ (weight > 0).float()
         seen += len(x)
         # An accelerator waits when one looks; several processes end their epoch together.
         statistics = processes.size == 1 and (device.type == "cpu" or step % 50 == 0)
@@ -175,9 +170,8 @@ def train_one_epoch(
         if time_is_up():
             return None
     processes.broadcast_weights(model, learner.network)
-    sums.sums = processes.add(sums.sums.cpu())
     count = len(learner.labels) * seen / len(learner.weights)
-    return processes.add(total.cpu()).item() / count, sums
+    return processes.add(total.cpu()).item() / count
 
 
 def require_finite(epoch: int, *losses: float) -> None:

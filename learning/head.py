@@ -25,7 +25,7 @@ L2_PENALTY = 1e-3  # where none is chosen
 FOLDS = 3
 ENOUGH = 2000  # photographs to choose a penalty by; a large set's folds need not all be tried
 BATCH = 128  # photographs in a step of a head with hidden layers
-SUSPECTS = 5  # photographs that a run's report names
+SUSPECTS = 5  # photographs that a run's report names, at most
 
 
 def count_gradients(head: nn.Module, count: int) -> int:
@@ -43,8 +43,8 @@ def count_head_epochs(count: int) -> int:
     return max(20, math.ceil(2000 / math.ceil(count / BATCH)))
 
 
-def fit_head(run: Run, activations: Activations, labels: np.ndarray) -> tuple[float, LogitSums]:
-    """Fit the head of a pretrained network; return the mean loss, and the sums of the logits.
+def fit_head(run: Run, activations: Activations, labels: np.ndarray) -> tuple[float, torch.Tensor]:
+    """Fit the head of a pretrained network; return the mean loss, and the class means.
 
     The run keeps the most suspicious photographs: those that look like others of another category
     even to a head that has learned their own. The run's model is changed in place; labels are int64
@@ -73,10 +73,11 @@ def fit_head(run: Run, activations: Activations, labels: np.ndarray) -> tuple[fl
         own = logits.gather(1, targets[:, None])
         margins, best = (logits.scatter(1, targets[:, None], -torch.inf) - own).max(1)
         worst = margins.topk(min(SUSPECTS, len(margins))).indices
+        worst = worst[margins[worst] > 0]
         run.suspects = [*zip(worst.tolist(), best[worst].tolist())]
     processes.broadcast_weights(model.head)
     sums.sums = processes.add(sums.sums)
-    return processes.add(loss.cpu()).item(), sums
+    return processes.add(loss.cpu()).item(), sums.class_means()
 
 
 def standardise(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,8 +1,9 @@
 """A training run: its settings, its network, and how far it has come. last.pth holds it."""
 
 import dataclasses
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -36,6 +37,7 @@ from network.checkpoint import (
 )
 from network.classifier import Classifier
 from network.inference import for_inference
+from reporting.metrics import wilson_interval
 from running.environment import versions
 from running.errors import InputError, is_out_of_memory
 from running.run_folder import RunFolder
@@ -46,10 +48,8 @@ HISTORY: dict[str, Any] = {
     "epoch": int,
     "train_loss": float,
     "valid_loss": float,
-    "calibrated_loss": float,
     "valid_accuracy": float,
     "seconds": float,
-    "saved": int,
 }
 
 # Of a part of last.pth: the rest is checked where it is read.
@@ -95,7 +95,7 @@ class Run:
     optimizer_state: dict[int, dict[str, torch.Tensor]] = field(default_factory=dict)
     rng_state: torch.Tensor | None = None  # of PyTorch's generator: uint8; None: a new run
     history: list[dict[str, Any]] = field(default_factory=list)  # rows of `HISTORY`
-    best: Evaluation | None = None  # on valid, of the epoch that the checkpoint holds
+    valid: Evaluation | None = None  # of the network in the checkpoint
     # Of train: photographs whose label is most suspicious, and the category that each looks like.
     suspects: list[tuple[int, int]] = field(default_factory=list)
     manifest: Manifest = Manifest([], {})  # its photographs
@@ -118,8 +118,8 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether no epoch is to come; --minutes may have broken the last one off."""
-        return self.epoch >= self.settings.recipe.epochs or self.settings.minutes is not None
+        """Whether no epoch is to come."""
+        return self.epoch >= self.settings.recipe.epochs
 
     def to(self, device: torch.device) -> "Run":
         """Move the network to a device."""
@@ -128,23 +128,21 @@ class Run:
             self.averaged.to(device)
         return self
 
-    def add_epoch(
-        self, epoch: int, train_loss: float, result: Evaluation, seconds: float, saved: bool
-    ) -> None:
+    def add_epoch(self, epoch: int, train_loss: float, result: Evaluation, seconds: float) -> None:
         """Add a row to the history."""
-        figures = (result.loss, result.calibrated_loss, result.accuracy, seconds, int(saved))
-        self.history.append(dict(zip(HISTORY, (epoch, train_loss, *figures), strict=True)))
+        figures = epoch, train_loss, result.loss, result.accuracy, seconds
+        self.history.append(dict(zip(HISTORY, figures, strict=True)))
 
     def owns(self, info: NetworkInfo) -> bool:
-        """Whether a checkpoint holds the best network of this run.
+        """Whether a checkpoint holds the network of this run.
 
-        It may hold a better one of the next epoch, if the run was killed between the two files.
+        It may hold that of the next epoch, if the run was killed between the two files.
         """
-        assert self.best
+        assert self.valid
         ours = self.settings.arch, self.settings.seed, self.manifest.categories
         metrics = info.metrics
         return (info.arch, info.seed, info.categories) == ours and (
-            metrics.epoch == self.epoch + 1 or metrics.valid_loss == self.best.loss
+            metrics.epoch == self.epoch + 1 or metrics.valid_loss == self.valid.loss
         )
 
     def open_features(self, path: Path) -> None:
@@ -168,12 +166,27 @@ class Run:
             epochs += " of the last third of its layers"
         return f"network: {settings.arch}, {start}, {side} x {side} pixels, {epochs}"
 
-    def describe_best(self, checkpoint: str | os.PathLike[str]) -> str:
-        """Describe where the best network so far is, and how good it is."""
-        best = [row for row in self.history if row["saved"]][-1]
-        epoch = f"epoch {best['epoch']}" if best["epoch"] else "the head"
-        accuracy = best["valid_accuracy"]
-        return f"the best network so far is in {checkpoint} ({epoch}, {accuracy:.2%} on valid)"
+    def describe_checkpoint(self, checkpoint: str | os.PathLike[str]) -> str:
+        """Describe where the network so far is, and how good it is."""
+        last = self.history[-1]
+        epoch = f"epoch {last['epoch']}" if last["epoch"] else "the head"
+        accuracy = last["valid_accuracy"]
+        return f"the network so far is in {checkpoint} ({epoch}, {accuracy:.2%} on valid)"
+
+    def describe_failure(self) -> Iterator[str]:
+        """Say if the epochs have made the network worse, or it has learned nothing."""
+        assert self.valid
+        first, last, count = self.history[0], self.history[-1], len(self.valid.logits)
+        learned_nothing = last["train_loss"] > math.log(self.valid.logits.shape[1])
+        if first["epoch"] == 0:
+            low, _ = wilson_interval(round(first["valid_accuracy"] * count), count)
+            if last["valid_accuracy"] < low:
+                yield (
+                    f"the epochs made the network worse: the head alone had "
+                    f"{first['valid_accuracy']:.2%} on valid; try a lower --lr, or --epochs 0"
+                )
+        elif last["epoch"] and learned_nothing:
+            yield "the loss is no lower than that of guessing; try a lower --lr, or more --epochs"
 
     def list_suspects(
         self, paths: Sequence[str], labels: np.ndarray, names: Sequence[str]
@@ -206,7 +219,7 @@ class Run:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all that the run needs to continue as if it had never been stopped."""
-        assert self.best
+        assert self.valid
         splits = {
             name: {"digests": torch.tensor(digests), "labels": torch.tensor(labels)}
             for name, (digests, labels) in self.manifest.splits.items()
@@ -216,7 +229,7 @@ class Run:
             "source": self.weights_source,
             "photographs": self.fingerprint,
             "history": self.history,
-            "best": {**self.best._asdict(), "logits": torch.from_numpy(self.best.logits)},
+            "best": {**self.valid._asdict(), "logits": torch.from_numpy(self.valid.logits)},
             "suspects": self.suspects,
             "seen": {"categories": self.manifest.categories, "splits": splits},
             "is_update": self.is_update,
@@ -265,10 +278,11 @@ class Run:
         run = entries["run"]
         check_types(entries, {"epoch": int, "optimizer": dict})
         check_types(run, PLAIN)
-        check_types(run["best"], dict.fromkeys(("loss", "calibrated_loss", "accuracy"), float))
+        check_types(run["best"], dict.fromkeys(("loss", "accuracy"), float))
         settings, categories = Settings.from_entries(run["settings"]), run["seen"]["categories"]
         num_classes, logits = len(categories), run["best"]["logits"]
-        best = {**run["best"], "logits": as_float(logits, (len(logits), num_classes)).numpy()}
+        logits = as_float(logits, (len(logits), num_classes)).numpy()
+        valid = Evaluation(run["best"]["loss"], run["best"]["accuracy"], logits)
         history, tuned_history = map(_read_history, (run["history"], run["tuned"]))
         splits = {}
         for name, split in run["seen"]["splits"].items():
@@ -306,7 +320,7 @@ class Run:
             optimizer_state=entries["optimizer"],
             rng_state=entries["random"],
             history=history,
-            best=Evaluation(**best),
+            valid=valid,
             suspects=suspects,
             manifest=Manifest(categories, splits),
             fingerprint=run["photographs"],
@@ -321,8 +335,6 @@ class Run:
 def _read_history(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         check_types(row, HISTORY)
-    if rows and not any(row["saved"] for row in rows):
-        raise ValueError("no network was saved")
     return [{name: row[name] for name in HISTORY} for row in rows]
 
 

@@ -69,7 +69,7 @@ def load_earlier(folder: RunFolder, from_backups: bool) -> Earlier:
     run = Run.load(resume_file)
     earlier = Earlier(run, *load_checkpoint(checkpoint), checkpoint)
     if not run.owns(earlier.info):
-        raise InputError(f"{checkpoint} is not the best network of the run in {resume_file}")
+        raise InputError(f"{checkpoint} is not the network of the run in {resume_file}")
     if not run.is_finished:
         raise InputError(
             f"the run in {folder.path} is not finished: --resume continues it, and --update can "
@@ -98,7 +98,7 @@ def update_run(earlier: Earlier, num_classes: int, epochs: int, device: torch.de
     run = Run(settings, model.to(device), preprocessing, source, epoch=-1, is_update=True)
     if info.metrics.epoch:
         run.tuned_history, run.tuned_on = before.history, before.manifest.splits["train"][0]
-    else:  # the best network has the body that the run began with
+    else:  # the network has the body that the run began with
         run.tuned_history, run.tuned_on = before.tuned_history, before.tuned_on
         run.l2_penalty = before.l2_penalty
     return run
@@ -131,7 +131,7 @@ def compare_update(
     Returns a part of report.json; docs/reference.md explains each entry.
     """
     before, network, info, _ = earlier
-    assert run.best
+    assert run.valid
     if run.has_learned:
         network = network.to(run.model.mean.device)
         logits = compute_logits(network, Activations(network, 0, valid_set.photographs).in_order())
@@ -145,7 +145,7 @@ def compare_update(
     if not run.settings.recipe.epochs:
         notes += describe_tuning(run, changes)
     categories = [changes.renamed.get(category, category) for category in info.categories]
-    both = {"before": logits.numpy(), "after": run.best.logits}
+    both = {"before": logits.numpy(), "after": run.valid.logits}
     return {
         "changes": changes._asdict(),
         "from_train": from_train,
@@ -174,11 +174,11 @@ def describe_tuning(run: Run, changes: Changes) -> list[str]:
     rows = run.tuned_history
     if not rows:
         return []
-    epochs, best = rows[-1]["epoch"], max(row["valid_accuracy"] for row in rows if row["saved"])
+    epochs, last = rows[-1]["epoch"], rows[-1]["valid_accuracy"]
     text = f"the layers before the head are those of the earlier run, whose {epochs} epochs "
     if rows[0]["epoch"] == 0:
         accuracy = rows[0]["valid_accuracy"]
-        text += f"raised the accuracy on valid from {accuracy:.2%} to {best:.2%} and "
+        text += f"raised the accuracy on valid from {accuracy:.2%} to {last:.2%} and "
     notes = [text + f"were not run again; --update --epochs {epochs} runs them"]
     if changes.gone or changes.removed:
         what = f"category {', '.join(changes.gone)}" if changes.gone else "what was removed"

@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from reporting.metrics import wilson_interval
+
 BINS = 15  # of the expected calibration error, of equal width between the probabilities 0 and 1
 SAMPLES = 1000  # of the bootstrap
+MOST_BINS, LEAST_IN_A_BIN = 10, 20  # of the reliability diagram
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -80,26 +83,26 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
 
 
 def reliability(logits: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
-    """Return the reliability diagram of calibrated logits, bin by bin.
+    """Return the reliability diagram of calibrated logits, in bins of as many photographs each.
 
-    Each bin has `photographs`, a count, `confidence`, their mean highest probability, and
-    `accuracy`, 0..1; both are None without any photograph.
+    Each bin has `photographs`, a count, `confidence`, their mean highest probability, `accuracy`,
+    0..1, and its 95 % `interval`.
     """
     probabilities = softmax(logits)
-    confidence = probabilities.max(1)
-    place = _bins(confidence)
-    sums = [
-        np.bincount(place, weights, BINS).tolist()
-        for weights in (None, confidence, probabilities.argmax(1) == labels)
-    ]
-    return [
-        {
-            "photographs": count,
-            "confidence": sure / count if count else None,
-            "accuracy": right / count if count else None,
-        }
-        for count, sure, right in zip(*sums)
-    ]
+    confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
+    order = np.argsort(confidence, kind="stable")
+    bins = []
+    for rows in np.array_split(order, min(MOST_BINS, max(len(order) // LEAST_IN_A_BIN, 1))):
+        right = int(correct[rows].sum())
+        bins.append(
+            {
+                "photographs": len(rows),
+                "confidence": float(confidence[rows].mean()),
+                "accuracy": right / len(rows),
+                "interval": wilson_interval(right, len(rows)),
+            }
+        )
+    return bins
 
 
 def _bins(confidence: np.ndarray) -> np.ndarray:

@@ -3,9 +3,12 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 WIDTH, HEIGHT = 360, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 342, 28, 188  # of the area inside the axes
+
+NEARLY = 0.002  # from 1: nearer shares are hardly told apart in a chart
 
 MAX_POINTS = 300  # of a line; longer ones are thinned out
 MAX_DOTS = 40  # with at most so many points each one gets a dot, whose tooltip has its value
@@ -51,30 +54,37 @@ def line_chart(
     return _svg(title, parts)
 
 
-def bar_chart(title: str, name: str, bars: Sequence[float | None], shares: bool = False) -> str:
-    """Draw bars over equal ranges of the probability, 0..1, with the title as alternative text.
+def calibration_chart(title: str, bins: Sequence[Mapping[str, Any]]) -> str:
+    """Draw the share that is correct over the probability, with the title as alternative text.
 
-    A bar may be None. With `shares` a dashed diagonal shows where they equal the probability.
+    `bins` are those of `reliability`. Both axes have room for what is near 1, where most are; each
+    dot has its 95 % interval, and the diagonal is where probabilities are right.
     """
-    parts, y = _y_axis(0, 1 if shares else max(bar or 0 for bar in bars), shares)
-    parts.append(_text(LEFT, 16, name))
-    width = (RIGHT - LEFT) / len(bars)
-    for i, bar in enumerate(bars):
-        if bar is None:
-            continue
-        left, value = LEFT + width * i, f"{bar:.1%}" if shares else str(bar)
-        where = f"probability {i / len(bars):.0%} to {(i + 1) / len(bars):.0%}"
-        place = f'x="{left + 1:.1f}" y="{y(bar):.1f}" width="{width - 2:.1f}"'
-        parts.append(f'<rect class="bar" {place} height="{BOTTOM - y(bar):.1f}">')
-        parts.append(f"{_title(f'{name}, {where}: {value}')}</rect>")
-        if not shares:
-            short = value if bar < 10_000 else f"{bar / 1000:.0f}k"
-            parts.append(_text(left + width / 2, y(bar) - 3, short, "middle", "small"))
-    if shares:
-        parts.append(f'<path class="line other" d="M{LEFT} {BOTTOM}L{RIGHT} {TOP}"/>')
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(_text(LEFT + (RIGHT - LEFT) * share, BOTTOM + 16, f"{share:.0%}", "middle"))
+
+    def place(share: float, low: float, high: float) -> float:
+        return low + (high - low) * math.log10(1 - share + NEARLY) / math.log10(
+            NEARLY / (1 + NEARLY)
+        )
+
+    def x(share: float) -> float:
+        return place(share, LEFT + 8, RIGHT - 8)
+
+    def y(share: float) -> float:
+        return place(share, BOTTOM, TOP)
+
+    parts = [_text(LEFT, 16, "share that is correct")]
+    for share in (0, 0.5, 0.9, 0.99, 1):
+        parts.append(f'<path class="grid" d="M{LEFT} {y(share):.1f}H{RIGHT}"/>')
+        parts.append(_text(LEFT - 5, y(share) + 4, f"{share:.0%}", "end"))
+        parts.append(_text(x(share), BOTTOM + 16, f"{share:.0%}", "middle"))
     parts.append(_text((LEFT + RIGHT) / 2, BOTTOM + 34, "probability of the name", "middle"))
+    parts.append(f'<path class="line" d="M{x(0):.1f} {y(0):.1f}L{x(1):.1f} {y(1):.1f}"/>')
+    for each in bins:
+        at, (low, high) = x(each["confidence"]), each["interval"]
+        parts.append(f'<path class="line other" d="M{at:.1f} {y(low):.1f}V{y(high):.1f}"/>')
+        dot = f'<circle class="line other" cx="{at:.1f}" cy="{y(each["accuracy"]):.1f}" r="4">'
+        said = f"{each['accuracy']:.1%} of {each['photographs']} with {each['confidence']:.1%}"
+        parts.append(f"{dot}{_title(f'{said} on average')}</circle>")
     return _svg(title, parts)
 
 

@@ -87,6 +87,7 @@ def summarise(
                 "times": times,
             }
             for pair, times in pairs.most_common(5)
+            if times > 1  # what happened once may never happen again
         ],
         "categories": rows,
     }

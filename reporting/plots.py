@@ -3,6 +3,7 @@
 Photographs are uint8 (H, W, 3), 0..255; labels and predictions are indices 0..C-1.
 """
 
+import logging
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -10,16 +11,31 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from reporting.report import spell_share
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def save_figure(figure: "Figure", file: BinaryIO, kind: str) -> None:
-    """Write a figure into an open file, as "png", "jpg", "pdf" or "svg"."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of letters that no font here has; they become boxes
+# For names of other scripts, where a system has one of these fonts.
+FONTS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Thai", "Noto Sans"]
+FONTS += ["PingFang SC", "Hiragino Sans", "Arial Unicode MS", "Microsoft YaHei", "Yu Gothic"]
+FONTS += ["Malgun Gothic", "Leelawadee UI", "WenQuanYi Zen Hei", "IPAGothic"]
+
+MOST_BARS = 20
+
+
+def save_figure(figure: "Figure", file: BinaryIO, kind: str) -> bool:
+    """Write a figure into an open file, as "png", "jpg", "pdf" or "svg".
+
+    Returns whether the fonts have all letters; others become boxes.
+    """
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # of fonts not there
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         figure.savefig(file, format=kind)
+    return not any("missing from" in str(each.message) for each in caught)
 
 
 def plot_guesses(
@@ -32,9 +48,12 @@ def plot_guesses(
 
     `evidence` (H, W) is the occlusion map of the first name, see `compute_occlusion_map`.
     """
+    import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
+    matplotlib.rcParams["font.family"] = FONTS
+    names, probabilities = names[:MOST_BARS], probabilities[:MOST_BARS]
     figure = Figure((9 if evidence is None else 13, 4), dpi=120, layout="constrained")
     left, *middle, right = figure.subplots(1, 2 if evidence is None else 3)
     left.imshow(photograph)
@@ -49,7 +68,7 @@ def plot_guesses(
     right.set(xlim=(0, 1.25), xlabel="probability", xticks=[0, 0.25, 0.5, 0.75, 1])
     right.xaxis.set_major_formatter(PercentFormatter(1))
     for place, probability in zip(places, probabilities):
-        right.text(probability + 0.01, place, f"{probability:.1%}", va="center")
+        right.text(probability + 0.01, place, spell_share(probability), va="center")
     return figure
 
 

@@ -28,17 +28,14 @@ def epoch_line(
     valid_loss: float,
     valid_accuracy: float,
     seconds: float,
-    saved: int,
-    calibrated_loss: float | None = None,
 ) -> str:
     """Format a row of history.csv as one of the table under `HEADER`.
 
-    Losses are in nats, accuracy 0..1; the head is epoch 0. The calibrated loss decides between
-    epochs of the same accuracy; it is in the file alone, as the table has to be narrow.
+    Losses are in nats, accuracy 0..1; the head is epoch 0.
     """
     return (
         f"{epoch or 'head':>5}  {train_loss:10.4f}  {valid_loss:10.4f}  "
-        f"{valid_accuracy:14.2%}  {seconds:7.1f}{'  saved' if saved else ''}"
+        f"{valid_accuracy:14.2%}  {seconds:7.1f}"
     )
 
 
@@ -50,6 +47,11 @@ def write_history(path: str | os.PathLike[str], rows: Sequence[dict[str, Any]]) 
     writer.writerows(rows)
     with atomic_write(path) as file:
         file.write(text.getvalue().encode())
+
+
+def spell_share(share: float) -> str:
+    """Spell a share 0..1 in percent; what is not quite 1 is not rounded to it."""
+    return "over 99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
 
 
 # --- The result -----------------------------------------------------------------------
@@ -69,10 +71,9 @@ def summary_lines(title: str, summary: dict[str, Any]) -> Iterator[str]:
             f"{row['name']} ({row['right']} of {row['photographs']} correct)"
             for row in summary["hardest"]
         )
+    if summary["confused"]:
         yield "most confused: " + ", ".join(
-            "{} and {} ({})".format(
-                *row["names"], "once" if row["times"] == 1 else f"{row['times']} times"
-            )
+            "{} and {} ({} times)".format(*row["names"], row["times"])
             for row in summary["confused"]
         )
 
@@ -114,20 +115,17 @@ def list_misnamed(
 
 
 def report_lines(report: dict[str, Any]) -> Iterator[str]:
-    """Describe how good the best checkpoint is, and what it finds hard."""
-    first, *others = summary_lines(f"{report['split']} accuracy", report)
-    if report["split"] != "test":
-        first += ", the figure by which the checkpoint was chosen"
-    yield from (first, *others)
+    """Describe how good the network is, and what it finds hard."""
+    yield from summary_lines(f"{report['split']} accuracy", report)
     if "update" in report:
         yield from comparison_lines(report["update"])
     misnamed = report["misnamed"]
     for row in misnamed[:MISNAMED_LINES]:
         yield (
             f"misnamed: {row['file']}: {row['name']}, taken for {row['taken_for']} "
-            f"({row['probability']:.1%})"
+            f"({spell_share(row['probability'])})"
         )
     if len(misnamed) > MISNAMED_LINES:
         yield f"misnamed: {len(misnamed) - MISNAMED_LINES} more, in the report"
     for row in report.get("suspects", ()):
-        yield f"wrong label? {row['file']}: {row['name']}, looks like {row['looks_like']}"
+        yield f"label to look at: {row['file']}: {row['name']}, looks like {row['looks_like']}"

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from reporting.calibration import reliability
-from reporting.charts import bar_chart, line_chart
+from reporting.charts import calibration_chart, line_chart
 from reporting.comparison import comparison_lines
 from reporting.page import Item, Page
-from reporting.report import MISNAMED_DRAWN, EvaluatedSplit
+from reporting.report import MISNAMED_DRAWN, EvaluatedSplit, spell_share
 from running.files import atomic_write
 
+ALMOST_SURE = 0.99  # so sure a mistake is often one of the label
 SIDE_BY_SIDE = 3  # photographs of each category of a confused pair
 
 Report = Mapping[str, Any]  # what report.json says
@@ -52,7 +53,7 @@ def make_page(
     if "update" in report:
         page.heading("Since the earlier run")
         page.text(*comparison_lines(report["update"]))
-    if history:
+    if len(history) > 1:
         page.heading("While it learned")
         _add_curves(page, history)
     page.heading("How far its probabilities can be believed")
@@ -105,15 +106,11 @@ def _add_headline(page: Page, report: Report) -> None:
 
 
 def _add_curves(page: Page, history: Sequence[Mapping[str, Any]]) -> None:
-    best = [row for row in history if row["saved"]][-1]
-    train, valid, accuracy = (
-        [row[key] for row in history] for key in ("train_loss", "valid_loss", "valid_accuracy")
-    )
+    valid, accuracy = ([row[key] for row in history] for key in ("valid_loss", "valid_accuracy"))
     first = history[0]["epoch"]
     losses = line_chart(
-        f"Loss over the epochs: on train from {train[0]:.4f} to {train[-1]:.4f}, on "
-        f"valid from {valid[0]:.4f} to {valid[-1]:.4f}",
-        {"train, while learning": train, "valid": valid},
+        f"Loss on valid over the epochs: from {valid[0]:.4f} to {valid[-1]:.4f}",
+        {"valid": valid},
         first,
     )
     accuracies = line_chart(
@@ -123,16 +120,8 @@ def _add_curves(page: Page, history: Sequence[Mapping[str, Any]]) -> None:
         percent=True,
     )
     page.charts(
-        (
-            losses,
-            "Loss: the mean cross-entropy, in nats. That of train is measured while learning, "
-            "on random views and with smoothed labels, and may well be the higher one.",
-        ),
-        (
-            accuracies,
-            f"Accuracy on valid. The network after {_epoch(best['epoch'])} was kept: "
-            f"{best['valid_accuracy']:.2%}.",
-        ),
+        (losses, "Loss on valid: the mean cross-entropy of the calibrated probabilities, in nats."),
+        (accuracies, "Accuracy on valid. The network of the last epoch is the one that is kept."),
     )
 
 
@@ -141,26 +130,14 @@ def _add_reliability(page: Page, evaluated: EvaluatedSplit) -> None:
     values = ", ".join(
         f"{each['accuracy']:.1%} of {each['photographs']} with {each['confidence']:.1%} on average"
         for each in bins
-        if each["photographs"]
-    )
-    shares = bar_chart(
-        f"Reliability diagram, correct by probability: {values}",
-        "share that is correct",
-        [each["accuracy"] for each in bins],
-        shares=True,
-    )
-    counts = bar_chart(
-        "How many photographs were named with which probability",
-        "photographs",
-        [each["photographs"] or None for each in bins],
     )
     page.charts(
         (
-            shares,
-            "Of the photographs that were named with some probability, the share that is "
-            "correct. Where probabilities can be believed, bars end at the dashed line.",
+            calibration_chart(f"Reliability diagram, correct by probability: {values}", bins),
+            "Each dot stands for as many photographs, from the least to the most certain ones: the "
+            "share that is named correctly, with its 95 % interval, over the mean probability of "
+            "the name. Where probabilities can be believed, the line crosses the intervals.",
         ),
-        (counts, "How many photographs each bar stands for. Of a few, it says little."),
     )
 
 
@@ -172,8 +149,7 @@ def _add_pairs(page: Page, report: Report, evaluated: EvaluatedSplit) -> None:
     index = {row["category"]: i for i, row in enumerate(report["categories"])}
     predictions = evaluated.logits.argmax(1)
     for pair in report["confused"]:
-        times = "once" if pair["times"] == 1 else f"{pair['times']} times"
-        page.heading(f"{pair['names'][0]} and {pair['names'][1]}: {times}", 3)
+        page.heading(f"{pair['names'][0]} and {pair['names'][1]}: {pair['times']} times", 3)
         items = []
         for one, other in ((0, 1), (1, 0)):
             own, taken = (index[pair["categories"][i]] for i in (one, other))
@@ -203,7 +179,9 @@ def _add_misnamed(page: Page, report: Report) -> None:
     page.text(text)
     items = []
     for row in rows[:MISNAMED_DRAWN]:
-        caption = f"{row['name']}, taken for {row['taken_for']} ({row['probability']:.1%})"
+        caption = f"{row['name']}, taken for {row['taken_for']} ({spell_share(row['probability'])})"
+        if row["probability"] > ALMOST_SURE:
+            caption += "; the label may be wrong"
         note = os.path.join(*Path(row["file"]).parts[-2:])
         items.append(Item([(row["file"], row["name"])], caption, note))
     page.gallery(items)
@@ -227,10 +205,10 @@ def _add_suspects(page: Page, report: Report) -> None:
 
 
 def _add_categories(page: Page, report: Report) -> None:
-    rows = sorted(
-        report["categories"],
-        key=lambda row: (row["photographs"] == 0, row["recall"], row["right"] - row["photographs"]),
-    )
+    def mistakes(row: dict[str, Any]) -> int:  # of either kind
+        return row["photographs"] + row["taken_for_it"] - 2 * row["right"]
+
+    rows = sorted(report["categories"], key=lambda row: (-mistakes(row), row["f1"] or 0))
     cells = []
     for row in rows:
         counts = (str(row["photographs"]), str(row["right"]))
@@ -238,7 +216,7 @@ def _add_categories(page: Page, report: Report) -> None:
         shown = ("none" if share is None else f"{share:.1%}" for share in shares)
         cells.append((row["name"], row["category"], *counts, *shown))
     page.table(
-        "Figures of each category, the hardest first",
+        "Figures of each category, those with the most mistakes of either kind first",
         ("name", "category", "photographs", "correct", "precision", "recall", "F1"),
         cells,
     )
@@ -261,7 +239,7 @@ def _add_card(page: Page, report: Report) -> None:
             [
                 f"{network['date']}, seed {network['seed']}",
                 f"{network['valid_accuracy']:.2%} correct on {network['valid_images']} photographs "
-                f"of valid after {_epoch(network['epoch'])}, the best one",
+                f"of valid after {_epoch(network['epoch'])}",
             ],
         ),
     ]
@@ -279,26 +257,24 @@ def _add_card(page: Page, report: Report) -> None:
 def _limits(report: Report) -> Iterator[str]:
     if "data" not in report:
         yield (
-            "Of photographs that the network learned from, or that its epoch was chosen by, and of "
-            "near copies of them, the figures are too good. A photograph in the folder of another "
-            "category counts as a mistake, even if its name is right."
+            "Of photographs that the network learned from, and of near copies of them, the figures "
+            "are too good. A photograph in the folder of another category counts as a mistake, "
+            "even if its name is right."
         )
     elif report["split"] == "valid":
         yield (
-            "The epoch that was kept was chosen by these photographs, so the figures are somewhat "
-            "too good. Photographs of a split test, which have no part in anything, would tell."
+            "The network has not learned from these photographs. If you choose between runs by "
+            "these figures, they become somewhat too good: photographs of a split test would tell."
         )
     else:
         yield (
-            "These photographs had no part in the training: valid chose the epoch, and test was "
-            "looked at once, at the end. If you choose between runs by these figures, they become "
-            "somewhat too good, too."
+            "These photographs had no part in the training, and were looked at once, at the end. "
+            "If you choose between runs by these figures, they become somewhat too good."
         )
     yield (
-        "The intervals hold 95 % of what chance does to figures of so few photographs: other ones "
-        "of the same kind. They know nothing of other cameras, seasons or places, on whose "
-        "photographs the network may be worse. Figures of a category with few photographs can be "
-        "far off."
+        "Other photographs of the same kind would give other figures; a 95 % interval says within "
+        "which range. It does not cover other cameras, seasons or places, on whose photographs the "
+        "network may be worse. Figures of a category with few photographs can be far off."
     )
     yield (
         f"The network knows {len(report['categories'])} categories and gives one of their names to "

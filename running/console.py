@@ -65,7 +65,7 @@ class ExitNotes:
     memory_advice: str  # what takes less memory
     flag: str = "--resume"  # added to the command, it resumes the run
     replaces: str | None = None  # a flag that `flag` takes the place of
-    best: str | None = None  # a sentence about the best network so far
+    network: str | None = None  # a sentence about the network so far
     resume_files: list[Path] = field(default_factory=list)  # one of them is needed to resume
 
     @property
@@ -74,9 +74,9 @@ class ExitNotes:
         return join_words(self.words)
 
     def lines(self) -> Iterator[str]:
-        """Yield the sentence about the best network, and the command that resumes the run."""
-        if self.best:
-            yield self.best
+        """Yield the sentence about the network, and the command that resumes the run."""
+        if self.network:
+            yield self.network
         if any(path.exists() for path in self.resume_files):
             words = [*self.words]
             if self.replaces in words:

@@ -28,6 +28,7 @@ from images.drawn import draw_data
 ROOT = Path(__file__).resolve().parent.parent
 
 CNN = ["--arch", "cnn", "--image_size", "32"]
+ONE_EPOCH = ["--epochs", "1", "--batch_size", "16"]
 
 METRICS = ValidMetrics(1, 0.5, 0.5, 2, "torch.float32")
 CALIBRATION = Calibration(0.5, np.linspace(0, 1, 1001, dtype=np.float32))
@@ -139,7 +140,7 @@ def drawn(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(drawn, tmp_path_factory) -> Path:
-    """The folder in which `train.py drawn --epochs 1` left its files and out.txt, err.txt."""
+    """The folder in which `train.py drawn` with `ONE_EPOCH` left its files and out.txt, err.txt."""
     folder = tmp_path_factory.mktemp("trained")
     with (
         open(folder / "out.txt", "w") as out,
@@ -147,7 +148,7 @@ def trained(drawn, tmp_path_factory) -> Path:
         redirect_stdout(out),
         redirect_stderr(err),
     ):
-        assert train.main([str(drawn), "--epochs", "1", "--save_dir", str(folder)]) == 0
+        assert train.main([str(drawn), *ONE_EPOCH, "--save_dir", str(folder)]) == 0
     return folder
 
 

@@ -104,7 +104,7 @@ def test_a_run_that_was_sent_a_signal_resumes(
     else:
         assert "train.py: stopped by " in said
         *_, best, following = said.splitlines()
-        assert best.startswith(f"the best network so far is in {folder}/checkpoint.pth (epoch ")
+        assert best.startswith(f"the network so far is in {folder}/checkpoint.pth (epoch ")
         _, _, *words = shlex.split(following.removeprefix("go on with: "))
         assert run_script("train", *words).code == 0
     assert result_of(folder) == result_of(finished)
@@ -164,13 +164,13 @@ def test_a_file_that_is_missing_damaged_or_anothers_is_no_silent_start(
 # --- What is left when a run fails ----------------------------------------------------
 
 
-def test_a_full_disk_leaves_the_best_network(run_script, drawn, finished, tmp_path):
+def test_a_full_disk_leaves_the_network(run_script, drawn, finished, tmp_path):
     size = (finished / "checkpoint.pth").stat().st_size
     with file_size_limit(size + 10_000):  # last.pth is larger
         run = run_script("train", drawn, *CNN, "--save_dir", tmp_path)
     assert run.code == 1
     assert "last.pth cannot be written: File too large" in run.err
-    assert f"the best network so far is in {tmp_path / 'checkpoint.pth'} (epoch 1, " in run.err
+    assert f"the network so far is in {tmp_path / 'checkpoint.pth'} (epoch 1, " in run.err
     assert "go on with" not in run.err
     assert os.listdir(tmp_path) == ["checkpoint.pth"]
     model_utils.load_checkpoint(tmp_path / "checkpoint.pth")

@@ -17,7 +17,7 @@ import learning.fit
 import model_utils
 from reporting.report import HEADER
 
-LINE = r"( head|    \d)  +\d+\.\d{4}  +\d+\.\d{4}  +\d+\.\d\d%  +\d+\.\d(  saved)?"
+LINE = r"( head|    \d)  +\d+\.\d{4}  +\d+\.\d{4}  +\d+\.\d\d%  +\d+\.\d"
 
 
 def info_of(folder: Path):
@@ -34,7 +34,6 @@ def test_a_pretrained_run_from_data_to_checkpoint(drawn, trained):
     head, epoch, test, *_, report, following = out[start + 1 :]
     assert re.fullmatch(LINE, head)
     assert re.fullmatch(LINE, epoch)
-    assert head.endswith("saved")  # the first one is always the best so far
     assert re.fullmatch(r"test accuracy: \d+\.\d\d% \(\d+ of 16\)", test)
     assert report == f"report: {trained / 'report.html'}, {trained / 'report.json'}"
     assert following.startswith(f"next: python predict.py {drawn}/test/")
@@ -47,8 +46,8 @@ def test_a_pretrained_run_from_data_to_checkpoint(drawn, trained):
     rows, info = history_of(trained), info_of(trained)
     assert [row["epoch"] for row in rows] == ["0", "1"]
     assert float(rows[0]["valid_accuracy"]) >= 0.75  # four kinds: chance is 0.25
-    best = [row for row in rows if row["saved"] == "1"][-1]
-    assert info.metrics.valid_accuracy == float(best["valid_accuracy"])
+    assert info.metrics.valid_accuracy == float(rows[-1]["valid_accuracy"])
+    assert info.metrics.epoch == 1
     assert info.names == ["drawn daisy", "drawn poppy", "drawn sunflower", "drawn cornflower"]
     assert info.categories == ["1", "2", "3", "4"]
     assert info.command.startswith("python train.py ")
@@ -63,10 +62,8 @@ def test_the_run_ends_with_a_report(trained):
     assert f"test accuracy: {top1['share']:.2%} ({top1['right']} of 16)\n" in out
     assert sum(row["right"] for row in report["categories"]) == top1["right"]
     assert len(report["misnamed"]) == 16 - top1["right"]
-    assert len(report["suspects"]) == 5
-    for row in report["suspects"]:
-        assert f"wrong label? {row['file']}: {row['name']}, looks like {row['looks_like']}\n" in out
-    assert "Labels to look at" in Page((trained / "report.html").read_bytes()).texts("h2")
+    assert report["suspects"] == []  # nothing is accused for the sake of a list
+    assert "Labels to look at" not in Page((trained / "report.html").read_bytes()).texts("h2")
     assert report["calibration"].keys() == {"valid, cross-fitted", "test"}
     assert report["temperature"] == info_of(trained).calibration.temperature
     assert report["accepted_share"]["valid"] == 0.95
@@ -135,7 +132,7 @@ def test_batches_from_which_batchnorm_learns_nothing_are_refused(run_script, dra
     ("problem", "advice"),
     [(math.nan, "try a lower --lr"), (torch.OutOfMemoryError("CUDA"), "try --batch_size 4")],
 )
-def test_an_epoch_that_fails_leaves_the_best_network_and_advice(
+def test_an_epoch_that_fails_leaves_the_network_before_it_and_advice(
     run_script, drawn, tmp_path, monkeypatch, problem, advice
 ):
     train_one_epoch = learning.fit.train_one_epoch
@@ -146,7 +143,7 @@ def test_an_epoch_that_fails_leaves_the_best_network_and_advice(
             return result
         if isinstance(problem, Exception):
             raise problem
-        return problem, result[1]
+        return problem
 
     monkeypatch.setattr("learning.fit.train_one_epoch", fail_in_the_second)
     run = run_script("train", drawn, *CNN, "--epochs", 3, "--save_dir", tmp_path)

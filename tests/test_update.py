@@ -123,13 +123,17 @@ def change_settings(folder, **settings):
     torch.save(entries, folder / "last.pth")
 
 
-@pytest.mark.parametrize("settings", [{}, {"minutes": 1.0, "epochs": 9}])
-def test_an_update_without_changes_leaves_the_network_as_it_is(
-    update, drawn, cnn, tmp_path, settings
-):
-    """Also of a run whose last epoch --minutes broke off."""
+def test_an_update_of_a_run_with_minutes_that_was_killed_is_refused(update, cnn, tmp_path):
+    """Else it would take a network that is half trained for a finished one."""
     folder = shutil.copytree(cnn, tmp_path / "run")
-    change_settings(folder, **settings)
+    change_settings(folder, minutes=1.0, epochs=9)
+    run = update(folder)
+    assert run.code == 2
+    assert "is not finished: --resume continues it" in run.err
+
+
+def test_an_update_without_changes_leaves_the_network_as_it_is(update, drawn, cnn, tmp_path):
+    folder = shutil.copytree(cnn, tmp_path / "run")
     files = {name: (folder / name).read_bytes() for name in ("checkpoint.pth", "last.pth")}
     run = update(folder, data=drawn)
     assert run.code == 0

@@ -1,4 +1,4 @@
-"""How good a network is: figures of a split, what is better, and what its certainty is worth."""
+"""How good a network is: figures of a split, and what its certainty is worth."""
 
 import json
 
@@ -10,10 +10,10 @@ from torch.nn import functional as F
 import model_utils
 from data_utils import find_data, load_batches
 from formats.schema import KEEP
-from learning.evaluation import Evaluation, calibrate, final_report
+from learning.evaluation import EACH, calibrate, final_report
 from learning.resources import Resources
 from learning.run import Run
-from network.ood import centre, ood_score
+from network.ood import LogitSums, centre, ood_score
 from reporting.calibration import calibration_report, cross_fit, fit_temperature
 
 
@@ -29,27 +29,28 @@ def logits_of(folder, split) -> tuple[torch.Tensor, torch.Tensor]:
     return model_utils.compute_logits(model, batches), torch.from_numpy(split.labels)
 
 
-def test_the_better_epoch_is_more_accurate_or_else_surer():
-    result = Evaluation(0.5, 0.5, 0.9, None)
-    assert Evaluation(0.9, 0.9, 0.91, None).is_better(result)
-    assert Evaluation(0.9, 0.4, 0.9, None).is_better(result)  # unsure, but for the temperature
-    assert not Evaluation(0.4, 0.4, 0.89, None).is_better(result)
-    assert not Evaluation(0.4, 0.6, 0.9, None).is_better(result)
-    assert not result.is_better(result)
-
-
 @pytest.mark.parametrize("network", ["cnn", "trained"])
 def test_the_figures_of_valid_are_those_of_the_reloaded_network(splits, network, request):
     """Also where frozen layers were cached; weighted by photograph, not by batch."""
     folder = request.getfixturevalue(network)
-    best = Run.load(folder / "last.pth").best
+    valid = Run.load(folder / "last.pth").valid
     logits, labels = logits_of(folder, splits["valid"])
-    temperature = fit_temperature(best.logits, splits["valid"].labels)
-    uncalibrated = logits * temperature
-    np.testing.assert_allclose(best.logits, uncalibrated, rtol=0.02, atol=0.1)
-    assert best.accuracy == (logits.argmax(1) == labels).double().mean().item()
-    assert best.loss == pytest.approx(F.cross_entropy(uncalibrated, labels).item(), abs=0.02)
-    assert best.calibrated_loss == pytest.approx(F.cross_entropy(logits, labels).item(), abs=0.02)
+    temperature = fit_temperature(valid.logits, splits["valid"].labels)
+    np.testing.assert_allclose(valid.logits, logits * temperature, rtol=0.02, atol=0.1)
+    assert valid.accuracy == (logits.argmax(1) == labels).double().mean().item()
+    assert valid.loss == pytest.approx(F.cross_entropy(logits, labels).item(), abs=0.02)
+
+
+@pytest.mark.parametrize("network", ["cnn", "trained"])
+def test_the_class_means_are_those_of_the_network_that_is_kept(splits, network, request):
+    """Not of the weights that were still learning, on augmented views."""
+    folder = request.getfixturevalue(network)
+    model, _ = model_utils.load_checkpoint(folder / "checkpoint.pth")
+    logits, labels = logits_of(folder, splits["train"])
+    first = torch.cat([torch.where(labels == c)[0][:EACH] for c in range(4)])
+    sums = LogitSums(4)
+    sums.add(labels[first], logits[first])
+    torch.testing.assert_close(model.class_means, sums.class_means(), rtol=0, atol=0.01)
 
 
 def test_the_report_is_of_test_and_of_the_calibrated_network(splits, trained):
@@ -67,11 +68,11 @@ def test_the_report_is_of_test_and_of_the_calibrated_network(splits, trained):
 def test_without_test_the_cross_fitted_logits_of_valid_have_to_do(splits, cnn):
     """Else the temperature would be judged by the photographs that it was fitted to."""
     model, info = model_utils.load_checkpoint(cnn / "checkpoint.pth")
-    best = Run.load(cnn / "last.pth").best
+    valid = Run.load(cnn / "last.pth").valid
     some = {name: splits[name] for name in ("train", "valid")}
-    report, evaluated = final_report(model, info, best, some, Resources())
+    report, evaluated = final_report(model, info, valid, some, Resources())
     assert report["split"] == "valid"
-    assert (evaluated.logits == cross_fit(best.logits, splits["valid"].labels)).all()
+    assert (evaluated.logits == cross_fit(valid.logits, splits["valid"].labels)).all()
     assert report["calibration"].keys() == {"valid, cross-fitted"}
     assert report["accepted_share"] == {"valid": KEEP}
 

@@ -15,6 +15,7 @@ from learning.head import FOLDS, SMOOTHING, fit_head, fit_linear_head, learn_hea
 from learning.resources import Resources
 from learning.run import new_run
 from network.inference import for_inference
+from network.ood import LogitSums
 from running.settings import Settings
 
 
@@ -88,7 +89,7 @@ def test_a_head_with_hidden_layers_takes_plain_features():
 
 
 def test_the_head_of_a_network_is_fitted_and_finds_the_wrong_label(drawn, tmp_path):
-    """Its body stays; the loss and the sums of the logits are those of the network."""
+    """Its body stays; the loss and the class means are those of the network."""
     splits = {**find_data(drawn).splits}
     paths, labels = 3 * [*splits["train"].paths], np.tile(splits["train"].labels, 3)
     labels[5] = 2  # two copies have their own label
@@ -96,7 +97,7 @@ def test_the_head_of_a_network_is_fitted_and_finds_the_wrong_label(drawn, tmp_pa
     resources, settings = Resources(folder=tmp_path), Settings(image_size=64, epochs=0)
     run = new_run(settings, 4, None, torch.device("cpu"), resources)
     body = {key: value.clone() for key, value in run.model.body.state_dict().items()}
-    loss, sums = fit_head(run, open_activations(run, splits, resources)[0], labels)
+    loss, class_means = fit_head(run, open_activations(run, splits, resources)[0], labels)
     assert run.suspects[0] == (5, 0)
     assert all(value.equal(body[key]) for key, value in run.model.body.state_dict().items())
     network = for_inference(run.model, torch.float32)
@@ -104,5 +105,6 @@ def test_the_head_of_a_network_is_fitted_and_finds_the_wrong_label(drawn, tmp_pa
     targets = torch.from_numpy(labels)
     expected = F.cross_entropy(logits, targets, label_smoothing=SMOOTHING).item()
     assert loss == pytest.approx(expected, abs=1e-2)
-    direct = torch.stack([logits[targets == c].sum(0) for c in range(4)])
-    torch.testing.assert_close(sums.sums / 36, direct / 36, rtol=1e-2, atol=0.1)
+    direct = LogitSums(4)
+    direct.add(targets, logits)
+    torch.testing.assert_close(class_means, direct.class_means(), rtol=0, atol=1e-2)

@@ -52,7 +52,7 @@ def test_epochs_go_by_the_time_that_is_left(monkeypatch, epoch, planned, slownes
     run = Run(resolve_settings(Settings(epochs=planned), 224, True, True), None, None, "weights", 0)
     spent = COSTS.epochs(epoch)
     seconds = slowness * (spent - COSTS.epochs(epoch - 1) if epoch else COSTS.head)
-    run.add_epoch(epoch, 1.0, Evaluation(1.0, 1.0, 0.5, np.zeros((1, 2))), seconds, True)
+    run.add_epoch(epoch, 1.0, Evaluation(1.0, 0.5, np.zeros((1, 2))), seconds)
     time_budget, learner = TimeBudget(500 + left, COSTS, planned, 12), Told()
     said = time_budget.replan(learner, run)
     assert learner.epochs == expected
@@ -126,5 +126,7 @@ def test_an_epoch_is_broken_off_when_the_time_is_up(run_script, drawn, tmp_path,
     assert "epoch 2 would end too late" in run.out
     assert [row["epoch"] for row in history_of(tmp_path)] == ["1"]
     monkeypatch.undo()
-    assert run_script("train", drawn, "--resume", "--save_dir", tmp_path).code == 0
+    assert Run.load(tmp_path / "last.pth").is_finished
+    more = ["--resume", "--epochs", 9]
+    assert run_script("train", drawn, *more, "--save_dir", tmp_path).code == 0
     assert [row["epoch"] for row in history_of(tmp_path)] == [*"123456789"]

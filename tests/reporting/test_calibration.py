@@ -10,6 +10,7 @@ from reporting.calibration import (
     reliability,
     softmax,
 )
+from reporting.metrics import wilson_interval
 
 
 def noisy_logits(count: int, scale: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -55,11 +56,14 @@ def test_calibration_error_by_hand():
     assert calibration_error(np.ones(2), np.ones(2, bool)) == 0
 
 
-def test_bins_hold_the_photographs_of_their_probabilities():
-    probabilities = np.array([[0.51, 0.49], [0.49, 0.51], [0.99, 0.01], [0.0, 1.0]])
-    bins = reliability(np.log(probabilities.clip(1e-30)), np.array([0, 0, 0, 1]))
-    assert len(bins) == 15
-    empty = {"photographs": 0, "confidence": None, "accuracy": None}
-    assert [i for i, each in enumerate(bins) if each != empty] == [7, 14]
-    assert bins[7] == {"photographs": 2, "confidence": pytest.approx(0.51), "accuracy": 0.5}
-    assert bins[14] == {"photographs": 2, "confidence": pytest.approx(0.995), "accuracy": 1.0}
+def test_bins_hold_as_many_photographs_each_from_the_least_certain_on():
+    confidence = np.linspace(0.5, 0.995, 60)
+    logits = np.log(np.stack([confidence, 1 - confidence], 1))[::-1]
+    labels = np.where(np.arange(60) < 50, 0, 1)  # the ten least certain ones are wrong
+    bins = reliability(logits, labels)
+    assert [each["photographs"] for each in bins] == [20, 20, 20]
+    assert [each["accuracy"] for each in bins] == [0.5, 1, 1]
+    assert bins[0]["interval"] == wilson_interval(10, 20)
+    means = [part.mean() for part in np.split(confidence, 3)]
+    assert [each["confidence"] for each in bins] == pytest.approx(means)
+    assert len(reliability(logits[:3], labels[:3])) == 1

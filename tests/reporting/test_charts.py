@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from reporting.charts import BOTTOM, LEFT, RIGHT, TOP, _ticks, bar_chart, line_chart
+from reporting.charts import BOTTOM, LEFT, RIGHT, TOP, _ticks, calibration_chart, line_chart
 
 
 def parts(svg: str, tag: str) -> list[ElementTree.Element]:
@@ -41,17 +41,22 @@ def test_lines_go_through_their_values():
     assert texts(svg) == [*scale, "head", "1", "2", "epoch", "train", "valid"]
 
 
-def test_bars_have_their_heights():
-    svg = bar_chart("a", "correct", [None, 0.5, 1.0, 0.0], shares=True)
-    bars = parts(svg, "rect")
-    assert [float(bar.get("height")) for bar in bars] == [(BOTTOM - TOP) / 2, BOTTOM - TOP, 0]
-    assert texts(svg, "title")[1:] == [
-        "correct, probability 25% to 50%: 50.0%",
-        "correct, probability 50% to 75%: 100.0%",
-        "correct, probability 75% to 100%: 0.0%",
+def test_dots_of_probabilities_that_are_right_lie_on_the_diagonal():
+    bins = [
+        {"photographs": 20, "confidence": p, "accuracy": p, "interval": [p - 0.1, p + 0.05]}
+        for p in (0.3, 0.5, 0.9)
     ]
-    (diagonal,) = (path for path in parts(svg, "path") if path.get("class") == "line other")
-    assert diagonal.get("d") == f"M{LEFT} {BOTTOM}L{RIGHT} {TOP}"
+    svg = calibration_chart("a", bins)
+    [line] = [path.get("d") for path in parts(svg, "path") if path.get("class") == "line"]
+    ends = [*map(float, re.findall(r"[\d.]+", line))]
+    assert ends == pytest.approx([LEFT + 8, BOTTOM, RIGHT - 8, TOP], abs=0.2)
+    for dot in parts(svg, "circle"):
+        across = (float(dot.get("cx")) - LEFT - 8) / (RIGHT - LEFT - 16)
+        up = (BOTTOM - float(dot.get("cy"))) / (BOTTOM - TOP)
+        assert across == pytest.approx(up, abs=0.01)
+    assert texts(svg, "title")[1] == "30.0% of 20 with 30.0% on average"
+    bars = [path.get("d") for path in parts(svg, "path") if path.get("class") == "line other"]
+    assert len(bars) == 3
 
 
 @pytest.mark.parametrize("low", [-3.0, 0.0, 0.97, 12345.0])

@@ -50,21 +50,19 @@ HEAD = {
     "epoch": 0,
     "train_loss": 0.50084,
     "valid_loss": 0.40306,
-    "calibrated_loss": None,
     "valid_accuracy": 0.975,
     "seconds": 9.19,
-    "saved": 1,
 }
-EPOCH = {**HEAD, "epoch": 12, "calibrated_loss": 0.25, "saved": 0}
+EPOCH = {**HEAD, "epoch": 12}
 
 
-def test_history_is_csv_whose_gaps_are_empty(tmp_path):
+def test_history_is_csv(tmp_path):
     write_history(tmp_path / "history.csv", [HEAD])
     write_history(tmp_path / "history.csv", [HEAD, EPOCH])
     with open(tmp_path / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [*rows[0]] == [*HEAD]
-    assert [row["calibrated_loss"] for row in rows] == ["", "0.25"]
+    assert [row["epoch"] for row in rows] == ["0", "12"]
     assert [float(row["train_loss"]) for row in rows] == [0.50084] * 2
     assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
 
@@ -79,8 +77,8 @@ def test_summary_in_words(summary):
         "hardest: lily (1 of 2 correct), rose (3 of 4 correct)",
         "most confused: rose and lily (2 times)",
     ]
-    summary["confused"][0]["times"] = 1
-    assert [*summary_lines("", summary)][-1] == "most confused: rose and lily (once)"
+    summary["confused"] = []  # what happened once is no confusion
+    assert [*summary_lines("", summary)][-1].startswith("hardest: ")
 
 
 def test_misnamed_photographs_are_listed():
@@ -97,6 +95,6 @@ def test_the_report_in_words(report):
     lines = [*report_lines(report)]
     assert lines[0] == "test accuracy: 71.43% (5 of 7)"
     assert lines[4:] == [
-        "misnamed: 3.jpg: rose, taken for lily (100.0%)",
-        "misnamed: 5.jpg: lily, taken for rose (100.0%)",
+        "misnamed: 3.jpg: rose, taken for lily (over 99.9%)",
+        "misnamed: 5.jpg: lily, taken for rose (over 99.9%)",
     ]

@@ -145,7 +145,7 @@ class DistBackendError(RuntimeError):
 def run(error: BaseException | None, launch: Launch = Launch()) -> int:
     """Run work that ends with an error, or well with 3; return the exit code."""
     notes = ExitNotes(["python", "train.py", "a"], "try less")
-    notes.best, notes.resume_files = "the best is in b", [Path(__file__)]
+    notes.network, notes.resume_files = "the network is in b", [Path(__file__)]
 
     def work() -> int:
         if error:
@@ -155,7 +155,7 @@ def run(error: BaseException | None, launch: Launch = Launch()) -> int:
     return Console("train.py", launch).run_guarded(work, notes)
 
 
-BEST = "the best is in b\n"
+BEST = "the network is in b\n"
 REST = BEST + "go on with: python train.py a --resume\n"
 
 
