@@ -307,20 +307,23 @@ def problem_lines(problems: dict[str, list[str]], most: int) -> Iterator[str]:
 # --- Names ----------------------------------------------------------------------------
 
 
-def load_names(path: str | Path) -> dict[str, str]:
-    """Read a JSON object that maps categories to names; raise InputError if it is another file."""
+def load_names(path: str | Path, flag: str = "the names file") -> dict[str, str]:
+    """Read a JSON object that maps categories to names; raise InputError if it is another file.
+
+    `flag` is what the sentence calls it.
+    """
     try:
         if is_special(path) or os.path.getsize(path) > LARGEST_NAMES:
-            raise InputError(f"the names file {path} is too large, or not a file")
+            raise InputError(f"{flag} {path} is too large, or not a file")
         names = json.loads(Path(path).read_text(encoding="utf-8-sig"))  # as Notepad may write it
     except OSError as error:
-        raise InputError(f"the names file {path} cannot be read: {error.strerror}") from None
+        raise InputError(f"{flag} {path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"the names file {path} is not JSON: {error}") from None
+        raise InputError(f"{flag} {path} is not JSON: {error}") from None
     values = names.values() if isinstance(names, dict) else [None]
     if not all(isinstance(name, str) and name.isprintable() for name in values):
         example = '{"21": "fire lily"}'
-        raise InputError(f"the names file {path} must map categories to names, as in {example}")
+        raise InputError(f"{flag} {path} must map categories to names, as in {example}")
     return {folders.normalise(category): name for category, name in names.items()}
 
 

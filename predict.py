@@ -28,6 +28,7 @@ if __name__ == "__main__":
     require_packages()
 
 import hashlib
+import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
     inputs.check_checkpoint_file(args.checkpoint)
     check_targets(args)
     args.names = load_names(args.category_names) if args.category_names else None
-    args.groups = load_names(args.group) if args.group else None
+    args.groups = load_names(args.group, "--group") if args.group else None
     args.possible = read_list(args.only) if args.only else None
     if args.export:
         export_network(args, console)
@@ -139,8 +140,6 @@ def name_photographs(
     with open_output(args.output, args.format, job, args.resume) as output:
         if output.part and not (args.score or args.plot):  # these do not go with --continue
             notes.resume_files = [output.part]
-        if output.note:
-            console.print_note(output.note)
         answers.count = output.place.records - output.place.failed
         answers.num_ood = output.place.num_ood
         passed_over: list[str] = []
@@ -155,7 +154,10 @@ def name_photographs(
         predicted = predict_each(pixels)
         if args.output or not sys.stdout.isatty():  # else the bar would run into the records
             predicted = console.count(predicted, total, "naming")
+        notes_of_job = [output.note] if output.note else []
         for file, result in predicted:
+            console.print_note(*notes_of_job)  # now that the photographs are the same
+            notes_of_job = []
             result = answers.restrict(result)
             record = answers.record(file, result)
             if score:
@@ -266,7 +268,7 @@ def describe(info: NetworkInfo) -> Iterator[str]:
     metrics, preprocessing = info.metrics, info.preprocessing
     yield f"network: {info.arch}"
     yield f"categories: {len(info.categories)}"
-    yield "names: " + ", ".join(info.names)
+    yield from textwrap.wrap("names: " + ", ".join(info.names), 100, break_long_words=False)
     yield (
         f"valid accuracy: {metrics.valid_accuracy:.2%} (n = {metrics.valid_images}), "
         f"after epoch {metrics.epoch}, in {metrics.precision}"
@@ -274,8 +276,8 @@ def describe(info: NetworkInfo) -> Iterator[str]:
     yield f"temperature: {info.calibration.temperature:.4f}"
     for promise, probability, least, share in find_promises(info):
         yield (
-            f"promise {promise}: names from the probability {probability:.5f} and the "
-            f"familiarity {least:.4f} on ({share:.1%} of valid)"
+            f"promise {promise}: a name takes a probability of {probability:.5f} and a "
+            f"familiarity of {least:.4f}; {share:.1%} of valid get one"
         )
     yield (
         f"preprocessing: short side {preprocessing.resize}, centre {preprocessing.crop} x "
@@ -331,7 +333,9 @@ def export_network(args: argparse.Namespace, console: Console) -> None:
     info = onnx_file.load_content(content, args.checkpoint).info
     write_app(args.export, content, make_answers(args, info, console), console.progress)
     serve = join_words(["python", "-m", "http.server", "--directory", args.export])
-    console.print_note(f"wrote {args.export}; see it at http://localhost:8000 with: {serve}")
+    console.print_note(
+        f"wrote the app {args.export}; see it at http://localhost:8000 with: {serve}"
+    )
 
 
 if __name__ == "__main__":

@@ -96,7 +96,8 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
     folder = RunFolder(args.save_dir, writes=console.launch.is_rank_zero)
     if (args.resume or args.update) and not folder.resume_file.exists():
         flag = "--resume continues" if args.resume else "--update starts"
-        raise InputError(f"{flag} from {folder.resume_file}, which does not exist")
+        more = "; --update goes on with the update" if folder.has_backup else ""
+        raise InputError(f"{flag} from {folder.resume_file}, which does not exist{more}")
     data_dir = args.data_dir
     if args.demo:
         data_dir = str(folder.path / DEMO_FOLDER)
@@ -162,7 +163,9 @@ def train(
     keep_freed_memory()
     device = find_device(args.gpu, console.launch)
     processes = join_process_group(device, console.launch)
-    resources = Resources(args.workers, args.save_dir, processes, console.progress)
+    resources = Resources(
+        args.workers, args.save_dir, processes, console.progress, console.print_message
+    )
     device_line, *hints = describe_device(device, args.gpu, processes.size)
 
     # --- The run: a new one, or what last.pth holds of it
@@ -289,8 +292,7 @@ def train(
         require_finite(epoch, train_loss, result.loss)
         if epoch:
             class_means = measure_class_means(network, train_set, labels)
-        if run.valid is None and not from_backups and (backup := folder.back_up()):
-            console.print_result(f"kept the earlier run as {backup} and so on")
+        kept = folder.back_up() if run.valid is None and not from_backups else None
         calibration = calibrate(result.logits, valid_labels, class_means)
         metrics = result.metrics(epoch, valid_set.model.precision)
         info = run.network_info(names, calibration, metrics, notes.command)
@@ -305,6 +307,8 @@ def train(
         notes.flag, notes.resume_files = "--resume", [folder.resume_file]
         folder.write(write_history, folder.history, run.history)
         console.print_result(epoch_line(**run.history[-1]), *change)
+        if kept:
+            console.print_result(f"kept the earlier run as {kept} and so on")
 
     # --- The network, evaluated once, on photographs that it has not learned from
     processes.wait()  # for rank 0, which writes the checkpoint

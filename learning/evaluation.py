@@ -124,20 +124,27 @@ def final_report(
     of the body, where it has not learned. Returns its part of report.json (docs/reference.md
     explains each entry), and what was evaluated, with calibrated logits.
     """
-    valid_labels = splits["valid"][1]
-    logits = cross_fit(valid.logits, valid_labels)
-    reports = {"valid, cross-fitted": calibration_report(logits, valid_labels)}
+    split, (paths, labels) = "valid", splits["valid"]
+    logits = cross_fit(valid.logits, labels)
+    reports = {"valid, cross-fitted": calibration_report(logits, labels)}
     accepted = {"valid": KEEP}
-    split = "valid"
     if "test" in splits:
         split, (paths, labels) = "test", splits["test"]
         photographs = Photographs(paths, info.preprocessing, resources=resources)
         logits = evaluate(model, Activations(model, 0, photographs), labels, features).logits
+        lost = [photographs.numbers[i] for i in photographs.unreadable]
+        gathered = np.array(resources.processes.gather_objects(lost), int)
+        readable = np.delete(np.arange(len(labels)), gathered)
+        paths, labels, logits = (
+            [paths[int(i)] for i in readable],
+            labels[readable],
+            logits[readable],
+        )
         reports["test"] = calibration_report(logits, labels)
         ood_scores = ood_score(torch.from_numpy(logits), model.class_means)
         enough = ood_scores >= info.calibration.ood_threshold()
         accepted["test"] = enough.float().mean().item()
-    evaluated = EvaluatedSplit(*splits[split], logits, info.categories, info.names)
+    evaluated = EvaluatedSplit(paths, labels, logits, info.categories, info.names)
     return {
         **evaluated.figures(split),
         "temperature": info.calibration.temperature,

@@ -119,7 +119,7 @@ class FeatureCache:
         size = HEADER + self.row * len(needed)
         new = self.row * len(needed - self.places.keys())
         if size > LARGEST_FILE or not resources.fits_on_disk(new):
-            warn(f"features are not kept for an --update: no room for {size / 1e9:.1f} GB")
+            warn(f"features are not kept for an --update: no room for {size / 1e6:.0f} MB")
             self.path, self.places = None, {}
         elif 2 * len(needed & self.places.keys()) < self.rows:  # most rows are stale
             kept = {row for digest, row in self.places.items() if digest in needed}
@@ -161,8 +161,11 @@ class FeatureCache:
             features[torch.from_numpy(places)] = rounded.float()
             done += len(part)
             if self.path:
+                lost = activations.photographs.unreadable
+                known = [k for k, i in enumerate(places.tolist()) if i not in lost]
+                digests = [self.digests[paths[i]] for i in places[known].tolist()]
                 try:
-                    self.append([self.digests[paths[i]] for i in places.tolist()], rounded.numpy())
+                    self.append(digests, rounded[known].numpy())
                 except OSError as error:  # the run does without
                     why = error.strerror or error
                     self.warn(f"features are no longer kept for an --update: {self.path}: {why}")

@@ -151,12 +151,13 @@ def join_process_group(device: torch.device, launch: Launch) -> ProcessGroup:
 
 @dataclass(frozen=True)
 class Resources:
-    """What work on many photographs may use."""
+    """What work on many photographs may use, and how it tells its user something."""
 
     workers: int = 1  # threads that decode
     folder: str | os.PathLike[str] = "."  # where files may lie
     processes: ProcessGroup = SINGLE_PROCESS
     progress: Progress = no_progress
+    warn: Callable[[str], None] = lambda text: None
     total_memory: int = field(default_factory=lambda: CACHE_MEMORY)
 
     @property

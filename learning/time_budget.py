@@ -218,7 +218,7 @@ class TimeBudget:
         if self.epochs == planned:
             return []
         change = "more" if self.epochs > planned else "less"
-        return [f"plan: {count_epochs(self.epochs)} now, as there is {change} time than it seemed"]
+        return [f"plan: {count_epochs(self.epochs)} now, as there is {change} time than expected"]
 
 
 def plan_run(
@@ -257,7 +257,7 @@ def plan_run(
     words = f"plan: {plan.describe(clock.elapsed)} in all"
     if better := plans[: plans.index(plan)]:  # all of which take too long
         nearest = min(better, key=lambda plan: plan.seconds)
-        words += f"; better ones take longer, as {nearest.describe(clock.elapsed)}"
+        words += f"; better ones take longer, such as {nearest.describe(clock.elapsed)}"
     # A head alone freezes and caches nothing that epochs could learn on.
     may_change = plan.epochs > 0 and "epochs" not in typed
     deadline, most = clock.started + 60 * minutes, most if may_change else 0

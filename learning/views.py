@@ -9,6 +9,7 @@ from PIL import Image
 
 from images.decode import Preprocessing, load_image, typical_side
 from learning.resources import Resources
+from running.errors import ImageError
 from running.threads import map_ahead
 
 # Paths of photographs, and the index of each one's category (int64), by split.
@@ -26,6 +27,10 @@ DARKEST, BRIGHTEST, WARMEST = 0.35, 1.8, 1.35  # factors of grey values
 SHARPEST, BLURRIEST = 0.5, 2.2  # standard deviation in pixels
 NOISIEST = 30.0  # standard deviation in grey values
 LOWEST, HIGHEST = 15, 60  # quality of a JPEG
+
+
+GREY = 127  # of a photograph that can no longer be read
+MOST_LOST = 0.01  # share of such photographs without which a run goes on
 
 
 class Photographs:
@@ -52,6 +57,7 @@ class Photographs:
         self.is_shifted = preprocessing.crop == preprocessing.resize == typical_side(paths)
         self.decoded: dict[int, np.ndarray] = {}
         self.memory_left = memory
+        self.unreadable: set[int] = set()  # photographs, though they could be read before
         self.varied = varied
 
     def batches(
@@ -59,8 +65,8 @@ class Photographs:
     ) -> Iterator[np.ndarray]:
         """Yield a view, by its number, of each of some photographs (indices): uint8 (n, S, S, 3).
 
-        The batches are of these sizes, as long as there are photographs. Raises ImageError if one
-        cannot be read.
+        The batches are of these sizes, as long as there are photographs. One that can no longer be
+        read is grey, and its user is told; if there are many, ImageError is raised.
         """
         items = [*zip(photographs.tolist(), views.tolist())]
         ahead = 3 * max(sizes, default=1)
@@ -72,10 +78,10 @@ class Photographs:
     def _make(self, item: tuple[int, int]) -> np.ndarray:
         i, view = item
         if not (view or self.is_shifted):
-            return load_image(self.paths[i], self.preprocessing)
+            return self._load(i, False)
         image = self.decoded.get(i)
         if image is None:
-            image = load_image(self.paths[i], self.preprocessing, whole=not self.is_shifted)
+            image = self._load(i, not self.is_shifted)
             if image.nbytes <= self.memory_left:
                 self.decoded[i] = image
                 self.memory_left -= image.nbytes
@@ -85,6 +91,19 @@ class Photographs:
         if self.is_shifted:
             return shifted_view(image, rng)
         return random_view(image, self.preprocessing, rng, self.varied)
+
+    def _load(self, i: int, whole: bool) -> np.ndarray:
+        try:
+            return load_image(self.paths[i], self.preprocessing, whole)
+        except ImageError as error:
+            is_new = i not in self.unreadable
+            self.unreadable.add(i)
+            if len(self.unreadable) > max(1, MOST_LOST * len(self.paths)):
+                raise  # the disk has gone
+            if is_new:
+                self.resources.warn(f"warning: {error}; the run goes on without it")
+            side = self.preprocessing.crop
+            return np.full((side, side, 3), GREY, np.uint8)
 
 
 def shifted_view(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

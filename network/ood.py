@@ -34,5 +34,5 @@ def ood_score(logits: torch.Tensor, class_means: torch.Tensor) -> torch.Tensor:
     centred = centre(logits.float())
     if not len(centred):
         return torch.empty(0)
-    # Row by row: a matrix product may round differently in another batch.
-    return torch.stack([(class_means * row).sum(1).max() for row in centred])
+    # Row by row: a product of matrices may round differently in another batch.
+    return torch.stack([torch.mv(class_means, row).max() for row in centred])

@@ -53,6 +53,7 @@ class Answers:
         self.count = self.num_ood = 0
         # The OOD scores below which a photograph is unknown, and below which no name is safe: the
         # promise is about what is not unknown.
+        self.rejects = keep is not None
         self.lowest = -math.inf if keep is None else info.calibration.ood_threshold(keep)
         self.least = max(info.calibration.ood_threshold(FAMILIAR), self.lowest)
         self.threshold: float | None = None
@@ -152,7 +153,7 @@ class Answers:
         if 1 - p_value(self.num_ood - 1, self.count, UNFAMILIAR) <= P_CHANCE:
             yield (
                 f"warning: {self.num_ood / self.count:.0%} of the photographs look unlike those of "
-                f"valid, of which {UNFAMILIAR:.0%} did; a promise is for photographs that are alike"
+                f"valid, of which {UNFAMILIAR:.0%} did: the promise does not cover them"
             )
 
 

@@ -31,6 +31,7 @@ exit codes:
   143  stopped by SIGTERM
 """
 
+TOP_K = 5
 STDOUT = "-"  # as the file of --output
 PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 
@@ -46,8 +47,8 @@ def build_parser(console: Console) -> Parser:
     default = "(default: %(default)s)"
 
     add = partial(add_flag, parser.add_argument_group("answers"))
-    text = f"how many names to print, the most probable first {default}"
-    add("top_k", type=Number(int, 1, 10**6), default=5, metavar="K", help=text)
+    text = f"how many names to print, the most probable first (default: {TOP_K})"
+    add("top_k", type=Number(int, 1, 10**6), metavar="K", help=text)
     text = 'JSON file of names, as in {"21": "fire lily"} (default: the checkpoint\'s)'
     add("category_names", type=file_name, metavar="FILE", help=text)
     text = "answer unknown where a photograph looks like nothing in the training data"
@@ -122,6 +123,7 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
     for refused, sentence in _combinations(args):
         if refused:
             parser.error(sentence)
+    args.top_k = args.top_k or TOP_K
     args.figures = f"{os.path.splitext(args.report)[0]}.json" if args.report else None
     args.words = command_words("predict.py", *argv)
     return args
@@ -132,6 +134,7 @@ def _combinations(args: argparse.Namespace) -> list[tuple[object, str]]:
     alone = "--info" if args.info else "--export" if args.export else ""
     of_photographs = [args.inputs, args.output, args.plot, args.null, args.score, args.report]
     of_photographs += [args.only, args.group, args.sort_into, args.format != "text"]
+    of_photographs += [args.shard != (1, 1), args.top_k is not None]
     of_answers = [args.category_names, args.reject, args.promise]  # which an app takes
     exported = is_exported(args.checkpoint)
     as_file, as_app = is_onnx_name(args.export or ""), not _extension(args.export)
@@ -142,7 +145,7 @@ def _combinations(args: argparse.Namespace) -> list[tuple[object, str]]:
     part = args.output and args.output.endswith((".part", ".part.log"))
     export = "--export turns a checkpoint into a file named .onnx or an app's folder, as in "
     export += "--export flowers.onnx checkpoint.pth or --export app checkpoint.pth"
-    resume = "--continue goes with none of --score and --plot: those are about all photographs"
+    resume = "--continue goes with neither --score nor --plot: those are about all photographs"
     return [
         (alone and more, f"{alone} takes a checkpoint and nothing else"),
         (args.export and not can_export, export),

@@ -175,7 +175,8 @@ def _find_place(part: Path, log: Path, job: bytes) -> tuple[Place, int]:
                 earlier = dict(json.loads(first))
             now = json.loads(job)
             if other := [key for key in now if key not in earlier or earlier[key] != now[key]]:
-                _refuse(f"{part} was written with another {', '.join(other)}")
+                named = "checkpoint" if "checkpoint" in other else ", ".join(other)
+                _refuse(f"{part} was written with another {named}")
             end = len(first)
             for line in lines:
                 found = _parse(line)

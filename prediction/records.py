@@ -9,6 +9,7 @@ from typing import NamedTuple
 from running.console import printable
 from running.errors import FlowersError
 
+FORMULA = tuple("=+-@\t\r")  # a spreadsheet computes what begins with one of these
 CSV_COLUMNS = ("file", "answer", "rank", "label", "category", "probability", "error")
 
 
@@ -48,11 +49,15 @@ def format_text(record: Record) -> str:
 
 
 def format_csv(record: Record) -> str:
-    """Format a row of `CSV_COLUMNS` for each name, or one row with the error."""
+    """Format a row of `CSV_COLUMNS` for each name, or one row with the error.
+
+    A path that a spreadsheet would compute gets another spelling.
+    """
+    file = f"./{record.file}" if record.file.startswith(FORMULA) else record.file
     if record.error:
-        return csv_row((record.file, "", "", "", "", "", str(record.error)))
+        return csv_row((file, "", "", "", "", "", str(record.error)))
     return "".join(
-        csv_row((record.file, record.answer, rank, *guess[:2], f"{guess.probability:.6f}", ""))
+        csv_row((file, record.answer, rank, *guess[:2], f"{guess.probability:.6f}", ""))
         for rank, guess in enumerate(record.guesses, start=1)
     )
 

@@ -13,7 +13,7 @@ from images.folders import SPLIT_FOLDERS, normalise
 from prediction.answers import Answers
 from prediction.records import Record
 from reporting.calibration import calibration_report
-from reporting.metrics import rank_of, summarise
+from reporting.metrics import rank_of, summarise, wilson_interval
 from reporting.report import EvaluatedSplit, summary_lines
 from reporting.report_page import make_page
 from running.errors import FlowersError, InputError
@@ -40,6 +40,7 @@ class Score:
         self.predictions: list[int] = []
         self.ranks: list[int] = []
         self.others = 0  # photographs in other folders
+        self.excluded = 0  # photographs of categories that --only leaves out
         self.answered = self.wrong = 0  # a review and an unknown are not answered
 
     def add(self, record: Record, result: Prediction | FlowersError) -> None:
@@ -56,6 +57,8 @@ class Score:
         self.labels.append(label)
         self.predictions.append(int(result.probabilities.argmax()))
         self.ranks.append(int(rank_of(result.probabilities[None], np.array([label]))[0]))
+        only = self.answers.only
+        self.excluded += only is not None and not only[label]
         right = self.answers.is_right(record, label)
         self.answered += right is not None
         self.wrong += right is False
@@ -85,14 +88,19 @@ class Score:
             categories, names = self.answers.info.categories, self.answers.names
             summary = summarise(labels, predictions, ranks, categories, names)
             yield from summary_lines("accuracy", summary)
+        if self.excluded:
+            yield f"--only leaves out the categories of {self.excluded} of these"
         promise = self.answers.promise
-        if promise is not None and self.answered:
-            share = 1 - self.wrong / self.answered
-            held = "held" if share >= promise else "did not hold"
-            yield (
-                f"{self.answered} of {len(self.labels)} were answered, {self.wrong} wrongly: "
-                f"{share:.2%} correct; the promise of {promise:.2%} {held}"
-            )
+        if self.labels and (promise is not None or self.answers.rejects):
+            line = f"{self.answered} of {len(self.labels)} were answered"
+            if self.answered:
+                right = self.answered - self.wrong
+                low, high = wilson_interval(right, self.answered)
+                line += f", {self.wrong} wrongly: {right / self.answered:.2%} correct (95 % "
+                line += f"interval: {low:.2%} to {high:.2%})"
+            if promise is not None:
+                line += f"; the promise is {promise:.2%}"
+            yield line
 
     def write_report(self, page: str, figures: str, split: str, more: dict[str, Any]) -> None:
         """Write an HTML page, and its figures as JSON, see docs/reference.md.

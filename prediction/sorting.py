@@ -17,6 +17,8 @@ from running.files import prepare_folder
 LONGEST_FOLDER, LONGEST_FILE = 200, 255  # bytes of a name; file systems take 255
 
 # What some file system does not allow in the name of a folder.
+PORTS = (f"{kind}{i}" for kind in ("COM", "LPT") for i in range(10))
+DEVICES = {"CON", "PRN", "AUX", "NUL", *PORTS}  # of Windows
 FORBIDDEN = dict.fromkeys(map(ord, '/\\:*?"<>|'), "_")
 
 
@@ -78,7 +80,9 @@ class Sorter:
         if not os.access(source, os.R_OK):
             return "not readable"
         with tempfile.TemporaryDirectory(dir=place.parent, prefix=".") as half:
-            copy = shutil.copy2(source, half)
+            copy = shutil.copyfile(source, Path(half, "copy"))
+            with suppress(OSError):  # exFAT and network drives may refuse modes and times
+                shutil.copystat(source, copy)
             try:
                 os.link(copy, place)  # whole at once, and unlike renaming it replaces nothing
             except FileExistsError:
@@ -108,7 +112,8 @@ def folder_name(answer: str) -> str:
     """Turn an answer into the name of a folder."""
     name = answer.translate(FORBIDDEN).strip()
     name = os.fsencode(name)[:LONGEST_FOLDER].decode(errors="ignore").rstrip(". ")
-    return f"_{name}" if not name or name.startswith(".") else name
+    is_device = name.split(".")[0].strip().upper() in DEVICES
+    return f"_{name}" if not name or name.startswith(".") or is_device else name
 
 
 def _is_same(source: str, place: Path) -> bool:

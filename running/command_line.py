@@ -12,6 +12,11 @@ from running.threads import default_workers
 
 CHECKS = ("pictures", "files")  # for --check_data
 
+USAGE = """\
+%(prog)s DATA_DIR [flags]
+       %(prog)s DATA_DIR --check_data
+       %(prog)s --demo"""
+
 EPILOG = """\
 exit codes:
   0    done
@@ -28,6 +33,7 @@ def build_parser(console: Console, data_sets: Sequence[str]) -> Parser:
     """Make the parser of train.py; `Settings` has the flags that decide the result."""
     parser = Parser(
         console,
+        usage=USAGE,
         epilog=EPILOG,
         description="Train a network to name flowers from a folder of photographs.",
     )
@@ -71,6 +77,8 @@ def parse_args(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(fill_in(argv, "check_data", CHECKS))
     lists, typed = args.arch == "help", Settings.typed(args)
     alone = ("resume", "demo", "download", "check_data", "apply")
+    typed_for_training = {name: name in typed for name in ("epochs", "lr", "minutes", "tune")}
+    typed_for_training |= {"min_accuracy": args.min_accuracy is not None, "resume": args.resume}
     clashes = [
         (bool(args.apply) != bool(args.to), "--apply FILE and --to DIR go together"),
         *(
@@ -83,6 +91,13 @@ def parse_args(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
                 f"--update takes the settings of the run: leave --{name} out",
             )
             for name in typed
+        ),
+        *(
+            (
+                (args.check_data or args.apply) and typed_for_training[name],
+                f"--{'apply' if args.apply else 'check_data'} trains nothing: leave --{name} out",
+            )
+            for name in typed_for_training
         ),
         (
             args.demo and args.data_dir is not None and not lists,

@@ -235,4 +235,6 @@ class Parser(argparse.ArgumentParser):
         if not self.console.speaks:
             self.console.wait_for_primary()
             sys.exit(2)
+        if message.startswith("unrecognized") and any(map(os.path.exists, message.split())):
+            message += "; a file whose name begins with - is written ./-"
         super().error(printable(message))

@@ -42,7 +42,9 @@ def fetch(
         except (OSError, HTTPException) as error:
             if getattr(error, "code", None) == 416:  # the server's file ends before that
                 part.unlink(missing_ok=True)
-            raise InputError(f"{url} cannot be downloaded ({error}); {failure}") from error
+            why = error if hasattr(error, "code") else getattr(error, "reason", error)
+            why = str(getattr(why, "strerror", None) or why)
+            raise InputError(f"{url} cannot be downloaded ({why}); {failure}") from error
         done = done if response.status == 206 else 0
         total = None if response.length is None else done + response.length
         with response, open(part, "ab" if done else "wb") as file:

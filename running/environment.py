@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -116,7 +117,8 @@ def spell_command(script: str, *arguments: str) -> str:
 
 def command_words(script: str, *arguments: str) -> list[str]:
     """List the words of the command that runs a script of this project from here."""
-    return ["python", from_here(script), *arguments]
+    python = "python" if shutil.which("python") else sys.executable or "python3"
+    return [python, from_here(script), *arguments]
 
 
 def join_words(words: list[str]) -> str:

@@ -52,6 +52,11 @@ class RunFolder:
         """Whether the run has come to its report; one of the two files may have been removed."""
         return self.report.exists() or self.page.exists()
 
+    @property
+    def has_backup(self) -> bool:
+        """Whether there is what --update starts from, though an update was killed."""
+        return previous(self.resume_file).exists()
+
     def prepare(self) -> None:
         """Make the folder where there is none; raise InputError if its files cannot be written."""
         if self.writes:

@@ -143,6 +143,15 @@ def test_a_category_that_is_called_as_an_answer_is_refused_where_it_could_be_one
     assert f"a category is called {word.lower()}" in run.err
 
 
+def test_a_spreadsheet_computes_no_path(run_script, photo, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(photo, "=1+1.jpg")
+    rows = read_csv(run_script("predict", "=1+1.jpg", checkpoint, "--format", "csv").out)
+    assert {row["file"] for row in rows} == {"./=1+1.jpg"}
+    [record] = read_jsonl(run_script("predict", "=1+1.jpg", checkpoint, "--format", "jsonl").out)
+    assert record["file"] == "=1+1.jpg"
+
+
 def test_odd_names_do_not_reach_a_terminal_raw(run_script, odd, checkpoint):
     (odd / "\x1b]0;title\x07.jpg").write_text("no photograph")
     run = run_script("predict", odd, checkpoint)

@@ -46,6 +46,12 @@ TRAIN = [
     (["<data>", "--save_dir", "<pipe>"], "checkpoint.pth is a pipe or a device, where a file"),
     (["<unzipped>"], "<unzipped>/dataset is a data folder of its own"),
     (["<loose>"], "is in no category's folder"),
+    (
+        ["<data>", "--check_data", "--epochs", "3"],
+        "--check_data trains nothing: leave --epochs out",
+    ),
+    (["<data>", "--check_data", "--resume"], "--check_data trains nothing: leave --resume out"),
+    (["<data>", "--apply", "a", "--to", "b", "--minutes", "1"], "--apply trains nothing: leave"),
     (["<data>", "--batch", "3"], "unrecognized arguments: --batch"),
     (["<data>", "--no_such_flag"], "--no_such_flag"),
 ]
@@ -75,7 +81,7 @@ PREDICT = [
     (
         ["<photo>", "<checkpoint>", "--output", "<new>.csv", "--continue", "--score"],
         2,
-        "--continue goes with none of --score and --plot",
+        "--continue goes with neither --score nor --plot",
     ),
     (["<photo>", "<checkpoint>", "--output", "a.part"], 2, "is what an unfinished file would be"),
     (
@@ -83,6 +89,8 @@ PREDICT = [
         2,
         "nothing else",
     ),
+    (["<checkpoint>", "--info", "--top_k", "3"], 2, "--info takes a checkpoint and nothing else"),
+    (["--export", "app", "<checkpoint>", "--shard", "1/2"], 2, "--export takes a checkpoint and"),
     (["<photo>", "<checkpoint>", "--copy"], 2, "--copy goes with --sort_into"),
     (["<photo>", "<checkpoint>", "--sort_into", "<photo>"], 2, "cannot be written to: it is not a"),
     (["<photo>", "<checkpoint>", "--keep", "0.5"], 2, "--keep goes with --reject"),

@@ -91,7 +91,7 @@ def test_uneven_and_missing_shards(drawn, tmp_path):
 
 
 @pytest.mark.slow
-def test_when_one_is_killed_the_other_ends_and_names_the_best_network(drawn, tmp_path):
+def test_when_one_is_killed_the_other_ends_and_names_the_network(drawn, tmp_path):
     processes = start_two(drawn, *CNN, "--epochs", 10_000, "--save_dir", tmp_path)
     deadline = time.monotonic() + LIMIT
     while not (tmp_path / "last.pth").exists() and time.monotonic() < deadline:
@@ -100,7 +100,7 @@ def test_when_one_is_killed_the_other_ends_and_names_the_best_network(drawn, tmp
     _, err = outputs_of(processes)[0]
     assert processes[0].returncode == 1
     assert "train.py: another process of this run has ended, or is out of reach: " in err
-    assert f"the best network so far is in {tmp_path / 'checkpoint.pth'}" in err
+    assert f"the network so far is in {tmp_path / 'checkpoint.pth'}" in err
     assert "go on with: " in err
     assert "Traceback" not in err
     model_utils.load_checkpoint(tmp_path / "checkpoint.pth")

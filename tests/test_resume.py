@@ -90,7 +90,7 @@ def test_a_run_that_was_sent_a_signal_resumes(
     folder, log = tmp_path / "run", tmp_path / "run.log"
     process = start(drawn, folder, CNN)
     try:
-        while "saved" not in log.read_text():  # the line of an epoch, after last.pth
+        while "\n    1  " not in log.read_text():  # the line of an epoch, after last.pth
             assert process.poll() is None, log.read_text()
             time.sleep(0.005)
         assert kill(process, number, 0.01, log) is not None  # else it was too quick
@@ -176,6 +176,25 @@ def test_a_full_disk_leaves_the_network(run_script, drawn, finished, tmp_path):
     model_utils.load_checkpoint(tmp_path / "checkpoint.pth")
 
 
+def test_a_photograph_that_vanishes_during_a_run_costs_itself_alone(
+    run_script, drawn, tmp_path, monkeypatch
+):
+    data, evaluate = shutil.copytree(drawn, tmp_path / "data"), learning.evaluation.evaluate
+    gone = sorted((data / "test" / "3").iterdir())[1]
+
+    def vanish_and_evaluate(*arguments):
+        gone.unlink(missing_ok=True)
+        return evaluate(*arguments)
+
+    monkeypatch.setattr("learning.evaluation.evaluate", vanish_and_evaluate)
+    run = run_script("train", data, *CNN, "--epochs", 1, "--save_dir", tmp_path / "run")
+    assert run.code == 0
+    assert f"warning: {gone}: no such file; the run goes on without it\n" in run.err
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["photographs"] == 15
+    assert {row["category"]: row["photographs"] for row in report["categories"]}["3"] == 3
+
+
 def test_photographs_that_vanish_during_a_run_are_one_sentence(
     run_script, resume, drawn, tmp_path, monkeypatch
 ):
@@ -190,6 +209,6 @@ def test_photographs_that_vanish_during_a_run_are_one_sentence(
         patch.setattr("learning.resources.CACHE_MEMORY", 0)  # what is decoded cannot vanish
         run = run_script("train", data, *CNN, "--save_dir", tmp_path / "run")
     assert run.code == 1
-    assert run.err.count("no such file") == 1
+    assert run.err.count("no such file") == 2  # a warning of the first one, and the end
     shutil.copytree(drawn / "train" / "1", data / "train" / "1")
     assert resume(tmp_path / "run", data=data).code == 0

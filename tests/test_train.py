@@ -96,10 +96,8 @@ def test_the_basic_cnn_learns_from_scratch(run_script, drawn, tmp_path):
     rows, metrics = history_of(tmp_path), info_of(tmp_path).metrics
     assert [row["epoch"] for row in rows] == [*"12345678"]  # without a head before them
     assert float(rows[-1]["train_loss"]) < 0.7 * float(rows[0]["train_loss"])
-    # The checkpoint holds the best epoch, not the last.
-    best = max(rows, key=lambda r: (float(r["valid_accuracy"]), -float(r["calibrated_loss"])))
-    assert metrics.epoch == int(best["epoch"])
-    assert metrics.valid_loss == float(best["valid_loss"])
+    # The checkpoint holds the last epoch, not the luckiest.
+    assert (metrics.epoch, metrics.valid_loss) == (8, float(rows[-1]["valid_loss"]))
 
 
 def test_test_is_evaluated_once_by_the_reloaded_file(run_script, drawn, tmp_path, monkeypatch):
@@ -120,6 +118,16 @@ def test_test_is_evaluated_once_by_the_reloaded_file(run_script, drawn, tmp_path
 
 
 # --- What goes wrong --------------------------------------------------------------------
+
+
+def test_epochs_that_make_a_network_worse_are_told(run_script, drawn, tmp_path):
+    """Where valid chooses nothing, nobody else says it."""
+    flags = ["--epochs", 2, "--image_size", 64, "--batch_size", 8, "--save_dir", tmp_path]
+    run = run_script("train", drawn, *flags, "--lr", 50)
+    assert run.code == 0
+    assert "warning: the epochs made the network worse: the head alone had " in run.err
+    run = run_script("train", drawn, *CNN, "--epochs", 1, "--lr", 90, "--save_dir", tmp_path)
+    assert "the loss is no lower than that of guessing; try a lower --lr" in run.err
 
 
 def test_batches_from_which_batchnorm_learns_nothing_are_refused(run_script, drawn, tmp_path):

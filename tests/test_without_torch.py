@@ -82,7 +82,7 @@ def test_an_exported_network_does_everything(run_all, tmp_path):
     assert [run.code for run in runs] == [0] * len(runs), runs
     assert runs[0].out.count("%") == 3
     assert (tmp_path / "names.csv").read_text().startswith("file,answer,rank")
-    assert "promise 0.99: names from the probability" in runs[4].out
+    assert "promise 0.99: a name takes a probability" in runs[4].out
     assert "</html>" in (tmp_path / "report.html").read_text()
 
 

@@ -12,6 +12,7 @@ from formats.schema import Prediction
 from images.decode import Preprocessing
 from prediction.answers import Answers
 from prediction.score import Score
+from reporting.metrics import wilson_interval
 
 NAMES = ["daisy", "fire lily"]
 INFO = small_info(
@@ -20,9 +21,9 @@ INFO = small_info(
 
 
 def score_of(
-    *files: tuple[str, list[float]], keeps: bool = False, inputs: Sequence[str] = ()
+    *files: tuple[str, list[float]], keeps: bool = False, inputs: Sequence[str] = (), **options
 ) -> Score:
-    answers = Answers(INFO, NAMES)
+    answers = Answers(INFO, NAMES, **options)
     score = Score(answers, inputs, keeps)
     for file, probabilities in files:
         result = Prediction(np.array(probabilities, np.float32), 0.5)
@@ -41,6 +42,16 @@ def test_accuracy_of_labelled_folders():
         "top-5: 100.00% (3 of 3); mean per-class accuracy: 75.00%",
         "hardest: fire lily (1 of 2 correct)",
     ]
+
+
+def test_what_reject_and_only_did_is_said():
+    files = [("flowers/1/a.jpg", [0.9, 0.1])] * 3 + [("flowers/21/a.jpg", [0.9, 0.1])]
+    said = [*score_of(*files, keep=0.95).lines()]
+    low, high = wilson_interval(3, 4)
+    interval = f"95 % interval: {low:.2%} to {high:.2%}"
+    assert said[-1] == f"4 of 4 were answered, 1 wrongly: 75.00% correct ({interval})"
+    said = [*score_of(*files, only=np.array([True, False])).lines()]
+    assert said[-1] == "--only leaves out the categories of 1 of these"
 
 
 def test_other_folders_do_not_count():

@@ -98,6 +98,18 @@ def test_two_jobs_may_sort_into_one_folder(photos, monkeypatch, quicker):
     assert {*found(photos / "sorted").values()} == {"photograph 0", f"photograph {quicker}"}
 
 
+@pytest.mark.parametrize("call", ["chmod", "utime", "link"])
+def test_copies_need_no_modes_times_or_links(photos, monkeypatch, call):
+    """exFAT and network drives, for which copies are made, may refuse all of these."""
+
+    def refuse(*_, **__):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, call, refuse)
+    Sorter(str(photos / "sorted"), True).sort(record(photos / "0" / "a.jpg"))
+    assert found(photos / "sorted") == {"rose/a.jpg": "photograph 0"}
+
+
 def test_a_copy_is_there_whole_or_not_at_all(photos, monkeypatch):
     monkeypatch.setattr(os, "replace", None)  # which needs a file that holds the place
     Sorter(str(photos / "sorted"), True).sort(record(photos / "0" / "a.jpg"))
@@ -117,6 +129,9 @@ def test_a_copy_is_there_whole_or_not_at_all(photos, monkeypatch):
         ("a\\b:c?", "a_b_c_"),
         ("ends in a dot.", "ends in a dot"),
         ("ü" * 150, "ü" * 100),
+        ("Con", "_Con"),  # a device of Windows
+        ("aux.flower", "_aux.flower"),
+        ("conifer", "conifer"),
     ],
 )
 def test_a_name_makes_one_folder(answer, name):

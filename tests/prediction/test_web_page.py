@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 COUNT = 80  # photographs that are named here and there
 MOST_DIFFERENT = 1  # names of these, where two are as probable
-CLOSE, MOST_FAR = 0.02, 0.02  # probabilities of the others, but for a share of them
+CLOSE, MOST_FAR = 0.02, 0.05  # probabilities of the others, but for a share of them
 
 LOADED = "document.getElementById('loading').hidden"
 STATUS = "return document.getElementById('status').textContent"
