@@ -231,7 +231,14 @@ def find_flaws(looks: Sequence[Look], side: int) -> Iterator[tuple[int, tuple[st
     for i, look in enumerate(looks):
         values, softer = look.brightest - look.darkest, middle - sharpness[i]
         if values < RANGE:
-            yield i, ("blank", 1 - values / 255, f"all within {values:.0f} of 255 grey values")
+            yield (
+                i,
+                (
+                    "blank",
+                    1 - values / 255,
+                    f"all pixels are within {values:.0f} of 255 grey values",
+                ),
+            )
         elif look.brightest < DARK:
             reason = f"95 % of it is darker than {look.brightest:.0f} of 255"
             yield i, ("dark", 1 - look.brightest / 255, reason)

@@ -119,7 +119,7 @@ def take_changes(run: Run, earlier: Earlier) -> tuple[dict[str, str], list[str]]
     missing = run.features.count_missing()
     return {changes.renamed.get(category, category): name for category, name in own}, [
         f"since the run in {checkpoint}: {changes.describe()}",
-        f"features: {missing} of {total} photographs have to be computed",
+        f"features: those of {missing} of {total} photographs have to be computed",
     ]
 
 

@@ -139,7 +139,7 @@ def open_output(
             place, log_end = _find_place(part, log, first)
             note = f"resumes after {place.records} records of {part}" if log_end else ""
         elif part.exists() and part.stat().st_size:
-            note = f"{part} of a stopped job is begun again, without --continue"
+            note = f"{part} of a stopped job is begun again, as there is no --continue"
         with _writing(path):
             file, lines = FileIO(part, "a"), FileIO(log, "a")
             file.truncate(place.end)

@@ -53,8 +53,8 @@ def comparison_lines(compared: Mapping[str, Any]) -> Iterator[str]:
     before, after = compared["before"], compared["after"]
     total, new = compared["photographs"], compared["of_new_categories"]
     line = (
-        f"valid, the same photographs: {before['share']:.2%} ({before['right']} of {total}) with "
-        f"the earlier network, {after['share']:.2%} ({after['right']}) with this one"
+        f"on the same photographs of valid: {before['share']:.2%} ({before['right']} of {total}) "
+        f"with the earlier network, {after['share']:.2%} ({after['right']}) with this one"
     )
     if new:
         line += f"; {new} of them are of categories that the earlier one did not know"

@@ -76,7 +76,9 @@ def test_one_file_holds_the_records_of_one_job(
         assert words in run.err
         assert "go on with" not in run.err
     run = run_script(*command)
-    assert run.err.startswith("names.part of a stopped job is begun again, without --continue\n")
+    assert run.err.startswith(
+        "names.part of a stopped job is begun again, as there is no --continue\n"
+    )
 
 
 @pytest.mark.slow

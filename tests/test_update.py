@@ -89,7 +89,7 @@ def test_an_update_has_the_head_of_a_run_from_scratch(
     run = update(ran)
     assert run.code == scratch.code == update(uncached, "--no_cache").code == 0
     assert f"since the run in {ran}/checkpoint.pth: 20 added, 1 new category (4)" in run.out
-    assert "features: 20 of 80 photographs have to be computed\n" in run.out
+    assert "features: those of 20 of 80 photographs have to be computed\n" in run.out
     assert same(weights_of(ran), weights_of(tmp_path / "scratch"))
     assert same(weights_of(ran), weights_of(uncached))
     assert (ran / "features.bin").exists() > (uncached / "features.bin").exists()
@@ -112,7 +112,7 @@ def test_an_update_has_the_head_of_a_run_from_scratch(
     next((data / "train" / "2").iterdir()).rename(data / "train" / "3" / "other.jpg")
     corrected = update(ran).out
     assert ": 1 moved\n" in corrected
-    assert "features: 0 of 60" in corrected
+    assert "features: those of 0 of 60" in corrected
     assert run_script("train", data, *head_alone, "--save_dir", tmp_path / "again").code == 0
     assert same(weights_of(ran), weights_of(tmp_path / "again"))
 

@@ -34,7 +34,7 @@ def test_check_data_finds_what_was_planted_and_apply_corrects_it(run_script, dra
     assert f"{folder}/valid/1/copy.jpg: {same}" in run.out
     same = f"nearly the same picture as train/1/{large.name}, which has no such flaw"
     assert f"{small}: {same}; " in run.out
-    assert f"{blank}: all within 0 of 255 grey values" in run.out
+    assert f"{blank}: all pixels are within 0 of 255 grey values" in run.out
     report = tmp_path / "data_report.csv"
     assert run.out.splitlines()[-1] == f"report: {tmp_path}/data_report.html, {report}"
     page = Page((tmp_path / "data_report.html").read_bytes())

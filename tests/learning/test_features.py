@@ -56,7 +56,7 @@ def test_a_damaged_file_costs_its_own_photographs_only(run_script, data, ran, he
         (folder / "features.bin").write_bytes(content)
         run = run_script("train", data, "--update", "--save_dir", folder)
         assert run.code == 0
-        assert f"features: {missing} of 88 photographs have to be computed\n" in run.out
+        assert f"features: those of {missing} of 88 photographs have to be computed\n" in run.out
         assert head_of(folder) == head_of(tmp_path / "scratch")
 
 

@@ -18,8 +18,8 @@ def test_networks_are_compared_by_category():
     assert compared["after"] == {"right": 3, "share": 0.6}
     assert compared["of_new_categories"] == 1
     assert [*comparison_lines(compared)] == [
-        "valid, the same photographs: 60.00% (3 of 5) with the earlier network, 60.00% (3) with "
-        "this one; 1 of them are of categories that the earlier one did not know",
+        "on the same photographs of valid: 60.00% (3 of 5) with the earlier network, 60.00% (3) "
+        "with this one; 1 of them are of categories that the earlier one did not know",
         "better: C (+1 of 1)",
         "worse: B (-1 of 2)",
         "a note",
