@@ -57,7 +57,7 @@ from running.threads import let_waiting_threads_sleep
 
 # torch and what imports it come in functions, so that --help and most mistakes need not wait.
 
-LESS_MEMORY = "--image_size or --hidden_units"  # what needs less of it
+LESS_MEMORY = "--image_size or --hidden_units"  # lower values need less memory
 
 
 def build_parser(console: Console) -> Parser:
@@ -168,7 +168,7 @@ def train(
     )
     device_line, *hints = describe_device(device, args.gpu, processes.size)
 
-    # --- The run: a new one, or what last.pth holds of it
+    # --- The run: a new one, or one from the files of an earlier run
     typed, num_classes = Settings.typed(args), len(data.categories)
     earlier, info, side, photographs = None, None, None, None
     from_backups = not args.resume and needs_backups(folder)
@@ -212,9 +212,9 @@ def train(
     console.print_note(*data_utils.problem_lines(inspected.problems, 10))
     data_utils.require_usable(data, inspected, processes.size)
     if not run.is_update:
-        told = {*data_utils.describe_data(data)}
+        printed = {*data_utils.describe_data(data)}
         for line in data_utils.describe_data(inspected.data):
-            if line not in told:  # without what cannot be read, or with copies in one split
+            if line not in printed:  # without what cannot be read, or with copies in one split
                 console.print_result(line)
     splits = inspected.data.splits
     labels, valid_labels = splits["train"].labels, splits["valid"].labels
@@ -272,11 +272,11 @@ def train(
     if run.history:  # a killed run may not have written its last row
         folder.write(write_history, folder.history, run.history)
     train_loss: float | None = None
-    if run.epoch < 0:
+    if run.epoch < 0:  # pretrained, and its head is not fitted; from scratch it starts at 0
         train_loss, class_means = fit_head(run, train_set, labels)
     learner = Learner(run, train_set, labels)
 
-    # --- Training loop: every epoch is evaluated on valid, and the checkpoint holds its network
+    # --- Training loop: every epoch overwrites the checkpoint, so that the last one is kept
     while run.epoch < run.settings.recipe.epochs:
         epoch = run.epoch + 1
         if epoch:
@@ -311,7 +311,7 @@ def train(
             console.print_result(f"kept the earlier run as {kept} and so on")
 
     # --- The network, evaluated once, on photographs that it has not learned from
-    processes.wait()  # for rank 0, which writes the checkpoint
+    processes.wait()  # until rank 0 has written the checkpoint
     assert run.valid
     console.print_message(*(f"warning: {line}" for line in run.describe_failure()))
     saved, info = load_checkpoint(folder.checkpoint, device)

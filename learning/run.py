@@ -229,6 +229,7 @@ class Run:
             "source": self.weights_source,
             "photographs": self.fingerprint,
             "history": self.history,
+            # The name is from files of older runs.
             "best": {**self.valid._asdict(), "logits": torch.from_numpy(self.valid.logits)},
             "suspects": self.suspects,
             "seen": {"categories": self.manifest.categories, "splits": splits},
@@ -358,9 +359,9 @@ def new_run(
     """Build the network of a new run for C categories, and resolve its settings.
 
     `side` is the short side of the photographs in pixels, and `photographs` their number in train,
-    where these are known. Rank 0 may download
-    weights, before the others look for them. Raises InputError if there is no such network, its
-    weights are not available, or the settings do not go together.
+    where these are known. Rank 0 may download weights, before the others look for them. Raises
+    InputError if there is no such network, its weights are not available, or the settings do not go
+    together.
     """
     if settings.minutes and resources.processes.size > 1:
         raise InputError("--minutes is for one process, and torchrun has started several")
@@ -397,7 +398,7 @@ def resume_run(
     run = Run.load(folder.resume_file)
     if not run.owns(info):
         raise InputError(
-            f"{folder.checkpoint} is not the best network of the run in {folder.resume_file}; "
+            f"{folder.checkpoint} is not the network of the run in {folder.resume_file}; "
             "without --resume a new run starts"
         )
     run.has_ended |= run.is_finished

@@ -33,7 +33,7 @@ UNFAMILIAR, MANY_TIMES, P_CHANCE = 1 - KEEP, 2, 1e-3
 class Answers:
     """Answers predictions one after the other, and counts those with a low OOD score.
 
-    `names` are parallel to the categories. A share `keep` of valid's photographs keep their names,
+    `names` are parallel to the categories. The share `keep` of valid's photographs keeps its names,
     and what looks less familiar is unknown. `only` are the categories that are possible (C,), bool,
     `groups` the name of each category's group. Raises InputError if the promise cannot be kept.
     """

@@ -40,8 +40,8 @@ def build_parser(console: Console) -> Parser:
     """Describe the command line; `parse_args` checks which flags go together."""
     description = "Name the flowers on photographs."
     parser = Parser(console, description=description, usage=USAGE, epilog=EPILOG)
-    text = "photographs, folders of them, or - for paths on standard input, one a line; and the "
-    text += "checkpoint.pth that train.py wrote, or a file of --export"
+    text = "photographs, folders of them, or - for paths on standard input, one per line; then a "
+    text += "checkpoint.pth from train.py, or a file from --export"
     metavar = "INPUT ... CHECKPOINT"
     parser.add_argument("paths", nargs="*", type=file_name, metavar=metavar, help=text)
     default = "(default: %(default)s)"
@@ -55,27 +55,27 @@ def build_parser(console: Console) -> Parser:
     add("reject", action="store_true", help=text)
     text = "with --reject: the share of the photographs of its categories that keep their names "
     add("keep", type=SHARE, metavar="SHARE", help=f"{text}(default: {KEEP})")
-    text = f"give names only as far as, with {CONFIDENCE * 100:.0f}%% confidence, this share of "
-    text += "them is correct; the other answers are review"
+    text = f"give only so many names that, with {CONFIDENCE * 100:.0f}%% confidence, this share of "
+    text += "them is correct; the rest get the answer review"
     add("promise", type=Number(float, 0.5, 0.9999), metavar="SHARE", help=text)
-    text = "the answer is one of these categories: a file with a category or name on each line"
+    text = "allow only the categories in this file: one category or name per line"
     add("only", type=file_name, metavar="FILE", help=text)
     text = "with --promise: where no name is certain enough the answer may be a group; a JSON file "
     add("group", type=file_name, metavar="FILE", help=text + 'as in {"21": "lilies"}')
 
     add = partial(add_flag, parser.add_argument_group("records"))
     add("format", choices=RECORD_FORMATS, default="text", help=f"format of the records {default}")
-    text = "write the records into a file, which is called FILE.part until it is complete "
-    text += "(default: -, which is standard output)"
+    text = "write the records to a file, called FILE.part until it is complete "
+    text += "(default: -, standard output)"
     add("output", type=file_name, metavar="FILE", help=text)
-    text = "with --output: resume after the last record of FILE.part, which a stopped job has left"
+    text = "with --output: resume after the last record of FILE.part, left by a stopped job"
     add("continue", action="store_true", dest="resume", help=text)
     text = "put links to the photographs into a folder for each answer"
     add("sort_into", type=file_name, metavar="DIR", help=text)
     add("copy", action="store_true", help="with --sort_into: copies instead of links")
-    text = "the paths on standard input end with NUL, as those of find -print0"
+    text = "paths on standard input end with NUL, as from find -print0"
     add("null", action="store_true", help=text)
-    text = "name the Ith of N shards of the photographs; N such jobs share a list"
+    text = "name only shard I of N of the photographs; N such jobs share a list"
     add("shard", type=shard, default="1/1", metavar="I/N", help=text)
     text = "print the accuracy on standard error; the folder of a photograph is its category"
     add("score", action="store_true", help=text)
@@ -84,7 +84,7 @@ def build_parser(console: Console) -> Parser:
     add("report", type=file_name, metavar="FILE", help=text)
 
     add = partial(add_flag, parser.add_argument_group("others"))
-    text = "draw the one photograph, an occlusion map of its best name and bars of the most "
+    text = "draw the photograph, an occlusion map of its best name and bars of the most "
     text += "probable names: a .png, .jpg, .pdf or .svg"
     add("plot", type=file_name, metavar="FILE", help=text)
     add("info", action="store_true", help="describe a checkpoint, and stop")

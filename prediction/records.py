@@ -55,7 +55,7 @@ def format_csv(record: Record) -> str:
     """
     file = f"./{record.file}" if record.file.startswith(FORMULA) else record.file
     if record.error:
-        return csv_row((file, "", "", "", "", "", str(record.error)))
+        return csv_row((file, *[""] * (len(CSV_COLUMNS) - 2), str(record.error)))
     return "".join(
         csv_row((file, record.answer, rank, *guess[:2], f"{guess.probability:.6f}", ""))
         for rank, guess in enumerate(record.guesses, start=1)

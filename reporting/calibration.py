@@ -78,7 +78,8 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
 
     `confidence` is the highest probability of each photograph (N,), `correct` is bool (N,).
     """
-    gaps = np.bincount(_bins(confidence), confidence - correct, BINS)
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins, confidence - correct, BINS)
     return float(np.abs(gaps).sum() / len(correct))
 
 
@@ -103,7 +104,3 @@ def reliability(logits: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
             }
         )
     return bins
-
-
-def _bins(confidence: np.ndarray) -> np.ndarray:
-    return np.minimum((confidence * BINS).astype(int), BINS - 1)

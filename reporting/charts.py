@@ -15,15 +15,14 @@ MAX_DOTS = 40  # with at most so many points each one gets a dot, whose tooltip 
 
 
 def line_chart(
-    title: str, lines: Mapping[str, Sequence[float]], first: int, percent: bool = False
+    title: str, name: str, values: Sequence[float], first: int, percent: bool = False
 ) -> str:
-    """Draw one or two lines over the epochs, with the title as alternative text.
+    """Draw values over the epochs, with the title as alternative text.
 
-    `lines` has the values by the name of the line; `first` is the first epoch, 0 the head;
-    `percent` says that the values are shares, 0..1.
+    `name` is what has them; `first` is the first epoch, 0 the head; `percent` says that they are
+    shares, 0..1.
     """
-    count = len(next(iter(lines.values())))
-    values = [value for line in lines.values() for value in line]
+    count = len(values)
     parts, y = _y_axis(min(values), max(values), percent)
 
     def x(i: int) -> float:
@@ -36,21 +35,17 @@ def line_chart(
     for i in range(-first % step, count, step):
         parts.append(_text(x(i), BOTTOM + 16, epoch_name(i), "middle"))
     parts.append(_text((LEFT + RIGHT) / 2, BOTTOM + 34, "epoch", "middle"))
+    parts.append(_text(LEFT, 16, name))
 
     shown = [*range(count)]
     if count > MAX_POINTS:
         shown = [round(i * (count - 1) / (MAX_POINTS - 1)) for i in range(MAX_POINTS)]
-    for k, (name, line) in enumerate(lines.items()):
-        style = ("line", "line other")[k]
-        points = " ".join(f"{x(i):.1f},{y(line[i]):.1f}" for i in shown)
-        parts.append(f'<polyline class="{style}" points="{points}"/>')
-        for i in shown if count <= MAX_DOTS else ():
-            value = f"{line[i]:.2%}" if percent else f"{line[i]:.4f}"
-            dot = f'<circle class="{style}" cx="{x(i):.1f}" cy="{y(line[i]):.1f}" r="3">'
-            parts.append(f"{dot}{_title(f'{name}, {epoch_name(i)}: {value}')}</circle>")
-        left = LEFT + 8 + 180 * k
-        parts.append(f'<path class="{style}" d="M{left} 12h24"/>')
-        parts.append(_text(left + 30, 16, name))
+    points = " ".join(f"{x(i):.1f},{y(values[i]):.1f}" for i in shown)
+    parts.append(f'<polyline class="line" points="{points}"/>')
+    for i in shown if count <= MAX_DOTS else ():
+        value = f"{values[i]:.2%}" if percent else f"{values[i]:.4f}"
+        dot = f'<circle class="line" cx="{x(i):.1f}" cy="{y(values[i]):.1f}" r="3">'
+        parts.append(f"{dot}{_title(f'{name}, {epoch_name(i)}: {value}')}</circle>")
     return _svg(title, parts)
 
 
@@ -117,9 +112,8 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start", style: str = "") -> str:
-    kind = f' class="{style}"' if style else ""
-    return f'<text{kind} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _title(text: str) -> str:

@@ -1,7 +1,4 @@
-"""Figures of a run and of a prediction, by matplotlib, which is optional.
-
-Photographs are uint8 (H, W, 3), 0..255; labels and predictions are indices 0..C-1.
-"""
+"""The figure of a prediction, by matplotlib, which is optional."""
 
 import logging
 import textwrap

@@ -40,7 +40,7 @@ def epoch_line(
 
 
 def write_history(path: str | os.PathLike[str], rows: Sequence[dict[str, Any]]) -> None:
-    """Write a row for each epoch as CSV, whole at any time; None is an empty field."""
+    """Write a row for each epoch as CSV, whole at any time."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, rows[0].keys())
     writer.writeheader()
@@ -49,12 +49,12 @@ def write_history(path: str | os.PathLike[str], rows: Sequence[dict[str, Any]]) 
         file.write(text.getvalue().encode())
 
 
+# --- The result -----------------------------------------------------------------------
+
+
 def spell_share(share: float) -> str:
     """Spell a share 0..1 in percent; what is not quite 1 is not rounded to it."""
     return "over 99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
-
-
-# --- The result -----------------------------------------------------------------------
 
 
 def summary_lines(title: str, summary: dict[str, Any]) -> Iterator[str]:

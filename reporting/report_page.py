@@ -64,6 +64,7 @@ def make_page(
     page.heading("What it named wrongly")
     _add_misnamed(page, report)
     if report.get("suspects"):
+        page.heading("Labels to look at")
         _add_suspects(page, report)
     page.heading("Every category")
     page.text(
@@ -110,12 +111,14 @@ def _add_curves(page: Page, history: Sequence[Mapping[str, Any]]) -> None:
     first = history[0]["epoch"]
     losses = line_chart(
         f"Loss on valid over the epochs: from {valid[0]:.4f} to {valid[-1]:.4f}",
-        {"valid": valid},
+        "valid",
+        valid,
         first,
     )
     accuracies = line_chart(
         f"Accuracy on valid over the epochs: from {accuracy[0]:.2%} to {accuracy[-1]:.2%}",
-        {"valid": accuracy},
+        "valid",
+        accuracy,
         first,
         percent=True,
     )
@@ -187,11 +190,7 @@ def _add_misnamed(page: Page, report: Report) -> None:
     page.gallery(items)
 
 
-# --- Figures and facts ----------------------------------------------------------------
-
-
 def _add_suspects(page: Page, report: Report) -> None:
-    page.heading("Labels to look at")
     page.text(
         "Photographs of train that look like another category even to a head that has learned "
         "their own: the most suspicious ones, of which some labels may be wrong. --check_data "
@@ -202,6 +201,9 @@ def _add_suspects(page: Page, report: Report) -> None:
         said = f"{row['name']}, looks like {row['looks_like']}"
         items.append(Item([(row["file"], said)], said, row["file"]))
     page.gallery(items)
+
+
+# --- Figures and facts ----------------------------------------------------------------
 
 
 def _add_categories(page: Page, report: Report) -> None:

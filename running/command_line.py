@@ -20,7 +20,7 @@ USAGE = """\
 EPILOG = """\
 exit codes:
   0    done
-  1    a photograph went missing during the run, the run failed (disk, numbers, memory), or
+  1    too many photographs went missing during the run, the run failed (disk, numbers, memory), or
        --check_data found something wrong with the files
   2    the command line, data folder, names file, weights or --save_dir cannot be used
   3    the network is less accurate than --min_accuracy wants
@@ -61,7 +61,7 @@ def build_parser(console: Console, data_sets: Sequence[str]) -> Parser:
     text = 'JSON file of names, as in {"21": "fire lily"} (default: cat_to_name.json of DATA_DIR; '
     text += "for Oxford's 102 categories this project's own; else the folders' names)"
     add("category_names", type=file_name, metavar="FILE", help=text)
-    text = "end with exit code 3 if the accuracy on test (without test: on valid) is lower, as in "
+    text = "exit with code 3 if the accuracy on test (or else on valid) is below this, as in "
     add("min_accuracy", type=SHARE, metavar="SHARE", help=text + "0.95")
     text = "do not keep what the head sees of photographs in SAVE_DIR/features.bin, where --update "
     switch("no_cache", help=text + "finds it, and remove what is there")

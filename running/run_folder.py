@@ -24,10 +24,10 @@ def previous(path: Path) -> Path:
 class RunFolder:
     """The files of a run; under torchrun, only rank 0 writes them.
 
-    Before a run replaces a file of an earlier run, it backs them all up as x.previous. The files
-    themselves stay until others are renamed over them, so that last.pth is never missing. Where a
-    run is killed between its first checkpoint.pth and its last.pth, these are of two runs, and the
-    backups are the pair of the earlier one.
+    Before a run replaces a file of an earlier run, it backs them all up, as checkpoint.previous.pth
+    and so on. The files themselves stay until others are renamed over them, so that last.pth is
+    never missing. Where a run is killed between its first checkpoint.pth and its last.pth, these
+    are of two runs, and the backups are the pair of the earlier one.
     """
 
     def __init__(self, folder: str | os.PathLike[str], writes: bool = True):
@@ -105,7 +105,7 @@ class RunFolder:
 
 
 def back_up(path: Path) -> None:
-    """Make x.previous of a file, whole at any time, by a hard link or else a copy."""
+    """Make the backup of a file, whole at any time, by a hard link or else a copy."""
     target = previous(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:

@@ -30,8 +30,7 @@ SMALLEST_BATCH = 8  # from scratch, where nobody asks for a smaller one
 
 def _setting(default: Any, check: Callable[[str], Any] | None = None, **flag: Any) -> Any:
     """Make a field with its default, the check of its values, and its flag."""
-    if "help" in flag:
-        flag["help"] = flag["help"].format(fine=FINE_TUNING, scratch=FROM_SCRATCH, default=default)
+    flag["help"] = flag["help"].format(fine=FINE_TUNING, scratch=FROM_SCRATCH, default=default)
     if check:
         flag["type"] = check
     if isinstance(default, list):
@@ -74,14 +73,14 @@ class Settings:
         None,
         Number(int, 0, 10**6),
         metavar="N",
-        help="times that the network sees every photograph; 0: fit the head of a pretrained "
-        "network and stop (default: {fine.epochs}, from scratch {scratch.epochs})",
+        help="passes over the photographs; 0: fit the head of a pretrained network and stop "
+        " (default: {fine.epochs}, from scratch {scratch.epochs})",
     )
     lr: float | None = _setting(
         None,
         Number(float, 0, 100, above=True, hint="0.001 is usual"),
         metavar="RATE",
-        help="highest learning rate of the epochs (default: {fine.lr}, from scratch "
+        help="peak learning rate (default: {fine.lr}, from scratch "
         "{scratch.lr}), with another --batch_size in proportion to its square root",
     )
     batch_size: int | None = _setting(
@@ -101,7 +100,7 @@ class Settings:
         None,
         Number(float, 0, 10**5, above=True),
         metavar="N",
-        help="choose --image_size and --epochs, where they are not typed, so that the run ends in "
+        help="choose --image_size and --epochs, unless given, so that the run ends in "
         "N minutes on this machine (default: no limit)",
     )
     seed: int = _setting(

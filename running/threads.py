@@ -18,7 +18,7 @@ def map_ahead(
 
     A thread of its own takes the items, at most `ahead` of them before their turn: memory stays
     flat, and a result does not wait for the next item. Pillow's decoders release Python's lock.
-    Items from standard input are read with `os.read`: a thread that waits in `sys.stdin` would
+    Items from standard input are read without a buffer: a thread that waits in `sys.stdin` would
     keep Python from exiting.
     """
     pool = ThreadPoolExecutor(workers)

@@ -242,7 +242,7 @@ def test_an_update_that_fails_between_its_two_files_can_be_given_again(
     assert backups_of(ran)[0] == before
     resumed = run_script("train", data, "--resume", "--save_dir", ran)
     assert resumed.code == 2
-    assert f"{ran}/checkpoint.pth is not the best network" in resumed.err
+    assert f"{ran}/checkpoint.pth is not the network" in resumed.err
     *_, command = stopped.err.splitlines()
     assert run_script("train", *shlex.split(command.partition("train.py ")[2])).code == 0
     assert same(weights_of(ran), weights_of(peace))

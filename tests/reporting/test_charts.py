@@ -27,18 +27,16 @@ def points(svg: str) -> list[list[tuple[float, float]]]:
 
 
 def test_lines_go_through_their_values():
-    svg = line_chart("Loss & more", {"train": [1.0, 0.5, 0.25], "valid": [0.0, 1.0, 0.5]}, 0)
+    svg = line_chart("Loss & more", "valid", [0.0, 1.0, 0.5], 0)
     assert texts(svg, "title") == [
         "Loss & more",
-        *("train, head: 1.0000", "train, 1: 0.5000", "train, 2: 0.2500"),
         *("valid, head: 0.0000", "valid, 1: 1.0000", "valid, 2: 0.5000"),
     ]
-    train, valid = points(svg)
-    assert [y for _, y in train] == [TOP, (TOP + BOTTOM) / 2, BOTTOM - (BOTTOM - TOP) / 4]
+    [valid] = points(svg)
     assert [y for _, y in valid] == [BOTTOM, TOP, (TOP + BOTTOM) / 2]
-    assert [x for x, _ in train] == [LEFT + 8, (LEFT + RIGHT) / 2, RIGHT - 8]
+    assert [x for x, _ in valid] == [LEFT + 8, (LEFT + RIGHT) / 2, RIGHT - 8]
     scale = ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]
-    assert texts(svg) == [*scale, "head", "1", "2", "epoch", "train", "valid"]
+    assert texts(svg) == [*scale, "head", "1", "2", "epoch", "valid"]
 
 
 def test_dots_of_probabilities_that_are_right_lie_on_the_diagonal():
