@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 
 from running.errors import InputError, RunError
-from running.files import is_special
+from running.files import hold_lock, is_special
 from running.run_folder import RunFolder
 
 # What is looked for in a folder, and the only formats (but for HEIC) that it is opened as.
@@ -321,10 +321,18 @@ def assign_splits(
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Make a folder that appears when the block ends; raise RunError if it cannot be written."""
+    """Make a folder that appears when the block ends; what a killed one has left is removed.
+
+    Raises InputError if another process is making it, RunError if it cannot be written.
+    """
+    lock, prefix = target.with_name(f".{target.name}.lock"), f".{target.name}."
+    busy = f"another command is making {target}; wait for its end, or give another name"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(".tmp", f".{target.name}.", target.parent) as temporary:
+        with (
+            hold_lock(lock, busy, [target]),
+            TemporaryDirectory(".tmp", prefix, target.parent) as temporary,
+        ):
             new = Path(temporary, target.name)
             new.mkdir()
             yield new

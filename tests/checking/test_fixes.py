@@ -8,6 +8,7 @@ import pytest
 
 from checking.issues import Issue, apply_fixes, read_accepted, write_csv
 from data_utils import find_data
+from images.folders import new_folder
 from running.errors import InputError
 
 
@@ -135,6 +136,16 @@ def test_where_there_are_no_links_photographs_are_copied(data, tmp_path, monkeyp
     monkeypatch.setattr(os, "symlink", refuse)
     said = apply(data, tmp_path / "new", "train/2/b.jpg,leave out")
     assert said == f"{tmp_path}/new: 8 copied, 1 left out"
+
+
+def test_what_a_killed_one_left_is_removed_and_two_at_once_are_one_sentence(data, tmp_path):
+    left = tmp_path / ".new.abc.tmp" / "new"
+    left.mkdir(parents=True)
+    with new_folder(tmp_path / "new"):
+        assert not left.exists()
+        with pytest.raises(InputError, match="another command is making .*/new"):
+            apply(data, tmp_path / "new", "train/1/a.jpg,leave out")
+    assert {path.name for path in tmp_path.iterdir()} == {"old", "new"}
 
 
 def test_a_category_whose_name_ends_with_a_space_takes_photographs(put, tmp_path):
