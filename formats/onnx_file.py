@@ -111,8 +111,7 @@ def load_content(content: bytes, name: str) -> ExportedNetwork:
                 f"{name} is damaged, or needs more than {LARGEST_MEMORY >> 30} GiB to compute"
             ) from error
 
-    sealed = content == seal(content[: max(0, len(content) - len(SEAL) - DIGITS)])
-    return ExportedNetwork(predict, info, sealed)
+    return ExportedNetwork(predict, info, _is_sealed(content))
 
 
 def to_texts(info: NetworkInfo) -> dict[str, str]:
@@ -151,7 +150,17 @@ def count_threads() -> int:
 
 def seal(content: bytes) -> bytes:
     """Append a checksum to an ONNX file, which has none of its own, as one more metadata entry."""
-    return content + SEAL + hashlib.sha256(content).hexdigest().encode()
+    return content + _make_seal(content)
+
+
+def _make_seal(content: bytes | memoryview) -> bytes:
+    return SEAL + hashlib.sha256(content).hexdigest().encode()
+
+
+def _is_sealed(content: bytes) -> bool:
+    """Whether a file is as it was exported; it is not copied."""
+    end = max(0, len(content) - len(SEAL) - DIGITS)
+    return content[end:] == _make_seal(memoryview(content)[:end])
 
 
 def import_onnxruntime() -> Any:

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import BITSPERSAMPLE, PLANAR_CONFIGURATION, TiffImageFile
 
 from images.colour import flatten, to_srgb
 from images.whole import (
@@ -180,7 +179,7 @@ def _decode(path: str | Path, image: Image.Image, preprocessing: Preprocessing) 
     """Decode a photograph; raise an error if a part of it is missing."""
     if image.format in ("HEIF", "AVIF"):
         require_whole_boxes(path)
-    if isinstance(image, TiffImageFile) and _is_planar_16(image):
+    if image.format == "TIFF" and _is_planar_16(image):
         raise Image.UnidentifiedImageError("Pillow would make noise of it")
     if not isinstance(image, JpegImageFile):
         image.load()
@@ -203,8 +202,11 @@ def _decode(path: str | Path, image: Image.Image, preprocessing: Preprocessing) 
     return image
 
 
-def _is_planar_16(image: TiffImageFile) -> bool:
+def _is_planar_16(image: Image.Image) -> bool:
     """Whether a TIFF keeps red, green and blue of 16 bits one after the other."""
+    from PIL.TiffImagePlugin import BITSPERSAMPLE, PLANAR_CONFIGURATION, TiffImageFile
+
+    assert isinstance(image, TiffImageFile)
     tags = image.tag_v2
     return tags.get(PLANAR_CONFIGURATION) == 2 and 16 in tags.get(BITSPERSAMPLE, ())
 

@@ -8,7 +8,6 @@ import os
 import platform
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -123,7 +122,11 @@ def command_words(script: str, *arguments: str) -> list[str]:
 
 def join_words(words: list[str]) -> str:
     """Quote the words of a command for the shell of this system."""
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+    if os.name != "nt":
+        return shlex.join(words)
+    from subprocess import list2cmdline  # which no other system needs
+
+    return list2cmdline(words)
 
 
 def from_here(file: str) -> str:
