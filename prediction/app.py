@@ -20,7 +20,7 @@ from prediction.answers import PROMISES, Answers
 from running.console import Progress, no_progress
 from running.download import fetch
 from running.errors import InputError, RunError
-from running.files import hold_lock, prepare_folder, take_turns
+from running.files import hold_target, prepare_folder, take_turns
 
 FORMAT, FORMAT_VERSION = "name-that-flower app", 1  # of flowers.json
 
@@ -74,9 +74,8 @@ def write_app(
     known = {**_describe(answers), "files": [*files, KNOWN]}
     files[KNOWN] = (json.dumps(known, indent=1) + "\n").encode()
     files[SERVICE_WORKER] = _list_files(files) + files[SERVICE_WORKER]
-    busy = f"another predict.py is writing {folder}; wait for its end, or give another name"
     new, old = (target.with_name(f".{target.name}.{what}.tmp") for what in ("new", "old"))
-    with hold_lock(target.with_name(f".{target.name}.lock"), busy, [target]):
+    with hold_target(target, folder):
         try:
             new.mkdir()
             for name, content in files.items():

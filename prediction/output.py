@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast
 from prediction.inputs import Found
 from prediction.records import CSV_COLUMNS, csv_row
 from running.errors import InputError, RunError
-from running.files import find_target, hold_lock, prepare_folder, put_in_place
+from running.files import find_target, hold_target, prepare_folder, put_in_place
 
 # Records hold file names as they are, whatever their bytes.
 ENCODING = "utf-8", "surrogateescape"
@@ -128,8 +128,7 @@ def open_output(
         return
     target = find_target(path)
     part, log = (target.with_name(target.name + end) for end in (".part", ".part.log"))
-    busy = f"another predict.py is writing {path}; wait for its end, or give another name"
-    with hold_lock(target.with_name(f".{target.name}.lock"), busy, [target]):
+    with hold_target(target, path):
         prepare_folder(target.parent, [part.name, log.name])
         if part.exists() and not log.exists():
             raise InputError(f"{part} is there, but is not of predict.py; move it away")

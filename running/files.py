@@ -188,7 +188,11 @@ def write_alone(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     the disk is full.
     """
     target = find_target(path)
-    busy = f"another predict.py is writing {path}; wait for its end, or give another name"
-    lock = target.with_name(f".{target.name}.lock")
-    with hold_lock(lock, busy, [target]), atomic_write(target) as file:
+    with hold_target(target, path), atomic_write(target) as file:
         yield file
+
+
+def hold_target(target: Path, name: str | os.PathLike[str]) -> AbstractContextManager[None]:
+    """Keep other processes from writing a file or folder, which errors call `name`."""
+    busy = f"another predict.py is writing {name}; wait for its end, or give another name"
+    return hold_lock(target.with_name(f".{target.name}.lock"), busy, [target])
