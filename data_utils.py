@@ -20,9 +20,8 @@ from images.decode import Preprocessing, digest_each, load_batches, load_image  
 from images.folders import find_photographs  # noqa: F401
 from images.manifest import Manifest
 from running.errors import ImageError, InputError
-from running.files import is_special
+from running.files import require_small_file
 
-LARGEST_NAMES = 20_000_000  # bytes; a million names fit
 NAMES_FILE = "cat_to_name.json"
 HOME_NAMES = Path(__file__).with_name(NAMES_FILE)
 
@@ -193,6 +192,7 @@ def inspect(
     before = manifest.splits_by_digest() if manifest else {}
     known = {path: before.get(digest) for path, digest in digests.items()}
     copies = _pair_copies([*digests], digests) if data.notes else {}
+    before_reading = data.splits
     if errors or copies or any(known.values()):
         try:
             data = find_data(data.folder, known, copies)  # without what has come since
@@ -203,6 +203,9 @@ def inspect(
                 f"{len(errors)} of the {len(found)} photographs in {data.folder} cannot be read, "
                 f"and too few are left to train on: {errors[0]}"
             ) from None
+    for name, (paths, _) in before_reading.items():
+        if not any(map(os.path.exists, paths)):
+            raise InputError(f"{data.folder} has lost its {name} while it was read; try again")
     names, source, unnamed = find_names(data.categories, data.folder, names_file)
     counts = zip(data.categories, np.bincount(data.splits["train"].labels).tolist())
     problems = {
@@ -313,15 +316,14 @@ def load_names(path: str | Path, flag: str = "the names file") -> dict[str, str]
     `flag` is what the sentence calls it.
     """
     try:
-        if is_special(path) or os.path.getsize(path) > LARGEST_NAMES:
-            raise InputError(f"{flag} {path} is too large, or not a file")
+        require_small_file(path, flag)
         names = json.loads(Path(path).read_text(encoding="utf-8-sig"))  # as Notepad may write it
     except OSError as error:
         raise InputError(f"{flag} {path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{flag} {path} is not JSON: {error}") from None
     values = names.values() if isinstance(names, dict) else [None]
-    if not all(isinstance(name, str) and name.isprintable() for name in values):
+    if not all(isinstance(name, str) and name.strip() and name.isprintable() for name in values):
         example = '{"21": "fire lily"}'
         raise InputError(f"{flag} {path} must map categories to names, as in {example}")
     return {folders.normalise(category): name for category, name in names.items()}
@@ -338,7 +340,7 @@ def find_names(
     file cannot be used, or names none of the categories.
     """
     own = Path(data_dir, NAMES_FILE)
-    if names_file is not None or own.exists():
+    if names_file is not None or os.path.lexists(own):
         source = str(own if names_file is None else names_file)
         names = load_names(source)
     elif set(categories) == (home := load_names(HOME_NAMES)).keys():

@@ -50,7 +50,7 @@ from running import command_line
 from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
 from running.environment import Clock, Launch, command_words, peak_memory, spell_command, versions
 from running.errors import InputError
-from running.run_folder import DEMO_FOLDER, RunFolder
+from running.run_folder import DEMO_FOLDER, RunFolder, previous
 from running.settings import Settings
 from running.signals import delay_signals
 from running.threads import let_waiting_threads_sleep
@@ -94,9 +94,10 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
         if is_asked and console.launch.is_distributed:
             raise InputError(f"--{flag} is for one process, and torchrun has started several")
     folder = RunFolder(args.save_dir, writes=console.launch.is_rank_zero)
-    if (args.resume or args.update) and not folder.resume_file.exists():
+    if (args.resume or args.update) and not os.path.exists(folder.resume_file):
         flag = "--resume continues" if args.resume else "--update starts"
-        more = "; --update goes on with the update" if folder.has_backup else ""
+        backup = previous(folder.resume_file)
+        more = f"; {backup} is of an earlier run" if os.path.exists(backup) else ""
         raise InputError(f"{flag} from {folder.resume_file}, which does not exist{more}")
     data_dir = args.data_dir
     if args.demo:

@@ -151,7 +151,7 @@ def find_issues(
 
     def worth(i: int) -> tuple[bool, bool, int, int, int, int]:
         is_doubtful = i in contradicted and bool(scores[i] > SUSPICIOUS)
-        size = os.path.getsize(paths[i])
+        size = os.path.getsize(paths[i]) if os.path.exists(paths[i]) else 0
         return not is_doubtful, i not in flaws, looks[i].side, size, STAYS[splits[i]], -i
 
     for i, j, correlation in _spare_copies(pairs, alike, worth):

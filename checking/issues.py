@@ -15,7 +15,7 @@ from data_utils import GAPS, NAMES_FILE, DataSet, Inspected
 from images.folders import find_split_folders, new_folder
 from reporting.page import Item, Page
 from running.errors import InputError
-from running.files import atomic_write
+from running.files import atomic_write, require_small_file
 from running.run_folder import back_up
 
 MOVE, LEAVE_OUT = "move to ", "leave out"  # suggestions; a category follows the first
@@ -117,15 +117,15 @@ def write_page(
 def write_csv(path: Path, folder: str | os.PathLike[str], issues: Sequence[Issue]) -> None:
     """Write data_report.csv; the user's answers in an earlier one stay, and it is backed up.
 
-    An answer counts for the same suggestion about the same photograph.
+    A row with an answer stays as it is, also where its photograph is no longer suspected.
     """
-    answers: dict[tuple[str, str], str] = {}
+    answered: dict[str, dict[str, str]] = {}
     try:
-        if path.exists():
+        if os.path.exists(path):
             rows = [*_read_rows(path)]
-            answers = {(row["file"], row["suggestion"]): row["accept"] for row in rows}
+            answered = {row["file"]: row for row in rows if row["accept"]}
             is_own = all(None not in row and row.keys() == {*COLUMNS} for row in rows)
-            if any(answers.values()) or not is_own:
+            if answered or not is_own:
                 back_up(path)
     except InputError:  # as it may be the user's work
         back_up(path)
@@ -138,16 +138,22 @@ def write_csv(path: Path, folder: str | os.PathLike[str], issues: Sequence[Issue
         writer.writerow(COLUMNS)
         for photograph, split, category, kind, score, suggestion, reason, _ in issues:
             place = Path(os.path.relpath(photograph, folder)).as_posix()
-            answer = answers.get((place, suggestion.strip()), "")
+            if row := answered.pop(place, None):
+                suggestion = row["suggestion"]
             place = f"./{place}" if place[0] in FORMULA else place
             category = f"'{category}" if category[0] in FORMULA else category
             number = f"{100 * score:.0f}"  # whole: a decimal point is text in some countries
+            answer = row["accept"] if row else ""
             writer.writerow([place, split, category, kind, number, suggestion, reason, answer])
+        for row in answered.values():
+            if os.path.exists(os.path.join(folder, row["file"])):
+                writer.writerow([row.get(name, "") for name in COLUMNS])
 
 
 def _read_rows(report: str | Path) -> Iterator[dict[str, str]]:
     """Read the rows of data_report.csv as a spreadsheet may have saved it."""
     try:
+        require_small_file(report, "the report")
         content = Path(report).read_bytes()
         is_wide = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         text = content.decode("utf-16" if is_wide else "utf-8-sig", "surrogateescape")
@@ -226,7 +232,7 @@ def apply_fixes(data: DataSet, report: str | Path, target: str | Path) -> str:
                 parts[depth] = moves[suggestion]
                 done["of these moved"] += 1
             if suggestion != LEAVE_OUT:
-                done[_link(Path(path).resolve(), new.joinpath(*parts))] += 1
+                done[_link(Path(os.path.realpath(path)), new.joinpath(*parts))] += 1
         if (names := Path(folder, NAMES_FILE)).is_file():
             shutil.copyfile(names, new / NAMES_FILE)
     kinds = ("linked", "copied", "of these moved", "left out")

@@ -7,7 +7,7 @@ from contextlib import suppress
 import numpy as np
 from PIL import Image
 
-from images.decode import open_image
+from images.decode import Preprocessing, load_image
 from running.errors import ImageError
 from running.threads import default_workers, map_ahead
 
@@ -17,6 +17,7 @@ from running.threads import default_workers, map_ahead
 COPIES = 40
 # Larger groups are of pictures that look alike, as in a studio: of ten, or a twentieth of all.
 LARGEST_GROUP, LARGEST_PART = 10, 20
+SMALL = Preprocessing(64, 64, (0.0,) * 3, (1.0,) * 3)
 ROWS = 1024  # that are compared with all at a time
 
 
@@ -26,9 +27,9 @@ def hash_image(path: str) -> np.ndarray | None:
     The "difference hash" hardly changes with the size, the colours or the JPEG of a copy. None: the
     photograph cannot be read.
     """
-    with suppress(ImageError, OSError, ValueError), open_image(path) as image:
-        image.draft("L", (64, 64))
-        small = image.convert("L").resize((17, 16), Image.Resampling.BOX)
+    with suppress(ImageError):
+        small = Image.fromarray(load_image(path, SMALL, whole=True)).convert("L")
+        small = small.resize((17, 16), Image.Resampling.BOX)
         brightness = np.asarray(small, np.int16)
         return (brightness[:, 1:] > brightness[:, :-1]).ravel()
     return None

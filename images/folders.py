@@ -5,7 +5,8 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -22,16 +23,20 @@ EXTENSIONS = frozenset(
     + ".heic .heif .hif".split()
 )
 # Nobody takes such files for photographs: notes, tables, settings, networks.
-CLUTTER = frozenset(".txt .md .html .pdf .csv .json .xml .log .ini .db .pth .onnx".split())
+CLUTTER = frozenset(".txt .md .html .pdf .csv .json .xml .log .ini .db .pth .onnx .part".split())
 # Folders that systems put among a user's own, in small letters: the last one keeps small pictures.
 SYSTEM_FOLDERS = frozenset(
     ["lost+found", "$recycle.bin", "system volume information", "__macosx", "@eadir"]
 )
 FILE_NAME = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")  # unlike "St. John's wort" and "v1.2"
-RUN_FILES = frozenset(file.name for file in RunFolder("").files)
+RUN_FILES = frozenset(
+    file.name for file in (*RunFolder("").files, RunFolder("").data_report, RunFolder("").data_page)
+)
 
 # What the folder of a split may be called, in small letters.
 SPLIT_FOLDERS = {"train": ["train"], "valid": ["valid", "val", "validation"], "test": ["test"]}
+
+LARGEST_GROUP = 50  # photographs in a folder within a category's that are not divided
 
 # Kinds of problems of a data folder.
 UNREADABLE, LEFT_OUT = "folders that cannot be read", "files and folders that are left out"
@@ -86,7 +91,7 @@ def find_categories(
     by_category: dict[str, list[str]] = {}
     for entry in sorted(_scan(folder), key=lambda entry: entry.name):
         try:
-            if not _is_folder(entry):
+            if not _is_folder(entry, CLUTTER):
                 if is_image_name(entry.name):
                     problems[LEFT_OUT].append(f"{entry.path} is in no category's folder")
                 continue
@@ -170,11 +175,11 @@ def _scan(folder: str | Path) -> list[os.DirEntry[str]]:
     ]
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is_folder(entry: os.DirEntry[str], files: Set[str] = frozenset()) -> bool:
     """Whether an entry is a folder, or a link to one; raise InputError if that cannot be seen.
 
-    A folder whose disk has gone is not taken for one that was never there. What is named like a
-    file counts as a file, which is named when it cannot be read.
+    A folder whose disk has gone is not taken for one that was never there. What has the suffix of a
+    file, of `files` or else any, counts as one, which is named when it cannot be read.
     """
     if not entry.is_symlink():
         with suppress(OSError):
@@ -182,7 +187,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return stat.S_ISDIR(os.stat(entry.path).st_mode)
     except OSError as error:
-        if FILE_NAME.search(entry.name):
+        suffix = os.path.splitext(entry.name)[1].lower()
+        if suffix in EXTENSIONS | files or (not files and FILE_NAME.search(entry.name)):
             return False
         raise InputError(f"{entry.path} cannot be read: {error.strerror}") from None
 
@@ -274,14 +280,23 @@ def group_photographs(
 ) -> dict[str, tuple[str, str]]:
     """Tell by category and name what stays together: a folder, or copies of a photograph.
 
-    The folders of a category are those in which its photographs part.
+    A folder within a category's is the outermost one that is small enough to be of one plant.
     """
+    every = [path for paths in by_category.values() for path in paths]
+    common = os.path.commonpath([os.path.dirname(path) for path in every]) if every else ""
+    within = Counter[str]()
+    for path in every:
+        parts = os.path.relpath(path, common or os.curdir).split(os.sep)
+        within.update(os.sep.join(parts[:i]) for i in range(2, len(parts)))
     groups = {}
     for category, paths in by_category.items():
-        common = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
         for path in paths:
-            way = os.path.relpath(path, common).split(os.sep) if common else [path]
-            groups[path] = category, way[0] if len(way) > 1 else os.path.basename(path)
+            parts = os.path.relpath(path, common or os.curdir).split(os.sep)
+            most, name = min(LARGEST_GROUP, len(paths) - 1), parts[-1]
+            for i in range(len(parts) - 1, 1, -1):
+                if within[os.sep.join(parts[:i])] <= most:
+                    name = " ".join(parts[1:i])
+            groups[path] = category, name
     joined: dict[tuple[str, str], tuple[str, str]] = {}
 
     def find(group: tuple[str, str]) -> tuple[str, str]:

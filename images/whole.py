@@ -4,6 +4,7 @@ import hashlib
 import io
 import math
 import os
+import re
 from pathlib import Path
 
 from PIL import Image
@@ -32,6 +33,28 @@ def looks_cut(image: Image.Image) -> bool:
     return all(value in MISSING for value in (pixel if isinstance(pixel, tuple) else (pixel,)))
 
 
+def lacks_restarts(content: bytes) -> bool:
+    """Whether a baseline JPEG has fewer restart markers than its interval asks for (T.81, E.1.4).
+
+    From marker to marker the decoder makes up what is missing, whatever comes next.
+    """
+    at, interval, frame = 2, 0, b""
+    while content[at : at + 1] == b"\xff" and content[at : at + 2] != START_OF_SCAN:
+        kind, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
+        if kind == 0xDD:
+            interval = int.from_bytes(content[at + 4 : at + 6], "big")
+        elif kind in (0xC0, 0xC1):
+            frame = content[at + 4 : at + 2 + length]
+        at += 2 + length
+    if not interval or len(frame) < 9:
+        return False
+    height, width, factors = frame[1:3], frame[3:5], frame[7::3] if frame[5] > 1 else b"\x11"
+    across = math.ceil(int.from_bytes(width, "big") / (8 * max(f >> 4 for f in factors)))
+    down = math.ceil(int.from_bytes(height, "big") / (8 * max(f & 15 for f in factors)))
+    found = len(re.findall(rb"\xff[\xd0-\xd7]", content[at:]))
+    return found < math.ceil(across * down / interval) - 1
+
+
 def require_whole_jpeg(path: str | Path, image: Image.Image) -> Image.Image | None:
     """Raise ValueError if pixels of a JPEG are missing; return it with an end if only that is.
 
@@ -42,6 +65,8 @@ def require_whole_jpeg(path: str | Path, image: Image.Image) -> Image.Image | No
     content = Path(path).read_bytes() if os.path.getsize(path) <= LARGEST_JPEG else b""
     end = find_jpeg_end(content)
     has_end, cut = end >= 0, ValueError("a part of the picture is missing")
+    if lacks_restarts(content):
+        raise cut
     if has_end:
         content = content[:end]
     else:

@@ -36,7 +36,7 @@ class Evaluation(NamedTuple):
 
     loss: float  # mean cross-entropy in nats, with the temperature that a checkpoint gets
     accuracy: float  # 0..1
-    logits: np.ndarray  # float32 (N, C)
+    logits: np.ndarray  # float32 (N, C); NaN of a photograph that could no longer be read
 
     def metrics(self, epoch: int, precision: torch.dtype) -> ValidMetrics:
         """Return what a checkpoint keeps of an epoch's evaluation on valid."""
@@ -60,13 +60,23 @@ def evaluate(
         batches = resources.progress(activations.in_order(), count, "evaluating")
         logits = compute_logits(model, batches, activations.num_frozen)
     logits = resources.processes.collect(logits, len(labels))
-    targets = torch.from_numpy(labels)
-    loss = F.cross_entropy(logits, targets).item()
-    if math.isfinite(loss):
-        temperature = fit_temperature(logits.numpy(), labels)
-        loss = F.cross_entropy(logits / temperature, targets).item()
-    accuracy = (logits.argmax(1) == targets).double().mean().item()
+    is_finite = bool(logits.isfinite().all())
+    photographs = activations.photographs
+    lost = [photographs.numbers[i] for i in photographs.unreadable]
+    logits[resources.processes.gather_objects(lost)] = torch.nan
+    known, targets = readable(logits.numpy(), labels)
+    scores, own = torch.from_numpy(known), torch.from_numpy(targets)
+    loss = math.nan
+    if is_finite:
+        loss = F.cross_entropy(scores / fit_temperature(known, targets), own).item()
+    accuracy = (scores.argmax(1) == own).double().mean().item()
     return Evaluation(loss, accuracy, logits.numpy())
+
+
+def readable(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Leave out the rows of photographs that could no longer be read, which are NaN."""
+    rows = ~np.isnan(logits).all(1)
+    return logits[rows], labels[rows]
 
 
 def measure_class_means(
@@ -100,6 +110,7 @@ def head_logits(model: Classifier, features: torch.Tensor) -> torch.Tensor:
 
 def calibrate(logits: np.ndarray, labels: np.ndarray, class_means: torch.Tensor) -> Calibration:
     """Fit the temperature to logits on valid (N, C), and see how familiar its photographs are."""
+    logits, labels = readable(logits, labels)
     ood_scores = ood_score(torch.from_numpy(logits), class_means)
     quantiles = ood_scores.quantile(torch.linspace(0, 1, QUANTILES))
     rows = np.random.default_rng(0).permutation(len(labels))[: LARGEST_VALID // logits.shape[1]]
@@ -125,21 +136,18 @@ def final_report(
     explains each entry), and what was evaluated, with calibrated logits.
     """
     split, (paths, labels) = "valid", splits["valid"]
-    logits = cross_fit(valid.logits, labels)
+    rows = ~np.isnan(valid.logits).all(1)
+    paths, labels = [path for path, is_there in zip(paths, rows) if is_there], labels[rows]
+    logits = cross_fit(valid.logits[rows], labels)
     reports = {"valid, cross-fitted": calibration_report(logits, labels)}
     accepted = {"valid": KEEP}
     if "test" in splits:
         split, (paths, labels) = "test", splits["test"]
         photographs = Photographs(paths, info.preprocessing, resources=resources)
         logits = evaluate(model, Activations(model, 0, photographs), labels, features).logits
-        lost = [photographs.numbers[i] for i in photographs.unreadable]
-        gathered = np.array(resources.processes.gather_objects(lost), int)
-        readable = np.delete(np.arange(len(labels)), gathered)
-        paths, labels, logits = (
-            [paths[int(i)] for i in readable],
-            labels[readable],
-            logits[readable],
-        )
+        rows = ~np.isnan(logits).all(1)
+        paths, labels = [path for path, is_there in zip(paths, rows) if is_there], labels[rows]
+        logits = logits[rows]
         reports["test"] = calibration_report(logits, labels)
         ood_scores = ood_score(torch.from_numpy(logits), model.class_means)
         enough = ood_scores >= info.calibration.ood_threshold()

@@ -220,6 +220,7 @@ class Run:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all that the run needs to continue as if it had never been stopped."""
         assert self.valid
+        logits = np.nan_to_num(self.valid.logits)
         splits = {
             name: {"digests": torch.tensor(digests), "labels": torch.tensor(labels)}
             for name, (digests, labels) in self.manifest.splits.items()
@@ -230,7 +231,7 @@ class Run:
             "photographs": self.fingerprint,
             "history": self.history,
             # The name is from files of older runs.
-            "best": {**self.valid._asdict(), "logits": torch.from_numpy(self.valid.logits)},
+            "best": {**self.valid._asdict(), "logits": torch.from_numpy(logits)},
             "suspects": self.suspects,
             "seen": {"categories": self.manifest.categories, "splits": splits},
             "is_update": self.is_update,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import filecmp
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +47,7 @@ def needs_backups(folder: RunFolder) -> bool:
     come. No run may overwrite the backups then.
     """
     backup = previous(folder.resume_file)
-    if not (previous(folder.checkpoint).exists() and backup.exists()):
+    if not (os.path.exists(previous(folder.checkpoint)) and os.path.exists(backup)):
         return False
     try:
         run = Run.load(folder.resume_file)
@@ -54,7 +55,7 @@ def needs_backups(folder: RunFolder) -> bool:
             return True
         is_earlier = filecmp.cmp(folder.resume_file, backup, shallow=False)
         return is_earlier and not run.owns(load_checkpoint(folder.checkpoint)[1])
-    except InputError:
+    except (InputError, OSError):  # of one that cannot be read
         return False
 
 

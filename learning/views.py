@@ -98,7 +98,8 @@ class Photographs:
         except ImageError as error:
             is_new = i not in self.unreadable
             self.unreadable.add(i)
-            if len(self.unreadable) > max(1, MOST_LOST * len(self.paths)):
+            lost, count = len(self.unreadable), len(self.paths)
+            if lost > max(1, MOST_LOST * count) or lost == count:
                 raise  # the disk has gone
             if is_new:
                 self.resources.warn(f"warning: {error}; the run goes on without it")

@@ -22,6 +22,7 @@ from prediction.promise import (
 )
 from prediction.records import Guess, Record
 from running.errors import FlowersError, InputError
+from running.files import require_small_file
 
 PROMISES = 0.99, 0.98, 0.95  # those that --info and an exported file describe
 
@@ -207,6 +208,7 @@ def _check_known(
 
 def read_list(path: str) -> set[str]:
     """Read a file with a category or name on each line; an empty one is an InputError."""
+    require_small_file(path, "the file of --only")
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

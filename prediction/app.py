@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import tarfile
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -80,12 +81,12 @@ def write_app(
             new.mkdir()
             for name, content in files.items():
                 (new / name).write_bytes(content)
-            if target.exists():
+            if os.path.exists(target):
                 os.rename(target, old)
             os.rename(new, target)
             shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
-            if old.exists() and not target.exists():
+            if os.path.exists(old) and not os.path.exists(target):
                 os.rename(old, target)
             raise RunError(f"{folder} cannot be written: {error.strerror or error}") from error
         finally:
@@ -95,14 +96,14 @@ def write_app(
 def find_app(folder: str | os.PathLike[str]) -> Path:
     """Return a folder's path without links; it may hold nothing but an earlier app."""
     target = Path(os.path.realpath(folder))
-    if target.exists() and not target.is_dir():
+    if os.path.exists(target) and not target.is_dir():
         raise InputError(f"{folder} is a file, where a folder would be written")
     files: set[str] = set()  # that any version of `write_app` wrote
     with suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
         known = json.loads((target / KNOWN).read_bytes())
         files = {*known["files"]} if known["format"] == FORMAT else files
     try:
-        others = sorted({*os.listdir(target)} - files) if target.exists() else []
+        others = sorted({*os.listdir(target)} - files) if os.path.exists(target) else []
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {error.strerror}") from None
     if others:
@@ -162,5 +163,10 @@ def find_runtime(progress: Progress = no_progress) -> dict[str, bytes]:
 
 def package_path() -> Path:
     """Return where the package is kept: in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(_home(), ".cache")
     return Path(cache, "name-that-flower", PACKAGE)
+
+
+def _home() -> str:
+    home = os.path.expanduser("~")
+    return tempfile.gettempdir() if home == "~" else home  # as of users of a container

@@ -130,14 +130,15 @@ def open_output(
     part, log = (target.with_name(target.name + end) for end in (".part", ".part.log"))
     with hold_target(target, path):
         prepare_folder(target.parent, [part.name, log.name])
-        if part.exists() and not log.exists():
+        is_empty = os.path.exists(part) and not part.stat().st_size  # its log could not be made
+        if os.path.exists(part) and not os.path.exists(log) and not is_empty:
             raise InputError(f"{part} is there, but is not of predict.py; move it away")
         first = json.dumps(job or {}).encode() + b"\n"
         place, log_end, note = Place(), 0, ""
-        if resume and part.exists():
+        if resume and os.path.exists(part) and not is_empty:
             place, log_end = _find_place(part, log, first)
             note = f"resumes after {place.records} records of {part}" if log_end else ""
-        elif part.exists() and part.stat().st_size:
+        elif os.path.exists(part) and not is_empty:
             note = f"{part} of a stopped job is begun again, as there is no --continue"
         with _writing(path):
             file, lines = FileIO(part, "a"), FileIO(log, "a")

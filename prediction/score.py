@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class Score:
         self.categories = {normalise(c): i for i, c in enumerate(answers.info.categories)}
         folders = [_parts(path) for path in inputs if os.path.isdir(path)]
         self.folders = sorted(folders, key=len, reverse=True)
+        self.known: dict[str, bool] = {}  # folders, and whether they hold those of categories
         self.paths: list[str] = []
         self.probabilities: list[np.ndarray] = []
         self.labels: list[int] = []
@@ -67,16 +69,31 @@ class Score:
         """Find the category of a photograph, as train.py does: folders may be within its folder.
 
         It is the outermost folder below that of a split, or else below the input, that is a
-        category, or else the innermost above.
+        category; where that is the folder of a category itself, beside others, that one; or else
+        the innermost above.
         """
         *place, _ = _parts(path)
         splits = [i + 1 for i, name in enumerate(place) if name.lower() in SPLIT_NAMES]
         above = [len(each) for each in self.folders if place[: len(each)] == [*each]]
         start = [*splits[-1:], *above, len(place)][0]
+        if not splits:  # what was given may be the folder of a category, or in one
+            among = (i for i in range(1, start) if self._is_among_categories(place[: i + 1]))
+            start = next(among, start)
         for name in place[start:] + place[:start][::-1]:
             if (label := self.categories.get(normalise(name))) is not None:
                 return label
         return None
+
+    def _is_among_categories(self, place: list[str]) -> bool:
+        """Whether a folder is named as a category, and another one beside it is, too."""
+        if normalise(place[-1]) not in self.categories:
+            return False
+        parent = os.path.join(*place[:-1])
+        if parent not in self.known:
+            with suppress(OSError):
+                names = {normalise(entry.name) for entry in os.scandir(parent) if entry.is_dir()}
+                self.known[parent] = len(names & self.categories.keys()) > 1
+        return self.known.get(parent, False)
 
     def lines(self) -> Iterator[str]:
         """Summarise the accuracy and, where there is one, what became of the promise."""

@@ -77,7 +77,7 @@ class ExitNotes:
         """Yield the sentence about the network, and the command that resumes the run."""
         if self.network:
             yield self.network
-        if any(path.exists() for path in self.resume_files):
+        if any(os.path.exists(path) for path in self.resume_files):
             words = [*self.words]
             if self.replaces in words:
                 words[words.index(self.replaces)] = self.flag
@@ -189,6 +189,12 @@ class Console:
                 notes.resume_files = []
             self.print_message(str(error), everybody=isinstance(error, ImageError))
             code = error.exit_code
+        except FileNotFoundError:
+            with suppress(FileNotFoundError):
+                os.getcwd()
+                raise
+            self.print_message("the current folder does not exist any more")
+            code = 2
         except Stopped as stop:
             for bar in self.bars:
                 bar.leave = True

@@ -10,10 +10,18 @@ from typing import IO, BinaryIO
 
 from running.errors import InputError, RunError
 
+LARGEST_TEXT = 20_000_000  # bytes; a million names fit
+
 
 def is_special(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a pipe, a device or a socket, from which reading may never end."""
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def require_small_file(path: str | os.PathLike[str], what: str) -> None:
+    """Raise InputError for what would be read without end, or take all memory."""
+    if is_special(path) or (os.path.exists(path) and os.path.getsize(path) > LARGEST_TEXT):
+        raise InputError(f"{what} {path} is too large, or not a file")
 
 
 def is_same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
@@ -156,8 +164,8 @@ def prepare_folder(folder: str | os.PathLike[str], files: Iterable[str]) -> None
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be written to: {error.strerror}") from None
     for path in (folder / name for name in files):
-        if path.exists() and not path.is_file():
-            what = "a folder" if path.is_dir() else "a pipe or a device"
+        if os.path.exists(path) and not os.path.isfile(path):
+            what = "a folder" if os.path.isdir(path) else "a pipe or a device"
             raise InputError(f"{path} is {what}, where a file would be written")
 
 
@@ -172,7 +180,7 @@ def find_target(path: str | os.PathLike[str], reads: Iterable[str | os.PathLike[
     if is_special(path) or is_stream:
         raise InputError(f"{path} is a pipe or a device, where a file would be written")
     target = Path(os.path.realpath(path) if os.path.islink(path) else path)
-    if target.is_symlink():
+    if os.path.islink(target):
         raise InputError(f"{path} is a link that leads back to itself")
     if any(is_same_file(target, other) for other in reads):
         raise InputError(f"{path} is what this command reads; give another name to write to")

@@ -50,12 +50,7 @@ class RunFolder:
     @property
     def has_report(self) -> bool:
         """Whether the run has come to its report; one of the two files may have been removed."""
-        return self.report.exists() or self.page.exists()
-
-    @property
-    def has_backup(self) -> bool:
-        """Whether there is what --update starts from, though an update was killed."""
-        return previous(self.resume_file).exists()
+        return os.path.exists(self.report) or os.path.exists(self.page)
 
     def prepare(self) -> None:
         """Make the folder where there is none; raise InputError if its files cannot be written."""
@@ -93,7 +88,7 @@ class RunFolder:
 
         The backups of an even earlier run go, so that all are of one run. May raise RunError.
         """
-        there = [path for path in self.files if path.exists()]
+        there = [path for path in self.files if os.path.exists(path)]
         if not self.writes or not there:
             return None
         for path in self.files:

@@ -127,6 +127,25 @@ def test_where_nothing_can_be_read_the_reason_comes_before_any_advice(folder):
         inspect(data_dir)
 
 
+def test_a_split_that_vanishes_while_it_is_read_is_not_replaced(folder):
+    names = [f"{split}/{c}/{i}.jpg" for split in ("train", "valid") for c in "12" for i in range(5)]
+    data_dir = folder(*names)
+    data = data_utils.find_data(data_dir)
+    shutil.rmtree(data_dir / "valid")
+    with pytest.raises(InputError, match="has lost its valid while it was read"):
+        data_utils.inspect(data, None, [*data_utils.digest_each(data.paths, 1)])
+
+
+def test_a_names_file_that_has_gone_is_not_taken_for_none(folder):
+    data_dir = folder("train/1/a.jpg", "train/2/a.jpg", "valid/1/b.jpg")
+    (data_dir / "cat_to_name.json").symlink_to("/nowhere")
+    with pytest.raises(InputError, match="cat_to_name.json cannot be read"):
+        data_utils.find_names(["1", "2"], data_dir)
+    (data_dir / "names.json").write_text('{"1": " "}')
+    with pytest.raises(InputError, match="must map categories to names"):
+        data_utils.find_names(["1", "2"], data_dir, data_dir / "names.json")
+
+
 def test_equal_files_in_a_folder_without_splits_stay_together(folder):
     names = [f"{category}/{i}.jpg" for category in "ab" for i in range(30)]
     data_dir = folder(*names)

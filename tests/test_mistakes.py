@@ -42,6 +42,11 @@ TRAIN = [
     (["<data>", "--save_dir", "<checkpoint>"], "<checkpoint> cannot be written to"),
     (["<data>", "--save_dir", "<history>"], "history.csv is a folder"),
     (["<data>", "--resume"], "last.pth, which does not exist"),
+    (["<data>", "--resume", "--save_dir", "<long>"], "last.pth, which does not exist"),
+    (
+        ["<data>", "--apply", "<pipe>/checkpoint.pth", "--to", "<new>"],
+        "is too large, or not a file",
+    ),
     (["<data>", "--save_dir", ""], "--save-dir: it is empty; is a variable of the shell not set?"),
     (["<data>", "--save_dir", "<pipe>"], "checkpoint.pth is a pipe or a device, where a file"),
     (["<unzipped>"], "<unzipped>/dataset is a data folder of its own"),
@@ -120,6 +125,8 @@ PREDICT = [
     (["<photo>", "<nothing>"], 2, "<nothing> is empty"),
     (["<photo>", "<lfs>"], 2, "<lfs> is a Git LFS pointer; git lfs pull fetches the file itself"),
     (["<nothing>", "<checkpoint>"], 1, "<nothing> is empty"),
+    (["<photo>", "<checkpoint>", "--only", "<pipe>/checkpoint.pth"], 2, "is too large, or not a"),
+    (["<photo>", "<checkpoint>", "--output", "<long>"], 2, "cannot be written to"),
     (["<photo>", "<checkpoint>", "--format", "xml"], 2, "invalid choice: 'xml'"),
     (["<photo>", "<photo>", "<checkpoint>", "--plot", "a.png"], 2, "--plot takes one photograph"),
     (["tests", "<checkpoint>", "--plot", "a.png"], 2, "--plot takes one photograph"),
@@ -167,6 +174,7 @@ def typed(drawn, checkpoint, photo, tmp_path, monkeypatch):
     (tmp_path / "lfs").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     elsewhere = {
         "link": tmp_path / "link.onnx",
+        "long": tmp_path / ("a" * 300) / "b",
         "data": drawn,
         "checkpoint": checkpoint,
         "photo": photo,

@@ -176,11 +176,14 @@ def test_a_full_disk_leaves_the_network(run_script, drawn, finished, tmp_path):
     model_utils.load_checkpoint(tmp_path / "checkpoint.pth")
 
 
+@pytest.mark.parametrize("split", ["valid", "test"])
 def test_a_photograph_that_vanishes_during_a_run_costs_itself_alone(
-    run_script, drawn, tmp_path, monkeypatch
+    run_script, drawn, tmp_path, monkeypatch, split
 ):
     data, evaluate = shutil.copytree(drawn, tmp_path / "data"), learning.evaluation.evaluate
-    gone = sorted((data / "test" / "3").iterdir())[1]
+    gone = sorted((data / split / "3").iterdir())[1]
+    if split == "valid":
+        shutil.rmtree(data / "test")
 
     def vanish_and_evaluate(*arguments):
         gone.unlink(missing_ok=True)

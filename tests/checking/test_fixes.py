@@ -71,10 +71,20 @@ def test_answers_are_carried_over_and_what_the_user_wrote_is_backed_up(report):
     assert not backup.exists()
     answered = report.read_text("utf-8-sig").replace("all alike,", "all alike,no")
     report.write_text(answered, "utf-8-sig")
-    write_csv(report, "data", [issue._replace(suggestion="move to 2"), issue])
-    moved, left_out = report.read_text("utf-8-sig").splitlines()[1:]
-    assert moved.endswith("all alike,") and left_out.endswith("all alike,no")
+    other = issue._replace(path="data/2/c.jpg")
+    write_csv(report, "data", [issue._replace(suggestion="move to 2"), other])
+    [kept, new] = report.read_text("utf-8-sig").splitlines()[1:]
+    assert kept.endswith(",leave out,all alike,no") and new.endswith(",all alike,")
     assert backup.read_text("utf-8-sig") == answered
+    # What the user changed, and what is no longer suspected, stays as long as it exists.
+    (report.parent / "data/1").mkdir(parents=True)
+    (report.parent / "data/1/b.jpg").touch()
+    report.write_text(answered.replace("leave out", "move to 5"), "utf-8-sig")
+    for _ in range(3):
+        write_csv(report, report.parent / "data", [])
+        assert report.read_text("utf-8-sig").splitlines()[1:] == [
+            "1/b.jpg,train,1,blank,100,move to 5,all alike,no"
+        ]
     note = first.decode("utf-8-sig").replace("accept", "accept,mine")
     report.write_text(note)
     report.with_name("mine.csv").write_text(note)

@@ -70,6 +70,11 @@ def test_a_folder_that_has_gone_is_not_taken_for_one_that_was_never_there(put, n
     assert [*find_categories(f"{folder}/train", folder, problems)] == ["a", "b"]
     [sentence] = problems[UNREADABLE]
     assert sentence.startswith(f"{link} cannot be read: ")
+    (folder / "train" / "R.alba").symlink_to("/nowhere")  # as a category it is no file
+    more = {UNREADABLE: [], LEFT_OUT: []}
+    find_categories(f"{folder}/train", folder, more)
+    assert len(more[UNREADABLE]) == 2
+    (folder / "train" / "R.alba").unlink()
     unreadable = []
     assert len(find_photographs(folder, unreadable)) == 2
     assert unreadable == [sentence]
@@ -97,6 +102,12 @@ def test_what_is_passed_over_is_told(put):
     names = [os.path.relpath(p, folder) for p in find_photographs(folder, None, passed_over)]
     assert names == ["a.HIF", "b.mpo", "c.apng", "d.avifs"]
     assert [os.path.relpath(p, folder) for p in passed_over] == ["e.CR2", "h.jxl", "within/g"]
+
+
+def test_the_folder_of_a_data_check_is_no_category(put):
+    folder = put("train/a/1.jpg", "train/b/2.jpg", "train/check/data_report.csv")
+    found = find_categories(f"{folder}/train", folder, {UNREADABLE: [], LEFT_OUT: []})
+    assert [*found] == ["a", "b"]
 
 
 def test_links_to_other_categories_are_followed_but_not_back_up(put):

@@ -61,6 +61,16 @@ def test_a_network_is_not_tested_by_other_photographs_of_a_plant_that_it_learned
     assert len({place[f"d/{folder}/0.jpg"] for folder in together}) == 1
 
 
+def test_a_large_folder_of_a_category_is_divided_and_stays_so_when_another_comes():
+    monday = [f"d/a/monday/{i}.jpg" for i in range(200)]
+    other = [f"d/b/{i}.jpg" for i in range(20)]
+    before = split_off({"a": monday, "b": other}, ["valid", "test"], {})
+    after = split_off({"a": [*monday, "d/a/tuesday/x.jpg"], "b": other}, ["valid", "test"], {})
+    for name in ("train", "valid", "test"):
+        assert {*before[name]["a"]} == {*after[name]["a"]} - {"d/a/tuesday/x.jpg"}
+        assert before[name]["a"]
+
+
 @pytest.mark.parametrize("counts", [(2, 3), (1, 2), (5, 1)])
 def test_folders_stay_whole_in_small_sets_too(counts):
     by_category = {

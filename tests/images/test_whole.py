@@ -134,3 +134,25 @@ def test_a_heic_or_avif_that_is_cut_off_is_not_read(tmp_path):
             path.write_bytes(whole[:-missing])
             with pytest.raises(ImageError, match=name):
                 load_image(path, SMALL)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("subsampling", [0, 2])
+@pytest.mark.parametrize("filling", [b"\0", b"\xff"])
+def test_a_half_copied_jpeg_with_restart_markers_is_cut(tmp_path, mode, subsampling, filling):
+    """Between two markers the decoder makes up what is missing."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (150, 203, 3), np.uint8)
+    picture = Image.fromarray(pixels).convert(mode)
+    path = tmp_path / "a.jpg"
+    options = {"subsampling": subsampling} if mode == "RGB" else {}
+    picture.save(path, quality=85, restart_marker_rows=1, **options)
+    whole = path.read_bytes()
+    assert b"\xff\xdd" in whole
+    load_image(path, SMALL)
+    path.write_bytes(whole[:-2])  # without its end alone
+    load_image(path, SMALL)
+    part = len(whole) // 5
+    path.write_bytes(whole[:part] + filling * (len(whole) - part))
+    with pytest.raises(ImageError, match="a part of the picture is missing"):
+        load_image(path, SMALL)

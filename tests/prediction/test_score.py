@@ -74,6 +74,9 @@ def test_other_folders_do_not_count():
         ("1/21/a.jpg", [], 1),
         ("data/1/test/a.jpg", [], 0),
         ("data/2/a.jpg", ["data"], None),
+        ("flat/21/1/a.jpg", ["flat/21", "flat/1"], 1),
+        ("flat/21/1/a.jpg", ["flat"], 1),
+        ("flat/21/1/a.jpg", [], 1),  # of a list
     ],
 )
 def test_the_outermost_category_is_the_one_that_train_py_sees(
@@ -81,6 +84,7 @@ def test_the_outermost_category_is_the_one_that_train_py_sees(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / "flat/1").mkdir(parents=True, exist_ok=True)
     assert score_of((place, [0.9, 0.1]), inputs=inputs).labels == [label] * (label is not None)
 
 
