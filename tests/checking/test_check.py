@@ -1,12 +1,15 @@
 """The check of a folder's images: what was planted is what it finds, and says."""
 
+import csv
 import os
 import shutil
 
+import numpy as np
 import pytest
 from pages import Page
 from PIL import Image, ImageOps
 
+from checking.check import _find_outliers
 from checking.issues import read_accepted
 
 
@@ -58,6 +61,43 @@ def test_check_data_finds_what_was_planted_and_apply_corrects_it(run_script, dra
     for _ in range(2):
         assert run_check().code == 0
     assert len(read_accepted(tmp_path / "data_report.previous.csv")) == 3
+
+
+@pytest.mark.slow
+def test_of_two_copies_the_better_one_stays_with_one_decision_each(run_script, drawn, tmp_path):
+    folder = shutil.copytree(drawn, tmp_path / "data")
+    sharp, right = sorted((folder / "train" / "1").iterdir())[:2]
+    dark = sharp.with_name("a_dark.png")
+    with Image.open(sharp) as image:
+        image.point(lambda value: value // 8).save(dark)
+    shutil.copy(right, folder / "train" / "2" / "a.jpg")  # with a wrong label
+    run = run_script("train", "--check_data", folder, "--save_dir", tmp_path)
+    assert run.code == 1  # the same file in two categories
+    with open(tmp_path / "data_report.csv", newline="", encoding="utf-8-sig") as file:
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    for good in (sharp, right):
+        assert str(good.relative_to(folder)) not in rows
+    row = rows["train/1/a_dark.png"]
+    assert row["suggestion"] == "leave out"
+    assert (
+        f"nearly the same picture as train/1/{sharp.name}, which has no such flaw" in row["reason"]
+    )
+    row = rows["train/2/a.jpg"]
+    assert (row["kind"], row["suggestion"]) == ("near duplicate", "leave out")
+    assert "whose label is the more plausible one; that is in category 1" in row["reason"]
+
+
+def test_what_looks_like_nothing_else_is_of_no_other_category():
+    """It would be moved there: a receipt among flowers, whose label is suspicious, too."""
+    rng = np.random.default_rng(0)
+    distances, logits = 0.5 + 0.05 * rng.normal(size=200), 5 * np.eye(4)[np.arange(200) % 4]
+    logits = logits + 0.3 * rng.normal(size=(200, 4))
+    distances[[7, 8, 9]], logits[[7, 8, 9]] = 0.78, 0.5
+    suspicious = np.zeros(200, bool)
+    suspicious[[7, 8, 9, 20]] = True
+    assert sorted(_find_outliers(distances, logits, suspicious)) == [7, 8, 9]
+    few = _find_outliers(distances, logits, np.zeros(200, bool))
+    assert len(few) <= 2 and {*few} <= {7, 8, 9}  # one in a hundred
 
 
 def test_what_cannot_be_done_is_said_before_photographs_are_read(run_script, drawn, monkeypatch):
