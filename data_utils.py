@@ -117,7 +117,8 @@ def find_data(
         notes = [
             f"{' and '.join(missing)}: split off from {whole} {how}; copies, and folders within a "
             "category, are not divided",
-            "if other photographs of one plant are, the figures at the end are too good",
+            "other photographs of one plant may be in two splits, which makes the figures at the "
+            "end too good: put them into a folder of their own",
         ]
     splits = {}
     for split, by_category in found.items():
@@ -218,8 +219,8 @@ def inspect(
             f"{category}: {count}" for category, count in counts if count < FEW
         ],
         "categories without a name": unnamed,
-        "categories whose names predict.py has other uses for": [
-            f"{name} cannot be told from the answer of that name; --category_names can rename it"
+        "categories named like an answer of predict.py": [
+            f"{name} is what predict.py answers without a name; --category_names can rename it"
             for name in names
             if name.casefold() in NO_NAMES
         ],
@@ -264,7 +265,7 @@ def _find_copies(data: DataSet, digests: Mapping[str, bytes]) -> dict[str, list[
 def require_readable_folders(data: DataSet) -> None:
     """Raise InputError if a folder cannot be read: what is in it would be lost without a word."""
     if unreadable := data.problems[folders.UNREADABLE]:
-        more = f"; so it is with {len(unreadable)} folders" if unreadable[1:] else ""
+        more = f"; {len(unreadable)} folders cannot be read" if unreadable[1:] else ""
         raise InputError(unreadable[0] + more)
 
 

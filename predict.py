@@ -165,6 +165,7 @@ def name_photographs(
             if sorter:
                 sorter.sort(record)
             output.write(format_record(record), file, bool(record.error), answers.num_ood)
+        console.print_note(*notes_of_job)
     notes.resume_files = []
     count, failed = output.place.records, output.place.failed
     if not count:
@@ -172,7 +173,7 @@ def name_photographs(
     if passed_over:
         count_of = "1 file" if len(passed_over) == 1 else f"{len(passed_over)} files"
         console.print_message(
-            f"passed over {count_of} in no format that is read here, such as {passed_over[0]}"
+            f"skipped {count_of} in a format that is not read here, such as {passed_over[0]}"
         )
     console.print_message(*answers.warnings())
     if args.output:

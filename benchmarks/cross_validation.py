@@ -16,48 +16,17 @@ import math
 import shutil
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from common import link_photographs, machine, make_parser, run_train
-from PIL import Image
 
 import data_utils
 from data_utils import Split
-from running.threads import default_workers
+from images.copies import group_copies
 
 FOLDS = 5
-# Bits of 256 in which the hashes of copies differ at most. Of Oxford's 7,370 photographs 19 pairs
-# differ in 39 or fewer; all were looked at and are copies, or the next shot. So is one more, which
-# differs in 43; the first pair that is none differs in 44.
-COPIES = 40
-
-
-def hash_image(path: str) -> np.ndarray:
-    """Hash a photograph: whether it is brighter to the right of 16 x 16 places, bool (256,).
-
-    The "difference hash" hardly changes with the size, the colours or the JPEG of a copy.
-    """
-    with Image.open(path) as image:
-        image.draft("L", (64, 64))
-        small = image.convert("L").resize((17, 16), Image.Resampling.BOX)
-    brightness = np.asarray(small, np.int16)
-    return (brightness[:, 1:] > brightness[:, :-1]).ravel()
-
-
-def group_copies(paths: Sequence[str]) -> np.ndarray:
-    """Number photographs so that copies of one another have the same number: (N,)."""
-    with ThreadPoolExecutor(default_workers()) as pool:
-        hashes = np.array([*pool.map(hash_image, paths)])
-    signs = np.where(hashes, 1, -1).astype(np.float32)
-    groups = np.arange(len(paths))
-    for i, row in enumerate(signs):
-        differing = (signs.shape[1] - signs[:i] @ row) / 2
-        for j in np.flatnonzero(differing <= COPIES):
-            groups[groups == groups[i]] = groups[j]
-    return groups
 
 
 def deal(labels: np.ndarray, groups: np.ndarray, parts: int) -> np.ndarray:

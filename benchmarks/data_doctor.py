@@ -24,9 +24,10 @@ from torch import nn
 
 import data_utils
 from checking.check import measure_images
-from checking.copies import find_copies, group_copies
+from checking.copies import LONGEST_CHAIN, find_copies
 from checking.labels import find_neighbours, score_labels
 from data_utils import DataSet
+from images.copies import group_pairs
 from images.decode import typical_side
 from learning.head import FOLDS, SMOOTHING, fit_linear_head, out_of_fold
 from learning.resources import Resources
@@ -181,7 +182,7 @@ def try_copies(seen: Seen, folder: Path, seed: int, kinds: tuple[str, ...]) -> N
     labels = np.concatenate([seen.labels, seen.labels[sources]])
     nearest = find_neighbours(torch.cat([seen.features, more]))[0][:, :5]
     pairs, alike, _ = find_copies(small, nearest, labels, no_progress)
-    own = group_copies(seen.pairs, count)
+    own = group_pairs(seen.pairs, count, LONGEST_CHAIN)
     groups = np.concatenate([own, own[sources]])
     found = {tuple(pair) for pair in pairs.tolist()}
     missed = [kinds[n % len(kinds)] for n, i in enumerate(sources) if (i, count + n) not in found]

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from checking.copies import SIDE, find_copies, group_copies
+from checking.copies import LONGEST_CHAIN, SIDE, find_copies
 from checking.issues import LEAVE_OUT, MOVE, Issue, issue_lines, write_csv, write_page
 from checking.labels import find_neighbours, score_labels
 from data_utils import FEW, DataSet, Inspected
+from images.copies import group_pairs
 from images.decode import load_image, open_image, typical_side
 from learning.resources import Resources
 from learning.run import Run, new_run
@@ -29,11 +30,11 @@ from running.threads import map_ahead
 STAYS = {"train": 0, "valid": 1, "test": 2}
 # Why one of two copies is the better one, in the order in which it counts.
 BETTER = (
-    "whose label is the more plausible one",
+    "whose label is more plausible",
     "which has no such flaw",
     "which is larger",
     "whose file is larger",
-    "by which networks are evaluated",
+    "which is used to evaluate networks",
     "which comes first",
 )
 
@@ -120,7 +121,7 @@ def find_issues(
     flaws = dict(find_flaws(looks, run.preprocessing.crop))
     # Blank photographs have no label that could be wrong; small categories cannot be recognised.
     scores[[i for i, (kind, *_) in flaws.items() if kind == "blank"]] = 0
-    _, first = np.unique(group_copies(pairs, len(labels)), return_index=True)
+    _, first = np.unique(group_pairs(pairs, len(labels), LONGEST_CHAIN), return_index=True)
     scores[np.bincount(labels[first], minlength=len(names))[labels] < FEW] = 0
     distances = 1 - cosines.mean(1).numpy()
     found = defaultdict[int, list[Issue]](list)

@@ -26,7 +26,7 @@ ENOUGH, FEW_LIMIT = 50, 0.97  # pairs that are no copies; the limit where there 
 # photographs of one studio are no copies; and where many copies have different labels, they are.
 LOWEST, HIGHEST = 0.94, 0.98
 
-LONGEST_CHAIN = 20  # photographs
+LONGEST_CHAIN = 20  # photographs, of which each is the copy of another one
 
 
 def find_copies(
@@ -51,18 +51,6 @@ def find_copies(
     order = np.argsort(-alike, kind="stable")
     order = order[alike[order] >= limit]
     return found[order], alike[order], too_alike
-
-
-def group_copies(pairs: np.ndarray, count: int) -> np.ndarray:
-    """Number photographs so that copies, also copies of copies, share a number: (N,).
-
-    Long chains, as of the shots of a fixed camera, are no copies of one photograph.
-    """
-    numbers = np.arange(count)
-    for i, j in pairs.tolist():
-        numbers[numbers == numbers[i]] = numbers[j]
-    sizes = np.bincount(numbers, minlength=count)
-    return np.where(sizes[numbers] > LONGEST_CHAIN, np.arange(count), numbers)
 
 
 def find_limit(others: np.ndarray, count: int) -> float:

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from checking.copies import group_copies
+from checking.copies import LONGEST_CHAIN
+from images.copies import group_pairs
 from learning.head import FOLDS, out_of_fold, standardise
 from reporting.calibration import fit_temperature, softmax
 from running.console import Progress, no_progress
@@ -56,7 +57,7 @@ def score_labels(
     (N, F) are overwritten. Returns scores (N,), the share 0..1 of the best other category in the
     sum of its weight and the label's; that category (N,); and the probes' logits (N, C).
     """
-    copies = group_copies(pairs, len(labels))
+    copies = group_pairs(pairs, len(labels), LONGEST_CHAIN)
     # The first of each set of copies is dealt out, category by category; the others follow it.
     _, first, number = np.unique(copies, return_index=True, return_inverse=True)
     folds = np.empty(len(first), int)

@@ -238,18 +238,19 @@ def split_off(
     }
     train, valid = splits["train"], splits["valid"]
     groups = group_photographs(by_category, copies)
+    tenths = {path: split_hash(*group) for path, group in groups.items()}
+    # A group of two categories that stays for one of them stays for both.
+    kept = {max(tenths[path] for path in paths) for paths in by_category.values() if paths}
     for category, paths in by_category.items():
-        tenths = {path: split_hash(*groups[path]) for path in paths}
-        kept = max(tenths.values(), default=0)
-        for path, tenth in tenths.items():
-            leaves = tenth < len(names) and tenth != kept
-            split = known.get(path) or (names[int(tenth)] if leaves else "train")
+        for path in paths:
+            leaves = tenths[path] < len(names) and tenths[path] not in kept
+            split = known.get(path) or (names[int(tenths[path])] if leaves else "train")
             splits.get(split, train)[category].append(path)
         if paths and not train[category]:  # all of them have come from other splits
             for split in names:
                 here = splits[split][category]
-                train[category] += [path for path in here if tenths[path] == kept]
-                splits[split][category] = [path for path in here if tenths[path] != kept]
+                train[category] += [path for path in here if tenths[path] in kept]
+                splits[split][category] = [path for path in here if tenths[path] not in kept]
     alone = {path: (group[0], os.path.basename(path)) for path, group in groups.items()}
     for together in (groups, alone):  # if all are copies, they part
         if not any(valid.values()):
@@ -278,7 +279,7 @@ def _fill_valid(
 def group_photographs(
     by_category: Mapping[str, Sequence[str]], copies: Mapping[str, str]
 ) -> dict[str, tuple[str, str]]:
-    """Tell by category and name what stays together: a folder, or copies of a photograph.
+    """Map photographs to what stays together, by category and name: a folder, or copies of one.
 
     A folder within a category's is the outermost one that is small enough to be of one plant.
     """

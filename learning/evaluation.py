@@ -64,19 +64,19 @@ def evaluate(
     photographs = activations.photographs
     lost = [photographs.numbers[i] for i in photographs.unreadable]
     logits[resources.processes.gather_objects(lost)] = torch.nan
-    known, targets = readable(logits.numpy(), labels)
-    scores, own = torch.from_numpy(known), torch.from_numpy(targets)
+    rows = is_readable(logits.numpy())
+    known, targets = logits[torch.from_numpy(rows)], torch.from_numpy(labels[rows])
     loss = math.nan
     if is_finite:
-        loss = F.cross_entropy(scores / fit_temperature(known, targets), own).item()
-    accuracy = (scores.argmax(1) == own).double().mean().item()
+        temperature = fit_temperature(known.numpy(), labels[rows])
+        loss = F.cross_entropy(known / temperature, targets).item()
+    accuracy = (known.argmax(1) == targets).double().mean().item()
     return Evaluation(loss, accuracy, logits.numpy())
 
 
-def readable(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Leave out the rows of photographs that could no longer be read, which are NaN."""
-    rows = ~np.isnan(logits).all(1)
-    return logits[rows], labels[rows]
+def is_readable(logits: np.ndarray) -> np.ndarray:
+    """Find the rows (N,) of photographs that could be read: those of the others are NaN."""
+    return ~np.isnan(logits).all(1)
 
 
 def measure_class_means(
@@ -110,7 +110,8 @@ def head_logits(model: Classifier, features: torch.Tensor) -> torch.Tensor:
 
 def calibrate(logits: np.ndarray, labels: np.ndarray, class_means: torch.Tensor) -> Calibration:
     """Fit the temperature to logits on valid (N, C), and see how familiar its photographs are."""
-    logits, labels = readable(logits, labels)
+    rows = is_readable(logits)
+    logits, labels = logits[rows], labels[rows]
     ood_scores = ood_score(torch.from_numpy(logits), class_means)
     quantiles = ood_scores.quantile(torch.linspace(0, 1, QUANTILES))
     rows = np.random.default_rng(0).permutation(len(labels))[: LARGEST_VALID // logits.shape[1]]
@@ -135,24 +136,23 @@ def final_report(
     of the body, where it has not learned. Returns its part of report.json (docs/reference.md
     explains each entry), and what was evaluated, with calibrated logits.
     """
-    split, (paths, labels) = "valid", splits["valid"]
-    rows = ~np.isnan(valid.logits).all(1)
-    paths, labels = [path for path, is_there in zip(paths, rows) if is_there], labels[rows]
-    logits = cross_fit(valid.logits[rows], labels)
-    reports = {"valid, cross-fitted": calibration_report(logits, labels)}
+    split, (paths, labels), logits = "valid", splits["valid"], valid.logits
+    rows = is_readable(logits)
+    logits = cross_fit(logits[rows], labels[rows])
+    reports = {"valid, cross-fitted": calibration_report(logits, labels[rows])}
     accepted = {"valid": KEEP}
     if "test" in splits:
         split, (paths, labels) = "test", splits["test"]
         photographs = Photographs(paths, info.preprocessing, resources=resources)
         logits = evaluate(model, Activations(model, 0, photographs), labels, features).logits
-        rows = ~np.isnan(logits).all(1)
-        paths, labels = [path for path, is_there in zip(paths, rows) if is_there], labels[rows]
+        rows = is_readable(logits)
         logits = logits[rows]
-        reports["test"] = calibration_report(logits, labels)
+        reports["test"] = calibration_report(logits, labels[rows])
         ood_scores = ood_score(torch.from_numpy(logits), model.class_means)
         enough = ood_scores >= info.calibration.ood_threshold()
         accepted["test"] = enough.float().mean().item()
-    evaluated = EvaluatedSplit(paths, labels, logits, info.categories, info.names)
+    kept = [path for path, is_there in zip(paths, rows) if is_there]
+    evaluated = EvaluatedSplit(kept, labels[rows], logits, info.categories, info.names)
     return {
         **evaluated.figures(split),
         "temperature": info.calibration.temperature,

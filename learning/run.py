@@ -174,7 +174,7 @@ class Run:
         return f"the network so far is in {checkpoint} ({epoch}, {accuracy:.2%} on valid)"
 
     def describe_failure(self) -> Iterator[str]:
-        """Say if the epochs have made the network worse, or it has learned nothing."""
+        """Yield a sentence if the epochs made the network worse, or it has learned nothing."""
         assert self.valid
         first, last, count = self.history[0], self.history[-1], len(self.valid.logits)
         learned_nothing = last["train_loss"] > math.log(self.valid.logits.shape[1])

@@ -114,7 +114,7 @@ def test_folders_that_have_gone_and_files_that_are_not_read_are_told(
     (folder / "b.CR2").touch()
     run = run_script("predict", folder, checkpoint, "--format", "jsonl")
     assert (run.code, len(read_jsonl(run.out))) == (0, 1)
-    assert f"passed over 1 file in no format that is read here, such as {folder}/b.CR2" in run.err
+    assert f"skipped 1 file in a format that is not read here, such as {folder}/b.CR2" in run.err
     (folder / "77").symlink_to("/nowhere")
     run = run_script("predict", folder, checkpoint, "--format", "jsonl")
     gone, named = read_jsonl(run.out)

@@ -192,8 +192,8 @@ def test_a_category_that_is_called_as_a_split_is_named_in_the_refusal(folder):
 @pytest.mark.parametrize("name", ["unknown", "Review", "unreadable"])
 def test_a_category_that_predict_py_could_not_answer_is_warned_of(folder, name):
     inspected = inspect(folder(f"train/{name}/a.jpg", "train/b/b.jpg", f"valid/{name}/b.jpg"))
-    [text] = inspected.problems["categories whose names predict.py has other uses for"]
-    assert text.startswith(f"{name} cannot be told from")
+    [text] = inspected.problems["categories named like an answer of predict.py"]
+    assert text.startswith(f"{name} is what predict.py answers")
 
 
 def test_the_table_and_the_warnings_name_what_is_wrong(folder):

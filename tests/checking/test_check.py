@@ -84,7 +84,7 @@ def test_of_two_copies_the_better_one_stays_with_one_decision_each(run_script, d
     )
     row = rows["train/2/a.jpg"]
     assert (row["kind"], row["suggestion"]) == ("near duplicate", "leave out")
-    assert "whose label is the more plausible one; that is in category 1" in row["reason"]
+    assert "whose label is more plausible; that is in category 1" in row["reason"]
 
 
 def test_what_looks_like_nothing_else_is_of_no_other_category():

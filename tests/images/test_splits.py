@@ -71,6 +71,15 @@ def test_a_large_folder_of_a_category_is_divided_and_stays_so_when_another_comes
         assert before[name]["a"]
 
 
+def test_copies_in_two_categories_stay_together_also_where_one_needs_them_to_train():
+    for i in range(60):  # whatever the hash says of them
+        by_category = {"a": [f"d/a/{i}.jpg"], "b": [f"d/b/{k}.jpg" for k in range(i, i + 20)]}
+        copies = {f"d/b/{i}.jpg": f"d/a/{i}.jpg"}
+        splits = split_off(by_category, ["valid", "test"], {}, copies)
+        assert f"d/a/{i}.jpg" in splits["train"]["a"]
+        assert f"d/b/{i}.jpg" in splits["train"]["b"]
+
+
 @pytest.mark.parametrize("counts", [(2, 3), (1, 2), (5, 1)])
 def test_folders_stay_whole_in_small_sets_too(counts):
     by_category = {
