@@ -17,7 +17,7 @@ COPIES = 40
 SMALL = Preprocessing(96, 96, (0.0,) * 3, (1.0,) * 3)  # JPEG is decoded that small
 # Larger groups are of pictures that look alike, as in a studio: of ten, or a twentieth of all.
 LARGEST_GROUP, LARGEST_PART = 10, 20
-CHUNK = 2**24  # comparisons at a time
+CHUNK = 2**22  # comparisons at a time
 
 
 def hash_image(path: str) -> np.ndarray | None:
