@@ -21,6 +21,7 @@ from images.folders import find_photographs  # noqa: F401
 from images.manifest import Manifest
 from running.errors import ImageError, InputError
 from running.files import require_small_file
+from running.recipe import FOLDS, LEAST_VALID
 
 NAMES_FILE = "cat_to_name.json"
 HOME_NAMES = Path(__file__).with_name(NAMES_FILE)
@@ -45,6 +46,7 @@ class DataSet(NamedTuple):
     categories: list[str]
     splits: dict[str, Split]  # "train", "valid" and, where there is one, "test"
     notes: list[str]  # sentences on how it was divided
+    split_off: list[str]  # the splits that it was divided into
     problems: dict[str, list[str]]  # sentences, by the kind of problem
 
     @property
@@ -131,7 +133,56 @@ def find_data(
             f"{data_dir} has no photographs of train's categories to validate with"
             + (", and train can spare none" if missing else f"; {layout}")
         )
-    return DataSet(data_dir, categories, splits, notes, problems)
+    return DataSet(data_dir, categories, splits, notes, missing, problems)
+
+
+def join_valid(data: DataSet) -> DataSet:
+    """Put a valid that is too small to judge by into train, and a test that was split off, too.
+
+    The photographs are sorted by category and path, as if there had been no other splits.
+    """
+    if len(data.splits["valid"].labels) >= LEAST_VALID:
+        return data
+    joined = {"train", "valid", *data.split_off}
+    parts = [split for name, split in data.splits.items() if name in joined]
+    labels = np.concatenate([part.labels for part in parts])
+    paths = [path for part in parts for path in part.paths]
+    order = sorted(range(len(paths)), key=lambda i: (labels[i], paths[i]))
+    train = Split([paths[i] for i in order], labels[order])
+    splits = {"train": train} | {k: v for k, v in data.splits.items() if k not in joined}
+    count = len(data.splits["valid"].labels)
+    few = f"{data.folder} is small" if data.split_off else f"valid has {count} photographs"
+    note = (
+        f"{few}: all photographs are learned from, and a {FOLDS}-fold cross-validation tells how "
+        "good the network is"
+    )
+    gaps = [gap for gap in data.problems[GAPS] if not gap.startswith("valid has no photographs")]
+    problems = {**data.problems, GAPS: gaps}
+    return data._replace(splits=splits, notes=[note], split_off=[], problems=problems)
+
+
+def deal_folds(data: DataSet, digests: Mapping[str, bytes]) -> np.ndarray:
+    """Deal train out to `FOLDS` folds (N,): of each category as many to each, if possible.
+
+    Copies of one photograph are together, and those of a folder within a category, unless that
+    leaves no category in two folds.
+    """
+    paths, labels = data.splits["train"]
+    by_category: dict[str, list[str]] = {}
+    for path, label in zip(paths, labels.tolist()):
+        by_category.setdefault(data.categories[label], []).append(path)
+    together = folders.group_photographs(by_category, _pair_copies(paths, digests))
+    label_of = dict(zip(paths, labels.tolist()))
+    for groups in (together, {path: (group[0], path) for path, group in together.items()}):
+        dealt, fold_of = np.zeros((FOLDS, len(data.categories)), int), dict[tuple[str, str], int]()
+        for path in sorted(paths, key=lambda path: folders.split_hash(*groups[path])):
+            label = label_of[path]
+            each = dealt[:, label] * len(paths) + dealt.sum(1)  # the category's count comes first
+            fold = fold_of.setdefault(groups[path], int(each.argmin()))
+            dealt[fold, label] += 1
+        if ((dealt > 0).sum(0) > 1).any():
+            break
+    return np.array([fold_of[groups[path]] for path in paths])
 
 
 def _find_gaps(
@@ -153,7 +204,7 @@ def describe_data(data: DataSet) -> Iterator[str]:
     categories = f"{len(counts)} categories of {_spell_range(counts)} in train"
     yield f"{data.folder}: {sizes} photographs; {categories}"
     yield from data.notes
-    if "test" not in data.splits:
+    if "test" not in data.splits and "valid" in data.splits:
         yield "there is no test split: the figures at the end will be those of valid"
 
 
@@ -181,18 +232,20 @@ def inspect(
     names_file: str | Path | None,
     results: Sequence[bytes | ImageError],
     manifest: Manifest | None = None,
+    joins: bool = False,
 ) -> Inspected:
     """Combine what `digest_each` has found out about `data.paths`.
 
     Splits that were split off are split off again without unreadable photographs; those in the
-    manifest of an earlier run stay in its splits.
+    manifest of an earlier run stay in its splits. If it `joins` them, a small valid is learned
+    from, see `join_valid`.
     """
     found = [*zip(data.paths, results, strict=True)]
     digests = {path: digest for path, digest in found if isinstance(digest, bytes)}
     errors = [str(error) for error in results if isinstance(error, ImageError)]
     before = manifest.splits_by_digest() if manifest else {}
     known = {path: before.get(digest) for path, digest in digests.items()}
-    copies = _pair_copies([*digests], digests) if data.notes else {}
+    copies = _pair_copies([*digests], digests) if data.split_off else {}
     before_reading = data.splits
     if errors or copies or any(known.values()):
         try:
@@ -204,6 +257,8 @@ def inspect(
                 f"{len(errors)} of the {len(found)} photographs in {data.folder} cannot be read, "
                 f"and too few are left to train on: {errors[0]}"
             ) from None
+    if joins:
+        data = join_valid(data)
     for name, (paths, _) in before_reading.items():
         if not any(map(os.path.exists, paths)):
             raise InputError(f"{data.folder} has lost its {name} while it was read; try again")

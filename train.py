@@ -139,6 +139,7 @@ def train(
     """Go the whole way from the folder of photographs to the report; return the exit code."""
     clock = Clock()
     with delay_signals():
+        from learning.cross_validation import cross_validate
         from learning.evaluation import (
             calibrate,
             evaluate,
@@ -146,7 +147,7 @@ def train(
             measure_class_means,
         )
         from learning.fit import Learner, open_activations, require_finite, train_one_epoch
-        from learning.head import fit_head
+        from learning.head import fit_head, view_features
         from learning.resources import Resources, join_process_group
         from learning.run import new_run, resume_run
         from learning.time_budget import TimeBudget, plan_run
@@ -171,7 +172,8 @@ def train(
 
     # --- The run: a new one, or one from the files of an earlier run
     typed, num_classes = Settings.typed(args), len(data.categories)
-    earlier, info, side, photographs = None, None, None, None
+    earlier, info, side = None, None, None
+    photographs = len(data.splits["train"].paths)
     from_backups = not args.resume and needs_backups(folder)
     if args.resume:
         run, info = resume_run(folder, typed, device)
@@ -180,13 +182,14 @@ def train(
         run, info = update_run(earlier, num_classes, args.epochs or 0, device), earlier.info
         notes.flag = "--update"
     else:
-        paths = data.splits["train"].paths
-        side, photographs = typical_side(paths), len(paths)
+        side = typical_side(data.splits["train"].paths)
         run = new_run(Settings(**typed), num_classes, side, device, resources, photographs)
     checkpoint = earlier.checkpoint if earlier else folder.checkpoint
     if info:
         notes.network = (earlier.run if earlier else run).describe_checkpoint(checkpoint)
         notes.resume_files = [folder.resume_file]
+    # What is learned from scratch would take too long to be learned several times.
+    joins = run.weights_source is not None and processes.size == 1
     batch_size = run.settings.recipe.batch_size
     processes.require_shard(batch_size)
     if batch_size > 1:
@@ -194,7 +197,8 @@ def train(
     is_planned = args.minutes and not args.resume
     if not run.is_update:  # which is described when its changes are known
         lines = [] if is_planned else [run.describe()]
-        console.print_result(*data_utils.describe_data(data), *lines)
+        shown = data_utils.join_valid(data) if joins else data
+        console.print_result(*data_utils.describe_data(shown), *lines)
     console.print_result(device_line)
     console.print_note(*hints)
     if args.no_cache:
@@ -209,16 +213,16 @@ def train(
     mine = processes.shard(data.paths)
     reading = digest_each(mine, args.workers, run.features.places)  # of known ones, no pixels
     results = processes.gather_objects([*console.count(reading, len(mine), "reading")])
-    inspected = data_utils.inspect(data, args.category_names, results, pinned)
+    inspected = data_utils.inspect(data, args.category_names, results, pinned, joins)
     console.print_note(*data_utils.problem_lines(inspected.problems, 10))
     data_utils.require_usable(data, inspected, processes.size)
     if not run.is_update:
-        printed = {*data_utils.describe_data(data)}
+        printed = {*data_utils.describe_data(shown)}
         for line in data_utils.describe_data(inspected.data):
             if line not in printed:  # without what cannot be read, or with copies in one split
                 console.print_result(line)
     splits = inspected.data.splits
-    labels, valid_labels = splits["train"].labels, splits["valid"].labels
+    labels, valid_labels = splits["train"].labels, splits.get("valid", splits["train"]).labels
     clock.lap("reading every photograph once")
 
     time_budget = TimeBudget()
@@ -274,7 +278,12 @@ def train(
         folder.write(write_history, folder.history, run.history)
     train_loss: float | None = None
     if run.epoch < 0:  # pretrained, and its head is not fitted; from scratch it starts at 0
-        train_loss, class_means = fit_head(run, train_set, labels)
+        features = view_features(run, train_set, len(labels))
+        if "valid" not in splits:
+            parts = data_utils.deal_folds(inspected.data, inspected.digests)
+            run.folds = cross_validate(run, train_set, features, labels, parts)
+            clock.lap("cross-validation")
+        train_loss, class_means = fit_head(run, features, labels, resources)
     learner = Learner(run, train_set, labels)
 
     # --- Training loop: every epoch overwrites the checkpoint, so that the last one is kept
@@ -289,7 +298,10 @@ def train(
             break
         seconds = clock.lap("epochs" if epoch else "head")
         network = for_inference(learner.network)
-        result = evaluate(network, valid_set, valid_labels, None if epoch else run.features)
+        if run.folds:  # with more epochs than they had, the last of them
+            result = run.folds[min(epoch, len(run.folds) - 1)]
+        else:
+            result = evaluate(network, valid_set, valid_labels, None if epoch else run.features)
         require_finite(epoch, train_loss, result.loss)
         if epoch:
             class_means = measure_class_means(network, train_set, labels)
@@ -318,7 +330,7 @@ def train(
     saved, info = load_checkpoint(folder.checkpoint, device)
     features = None if info.metrics.epoch else run.features
     report, evaluated = final_report(saved, info, run.valid, splits, resources, features)
-    if run.is_update and processes.size == 1:
+    if run.is_update and processes.size == 1 and not run.folds:
         with suppress(InputError):  # somebody may have removed the backups
             earlier = load_earlier(folder, from_backups=True)
             report["update"] = compare_update(run, earlier, valid_set, valid_labels, evaluated)

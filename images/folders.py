@@ -285,14 +285,21 @@ def group_photographs(
     """
     every = [path for paths in by_category.values() for path in paths]
     common = os.path.commonpath([os.path.dirname(path) for path in every]) if every else ""
-    within = Counter[str]()
-    for path in every:
+
+    def split(path: str, category: str) -> list[str]:  # from the category's folder on
         parts = os.path.relpath(path, common or os.curdir).split(os.sep)
-        within.update(os.sep.join(parts[:i]) for i in range(2, len(parts)))
+        own = [i for i, part in enumerate(parts[:-1]) if normalise(part) == category]
+        return parts[own[0] if own else 0 :]
+
+    within = Counter[str]()
+    for category, paths in by_category.items():
+        for path in paths:
+            parts = split(path, category)
+            within.update(os.sep.join(parts[:i]) for i in range(2, len(parts)))
     groups = {}
     for category, paths in by_category.items():
         for path in paths:
-            parts = os.path.relpath(path, common or os.curdir).split(os.sep)
+            parts = split(path, category)
             most, name = min(LARGEST_GROUP, len(paths) - 1), parts[-1]
             for i in range(len(parts) - 1, 1, -1):
                 if within[os.sep.join(parts[:i])] <= most:

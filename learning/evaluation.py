@@ -30,17 +30,21 @@ from reporting.report import EvaluatedSplit
 ROWS = 1024  # that a head sees at once
 EACH = 10  # photographs of each category that make its class mean
 
+# What a report calls the photographs of its figures, where there is no test.
+VALID, CROSS_VALIDATION = "valid", "cross-validation"
+
 
 class Evaluation(NamedTuple):
     """How a network does on a split."""
 
     loss: float  # mean cross-entropy in nats, with the temperature that a checkpoint gets
     accuracy: float  # 0..1
-    logits: np.ndarray  # float32 (N, C); NaN of a photograph that could no longer be read
+    logits: np.ndarray  # float32 (N, C); NaN of a photograph that could not be judged
 
     def metrics(self, epoch: int, precision: torch.dtype) -> ValidMetrics:
         """Return what a checkpoint keeps of an epoch's evaluation on valid."""
-        return ValidMetrics(epoch, self.loss, self.accuracy, len(self.logits), str(precision))
+        judged = int(is_readable(self.logits).sum())
+        return ValidMetrics(epoch, self.loss, self.accuracy, judged, str(precision))
 
 
 def evaluate(
@@ -64,18 +68,22 @@ def evaluate(
     photographs = activations.photographs
     lost = [photographs.numbers[i] for i in photographs.unreadable]
     logits[resources.processes.gather_objects(lost)] = torch.nan
-    rows = is_readable(logits.numpy())
-    known, targets = logits[torch.from_numpy(rows)], torch.from_numpy(labels[rows])
-    loss = math.nan
-    if is_finite:
-        temperature = fit_temperature(known.numpy(), labels[rows])
-        loss = F.cross_entropy(known / temperature, targets).item()
+    evaluation = judge(logits.numpy(), labels)
+    return evaluation if is_finite else evaluation._replace(loss=math.nan)
+
+
+def judge(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
+    """Evaluate logits (N, C); rows of NaN do not count."""
+    rows = is_readable(logits)
+    known, targets = torch.from_numpy(logits[rows]), torch.from_numpy(labels[rows])
+    temperature = fit_temperature(logits[rows], labels[rows])
+    loss = F.cross_entropy(known / temperature, targets).item()
     accuracy = (known.argmax(1) == targets).double().mean().item()
-    return Evaluation(loss, accuracy, logits.numpy())
+    return Evaluation(loss, accuracy, logits)
 
 
 def is_readable(logits: np.ndarray) -> np.ndarray:
-    """Find the rows (N,) of photographs that could be read: those of the others are NaN."""
+    """Find the rows (N,) of photographs that could be judged: those of the others are NaN."""
     return ~np.isnan(logits).all(1)
 
 
@@ -136,11 +144,12 @@ def final_report(
     of the body, where it has not learned. Returns its part of report.json (docs/reference.md
     explains each entry), and what was evaluated, with calibrated logits.
     """
-    split, (paths, labels), logits = "valid", splits["valid"], valid.logits
+    split = VALID if VALID in splits else CROSS_VALIDATION
+    (paths, labels), logits = splits.get(VALID, splits["train"]), valid.logits
     rows = is_readable(logits)
     logits = cross_fit(logits[rows], labels[rows])
-    reports = {"valid, cross-fitted": calibration_report(logits, labels[rows])}
-    accepted = {"valid": KEEP}
+    reports = {f"{split}, cross-fitted": calibration_report(logits, labels[rows])}
+    accepted = {split: KEEP}
     if "test" in splits:
         split, (paths, labels) = "test", splits["test"]
         photographs = Photographs(paths, info.preprocessing, resources=resources)

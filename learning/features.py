@@ -132,21 +132,26 @@ class FeatureCache:
         """Count the photographs whose features have to be computed."""
         return len({*self.digests.values()} - self.places.keys())
 
-    def of(self, activations: Activations, description: str = "features") -> torch.Tensor:
-        """Compute or read the features of photographs as they are: float32 (N, F).
+    def of(
+        self, activations: Activations, description: str = "features", view: int = 0
+    ) -> torch.Tensor:
+        """Compute or read the features of a view of photographs: float32 (N, F).
 
-        They are rounded to half precision. Raises RunError if they are not finite.
+        The file keeps those of the photographs as they are, view 0. They are rounded to half
+        precision. Raises RunError if they are not finite.
         """
         paths, resources = activations.paths, activations.resources
         model, num_frozen = activations.model, activations.num_frozen
         features: torch.Tensor | None = None
         missing = np.ones(len(paths), bool)
-        if self.path:
+        is_kept = self.path is not None and view == 0
+        if is_kept:
             features = resources.allocate(len(paths), self.width)
             with suppress(OSError, IndexError):  # gone since: then all are computed again
                 missing = ~self.read([self.digests[path] for path in paths], features)
         indices = np.flatnonzero(missing)
-        batches = activations.batches(indices, np.zeros(len(indices), int)) if len(indices) else ()
+        views = np.full(len(indices), view)
+        batches = activations.batches(indices, views) if len(indices) else ()
         shown = resources.progress(batches, len(indices), description)
         done = 0
         for part in infer(model, lambda x: model.features(x, num_frozen), shown):
@@ -160,7 +165,7 @@ class FeatureCache:
                 features = resources.allocate(len(paths), part.shape[1])
             features[torch.from_numpy(places)] = rounded.float()
             done += len(part)
-            if self.path:
+            if is_kept and self.path:
                 lost = activations.photographs.unreadable
                 known = [k for k, i in enumerate(places.tolist()) if i not in lost]
                 digests = [self.digests[paths[i]] for i in places[known].tolist()]

@@ -19,16 +19,16 @@ from network.classifier import Classifier, chain, count_frozen_layers
 from network.devices import learning_precision
 from network.inference import for_inference
 from running.errors import InputError, RunError
-
-# Random views of a photograph that are cached, beside the photograph as it is, where the
-# first layers are frozen; where they learn, every epoch sees a new one.
-CACHED_VIEWS = 4
+from running.recipe import count_views
 
 
 def open_activations(
     run: Run, splits: Splits, resources: Resources
 ) -> tuple[Activations, Activations]:
-    """Open the activations of train and valid that the epochs work on; clear leftovers."""
+    """Open the activations of train and valid that the epochs work on; clear leftovers.
+
+    Without a valid, these are those of train.
+    """
     model, settings = run.model, run.settings
     learns_tail = settings.tune == "tail" and settings.recipe.epochs
     num_frozen = count_frozen_layers(model.body) if learns_tail else 0
@@ -41,7 +41,9 @@ def open_activations(
         views = Photographs(paths, run.preprocessing, settings.seed, resources, memory, varied)
         return Activations(frozen, num_frozen, views, num_views, identity)
 
-    train_set, valid_set = open_split("train", 1 + CACHED_VIEWS), open_split("valid", 1)
+    # Where no layer is frozen, and nothing is cached, every epoch sees a new view.
+    train_set = open_split("train", count_views(len(splits["train"][0])))
+    valid_set = open_split("valid", 1) if "valid" in splits else train_set
     discard_leftovers(resources, [train_set, valid_set])
     return train_set, valid_set
 
@@ -52,14 +54,24 @@ class Learner:
     Of a pretrained network the layers after the frozen ones learn. What is evaluated and kept is a
     moving average of its weights over about a tenth of the run: good from the first epoch on, while
     the weights themselves first lose what the head knew. From scratch everything learns, and
-    nothing is averaged. The model of the run is changed in place; labels are int64 (N,). Raises
-    InputError if the optimizer's state in last.pth is damaged.
+    nothing is averaged. The model of the run is changed in place; labels are int64 (N,). Of some
+    photographs alone, `chosen` are the indices. Raises InputError if the optimizer's state in
+    last.pth is damaged.
     """
 
-    def __init__(self, run: Run, activations: Activations, labels: np.ndarray):
+    def __init__(
+        self,
+        run: Run,
+        activations: Activations,
+        labels: np.ndarray,
+        chosen: np.ndarray | None = None,
+        title: str = "",
+    ):
         model, settings = run.model, run.settings
         processes = activations.resources.processes
-        self.model, self.activations, self.labels = model, activations, labels
+        self.chosen = np.arange(len(labels)) if chosen is None else chosen
+        self.model, self.activations, self.labels = model, activations, labels[self.chosen]
+        labels, self.title = self.labels, title
         self.processes, self.seed = processes, settings.seed
         # This process's part of the photographs of a step, and of an epoch's weights.
         self.recipe = settings.recipe
@@ -142,8 +154,10 @@ def train_one_epoch(
     photographs, views, mirrored = draw_epoch(learner, epoch)
     targets = torch.from_numpy(learner.labels[photographs]).to(device)
     weights, recipe = learner.weights.to(device), learner.recipe
-    batches = learner.activations.batches(photographs // processes.size, views, learner.batch_sizes)
-    show, title = learner.activations.resources.progress, f"epoch {epoch} of {recipe.epochs}"
+    rows = learner.chosen[photographs] // processes.size
+    batches = learner.activations.batches(rows, views, learner.batch_sizes)
+    show = learner.activations.resources.progress
+    title = f"{learner.title}epoch {epoch} of {recipe.epochs}"
     total, seen = torch.zeros((), device=device), 0
 
     model.train()
@@ -182,9 +196,9 @@ def require_finite(epoch: int, *losses: float) -> None:
         )
 
 
-def share_of_new_views(epoch: int) -> float:
-    """Return the expected share of photographs whose cached view no epoch has seen before."""
-    return (CACHED_VIEWS / (1 + CACHED_VIEWS)) ** epoch
+def share_of_new_views(epoch: int, views: int) -> float:
+    """Return the expected share of photographs whose view, of so many, no epoch has seen before."""
+    return (1 - 1 / views) ** epoch
 
 
 def draw_epoch(learner: Learner, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

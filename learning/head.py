@@ -10,10 +10,12 @@ from torch.nn import functional as F
 
 from learning.activations import Activations
 from learning.regression import Regression, Solution
+from learning.resources import Resources
 from learning.run import L2Penalty, Run
 from network.devices import move_if_it_fits
 from network.ood import LogitSums
 from running.console import Progress, no_progress
+from running.recipe import count_head_views
 
 # The certainty that networks learn to leave to the other categories (Szegedy et
 # al., "Rethinking the Inception architecture", CVPR 2016).
@@ -43,23 +45,35 @@ def count_head_epochs(count: int) -> int:
     return max(20, math.ceil(2000 / math.ceil(count / BATCH)))
 
 
-def fit_head(run: Run, activations: Activations, labels: np.ndarray) -> tuple[float, torch.Tensor]:
+def view_features(run: Run, activations: Activations, count: int) -> torch.Tensor:
+    """Compute what the head learns from, for `count` photographs in V views: float32 (N, V, F).
+
+    Only rank 0 gets them. Raises RunError if they are not finite.
+    """
+    resources = activations.resources
+    views = []
+    for view in range(count_head_views(count)):
+        mine = run.features.of(activations, "features", view)
+        views.append(resources.processes.collect(mine, count, False, resources.allocate))
+    return torch.stack(views, 1) if views[1:] else views[0].unsqueeze(1)  # many are not copied
+
+
+def fit_head(
+    run: Run, features: torch.Tensor, labels: np.ndarray, resources: Resources
+) -> tuple[float, torch.Tensor]:
     """Fit the head of a pretrained network; return the mean loss, and the class means.
 
     The run keeps the most suspicious photographs: those that look like others of another category
-    even to a head that has learned their own. The run's model is changed in place; labels are int64
-    (N,). Raises RunError if the features are not finite.
+    even to a head that has learned their own. The run's model is changed in place, and features,
+    see `view_features`, are overwritten; labels are int64 (N,).
     """
-    model, resources = run.model, activations.resources
-    processes = resources.processes
-    mine = run.features.of(activations)
-    features = processes.collect(mine, len(labels), False, resources.allocate)
-    loss, sums = torch.zeros(()), LogitSums(int(labels.max()) + 1)
+    model, processes, count = run.model, resources.processes, len(labels)
+    loss, sums = torch.zeros(()), LogitSums(model.num_classes)
     if processes.is_rank_zero:
         features = move_if_it_fits(features, model.mean.device)
         targets = torch.from_numpy(labels).to(features.device)
         if isinstance(model.head, nn.Linear):
-            size = len(labels), len(sums.sums)
+            size = count, len(sums.sums)
             penalty = run.l2_penalty.value_for(*size) if run.l2_penalty else None
             logits, found = fit_linear_head(
                 model.head, features, targets, SMOOTHING, resources.progress, penalty
@@ -68,6 +82,7 @@ def fit_head(run: Run, activations: Activations, labels: np.ndarray) -> tuple[fl
                 run.l2_penalty = L2Penalty(found, *size)
         else:
             logits = learn_head(model.head, features, targets, SMOOTHING, resources.progress)
+        logits = logits.view(*features.shape[:2], -1)[:, 0]  # of the photographs as they are
         loss = F.cross_entropy(logits, targets, label_smoothing=SMOOTHING)
         sums.add(targets.cpu(), logits.cpu())
         own = logits.gather(1, targets[:, None])
@@ -100,18 +115,20 @@ def fit_linear_head(
     progress: Progress = no_progress,
     penalty: float | None = None,
 ) -> tuple[torch.Tensor, float]:
-    """Fit a linear head by logistic regression; return its logits (N, C), and its L2 penalty.
+    """Fit a linear head by logistic regression; return its logits (N V, C), and its L2 penalty.
 
-    The features (N, F) are standardised in place, which is folded into the weights; fewer
+    The features of V views of each photograph, (N, V, F), are standardised in place, which is folded into the weights; fewer
     photographs than features are searched along their own directions alone. The problem is convex,
     but a search ends before the very optimum: it starts at zero, so that it ends at the same head
     whether the penalty had to be chosen or was known.
     """
+    views = features.shape[1]
+    features, labels = features.flatten(0, 1), labels.repeat_interleave(views)
     mean, std = standardise(features)
     regression = Regression(features, head.out_features, smoothing)
-    folds = min(FOLDS, math.ceil(ENOUGH * FOLDS / len(labels)))
+    folds = min(FOLDS, math.ceil(ENOUGH * FOLDS * views / len(labels)))
     most = 1 if penalty else len(L2_PENALTIES) * folds + 1  # the search may end early
-    fits = _fit(regression, labels, folds, penalty)
+    fits = _fit(regression, labels, views, folds, penalty)
     for [fit] in progress(fits, most, "fitting the head", " fits"):
         found, (weight, bias) = fit  # the last one counts
     with torch.no_grad():
@@ -123,11 +140,13 @@ def fit_linear_head(
 
 
 def _fit(
-    regression: Regression, labels: torch.Tensor, folds: int, known: float | None
+    regression: Regression, labels: torch.Tensor, views: int, folds: int, known: float | None
 ) -> Iterator[list[tuple[float, Solution]]]:
     """Yield a penalty and a solution after each fit; without a known one folds choose it."""
-    # Photographs are sorted by category, so that every fold has its share of each.
-    parts = [(regression.x[i::FOLDS], labels[i::FOLDS]) for i in range(FOLDS)]
+    # Photographs are sorted by category, so that every fold has its share of each; all views of
+    # one are in the same fold.
+    x, y = regression.x.unflatten(0, (-1, views)), labels.unflatten(0, (-1, views))
+    parts = [(x[i::FOLDS].flatten(0, 1), y[i::FOLDS].flatten()) for i in range(FOLDS)]
     solutions = [regression.zero] * folds
     lowest, best = math.inf, known or L2_PENALTIES[0]
     for penalty in () if known else L2_PENALTIES:
@@ -182,11 +201,12 @@ def learn_head(
     smoothing: float = 0.0,
     progress: Progress = no_progress,
 ) -> torch.Tensor:
-    """Train a head with hidden layers on features (N, F), overwritten; return its logits (N, C).
+    """Train a head with hidden layers on features (N, V, F), overwritten; return logits (N V, C).
 
     By AdamW with a cosine schedule: on features a step costs a millisecond or two. That the
     features are standardised is folded into the first layer.
     """
+    features, labels = features.flatten(0, 1), labels.repeat_interleave(features.shape[1])
     mean, std = standardise(features)
     assert isinstance(head, nn.Sequential)
     first = head[0]

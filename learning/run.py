@@ -22,7 +22,7 @@ from formats.schema import (
 )
 from images.decode import Preprocessing
 from images.manifest import DIGEST, NO_DIGESTS, Manifest
-from learning.evaluation import Evaluation
+from learning.evaluation import Evaluation, is_readable
 from learning.features import FeatureCache, identify
 from learning.resources import Resources
 from network.checkpoint import (
@@ -40,6 +40,7 @@ from network.inference import for_inference
 from reporting.metrics import wilson_interval
 from running.environment import versions
 from running.errors import InputError, is_out_of_memory
+from running.recipe import RICH
 from running.run_folder import RunFolder
 from running.settings import Settings, resolve_settings, resume_settings
 
@@ -96,6 +97,8 @@ class Run:
     rng_state: torch.Tensor | None = None  # of PyTorch's generator: uint8; None: a new run
     history: list[dict[str, Any]] = field(default_factory=list)  # rows of `HISTORY`
     valid: Evaluation | None = None  # of the network in the checkpoint
+    # Where there is no valid: of the cross-validation after each epoch, the head being the first.
+    folds: list[Evaluation] = field(default_factory=list)
     # Of train: photographs whose label is most suspicious, and the category that each looks like.
     suspects: list[tuple[int, int]] = field(default_factory=list)
     manifest: Manifest = Manifest([], {})  # its photographs
@@ -220,7 +223,6 @@ class Run:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all that the run needs to continue as if it had never been stopped."""
         assert self.valid
-        logits = np.nan_to_num(self.valid.logits)
         splits = {
             name: {"digests": torch.tensor(digests), "labels": torch.tensor(labels)}
             for name, (digests, labels) in self.manifest.splits.items()
@@ -231,7 +233,8 @@ class Run:
             "photographs": self.fingerprint,
             "history": self.history,
             # The name is from files of older runs.
-            "best": {**self.valid._asdict(), "logits": torch.from_numpy(logits)},
+            "best": _evaluation_entries(self.valid),
+            "folds": [_evaluation_entries(fold) for fold in self.folds],
             "suspects": self.suspects,
             "seen": {"categories": self.manifest.categories, "splits": splits},
             "is_update": self.is_update,
@@ -280,11 +283,10 @@ class Run:
         run = entries["run"]
         check_types(entries, {"epoch": int, "optimizer": dict})
         check_types(run, PLAIN)
-        check_types(run["best"], dict.fromkeys(("loss", "accuracy"), float))
         settings, categories = Settings.from_entries(run["settings"]), run["seen"]["categories"]
-        num_classes, logits = len(categories), run["best"]["logits"]
-        logits = as_float(logits, (len(logits), num_classes)).numpy()
-        valid = Evaluation(run["best"]["loss"], run["best"]["accuracy"], logits)
+        num_classes = len(categories)
+        valid = _read_evaluation(run["best"], num_classes)
+        folds = [_read_evaluation(fold, num_classes) for fold in run.get("folds", ())]
         history, tuned_history = map(_read_history, (run["history"], run["tuned"]))
         splits = {}
         for name, split in run["seen"]["splits"].items():
@@ -323,6 +325,7 @@ class Run:
             rng_state=entries["random"],
             history=history,
             valid=valid,
+            folds=folds,
             suspects=suspects,
             manifest=Manifest(categories, splits),
             fingerprint=run["photographs"],
@@ -332,6 +335,19 @@ class Run:
             tuned_history=tuned_history,
             tuned_on=_read_digests(run["tuned_on"]),
         )
+
+
+def _evaluation_entries(evaluation: Evaluation) -> dict[str, Any]:
+    unjudged = np.flatnonzero(~is_readable(evaluation.logits)).tolist()
+    logits = torch.from_numpy(np.nan_to_num(evaluation.logits))
+    return {**evaluation._asdict(), "logits": logits, "unjudged": unjudged}
+
+
+def _read_evaluation(entries: dict[str, Any], num_classes: int) -> Evaluation:
+    check_types(entries, dict.fromkeys(("loss", "accuracy"), float))
+    logits = as_float(entries["logits"], (len(entries["logits"]), num_classes)).numpy()
+    logits[entries.get("unjudged", [])] = np.nan
+    return Evaluation(entries["loss"], entries["accuracy"], logits)
 
 
 def _read_history(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -355,12 +371,12 @@ def new_run(
     side: int | None,
     device: torch.device,
     resources: Resources,
-    photographs: int | None = None,
+    photographs: int = RICH,
 ) -> Run:
     """Build the network of a new run for C categories, and resolve its settings.
 
-    `side` is the short side of the photographs in pixels, and `photographs` their number in train,
-    where these are known. Rank 0 may download weights, before the others look for them. Raises
+    `side` is the short side of the photographs in pixels, where it is known, and `photographs` their
+    number in train. Rank 0 may download weights, before the others look for them. Raises
     InputError if there is no such network, its weights are not available, or the settings do not go
     together.
     """

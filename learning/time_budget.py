@@ -25,6 +25,7 @@ from running.console import no_progress
 from running.environment import Clock
 from running.errors import InputError
 from running.flags import IMAGE_SIZE
+from running.recipe import FOLDS, choose_recipe, count_head_views, count_views
 
 # Photographs that are looked at to see how quick this machine is. A few come first, as everything
 # takes longer for the first time, and are looked at once more where many would cost too much:
@@ -40,10 +41,9 @@ SAVING = 0.5  # seconds to save a checkpoint and the resume file
 FOURTEENTHS = range(8, 19)
 MOST_FROM_SCRATCH = 60
 
-# The losses of a pretrained network after so many epochs, that of the head alone being 1; eight
-# epochs were no better than five. benchmarks/results/time-limit.md has the runs.
+# The losses of a pretrained network with so many fifths of its recipe's epochs, that of the head
+# alone being 1; more epochs were no better. benchmarks/results/time-limit.md has the runs.
 LOSSES = {0: 1.0, 1: 0.88, 2: 0.76, 3: 0.72, 4: 0.64, 5: 0.58}
-MOST_EPOCHS = max(LOSSES)
 
 
 class Costs(NamedTuple):
@@ -54,13 +54,13 @@ class Costs(NamedTuple):
     steps: float  # an epoch without new views
     evaluation: float  # what comes after the steps of an epoch
     end: float  # what comes after the last epoch
-    is_cached: bool = True  # whether views are; else photographs are, once they are decoded
+    cached: int = 5  # views of a photograph; 0: photographs are, once they are decoded
 
     def epochs(self, number: float) -> float:
         """Estimate the seconds of some epochs, the last of which may be short."""
         seconds = 0.0
         for epoch in range(1, math.ceil(number) + 1):
-            new = share_of_new_views(epoch) if self.is_cached else float(epoch == 1)
+            new = share_of_new_views(epoch, self.cached) if self.cached else float(epoch == 1)
             part = min(1, number - epoch + 1)
             seconds += part * (new * self.views + self.steps) + self.evaluation
         return seconds
@@ -81,8 +81,9 @@ def measure_costs(
     resources = replace(resources, progress=no_progress)
     num_frozen = count_frozen_layers(model.body) if settings.tune == "tail" else 0
     varied = run.weights_source is not None
-    views = Photographs(paths, run.preprocessing, settings.seed, resources, 0, varied)
-    activations = Activations(for_inference(model), num_frozen, views, 2, "throughput")
+    views, head_views = count_views(count) if num_frozen else 0, count_head_views(count)
+    photographs = Photographs(paths, run.preprocessing, settings.seed, resources, 0, varied)
+    activations = Activations(for_inference(model), num_frozen, photographs, 2, "throughput")
     watch = Clock()
     deque(load_batches(paths, run.preprocessing, resources.workers), 0)
     decode = plain = random = watch.lap("decoding")
@@ -108,23 +109,28 @@ def measure_costs(
             watch.lap("")
             torch.autograd.grad(model.head(x).logsumexp(1).sum(), weights)[0].sum().item()
             laps.append(watch.lap("a gradient"))
-        fit = count_gradients(model.head, count) * min(laps) / MANY
+        fit = count_gradients(model.head, count * head_views) * min(laps) / MANY
     decoded = 0.0 if num_frozen else decode
     times = np.array([decode, plain - decode, random - decode, ask - decoded, learn - decoded])
     each = (times.clip(0) / len(some)).tolist()
     train, valid, test = (len(splits.get(name, [()])[0]) for name in ("train", "valid", "test"))
+    # Each photograph is learned from by all networks of a cross-validation but one.
+    networks, judged = (1, valid) if valid else (FOLDS, train)
 
     def at(side: int) -> Costs:
         factor = (side / run.preprocessing.crop) ** 2  # networks take as long as there are pixels
         decode, *others = each
         plain, random, ask, learn = (factor * value for value in others)
         return Costs(
-            head=(train + valid) * (decode + plain + ask) + fit + SAVING,
-            views=train * (decode + random),
-            steps=train * learn,
-            evaluation=valid * (ask if num_frozen else ask + decode) + SAVING,
+            head=(train + valid) * (decode + plain + ask)
+            + (head_views - 1) * train * (decode + random + ask)
+            + networks * fit
+            + SAVING,
+            views=0.0 if 1 < views <= head_views else train * (decode + random),
+            steps=networks * train * learn,
+            evaluation=judged * (ask if num_frozen else ask + decode) + SAVING,
             end=test * (decode + plain + ask) + 2 * SAVING,
-            is_cached=num_frozen > 0,
+            cached=views,
         )
 
     return at
@@ -150,16 +156,17 @@ def numbers_of_epochs(most: int) -> list[float]:
 
 
 def make_plans(
-    costs: Mapping[int, Costs], epochs: Iterable[float], own: int | None = None
+    costs: Mapping[int, Costs], epochs: Iterable[float], most: int, own: int | None = None
 ) -> list[Plan]:
     """List the possible plans, the most accurate first.
 
-    `costs` are by side; `own` is the side that a pretrained network is made for.
+    `costs` are by side; `most` epochs are useful; `own` is the side that a pretrained network is
+    made for.
     """
     plans = []
     for side, number in itertools.product(costs, epochs):
         if own:
-            loss = float(np.interp(number, [*LOSSES], [*LOSSES.values()]))
+            loss = float(np.interp(number * max(LOSSES) / most, [*LOSSES], [*LOSSES.values()]))
             error = loss * (side / own) ** (-1.6 if side < own else -0.15)
         else:
             error = 1 / number
@@ -232,8 +239,10 @@ def plan_run(
     """
     own, pretrained = run.preprocessing.crop, run.weights_source is not None
     minutes = typed["minutes"]
-    most = MOST_EPOCHS if pretrained else MOST_FROM_SCRATCH
+    most = choose_recipe(len(splits["train"][0]), True).epochs if pretrained else MOST_FROM_SCRATCH
     sides, numbers = [own], [0] * pretrained + numbers_of_epochs(most)
+    if "valid" not in splits:  # all networks of a cross-validation learn as long
+        numbers = [number for number in numbers if number == int(number)]
     resizable = find_architecture(run.settings.arch).imagenet and run.model.feature_layers
     if pretrained and resizable and "image_size" not in typed:
         sides = [max(int(IMAGE_SIZE.lowest), own * part // 14) for part in FOURTEENTHS]
@@ -245,7 +254,7 @@ def plan_run(
     sample = MANY if first * MANY / FEW < MOST * 60 * minutes else FEW
     estimate = measure_costs(run, splits, resources, sample)
     costs = {side: estimate(side) for side in sides}
-    plans = make_plans(costs, numbers, own if pretrained else None)
+    plans = make_plans(costs, numbers, most, own if pretrained else None)
     left = PLANNED * 60 * minutes - clock.elapsed
     plan = next((plan for plan in plans if plan.seconds <= left), None)
     if plan is None:
@@ -259,7 +268,7 @@ def plan_run(
         nearest = min(better, key=lambda plan: plan.seconds)
         words += f"; better ones take longer, such as {nearest.describe(clock.elapsed)}"
     # A head alone freezes and caches nothing that epochs could learn on.
-    may_change = plan.epochs > 0 and "epochs" not in typed
+    may_change = plan.epochs > 0 and "epochs" not in typed and "valid" in splits
     deadline, most = clock.started + 60 * minutes, most if may_change else 0
     time_budget = TimeBudget(deadline, costs[plan.side], plan.epochs, most)
     chosen = {**typed, "epochs": math.ceil(plan.epochs)}

@@ -1,6 +1,8 @@
 """Photographs as a network sees them: as they are, or random views of them."""
 
 import math
+import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
@@ -15,7 +17,7 @@ from running.threads import map_ahead
 # Paths of photographs, and the index of each one's category (int64), by split.
 Splits = Mapping[str, tuple[Sequence[str], np.ndarray]]
 
-VERSION = 3  # raised when the same draw makes another view: cached activations are others then
+VERSION = 4  # raised when the same draw makes another view: cached activations are others then
 
 # One view in three is as another camera, distance or hour would show it: shares of each kind, and
 # how far it goes. Pixels are those of the view, whatever its side.
@@ -36,8 +38,8 @@ MOST_LOST = 0.01  # share of such photographs without which a run goes on
 class Photographs:
     """Photographs as they are (view 0), or random views of them, made in the threads that decode.
 
-    A random view depends on the seed, its number and the photograph alone. It is a part of the
-    photograph; where photographs are just of the network's size, a shift by some pixels. `paths`
+    A random view depends on the seed, its number and the file's name alone, so that it stays the
+    same where other photographs come and categories are renamed. It is a part of the photograph; where photographs are just of the network's size, a shift by some pixels. `paths`
     are all photographs, the attribute those of this process; `memory` bytes of decoded photographs
     are kept for the next view; `varied` views may get other light, blur, noise and so on.
     """
@@ -87,7 +89,8 @@ class Photographs:
                 self.memory_left -= image.nbytes
         if not view:
             return image
-        rng = np.random.default_rng((self.seed, view, self.numbers[i]))
+        name = os.fsencode(os.path.basename(self.paths[i]))
+        rng = np.random.default_rng((self.seed, view, zlib.crc32(name)))
         if self.is_shifted:
             return shifted_view(image, rng)
         return random_view(image, self.preprocessing, rng, self.varied)

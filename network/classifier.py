@@ -114,6 +114,13 @@ class Classifier(nn.Module):
         return x.to(self.precision)
 
     @property
+    def num_classes(self) -> int:
+        """How many categories it tells apart."""
+        return [each for each in self.head.modules() if isinstance(each, nn.Linear)][
+            -1
+        ].out_features
+
+    @property
     def precision(self) -> torch.dtype:
         """The type of the body's weights."""
         return next(self.body.parameters()).dtype

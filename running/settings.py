@@ -6,31 +6,29 @@ the table in docs/reference.md all come from `Settings`.
 
 import argparse
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from running.errors import InputError
 from running.flags import IMAGE_SIZE, Number, add_flag, file_name, widths
-
-
-class Recipe(NamedTuple):
-    """How the epochs learn, where the command line does not say otherwise."""
-
-    epochs: int
-    lr: float  # the highest, after warming up
-    batch_size: int
-
-
-FINE_TUNING = Recipe(epochs=5, lr=4e-4, batch_size=64)
-FROM_SCRATCH = Recipe(epochs=13, lr=6e-3, batch_size=256)
-SMALLEST_BATCH = 8  # from scratch, where nobody asks for a smaller one
+from running.recipe import (
+    FINE_TUNING,
+    FROM_SCRATCH,
+    MOST_EPOCHS,
+    RICH,
+    SMALLEST_BATCH,
+    Recipe,
+    choose_recipe,
+    with_batch_size,
+)
 
 
 def _setting(default: Any, check: Callable[[str], Any] | None = None, **flag: Any) -> Any:
     """Make a field with its default, the check of its values, and its flag."""
-    flag["help"] = flag["help"].format(fine=FINE_TUNING, scratch=FROM_SCRATCH, default=default)
+    few = {"most": MOST_EPOCHS, "smallest": SMALLEST_BATCH}
+    recipes = {"fine": FINE_TUNING, "scratch": FROM_SCRATCH}
+    flag["help"] = flag["help"].format(default=default, **few, **recipes)
     if check:
         flag["type"] = check
     if isinstance(default, list):
@@ -74,21 +72,24 @@ class Settings:
         Number(int, 0, 10**6),
         metavar="N",
         help="passes over the photographs; 0: fit the head of a pretrained network and stop "
-        " (default: {fine.epochs}, from scratch {scratch.epochs})",
+        "(default: {fine.epochs}, for few photographs up to {most}, from scratch "
+        "{scratch.epochs})",
     )
     lr: float | None = _setting(
         None,
         Number(float, 0, 100, above=True, hint="0.001 is usual"),
         metavar="RATE",
-        help="peak learning rate (default: {fine.lr}, from scratch "
-        "{scratch.lr}), with another --batch_size in proportion to its square root",
+        help="peak learning rate (default: {fine.lr} for batches of {fine.batch_size}, from "
+        "scratch {scratch.lr} for {scratch.batch_size}, in proportion to the square root of "
+        "others)",
     )
     batch_size: int | None = _setting(
         None,
         Number(int, 1, 10**6),
         metavar="N",
         help="photographs in a training step, of all processes together (default: "
-        "{fine.batch_size}, from scratch a tenth of train, at most {scratch.batch_size})",
+        "{fine.batch_size}, for few photographs down to {smallest}, from scratch a tenth of train, "
+        "at most {scratch.batch_size})",
     )
     image_size: int | None = _setting(
         None,
@@ -155,24 +156,17 @@ def resolve_settings(
     image_size: int,
     pretrained: bool,
     has_tail: bool,
-    photographs: int | None = None,
+    photographs: int = RICH,
 ) -> Settings:
     """Fill in the settings that depend on the network; raise InputError if they do not go together.
 
     `image_size` is the side of the network's input; `pretrained` whether it starts from weights;
     `has_tail` whether its layers form a chain whose first ones can be frozen; `photographs` how
-    many there are in train, where that is known.
+    many there are in train.
     """
-    recipe = FINE_TUNING if pretrained else FROM_SCRATCH
-    batch_size = settings.batch_size
-    if photographs and not pretrained:
-        # From scratch, one or two large steps an epoch diverge.
-        batch_size = batch_size or min(max(photographs // 10, SMALLEST_BATCH), recipe.batch_size)
-    if batch_size:
-        # Malladi et al., "On the SDEs and scaling rules for adaptive gradient algorithms" (NeurIPS
-        # 2022): Adam's learning rate goes with the square root of the batch size.
-        factor = math.sqrt(batch_size / recipe.batch_size)
-        recipe = recipe._replace(lr=recipe.lr * factor, batch_size=batch_size)
+    recipe = choose_recipe(photographs, pretrained)
+    if settings.batch_size:
+        recipe = with_batch_size(recipe, settings.batch_size)
     if settings.epochs == 0 and not pretrained:
         raise InputError(
             f"--epochs 0 would leave {settings.arch} untrained: it starts from scratch"

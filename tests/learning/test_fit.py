@@ -18,7 +18,7 @@ from learning.fit import (
     sample_weights,
     train_one_epoch,
 )
-from learning.head import fit_head
+from learning.head import fit_head, view_features
 from learning.resources import ProcessGroup, Resources
 from learning.run import new_run
 from network.classifier import chain, count_frozen_layers
@@ -111,7 +111,8 @@ def test_tune_says_which_layers_learn(begin, tune):
     run, activations, labels = begin(tune=tune, epochs=1, lr=1e-3, batch_size=16)
     num_frozen = count_frozen_layers(run.model.body) if tune == "tail" else 0
     before = [[p.clone() for p in layer.parameters()] for layer in chain(run.model.body)]
-    fit_head(run, activations, labels)
+    features = view_features(run, activations, len(labels))
+    fit_head(run, features, labels, activations.resources)
     learner = Learner(run, activations, labels)
     loss = train_one_epoch(learner, 1)
     assert math.isfinite(loss)

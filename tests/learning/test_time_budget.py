@@ -12,13 +12,14 @@ from formats.pth import read_archive
 from learning.evaluation import Evaluation
 from learning.run import Run
 from learning.time_budget import PLANNED, Costs, TimeBudget, make_plans, numbers_of_epochs
-from running.settings import FINE_TUNING, Settings, resolve_settings
+from running.recipe import FINE_TUNING
+from running.settings import Settings, resolve_settings
 
 COSTS = Costs(head=32.6, views=11.0, steps=12.0, evaluation=0.7, end=2.1)
 
 
 def test_the_best_plan_comes_first_and_its_seconds_are_those_of_its_parts():
-    plans = make_plans({128: COSTS, 224: COSTS}, [0, 3], 224)
+    plans = make_plans({128: COSTS, 224: COSTS}, [0, 3], 5, 224)
     best, worst = plans[0], plans[-1]
     assert (best.side, best.epochs, worst.side, worst.epochs) == (224, 3, 128, 0)
     views = 11 * (0.8 + 0.8**2 + 0.8**3)  # a new one in four of five, and so on
@@ -101,7 +102,8 @@ def test_measuring_a_machine_changes_nothing_and_a_resumed_run_keeps_the_plan(
 def test_size_and_epochs_are_chosen_and_kept(run_script, drawn, tmp_path, monkeypatch, learn, plan):
     """An epoch of 48 photographs with 96 x 96 pixels is said to take 4, and then 45 of 30 s."""
     monkeypatch.setattr("learning.time_budget.FOURTEENTHS", (4, 6))  # of 224: 64 and 96 pixels
-    monkeypatch.setattr("learning.time_budget.MOST_EPOCHS", 2)
+    monkeypatch.setattr("running.recipe.MOST_EPOCHS", 2)
+    monkeypatch.setattr("running.recipe.FINE_TUNING", FINE_TUNING._replace(epochs=2))
     costs = {64: Costs(1, 0, 48 * learn * (64 / 96) ** 2, 0, 1), 96: Costs(1, 0, 48 * learn, 0, 1)}
     monkeypatch.setattr("learning.time_budget.measure_costs", lambda *_: costs.__getitem__)
     run = run_script("train", drawn, "--minutes", 0.5, "--save_dir", tmp_path)

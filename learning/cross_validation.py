@@ -1,0 +1,53 @@
+"""Cross-validation of a small folder: its photographs are judged by networks that do not know them.
+
+All of them learn in the network that is kept. Its temperature, the OOD threshold, promises and the
+figures of the report come from the networks of the folds, which have learned from two thirds each.
+"""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from learning.activations import Activations
+from learning.evaluation import Evaluation, judge
+from learning.fit import Learner, require_finite, train_one_epoch
+from learning.head import fit_head
+from learning.run import Run
+from network.inference import compute_logits, for_inference
+
+
+def cross_validate(
+    run: Run,
+    activations: Activations,
+    features: torch.Tensor,
+    labels: np.ndarray,
+    folds: np.ndarray,
+) -> list[Evaluation]:
+    """Train a network for each fold on the other folds' photographs; judge it by its own.
+
+    `run` is new and stays as it is; `features` are those of `view_features`, labels and folds are
+    int64 (N,). Returns an evaluation of all photographs after each epoch, of which the head is the
+    first. The logits of a photograph whose category is in no other fold are NaN.
+    """
+    epochs, resources = run.settings.recipe.epochs, activations.resources
+    logits = np.full((epochs + 1, len(labels), run.model.num_classes), np.nan, np.float32)
+    for fold in range(folds.max() + 1):
+        learned = np.flatnonzero(folds != fold)
+        judged = np.flatnonzero((folds == fold) & np.isin(labels, labels[learned]))
+        other = replace(run, model=copy.deepcopy(run.model))
+        fit_head(other, features[learned], labels[learned], resources)
+        title = f"fold {fold + 1} of {folds.max() + 1}, "
+        learner = Learner(other, activations, labels, learned, title)
+        for epoch in range(epochs + 1):
+            if epoch:
+                loss = train_one_epoch(learner, epoch)
+                assert loss is not None
+                require_finite(epoch, loss)
+            if len(judged):
+                batches = activations.batches(judged, np.zeros(len(judged), int))
+                network = for_inference(learner.network)
+                found = compute_logits(network, batches, activations.num_frozen)
+                logits[epoch, judged] = found.numpy()
+    return [judge(each, labels) for each in logits]
