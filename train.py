@@ -44,6 +44,7 @@ from images.decode import digest_each, typical_side
 from images.drawn import draw_data
 from images.folders import has_train
 from images.manifest import Manifest
+from reporting.growth import expect_growth
 from reporting.report import HEADER, epoch_line, report_lines, write_history
 from reporting.report_page import write_page
 from running import command_line
@@ -147,7 +148,7 @@ def train(
             measure_class_means,
         )
         from learning.fit import Learner, open_activations, require_finite, train_one_epoch
-        from learning.head import fit_head, view_features
+        from learning.head import fit_head, judge_growth, view_features
         from learning.resources import Resources, join_process_group
         from learning.run import new_run, resume_run
         from learning.time_budget import TimeBudget, plan_run
@@ -278,12 +279,15 @@ def train(
         folder.write(write_history, folder.history, run.history)
     train_loss: float | None = None
     if run.epoch < 0:  # pretrained, and its head is not fitted; from scratch it starts at 0
-        features = view_features(run, train_set, len(labels))
+        seen_by_head = view_features(run, train_set, len(labels))
         if "valid" not in splits:
             parts = data_utils.deal_folds(inspected.data, inspected.digests)
-            run.folds = cross_validate(run, train_set, features, labels, parts)
+            run.folds = cross_validate(run, train_set, seen_by_head, labels, parts)
             clock.lap("cross-validation")
-        train_loss, class_means = fit_head(run, features, labels, resources)
+        train_loss, class_means, half = fit_head(run, seen_by_head, labels, resources)
+        if half and not run.folds:
+            run.growth = judge_growth(run, half, valid_set, valid_labels)
+        del seen_by_head  # of many photographs it is large
     learner = Learner(run, train_set, labels)
 
     # --- Training loop: every epoch overwrites the checkpoint, so that the last one is kept
@@ -344,6 +348,8 @@ def train(
         "data": inspected.data.summary(),
         "suspects": run.list_suspects(splits["train"].paths, labels, names),
     }
+    if run.growth:
+        report["growth"] = expect_growth(run.growth, report["top1"]["share"], info.names)
     folder.write_report(report)
     folder.write(write_page, folder.page, report, evaluated, run.history)
     train_set.discard()

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from learning.activations import Activations
-from learning.evaluation import Evaluation, judge
+from learning.evaluation import Evaluation, head_logits, is_readable, judge
 from learning.fit import Learner, require_finite, train_one_epoch
 from learning.head import fit_head
 from learning.run import Run
 from network.inference import compute_logits, for_inference
+from reporting.growth import measure_growth
 
 
 def cross_validate(
@@ -27,17 +28,21 @@ def cross_validate(
 ) -> list[Evaluation]:
     """Train a network for each fold on the other folds' photographs; judge it by its own.
 
-    `run` is new and stays as it is; `features` are those of `view_features`, labels and folds are
-    int64 (N,). Returns an evaluation of all photographs after each epoch, of which the head is the
-    first. The logits of a photograph whose category is in no other fold are NaN.
+    `run` is new, and its network stays as it is; `features` are those of `view_features`, labels
+    and folds are int64 (N,). Returns an evaluation of all photographs after each epoch, of which
+    the head is the first; the run keeps how the head grows. The logits of a photograph whose
+    category is in no other fold are NaN.
     """
     epochs, resources = run.settings.recipe.epochs, activations.resources
     logits = np.full((epochs + 1, len(labels), run.model.num_classes), np.nan, np.float32)
+    halves = logits[0].copy()
     for fold in range(folds.max() + 1):
         learned = np.flatnonzero(folds != fold)
         judged = np.flatnonzero((folds == fold) & np.isin(labels, labels[learned]))
         other = replace(run, model=copy.deepcopy(run.model))
-        fit_head(other, features[learned], labels[learned], resources)
+        *_, half = fit_head(other, features[learned], labels[learned], resources)
+        if half:
+            halves[judged] = head_logits(half, features[judged, 0]).numpy()
         title = f"fold {fold + 1} of {folds.max() + 1}, "
         learner = Learner(other, activations, labels, learned, title)
         for epoch in range(epochs + 1):
@@ -50,4 +55,7 @@ def cross_validate(
                 network = for_inference(learner.network)
                 found = compute_logits(network, batches, activations.num_frozen)
                 logits[epoch, judged] = found.numpy()
+    rows = is_readable(halves)
+    if rows.any():
+        run.growth = measure_growth(halves[rows], logits[0, rows], labels[rows])
     return [judge(each, labels) for each in logits]

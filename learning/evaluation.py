@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from formats.schema import (
@@ -59,7 +60,8 @@ def evaluate(
     """
     resources, count = activations.resources, len(activations.paths)
     if features:
-        logits = head_logits(model, features.of(activations, "evaluating"))
+        logits = head_logits(model.head, features.of(activations, "evaluating"))
+        logits /= model.temperature
     else:
         batches = resources.progress(activations.in_order(), count, "evaluating")
         logits = compute_logits(model, batches, activations.num_frozen)
@@ -108,12 +110,11 @@ def measure_class_means(
     return sums.class_means()
 
 
-def head_logits(model: Classifier, features: torch.Tensor) -> torch.Tensor:
-    """Compute the logits of photographs from what the head sees of them: (N, F) to (N, C)."""
-    device = model.mean.device
+def head_logits(head: nn.Module, features: torch.Tensor) -> torch.Tensor:
+    """Compute what a head makes of its input, on the CPU: (N, F) to (N, C)."""
+    device = next(head.parameters()).device
     with torch.no_grad():
-        parts = [model.head(part.to(device)).cpu() for part in features.split(ROWS)]
-    return torch.cat(parts) / model.temperature
+        return torch.cat([head(part.to(device)).cpu() for part in features.split(ROWS)])
 
 
 def calibrate(logits: np.ndarray, labels: np.ndarray, class_means: torch.Tensor) -> Calibration:

@@ -1,7 +1,9 @@
 """The head of a pretrained network: logistic regression, or learned where it has hidden layers."""
 
+import copy
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,11 +11,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from learning.activations import Activations
+from learning.evaluation import head_logits
 from learning.regression import Regression, Solution
 from learning.resources import Resources
 from learning.run import L2Penalty, Run
 from network.devices import move_if_it_fits
 from network.ood import LogitSums
+from reporting.growth import measure_growth
 from running.console import Progress, no_progress
 from running.recipe import count_head_views
 
@@ -60,26 +64,31 @@ def view_features(run: Run, activations: Activations, count: int) -> torch.Tenso
 
 def fit_head(
     run: Run, features: torch.Tensor, labels: np.ndarray, resources: Resources
-) -> tuple[float, torch.Tensor]:
-    """Fit the head of a pretrained network; return the mean loss, and the class means.
+) -> tuple[float, torch.Tensor, nn.Linear | None]:
+    """Fit the head of a pretrained network.
 
-    The run keeps the most suspicious photographs: those that look like others of another category
-    even to a head that has learned their own. The run's model is changed in place, and features,
-    see `view_features`, are overwritten; labels are int64 (N,).
+    Returns the mean loss, the class means, and a head that has learned from every second photograph
+    of each category, if it is linear. The run keeps the most suspicious photographs: those that
+    look like others of another category even to a head that has learned their own. The run's model
+    is changed in place, and features, see `view_features`, are overwritten; labels are int64 (N,).
     """
     model, processes, count = run.model, resources.processes, len(labels)
-    loss, sums = torch.zeros(()), LogitSums(model.num_classes)
+    loss, sums, half = torch.zeros(()), LogitSums(model.num_classes), None
     if processes.is_rank_zero:
         features = move_if_it_fits(features, model.mean.device)
         targets = torch.from_numpy(labels).to(features.device)
         if isinstance(model.head, nn.Linear):
             size = count, len(sums.sums)
+            some = torch.from_numpy(every_second(labels))
+            features_of_some = features[some]
             penalty = run.l2_penalty.value_for(*size) if run.l2_penalty else None
             logits, found = fit_linear_head(
                 model.head, features, targets, SMOOTHING, resources.progress, penalty
             )
             if penalty is None:
                 run.l2_penalty = L2Penalty(found, *size)
+            half = copy.deepcopy(model.head)
+            fit_linear_head(half, features_of_some, targets[some], SMOOTHING, penalty=found)
         else:
             logits = learn_head(model.head, features, targets, SMOOTHING, resources.progress)
         logits = logits.view(*features.shape[:2], -1)[:, 0]  # of the photographs as they are
@@ -92,7 +101,25 @@ def fit_head(
         run.suspects = [*zip(worst.tolist(), best[worst].tolist())]
     processes.broadcast_weights(model.head)
     sums.sums = processes.add(sums.sums)
-    return processes.add(loss.cpu()).item(), sums.class_means()
+    return processes.add(loss.cpu()).item(), sums.class_means(), half
+
+
+def judge_growth(
+    run: Run, half: nn.Module, valid_set: Activations, labels: np.ndarray
+) -> dict[str, Any]:
+    """Compare the run's head with that of half of the photographs, see `measure_growth`."""
+    mine, processes = run.features.of(valid_set, "evaluating"), valid_set.resources.processes
+    features = processes.collect(mine, len(labels))
+    heads = half, run.model.head
+    few, whole = (head_logits(head, features).numpy() for head in heads)
+    return measure_growth(few, whole, labels)
+
+
+def every_second(labels: np.ndarray) -> np.ndarray:
+    """Choose every second photograph of each category, the first among them: indices."""
+    order = np.argsort(labels, kind="stable")
+    rank = np.arange(len(labels)) - np.searchsorted(labels[order], labels[order])
+    return np.sort(order[rank % 2 == 0])
 
 
 def standardise(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -117,10 +144,10 @@ def fit_linear_head(
 ) -> tuple[torch.Tensor, float]:
     """Fit a linear head by logistic regression; return its logits (N V, C), and its L2 penalty.
 
-    The features of V views of each photograph, (N, V, F), are standardised in place, which is folded into the weights; fewer
-    photographs than features are searched along their own directions alone. The problem is convex,
-    but a search ends before the very optimum: it starts at zero, so that it ends at the same head
-    whether the penalty had to be chosen or was known.
+    The features of V views of each photograph, (N, V, F), are standardised in place, which is
+    folded into the weights; fewer photographs than features are searched along their own directions
+    alone. The problem is convex, but a search ends before the very optimum: it starts at zero, so
+    that it ends at the same head whether the penalty had to be chosen or was known.
     """
     views = features.shape[1]
     features, labels = features.flatten(0, 1), labels.repeat_interleave(views)

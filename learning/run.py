@@ -99,6 +99,7 @@ class Run:
     valid: Evaluation | None = None  # of the network in the checkpoint
     # Where there is no valid: of the cross-validation after each epoch, the head being the first.
     folds: list[Evaluation] = field(default_factory=list)
+    growth: dict[str, Any] = field(default_factory=dict)  # of the head, see `measure_growth`
     # Of train: photographs whose label is most suspicious, and the category that each looks like.
     suspects: list[tuple[int, int]] = field(default_factory=list)
     manifest: Manifest = Manifest([], {})  # its photographs
@@ -234,6 +235,7 @@ class Run:
             "history": self.history,
             # The name is from files of older runs.
             "best": _evaluation_entries(self.valid),
+            "growth": self.growth,
             "folds": [_evaluation_entries(fold) for fold in self.folds],
             "suspects": self.suspects,
             "seen": {"categories": self.manifest.categories, "splits": splits},
@@ -287,6 +289,10 @@ class Run:
         num_classes = len(categories)
         valid = _read_evaluation(run["best"], num_classes)
         folds = [_read_evaluation(fold, num_classes) for fold in run.get("folds", ())]
+        if growth := run.get("growth", {}):
+            check_types(growth, {"exponent": float, "gains": list})
+            if len(growth["gains"]) != num_classes or {*map(type, growth["gains"])} != {float}:
+                raise ValueError("impossible gains")
         history, tuned_history = map(_read_history, (run["history"], run["tuned"]))
         splits = {}
         for name, split in run["seen"]["splits"].items():
@@ -326,6 +332,7 @@ class Run:
             history=history,
             valid=valid,
             folds=folds,
+            growth=growth,
             suspects=suspects,
             manifest=Manifest(categories, splits),
             fingerprint=run["photographs"],
@@ -375,8 +382,8 @@ def new_run(
 ) -> Run:
     """Build the network of a new run for C categories, and resolve its settings.
 
-    `side` is the short side of the photographs in pixels, where it is known, and `photographs` their
-    number in train. Rank 0 may download weights, before the others look for them. Raises
+    `side` is the short side of the photographs in pixels, where it is known, and `photographs`
+    their number in train. Rank 0 may download weights, before the others look for them. Raises
     InputError if there is no such network, its weights are not available, or the settings do not go
     together.
     """

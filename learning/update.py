@@ -137,7 +137,8 @@ def compare_update(
         network = network.to(run.model.mean.device)
         logits = compute_logits(network, Activations(network, 0, valid_set.photographs).in_order())
     else:
-        logits = head_logits(network, run.features.of(valid_set, "the earlier network"))
+        features = run.features.of(valid_set, "the earlier network")
+        logits = head_logits(network.head, features) / network.temperature
     changes = compare(before.manifest, run.manifest)
     train = before.manifest.splits["train"][0]
     tuned_on = train if info.metrics.epoch else before.tuned_on

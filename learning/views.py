@@ -39,9 +39,10 @@ class Photographs:
     """Photographs as they are (view 0), or random views of them, made in the threads that decode.
 
     A random view depends on the seed, its number and the file's name alone, so that it stays the
-    same where other photographs come and categories are renamed. It is a part of the photograph; where photographs are just of the network's size, a shift by some pixels. `paths`
-    are all photographs, the attribute those of this process; `memory` bytes of decoded photographs
-    are kept for the next view; `varied` views may get other light, blur, noise and so on.
+    same where other photographs come and categories are renamed. It is a part of the photograph;
+    where photographs are just of the network's size, a shift by some pixels. `paths` are all
+    photographs, the attribute those of this process; `memory` bytes of decoded photographs are kept
+    for the next view; `varied` views may get other light, blur, noise and so on.
     """
 
     def __init__(

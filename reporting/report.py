@@ -10,6 +10,7 @@ import numpy as np
 
 from reporting.calibration import softmax
 from reporting.comparison import comparison_lines
+from reporting.growth import growth_lines
 from reporting.metrics import rank_of, summarise
 from running.files import atomic_write
 
@@ -119,6 +120,8 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
     yield from summary_lines(f"{report['split']} accuracy", report)
     if "update" in report:
         yield from comparison_lines(report["update"])
+    if "growth" in report:
+        yield from growth_lines(report["growth"])
     misnamed = report["misnamed"]
     for row in misnamed[:MISNAMED_LINES]:
         yield (

@@ -109,7 +109,7 @@ def test_the_head_of_a_network_is_fitted_and_finds_the_wrong_label(drawn, tmp_pa
     body = {key: value.clone() for key, value in run.model.body.state_dict().items()}
     features = view_features(run, open_activations(run, splits, resources)[0], len(labels))
     assert features.shape[:2] == (144, count_head_views(144))
-    loss, class_means = fit_head(run, features, labels, resources)
+    loss, class_means, _ = fit_head(run, features, labels, resources)
     assert run.suspects[0] == (5, 0)
     assert all(value.equal(body[key]) for key, value in run.model.body.state_dict().items())
     network = for_inference(run.model, torch.float32)

@@ -1,0 +1,58 @@
+"""What more photographs would give: the learning curve of the head, carried on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from reporting.calibration import fit_temperature, softmax
+
+STEEPEST = 1.0  # twice as many photographs never leave less than half of the mistakes
+NAMED = 5  # categories
+
+
+def measure_growth(half: np.ndarray, whole: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Compare a head that has learned from half of the photographs with one that knows all.
+
+    Both logits (N, C) are of photographs that neither has learned from; labels are (N,). Returns
+    `exponent`, by which the error falls as the photographs become more, and `gains`, how much more
+    probable the right name has become on average in each category (C,).
+    """
+    count = len(labels)
+    wrong = [(logits.argmax(1) != labels).sum() + 0.5 for logits in (half, whole)]
+    exponent = float(np.clip(np.log2(wrong[0] / wrong[1]), 0, STEEPEST))
+    rows = np.arange(count)
+    before, after = (
+        softmax(logits / fit_temperature(logits, labels))[rows, labels] for logits in (half, whole)
+    )
+    gains = np.bincount(labels, after - before, whole.shape[1])
+    counts = np.bincount(labels, minlength=whole.shape[1])
+    return {"exponent": exponent, "gains": (gains / counts.clip(1)).tolist()}
+
+
+def expect_growth(
+    growth: Mapping[str, Any], accuracy: float, names: Sequence[str]
+) -> dict[str, Any]:
+    """Return the accuracy to expect with half and with twice as many photographs, for report.json.
+
+    The error follows a power law of their number (Hestness et al., "Deep learning scaling is
+    predictable, empirically", 2017), whose exponent is the head's.
+    """
+    factor = 2 ** growth["exponent"]
+    gains = np.array(growth["gains"])
+    order = np.argsort(-gains, kind="stable")[:NAMED]
+    return {
+        "half": max(0.0, 1 - (1 - accuracy) * factor),
+        "twice": 1 - (1 - accuracy) / factor,
+        "most_to_gain": [names[i] for i in order if gains[i] > 0],
+    }
+
+
+def growth_lines(growth: Mapping[str, Any]) -> Iterator[str]:
+    """Say what more photographs would give."""
+    yield (
+        f"with twice as many photographs: about {growth['twice']:.1%} correct; with half of them: "
+        f"about {growth['half']:.1%}"
+    )
+    if growth["most_to_gain"]:
+        yield f"more photographs would help most: {', '.join(growth['most_to_gain'])}"
