@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from learning.activations import Activations, discard_leftovers
-from learning.head import SMOOTHING
+from learning.head import SMOOTHING, prior_offset
 from learning.resources import Resources
 from learning.run import Run
 from learning.views import Photographs, Splits
@@ -77,6 +77,7 @@ class Learner:
         self.recipe = settings.recipe
         most = -(-self.recipe.batch_size // processes.size)
         self.batch_sizes = divide(-(-len(labels) // processes.size), most)
+        self.offset = prior_offset(labels, model.num_classes).to(model.mean.device)
         weights = sample_weights(len(labels), self.batch_sizes, processes.rank, processes.size)
         self.weights = torch.from_numpy(weights)
         self.steps_per_epoch = len(self.batch_sizes)
@@ -172,7 +173,7 @@ def train_one_epoch(
             model.freeze_statistics()
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
             logits = model(x, num_frozen)
-        logits = logits.float()
+        logits = logits.float() + learner.offset
         losses = F.cross_entropy(logits, labels, label_smoothing=SMOOTHING, reduction="none")
         learner.step((losses * weight).sum(), scaler, step)
         total += losses.detach() @ (weight > 0).float()

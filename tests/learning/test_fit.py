@@ -147,7 +147,7 @@ def test_an_epochs_loss_is_the_mean_of_its_photographs(begin, monkeypatch):
     loss = train_one_epoch(learner, 1)
     photographs, views, _ = draw_epoch(learner, 1)
     with torch.no_grad():
-        logits = model(torch.cat([*activations.batches(photographs, views, [17])]))
+        logits = model(torch.cat([*activations.batches(photographs, views, [17])])) + learner.offset
     targets = torch.from_numpy(labels[photographs])
     expected = F.cross_entropy(logits, targets, label_smoothing=0.1).item()
     assert loss == pytest.approx(expected, rel=1e-4)

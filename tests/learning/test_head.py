@@ -18,6 +18,7 @@ from learning.head import (
     fit_linear_head,
     learn_head,
     out_of_fold,
+    prior_offset,
     view_features,
 )
 from learning.resources import Resources
@@ -26,6 +27,14 @@ from network.inference import for_inference
 from network.ood import LogitSums
 from running.recipe import count_head_views
 from running.settings import Settings
+
+
+@pytest.fixture
+def begin_head(tmp_path):
+    """A new run of four categories, and its resources."""
+    resources = Resources(folder=tmp_path)
+    settings = Settings(image_size=32, epochs=0)
+    return new_run(settings, 4, None, torch.device("cpu"), resources), resources
 
 
 @pytest.mark.parametrize("largest", [10_000, 0], ids=["whitened", "plain"])
@@ -120,3 +129,23 @@ def test_the_head_of_a_network_is_fitted_and_finds_the_wrong_label(drawn, tmp_pa
     direct = LogitSums(4)
     direct.add(targets, logits)
     torch.testing.assert_close(class_means, direct.class_means(), rtol=0, atol=0.03)
+
+
+def test_the_offset_takes_half_of_the_categories_shares_out_of_the_logits():
+    """A category without photographs, as in a fold, gets none."""
+    labels = np.repeat([0, 1, 3], [8, 2, 2])
+    offset = prior_offset(labels, 4)
+    assert offset.tolist() == pytest.approx([np.log(2) / 2, -np.log(2) / 2, 0, -np.log(2) / 2])
+    assert prior_offset(np.arange(6) % 3, 3).tolist() == [0, 0, 0]
+
+
+def test_the_head_prefers_large_categories_less(begin_head):
+    """Features that tell nothing leave the shares alone: half of them in logarithms."""
+    run, resources = begin_head
+    labels = np.repeat([0, 1, 2, 3], [27, 9, 9, 3])
+    features = torch.zeros(48, 1, run.model.head.in_features)
+    fit_head(run, features, labels, resources)
+    shares = torch.log_softmax(run.model.head.bias.detach(), 0)
+    smoothed = np.log(0.9 * np.array([27, 9, 9, 3]) / 48 + 0.1 / 4)
+    expected = torch.log_softmax(torch.from_numpy(smoothed) - prior_offset(labels, 4), 0)
+    torch.testing.assert_close(shares.double(), expected, rtol=0, atol=0.01)
