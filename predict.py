@@ -270,8 +270,9 @@ def describe(info: NetworkInfo) -> Iterator[str]:
     yield f"network: {info.arch}"
     yield f"categories: {len(info.categories)}"
     yield from textwrap.wrap("names: " + ", ".join(info.names), 100, break_long_words=False)
+    kind = "cross-validation" if metrics.folds else "valid"
     yield (
-        f"valid accuracy: {metrics.valid_accuracy:.2%} (n = {metrics.valid_images}), "
+        f"{kind} accuracy: {metrics.valid_accuracy:.2%} (n = {metrics.valid_images}), "
         f"after epoch {metrics.epoch}, in {metrics.precision}"
     )
     yield f"temperature: {info.calibration.temperature:.4f}"

@@ -51,6 +51,7 @@ from running import command_line
 from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
 from running.environment import Clock, Launch, command_words, peak_memory, spell_command, versions
 from running.errors import InputError
+from running.recipe import FOLDS
 from running.run_folder import DEMO_FOLDER, RunFolder, previous
 from running.settings import Settings
 from running.signals import delay_signals
@@ -311,7 +312,8 @@ def train(
             class_means = measure_class_means(network, train_set, labels)
         kept = folder.back_up() if run.valid is None and not from_backups else None
         calibration = calibrate(result.logits, valid_labels, class_means)
-        metrics = result.metrics(epoch, valid_set.model.precision)
+        num_folds = FOLDS if run.folds else 0
+        metrics = result.metrics(epoch, valid_set.model.precision, num_folds)
         info = run.network_info(names, calibration, metrics, notes.command)
         folder.write_checkpoint(save_checkpoint, learner.network, info, class_means)
         run.valid = result

@@ -75,13 +75,19 @@ class Calibration(NamedTuple):
 
 
 class ValidMetrics(NamedTuple):
-    """Metrics of the network on valid in the epoch that was kept."""
+    """Metrics of the network on valid, or in a cross-validation, in the epoch that was kept."""
 
     epoch: int  # 0: the linear probe
     valid_loss: float  # mean cross-entropy in nats, without the temperature
     valid_accuracy: float  # 0..1
     valid_images: int
     precision: str  # as PyTorch calls it, "torch.float32"
+    folds: int = 0  # of a cross-validation, in the place of valid
+
+    @property
+    def judged_by(self) -> str:
+        """What the figures are from, in words."""
+        return f"a {self.folds}-fold cross-validation" if self.folds else "valid"
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ class NetworkInfo:
 
     def summary(self) -> dict[str, Any]:
         """Describe the network in plain data, for a report."""
-        chosen = "epoch", "valid_accuracy", "valid_images"
+        chosen = "epoch", "valid_accuracy", "valid_images", "folds"
         return {
             "arch": self.arch,
             "image_size": self.preprocessing.crop,
@@ -138,7 +144,8 @@ class NetworkInfo:
         """
         check_types(entries, PLAIN)
         check_types(entries["versions"], dict.fromkeys(entries["versions"], str))
-        check_types(entries.get("figures"), ValidMetrics.__annotations__)
+        figures = {"folds": 0} | (entries.get("figures") or {})  # earlier versions have no folds
+        check_types(figures, ValidMetrics.__annotations__)
         categories, names = entries["categories"], entries["names"]
         if (
             not all(type(name) is str and name.isprintable() for name in categories + names)
@@ -149,7 +156,7 @@ class NetworkInfo:
         return cls(
             preprocessing=check_preprocessing(entries["preprocessing"]),
             calibration=_check_calibration(entries["calibration"], len(categories)),
-            metrics=ValidMetrics(*(entries["figures"][field] for field in ValidMetrics._fields)),
+            metrics=ValidMetrics(*(figures[field] for field in ValidMetrics._fields)),
             **{key: entries[key] for key in PLAIN},
         )
 

@@ -60,7 +60,7 @@ FLOWERS = [
 def draw_data(
     folder: str | Path,
     train: int = 30,
-    valid: int = 8,
+    valid: int = 10,
     test: int = 8,
     kinds: int = len(FLOWERS),
     progress: Progress = no_progress,

@@ -42,10 +42,10 @@ class Evaluation(NamedTuple):
     accuracy: float  # 0..1
     logits: np.ndarray  # float32 (N, C); NaN of a photograph that could not be judged
 
-    def metrics(self, epoch: int, precision: torch.dtype) -> ValidMetrics:
-        """Return what a checkpoint keeps of an epoch's evaluation on valid."""
+    def metrics(self, epoch: int, precision: torch.dtype, folds: int) -> ValidMetrics:
+        """Return what a checkpoint keeps of an epoch's evaluation on valid, or in folds."""
         judged = int(is_readable(self.logits).sum())
-        return ValidMetrics(epoch, self.loss, self.accuracy, judged, str(precision))
+        return ValidMetrics(epoch, self.loss, self.accuracy, judged, str(precision), folds)
 
 
 def evaluate(

@@ -175,7 +175,8 @@ class Run:
         last = self.history[-1]
         epoch = f"epoch {last['epoch']}" if last["epoch"] else "the head"
         accuracy = last["valid_accuracy"]
-        return f"the network so far is in {checkpoint} ({epoch}, {accuracy:.2%} on valid)"
+        judged_by = "in a cross-validation" if self.folds else "on valid"
+        return f"the network so far is in {checkpoint} ({epoch}, {accuracy:.2%} {judged_by})"
 
     def describe_failure(self) -> Iterator[str]:
         """Yield a sentence if the epochs made the network worse, or it has learned nothing."""

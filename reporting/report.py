@@ -16,6 +16,7 @@ from running.files import atomic_write
 
 HEADER = "epoch  train loss  valid loss  valid accuracy  seconds"
 
+LACKING = 10  # categories that are listed
 MISNAMED_LINES = 5  # that are printed; report.json lists all
 MISNAMED_DRAWN = 60  # photographs on the page
 
@@ -118,6 +119,16 @@ def list_misnamed(
 def report_lines(report: dict[str, Any]) -> Iterator[str]:
     """Describe how good the network is, and what it finds hard."""
     yield from summary_lines(f"{report['split']} accuracy", report)
+    if report["split"] == "cross-validation":
+        low, high = report["top1"]["interval"]
+        yield (
+            f"judged by networks that had not learned from the photograph; 95% interval: {low:.1%} "
+            f"to {high:.1%}"
+        )
+    lack = [row["name"] for row in report["categories"] if not row["photographs"]]
+    if lack:
+        more = f" and {len(lack) - LACKING} more" if lack[LACKING:] else ""
+        yield f"no photograph to judge by: {', '.join(lack[:LACKING])}{more}"
     if "update" in report:
         yield from comparison_lines(report["update"])
     if "growth" in report:

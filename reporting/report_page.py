@@ -10,6 +10,7 @@ import numpy as np
 from reporting.calibration import reliability
 from reporting.charts import calibration_chart, line_chart
 from reporting.comparison import comparison_lines
+from reporting.growth import growth_lines
 from reporting.page import Item, Page
 from reporting.report import MISNAMED_DRAWN, EvaluatedSplit, spell_share
 from running.files import atomic_write
@@ -46,16 +47,23 @@ def make_page(
         f"{top1['share']:.2%} of {_count(report['photographs'], 'photograph')} named correctly"
     )
     page.text(
-        f"What {network['arch']}, which knows {len(report['categories'])} categories, makes of the "
-        f"photographs of {report['split']}."
+        f"What {network['arch']}, which knows {len(report['categories'])} categories, makes of "
+        + (
+            "photographs that it has not learned from, in a cross-validation."
+            if report["split"] == "cross-validation"
+            else f"the photographs of {report['split']}."
+        )
     )
     _add_headline(page, report)
+    if "growth" in report:
+        page.heading("What more photographs would give")
+        page.text(*growth_lines(report["growth"]))
     if "update" in report:
         page.heading("Since the earlier run")
         page.text(*comparison_lines(report["update"]))
     if len(history) > 1:
         page.heading("While it learned")
-        _add_curves(page, history)
+        _add_curves(page, history, network["folds"])
     page.heading("How far its probabilities can be believed")
     _add_reliability(page, evaluated)
     if report["confused"]:
@@ -106,25 +114,25 @@ def _add_headline(page: Page, report: Report) -> None:
     )
 
 
-def _add_curves(page: Page, history: Sequence[Mapping[str, Any]]) -> None:
+def _add_curves(page: Page, history: Sequence[Mapping[str, Any]], folds: int) -> None:
     valid, accuracy = ([row[key] for row in history] for key in ("valid_loss", "valid_accuracy"))
-    first = history[0]["epoch"]
+    first, on = history[0]["epoch"], "in the cross-validation" if folds else "on valid"
     losses = line_chart(
-        f"Loss on valid over the epochs: from {valid[0]:.4f} to {valid[-1]:.4f}",
+        f"Loss {on} over the epochs: from {valid[0]:.4f} to {valid[-1]:.4f}",
         "valid",
         valid,
         first,
     )
     accuracies = line_chart(
-        f"Accuracy on valid over the epochs: from {accuracy[0]:.2%} to {accuracy[-1]:.2%}",
+        f"Accuracy {on} over the epochs: from {accuracy[0]:.2%} to {accuracy[-1]:.2%}",
         "valid",
         accuracy,
         first,
         percent=True,
     )
     page.charts(
-        (losses, "Loss on valid: the mean cross-entropy of the calibrated probabilities, in nats."),
-        (accuracies, "Accuracy on valid. The network of the last epoch is the one that is kept."),
+        (losses, f"Loss {on}: the mean cross-entropy of the calibrated probabilities, in nats."),
+        (accuracies, f"Accuracy {on}. The network of the last epoch is the one that is kept."),
     )
 
 
@@ -240,8 +248,9 @@ def _add_card(page: Page, report: Report) -> None:
             "Trained",
             [
                 f"{network['date']}, seed {network['seed']}",
-                f"{network['valid_accuracy']:.2%} correct on {network['valid_images']} photographs "
-                f"of valid after {_epoch(network['epoch'])}",
+                f"{network['valid_accuracy']:.2%} correct of {network['valid_images']} photographs "
+                f"{'in a cross-validation' if network['folds'] else 'of valid'} after "
+                f"{_epoch(network['epoch'])}",
             ],
         ),
     ]
@@ -262,6 +271,12 @@ def _limits(report: Report) -> Iterator[str]:
             "Of photographs that the network learned from, and of near copies of them, the figures "
             "are too good. A photograph in the folder of another category counts as a mistake, "
             "even if its name is right."
+        )
+    elif report["split"] == "cross-validation":
+        yield (
+            f"Each photograph was judged by one of {report['network']['folds']} networks, which "
+            "had learned from the others' parts alone. The network that is kept has learned from "
+            "all, and is likely to be a little better."
         )
     elif report["split"] == "valid":
         yield (

@@ -86,6 +86,7 @@ def test_a_checkpoint_holds_what_version_1_knows(saved):
         "valid_accuracy",
         "valid_images",
         "precision",
+        "folds",
     }
 
 

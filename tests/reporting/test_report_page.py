@@ -24,6 +24,7 @@ NETWORK = {
     "epoch": 0,
     "valid_accuracy": 0.75,
     "valid_images": 40,
+    "folds": 0,
     "seed": 7,
     "date": "2026-01-01T00:00:00+00:00",
     "command": "python train.py flowers",
@@ -160,6 +161,7 @@ def test_a_run_says_how_it_was_made(evaluated):
     [
         (run_of, "test", "were looked at once, at the end"),
         (run_of, "valid", "has not learned from these photographs"),
+        (run_of, "cross-validation", "judged by one of 0 networks"),
         (report_of, "valid", "photographs that the network learned from"),
     ],
 )
