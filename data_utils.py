@@ -21,12 +21,21 @@ from images.folders import find_photographs  # noqa: F401
 from images.manifest import Manifest
 from running.errors import ImageError, InputError
 from running.files import require_small_file
-from running.recipe import FOLDS, LEAST_VALID
+from running.recipe import FOLDS, LARGEST_JOINED, LEAST_VALID
 
 NAMES_FILE = "cat_to_name.json"
 HOME_NAMES = Path(__file__).with_name(NAMES_FILE)
 
 FEW = 3  # a category with fewer photographs in train is not in every fold that judges the head
+
+PLANTS = (
+    "other photographs of one plant may be in two parts, which makes the figures at the end too "
+    "good: put them into a folder of their own"
+)
+ALL_COPIES = (
+    "all photographs of a category are copies, so that the networks are judged by what they have "
+    "learned from: the figures are too good"
+)
 
 UNREADABLE_FILES = "photographs that cannot be read"
 GAPS = "categories that are not in all splits"
@@ -119,8 +128,7 @@ def find_data(
         notes = [
             f"{' and '.join(missing)}: split off from {whole} {how}; copies, and folders within a "
             "category, are not divided",
-            "other photographs of one plant may be in two splits, which makes the figures at the "
-            "end too good: put them into a folder of their own",
+            PLANTS,
         ]
     splits = {}
     for split, by_category in found.items():
@@ -141,7 +149,8 @@ def join_valid(data: DataSet) -> DataSet:
 
     The photographs are sorted by category and path, as if there had been no other splits.
     """
-    if len(data.splits["valid"].labels) >= LEAST_VALID:
+    count = len(data.splits["valid"].labels)
+    if count >= LEAST_VALID or len(data.splits["train"].labels) > LARGEST_JOINED:
         return data
     joined = {"train", "valid", *data.split_off}
     parts = [split for name, split in data.splits.items() if name in joined]
@@ -150,22 +159,21 @@ def join_valid(data: DataSet) -> DataSet:
     order = sorted(range(len(paths)), key=lambda i: (labels[i], paths[i]))
     train = Split([paths[i] for i in order], labels[order])
     splits = {"train": train} | {k: v for k, v in data.splits.items() if k not in joined}
-    count = len(data.splits["valid"].labels)
-    few = f"{data.folder} is small" if data.split_off else f"valid has {count} photographs"
-    note = (
-        f"{few}: all photographs are learned from, and a {FOLDS}-fold cross-validation tells how "
-        "good the network is"
-    )
+    few = f"valid has {count} photographs, too few to judge by"
+    how = "they are learned from, too"
+    if data.split_off:
+        few, how = f"{data.folder} is small", f"{' and '.join(data.split_off)} are not split off"
+    note = f"{few}: {how}, and a {FOLDS}-fold cross-validation tells how good the network is"
     gaps = [gap for gap in data.problems[GAPS] if not gap.startswith("valid has no photographs")]
     problems = {**data.problems, GAPS: gaps}
-    return data._replace(splits=splits, notes=[note], split_off=[], problems=problems)
+    return data._replace(splits=splits, notes=[note, PLANTS], split_off=[], problems=problems)
 
 
-def deal_folds(data: DataSet, digests: Mapping[str, bytes]) -> np.ndarray:
+def deal_folds(data: DataSet, digests: Mapping[str, bytes]) -> tuple[np.ndarray, bool]:
     """Deal train out to `FOLDS` folds (N,): of each category as many to each, if possible.
 
-    Copies of one photograph are together, and those of a folder within a category, unless that
-    leaves no category in two folds.
+    Copies of one photograph are together, and those of a folder within a category. If that leaves
+    no category in two folds, they part, and True is returned, too.
     """
     paths, labels = data.splits["train"]
     by_category: dict[str, list[str]] = {}
@@ -182,7 +190,7 @@ def deal_folds(data: DataSet, digests: Mapping[str, bytes]) -> np.ndarray:
             dealt[fold, label] += 1
         if ((dealt > 0).sum(0) > 1).any():
             break
-    return np.array([fold_of[groups[path]] for path in paths])
+    return np.array([fold_of[groups[path]] for path in paths]), groups is not together
 
 
 def _find_gaps(

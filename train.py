@@ -175,13 +175,15 @@ def train(
     # --- The run: a new one, or one from the files of an earlier run
     typed, num_classes = Settings.typed(args), len(data.categories)
     earlier, info, side = None, None, None
-    photographs = len(data.splits["train"].paths)
+    joined = data if console.launch.is_distributed else data_utils.join_valid(data)
+    photographs = len(joined.splits["train"].paths)
     from_backups = not args.resume and needs_backups(folder)
     if args.resume:
         run, info = resume_run(folder, typed, device)
     elif args.update:
         earlier = load_earlier(folder, from_backups)
-        run, info = update_run(earlier, num_classes, args.epochs or 0, device), earlier.info
+        run = update_run(earlier, num_classes, args.epochs, device, resources)
+        info = earlier.info
         notes.flag = "--update"
     else:
         side = typical_side(data.splits["train"].paths)
@@ -190,8 +192,16 @@ def train(
     if info:
         notes.network = (earlier.run if earlier else run).describe_checkpoint(checkpoint)
         notes.resume_files = [folder.resume_file]
-    # What is learned from scratch would take too long to be learned several times.
-    joins = run.weights_source is not None and processes.size == 1
+    # What is learned from scratch would take too long to be learned several times, and a body
+    # that has learned from photographs cannot be judged by them.
+    joins = run.weights_source is not None and processes.size == 1 and not len(run.tuned_on)
+    if args.resume:
+        joins = bool(run.folds)
+        if joins and run.settings.recipe.epochs >= len(run.folds):
+            raise InputError(
+                f"the cross-validation of this run has {len(run.folds) - 1} epochs, and more "
+                "cannot be judged; without --resume a new run starts"
+            )
     batch_size = run.settings.recipe.batch_size
     processes.require_shard(batch_size)
     if batch_size > 1:
@@ -199,7 +209,7 @@ def train(
     is_planned = args.minutes and not args.resume
     if not run.is_update:  # which is described when its changes are known
         lines = [] if is_planned else [run.describe()]
-        shown = data_utils.join_valid(data) if joins else data
+        shown = joined if joins else data
         console.print_result(*data_utils.describe_data(shown), *lines)
     console.print_result(device_line)
     console.print_note(*hints)
@@ -282,12 +292,14 @@ def train(
     if run.epoch < 0:  # pretrained, and its head is not fitted; from scratch it starts at 0
         seen_by_head = view_features(run, train_set, len(labels))
         if "valid" not in splits:
-            parts = data_utils.deal_folds(inspected.data, inspected.digests)
+            parts, are_copies = data_utils.deal_folds(inspected.data, inspected.digests)
+            if are_copies:
+                console.print_message(f"warning: {data_utils.ALL_COPIES}")
             run.folds = cross_validate(run, train_set, seen_by_head, labels, parts)
             clock.lap("cross-validation")
         train_loss, class_means, half = fit_head(run, seen_by_head, labels, resources)
         if half and not run.folds:
-            run.growth = judge_growth(run, half, valid_set, valid_labels)
+            run.growth = judge_growth(run, half, valid_set, valid_labels, labels)
         del seen_by_head  # of many photographs it is large
     learner = Learner(run, train_set, labels)
 
@@ -303,8 +315,8 @@ def train(
             break
         seconds = clock.lap("epochs" if epoch else "head")
         network = for_inference(learner.network)
-        if run.folds:  # with more epochs than they had, the last of them
-            result = run.folds[min(epoch, len(run.folds) - 1)]
+        if run.folds:
+            result = run.folds[epoch]
         else:
             result = evaluate(network, valid_set, valid_labels, None if epoch else run.features)
         require_finite(epoch, train_loss, result.loss)

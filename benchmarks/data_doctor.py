@@ -109,7 +109,7 @@ def accuracy(seen: Seen, labels: np.ndarray, kept: np.ndarray) -> float:
     count = len(seen.data.splits["train"].paths)
     rows = torch.from_numpy(np.flatnonzero(kept[:count]))
     head = nn.Linear(seen.features.shape[1], len(seen.data.categories))
-    fit_linear_head(head, seen.features[rows], torch.from_numpy(labels)[rows], SMOOTHING)
+    fit_linear_head(head, seen.features[rows][:, None], torch.from_numpy(labels)[rows], SMOOTHING)
     valid = slice(count, count + len(seen.data.splits["valid"].paths))
     with torch.no_grad():
         named = head(seen.features[valid]).argmax(1).numpy()

@@ -84,11 +84,6 @@ class ValidMetrics(NamedTuple):
     precision: str  # as PyTorch calls it, "torch.float32"
     folds: int = 0  # of a cross-validation, in the place of valid
 
-    @property
-    def judged_by(self) -> str:
-        """What the figures are from, in words."""
-        return f"a {self.folds}-fold cross-validation" if self.folds else "valid"
-
 
 @dataclass(frozen=True)
 class NetworkInfo:

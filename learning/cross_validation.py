@@ -13,7 +13,7 @@ import torch
 from learning.activations import Activations
 from learning.evaluation import Evaluation, head_logits, is_readable, judge
 from learning.fit import Learner, require_finite, train_one_epoch
-from learning.head import fit_head
+from learning.head import every_second, fit_head
 from learning.run import Run
 from network.inference import compute_logits, for_inference
 from reporting.growth import measure_growth
@@ -44,18 +44,22 @@ def cross_validate(
         if half:
             halves[judged] = head_logits(half, features[judged, 0]).numpy()
         title = f"fold {fold + 1} of {folds.max() + 1}, "
+        logits[0, judged] = head_logits(other.model.head, features[judged, 0]).numpy()
         learner = Learner(other, activations, labels, learned, title)
-        for epoch in range(epochs + 1):
-            if epoch:
-                loss = train_one_epoch(learner, epoch)
-                assert loss is not None
-                require_finite(epoch, loss)
+        for epoch in range(1, epochs + 1):
+            loss = train_one_epoch(learner, epoch)
+            assert loss is not None
+            require_finite(epoch, loss)
             if len(judged):
                 batches = activations.batches(judged, np.zeros(len(judged), int))
                 network = for_inference(learner.network)
                 found = compute_logits(network, batches, activations.num_frozen)
+                require_finite(epoch, found.sum().item())
                 logits[epoch, judged] = found.numpy()
+    lost = [*activations.photographs.unreadable]
+    logits[:, lost] = halves[lost] = np.nan
     rows = is_readable(halves)
     if rows.any():
-        run.growth = measure_growth(halves[rows], logits[0, rows], labels[rows])
+        share = len(every_second(labels)) / len(labels)
+        run.growth = measure_growth(halves[rows], logits[0, rows], labels[rows], share)
     return [judge(each, labels) for each in logits]

@@ -66,20 +66,20 @@ def evaluate(
         batches = resources.progress(activations.in_order(), count, "evaluating")
         logits = compute_logits(model, batches, activations.num_frozen)
     logits = resources.processes.collect(logits, len(labels))
-    is_finite = bool(logits.isfinite().all())
     photographs = activations.photographs
     lost = [photographs.numbers[i] for i in photographs.unreadable]
     logits[resources.processes.gather_objects(lost)] = torch.nan
-    evaluation = judge(logits.numpy(), labels)
-    return evaluation if is_finite else evaluation._replace(loss=math.nan)
+    return judge(logits.numpy(), labels)
 
 
 def judge(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
     """Evaluate logits (N, C); rows of NaN do not count."""
     rows = is_readable(logits)
     known, targets = torch.from_numpy(logits[rows]), torch.from_numpy(labels[rows])
-    temperature = fit_temperature(logits[rows], labels[rows])
-    loss = F.cross_entropy(known / temperature, targets).item()
+    loss = math.nan  # of a network that has diverged
+    if known.isfinite().all():
+        temperature = fit_temperature(logits[rows], labels[rows])
+        loss = F.cross_entropy(known / temperature, targets).item()
     accuracy = (known.argmax(1) == targets).double().mean().item()
     return Evaluation(loss, accuracy, logits)
 

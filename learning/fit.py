@@ -70,8 +70,8 @@ class Learner:
         model, settings = run.model, run.settings
         processes = activations.resources.processes
         self.chosen = np.arange(len(labels)) if chosen is None else chosen
-        self.model, self.activations, self.labels = model, activations, labels[self.chosen]
-        labels, self.title = self.labels, title
+        self.model, self.activations, self.title = model, activations, title
+        self.labels = labels = labels[self.chosen]
         self.processes, self.seed = processes, settings.seed
         # This process's part of the photographs of a step, and of an epoch's weights.
         self.recipe = settings.recipe

@@ -36,6 +36,7 @@ BALANCE = 0.5
 FOLDS = 3
 ENOUGH = 2000  # photographs to choose a penalty by; a large set's folds need not all be tried
 BATCH = 128  # photographs in a step of a head with hidden layers
+LARGEST_HALF = 5000  # photographs whose features are copied to see how the head grows
 SUSPECTS = 5  # photographs that a run's report names, at most
 
 
@@ -73,9 +74,10 @@ def fit_head(
     """Fit the head of a pretrained network.
 
     Returns the mean loss, the class means, and a head that has learned from every second photograph
-    of each category, if it is linear. The run keeps the most suspicious photographs: those that
-    look like others of another category even to a head that has learned their own. The run's model
-    is changed in place, and features, see `view_features`, are overwritten; labels are int64 (N,).
+    of each category, if it is linear and they are not too many to be copied. The run keeps the most
+    suspicious photographs: those that look like others of another category even to a head that has
+    learned their own. The run's model is changed in place, and features, see `view_features`, are
+    overwritten; labels are int64 (N,).
     """
     model, processes, count = run.model, resources.processes, len(labels)
     loss, sums, half = torch.zeros(()), LogitSums(model.num_classes), None
@@ -85,15 +87,17 @@ def fit_head(
         if isinstance(model.head, nn.Linear):
             size = count, len(sums.sums)
             some = torch.from_numpy(every_second(labels))
-            features_of_some = features[some]
+            has_half = processes.size == 1 and len(some) <= min(LARGEST_HALF, count - 1)
+            features_of_some = features[some] if has_half else None
             penalty = run.l2_penalty.value_for(*size) if run.l2_penalty else None
             logits, found = fit_linear_head(
                 model.head, features, targets, SMOOTHING, resources.progress, penalty
             )
             if penalty is None:
                 run.l2_penalty = L2Penalty(found, *size)
-            half = copy.deepcopy(model.head)
-            fit_linear_head(half, features_of_some, targets[some], SMOOTHING, penalty=found)
+            if features_of_some is not None:
+                half = copy.deepcopy(model.head)
+                fit_linear_head(half, features_of_some, targets[some], SMOOTHING, penalty=found)
         else:
             logits = learn_head(model.head, features, targets, SMOOTHING, resources.progress)
         logits = logits.view(*features.shape[:2], -1)[:, 0]  # of the photographs as they are
@@ -116,14 +120,20 @@ def fit_head(
 
 
 def judge_growth(
-    run: Run, half: nn.Module, valid_set: Activations, labels: np.ndarray
+    run: Run,
+    half: nn.Module,
+    valid_set: Activations,
+    labels: np.ndarray,
+    learned: np.ndarray,
 ) -> dict[str, Any]:
-    """Compare the run's head with that of half of the photographs, see `measure_growth`."""
-    mine, processes = run.features.of(valid_set, "evaluating"), valid_set.resources.processes
-    features = processes.collect(mine, len(labels))
+    """Compare the run's head with that of half of the photographs, see `measure_growth`.
+
+    `labels` are those of valid, `learned` those of train.
+    """
+    features = run.features.of(valid_set, "evaluating")
     heads = half, run.model.head
     few, whole = (head_logits(head, features).numpy() for head in heads)
-    return measure_growth(few, whole, labels)
+    return measure_growth(few, whole, labels, len(every_second(learned)) / len(learned))
 
 
 def prior_offset(labels: np.ndarray, num_classes: int) -> torch.Tensor:

@@ -14,7 +14,8 @@ from formats.schema import NetworkInfo
 from images.manifest import Changes, compare, count_changed, count_known
 from learning.activations import Activations
 from learning.evaluation import head_logits
-from learning.run import Run
+from learning.resources import Resources
+from learning.run import Run, new_run
 from network.checkpoint import (
     build_classifier,
     describe_head,
@@ -79,12 +80,27 @@ def load_earlier(folder: RunFolder, from_backups: bool) -> Earlier:
     return earlier
 
 
-def update_run(earlier: Earlier, num_classes: int, epochs: int, device: torch.device) -> Run:
+def update_run(
+    earlier: Earlier,
+    num_classes: int,
+    epochs: int | None,
+    device: torch.device,
+    resources: Resources,
+) -> Run:
     """Put a new head for C categories on the body of a finished run's checkpoint.
 
-    The settings are those of the finished run, but for `epochs`.
+    The settings are those of the finished run, but for `epochs`: without them only the head is
+    fitted. A body that has learned from all photographs of a small folder cannot be judged by them:
+    then the run starts from the weights that the finished one started from, and learns as long.
     """
     before, _, info, checkpoint = earlier
+    if before.folds and info.metrics.epoch:
+        epochs = before.settings.epochs if epochs is None else epochs
+        settings = dataclasses.replace(before.settings, epochs=epochs, minutes=None)
+        run = new_run(settings, num_classes, None, device, resources)
+        run.is_update = True
+        return run
+    epochs = epochs or 0
     entries = read_entries(checkpoint, "calibration")
     model, preprocessing = rebuild(entries, len(info.categories), entries["state_dict"])
     settings = dataclasses.replace(before.settings, epochs=epochs, minutes=None)

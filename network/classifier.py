@@ -116,9 +116,7 @@ class Classifier(nn.Module):
     @property
     def num_classes(self) -> int:
         """How many categories it tells apart."""
-        return [each for each in self.head.modules() if isinstance(each, nn.Linear)][
-            -1
-        ].out_features
+        return [*self.head.parameters()][-1].numel()  # the last bias
 
     @property
     def precision(self) -> torch.dtype:

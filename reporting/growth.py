@@ -1,5 +1,6 @@
 """What more photographs would give: the learning curve of the head, carried on."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,19 +9,25 @@ import numpy as np
 from reporting.calibration import fit_temperature, softmax
 
 STEEPEST = 1.0  # twice as many photographs never leave less than half of the mistakes
+FEWEST = 10  # mistakes of the head: fewer say nothing of how they become fewer
 NAMED = 5  # categories
 
 
-def measure_growth(half: np.ndarray, whole: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Compare a head that has learned from half of the photographs with one that knows all.
+def measure_growth(
+    half: np.ndarray, whole: np.ndarray, labels: np.ndarray, share: float
+) -> dict[str, Any]:
+    """Compare a head that has learned from about half of the photographs with one that knows all.
 
-    Both logits (N, C) are of photographs that neither has learned from; labels are (N,). Returns
-    `exponent`, by which the error falls as the photographs become more, and `gains`, how much more
-    probable the right name has become on average in each category (C,).
+    Both logits (N, C) are of photographs that neither has learned from; labels are (N,). `share` is
+    the exact part of the photographs that the first one knows. Returns `exponent`, by which the
+    error falls as the photographs become more, and `gains`, how much more probable the right name
+    has become on average in each category (C,); or nothing where there are too few mistakes.
     """
     count = len(labels)
-    wrong = [(logits.argmax(1) != labels).sum() + 0.5 for logits in (half, whole)]
-    exponent = float(np.clip(np.log2(wrong[0] / wrong[1]), 0, STEEPEST))
+    wrong = [int((logits.argmax(1) != labels).sum()) for logits in (half, whole)]
+    if wrong[1] < FEWEST or share == 1:
+        return {}
+    exponent = min(math.log(max(wrong) / wrong[1]) / -math.log(share), STEEPEST)
     rows = np.arange(count)
     before, after = (
         softmax(logits / fit_temperature(logits, labels))[rows, labels] for logits in (half, whole)

@@ -128,7 +128,7 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
     lack = [row["name"] for row in report["categories"] if not row["photographs"]]
     if lack:
         more = f" and {len(lack) - LACKING} more" if lack[LACKING:] else ""
-        yield f"no photograph to judge by: {', '.join(lack[:LACKING])}{more}"
+        yield f"not judged, for lack of photographs: {', '.join(lack[:LACKING])}{more}"
     if "update" in report:
         yield from comparison_lines(report["update"])
     if "growth" in report:

@@ -46,13 +46,11 @@ def make_page(
     page = Page(
         f"{top1['share']:.2%} of {_count(report['photographs'], 'photograph')} named correctly"
     )
+    seen = f"the photographs of {report['split']}"
+    if report["split"] == "cross-validation":
+        seen = "photographs that it had not learned from, in a cross-validation"
     page.text(
-        f"What {network['arch']}, which knows {len(report['categories'])} categories, makes of "
-        + (
-            "photographs that it has not learned from, in a cross-validation."
-            if report["split"] == "cross-validation"
-            else f"the photographs of {report['split']}."
-        )
+        f"What {network['arch']}, with {len(report['categories'])} categories, makes of {seen}."
     )
     _add_headline(page, report)
     if "growth" in report:

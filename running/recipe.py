@@ -30,9 +30,9 @@ SMALLEST_FROM_SCRATCH = 8
 VIEWED = 8000
 FEWEST_VIEWS, MOST_VIEWS = 5, 16
 
-# Photographs of a valid that is worth judging by; a folder with fewer is judged by
-# cross-validation. Of 100 photographs, one is a percent.
-LEAST_VALID = 100
+# Photographs of a valid that is worth judging by: of 100, one is a percent. A folder with fewer is
+# judged by cross-validation, unless train is so large that this would take long.
+LEAST_VALID, LARGEST_JOINED = 100, 2000
 FOLDS = 3
 
 
@@ -49,7 +49,9 @@ def choose_recipe(photographs: int, pretrained: bool) -> Recipe:
             FROM_SCRATCH, min(max(photographs // 10, SMALLEST_FROM_SCRATCH), most)
         )
     recipe = FINE_TUNING
-    batch_size = min(max(photographs * recipe.batch_size // RICH, SMALLEST_BATCH), 64)
+    batch_size = min(
+        max(photographs * recipe.batch_size // RICH, SMALLEST_BATCH), recipe.batch_size
+    )
     epochs = round(recipe.epochs * math.sqrt(RICH / max(photographs, 1)))
     epochs = min(max(epochs, recipe.epochs), MOST_EPOCHS)
     return with_batch_size(recipe._replace(epochs=epochs), batch_size)
