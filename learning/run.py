@@ -181,7 +181,8 @@ class Run:
     def describe_failure(self) -> Iterator[str]:
         """Yield a sentence if the epochs made the network worse, or it has learned nothing."""
         assert self.valid
-        first, last, count = self.history[0], self.history[-1], len(self.valid.logits)
+        first, last = self.history[0], self.history[-1]
+        count = int(is_readable(self.valid.logits).sum())
         learned_nothing = last["train_loss"] > math.log(self.valid.logits.shape[1])
         if first["epoch"] == 0:
             low, _ = wilson_interval(round(first["valid_accuracy"] * count), count)
