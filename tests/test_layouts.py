@@ -11,7 +11,7 @@ GOOD = "train/1/a.jpg train/1/b.jpg train/2/a.jpg valid/1/c.jpg valid/2/c.jpg "
 FLAT = "rose/0.jpg rose/1.jpg rose/2.jpg tulip/0.jpg tulip/1.jpg tulip/2.jpg "
 DIVIDED = "by a hash of names; copies, and folders within a category, are not divided"
 CAUTION = (
-    "other photographs of one plant may be in two splits, which makes the figures at the end too "
+    "other photographs of one plant may be in two parts, which makes the figures at the end too "
     "good: put them into a folder of their own"
 )
 FROM_FLAT = [f"valid and test: split off from X {DIVIDED}", CAUTION]

@@ -12,6 +12,7 @@ import model_utils
 from data_utils import Split, find_data, load_batches
 from learning.fit import open_activations
 from learning.head import (
+    BALANCE,
     FOLDS,
     SMOOTHING,
     fit_head,
@@ -131,16 +132,16 @@ def test_the_head_of_a_network_is_fitted_and_finds_the_wrong_label(drawn, tmp_pa
     torch.testing.assert_close(class_means, direct.class_means(), rtol=0, atol=0.03)
 
 
-def test_the_offset_takes_half_of_the_categories_shares_out_of_the_logits():
+def test_the_offset_is_a_part_of_the_logarithms_of_relative_sizes():
     """A category without photographs, as in a fold, gets none."""
     labels = np.repeat([0, 1, 3], [8, 2, 2])
     offset = prior_offset(labels, 4)
-    assert offset.tolist() == pytest.approx([np.log(2) / 2, -np.log(2) / 2, 0, -np.log(2) / 2])
+    assert offset.tolist() == pytest.approx([BALANCE * np.log(x) for x in (2, 0.5, 1, 0.5)])
     assert prior_offset(np.arange(6) % 3, 3).tolist() == [0, 0, 0]
 
 
 def test_the_head_prefers_large_categories_less(begin_head):
-    """Features that tell nothing leave the shares alone: half of them in logarithms."""
+    """Features that tell nothing leave the shares alone, without the offset."""
     run, resources = begin_head
     labels = np.repeat([0, 1, 2, 3], [27, 9, 9, 3])
     features = torch.zeros(48, 1, run.model.head.in_features)

@@ -149,7 +149,7 @@ def test_a_run_says_how_it_was_made(evaluated):
     assert "my flowers (train: 48, valid: 16, test: 8 photographs)" in said
     assert "cnn, 64 x 64 pixels" in said
     assert "2026-01-01T00:00:00+00:00, seed 7" in said
-    assert "75.00% correct on 40 photographs of valid after fitting the head" in said
+    assert "75.00% correct of 40 photographs of valid after fitting the head" in said
     assert "arch: cnn, epochs: 2, seed: 0" in said
     assert "python 3.11, numpy 2" in said
     own = Page(make_page({**run_of(evaluated), "command": NETWORK["command"]}, evaluated, HISTORY))
