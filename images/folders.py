@@ -312,8 +312,8 @@ def group_photographs(
             group = joined[group]
         return group
 
-    for path, first in copies.items():
-        low, high = sorted((find(groups[path]), find(groups[first])))
+    for path, first in copies.items():  # some are in another split, and join those that are here
+        low, high = sorted(find(groups.get(each, ("", each))) for each in (path, first))
         if low != high:
             joined[high] = low
     return {path: find(group) for path, group in groups.items()}

@@ -122,8 +122,8 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
     if report["split"] == "cross-validation":
         low, high = report["top1"]["interval"]
         yield (
-            f"judged by networks that had not learned from the photograph; 95% interval: {low:.1%} "
-            f"to {high:.1%}"
+            "each part judged by a network that has learned from the others; 95% interval: "
+            f"{low:.1%} to {high:.1%}"
         )
     lack = [row["name"] for row in report["categories"] if not row["photographs"]]
     if lack:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from images.folders import assign_splits, split_off
+from images.folders import assign_splits, group_photographs, split_off
 
 
 def test_a_photograph_stays_in_its_split_everywhere_and_when_others_come():
@@ -107,3 +107,16 @@ def test_the_splits_of_a_known_data_set_depend_on_names_alone():
     assert sorted(file for file, path in paths.items() if path.startswith("test/1/")) == test
     few = assign_splits({"1": files[:4]}, ["valid", "test"], "train")
     assert few == {file: f"train/1/{file}" for file in files[:4]}
+
+
+def test_copies_of_photographs_that_are_in_another_split_stay_together():
+    """A test of its own has a copy of two photographs of train, which are copies by that alone."""
+    by_category = {"a": [f"d/train/a/{i}.jpg" for i in range(40)], "b": ["d/train/b/0.jpg"]}
+    copies = {f"d/train/a/{i}.jpg": "d/test/a/0.jpg" for i in range(20)}
+    groups = group_photographs(by_category, copies)
+    assert len({groups[f"d/train/a/{i}.jpg"] for i in range(20)}) == 1
+    assert len({*groups.values()}) == 22
+    splits = split_off(by_category, ["valid"], {}, copies)
+    first = {f"d/train/a/{i}.jpg" for i in range(20)}
+    assert [split for split in splits.values() if first & {*split["a"]}][0]["a"]
+    assert sum(bool(first & {*split["a"]}) for split in splits.values()) == 1
