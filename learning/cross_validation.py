@@ -35,12 +35,14 @@ def cross_validate(
     """
     epochs, resources = run.settings.recipe.epochs, activations.resources
     logits = np.full((epochs + 1, len(labels), run.model.num_classes), np.nan, np.float32)
-    halves = logits[0].copy()
+    halves, num_halved, num_learned = logits[0].copy(), 0, 0
     for fold in range(folds.max() + 1):
         learned = np.flatnonzero(folds != fold)
         judged = np.flatnonzero((folds == fold) & np.isin(labels, labels[learned]))
         other = replace(run, model=copy.deepcopy(run.model))
         *_, half = fit_head(other, features[learned], labels[learned], resources)
+        num_halved += len(every_second(labels[learned]))
+        num_learned += len(learned)
         if half:
             halves[judged] = head_logits(half, features[judged, 0]).numpy()
         title = f"fold {fold + 1} of {folds.max() + 1}, "
@@ -60,6 +62,6 @@ def cross_validate(
     logits[:, lost] = halves[lost] = np.nan
     rows = is_readable(halves)
     if rows.any():
-        share = len(every_second(labels)) / len(labels)
+        share = num_halved / num_learned
         run.growth = measure_growth(halves[rows], logits[0, rows], labels[rows], share)
     return [judge(each, labels) for each in logits]
