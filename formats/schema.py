@@ -117,7 +117,7 @@ class NetworkInfo:
             **{field: getattr(self, field) for field in PLAIN},
             "preprocessing": preprocessing_entries(self.preprocessing),
             "calibration": kept,
-            "figures": self.metrics._asdict(),
+            "figures": {k: v for k, v in self.metrics._asdict().items() if k != "folds" or v},
         }
 
     def summary(self) -> dict[str, Any]:

@@ -86,7 +86,6 @@ def test_a_checkpoint_holds_what_version_1_knows(saved):
         "valid_accuracy",
         "valid_images",
         "precision",
-        "folds",
     }
 
 

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ONE_EPOCH, ROOT
 from PIL import Image
 
 import model_utils
@@ -165,7 +165,13 @@ def test_some_categories_alone_can_be_the_answer(run_script, drawn, checkpoint, 
 
 
 @pytest.mark.slow
-def test_noise_is_unknown_and_flowers_keep_their_names(run_script, drawn, checkpoint, tmp_path):
+def test_noise_is_unknown_and_flowers_keep_their_names(run_script, drawn, tmp_path, monkeypatch):
+    """Of a network that learns as from a rich folder: a head that has seen noisy views knows it."""
+    monkeypatch.setattr("running.recipe.VIEWED", 1)
+    options = [drawn, *ONE_EPOCH, "--save_dir", tmp_path / "run"]
+    assert run_script("train", *options).code == 0
+    checkpoint, tmp_path = tmp_path / "run" / "checkpoint.pth", tmp_path / "noise"
+    tmp_path.mkdir()
     noise = np.random.default_rng(0).integers(255, size=(8, 250, 250, 3), dtype=np.uint8)
     for i, pixels in enumerate(noise):
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")

@@ -73,7 +73,7 @@ def test_the_run_ends_with_a_report(trained):
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [CNN, ["--image_size", 64]], ids=["scratch", "pretrained"])
 def test_the_same_seed_repeats_a_run_exactly(run_script, drawn, tmp_path, options):
-    """Also with other threads; with another seed only the head is the same, which needs no luck."""
+    """Also with other threads, but not with another seed."""
 
     def run(name, seed, *more):
         flags = [*options, "--epochs", 1, "--batch_size", 16, "--seed", seed, *more]
@@ -86,7 +86,7 @@ def test_the_same_seed_repeats_a_run_exactly(run_script, drawn, tmp_path, option
     assert losses == again
     assert all((weights[key] == same[key]).all() for key in weights)
     other, _ = run("c", 4)
-    assert (other[:-1], other[-1] != losses[-1]) == (losses[:-1], True)
+    assert other[-1] != losses[-1]
 
 
 @pytest.mark.slow
