@@ -57,6 +57,9 @@ def expect_growth(
 
 def growth_lines(growth: Mapping[str, Any]) -> Iterator[str]:
     """Say what more photographs would give."""
+    if growth["twice"] == growth["half"]:
+        yield "more photographs like these would hardly help: the head is no better than with half"
+        return
     yield (
         f"with twice as many photographs: about {growth['twice']:.1%} correct; with half of them: "
         f"about {growth['half']:.1%}"

@@ -32,7 +32,7 @@ FEWEST_VIEWS, MOST_VIEWS = 5, 16
 
 # Photographs of a valid that is worth judging by: of 100, one is a percent. A folder with fewer is
 # judged by cross-validation, unless train is so large that this would take long.
-LEAST_VALID, LARGEST_JOINED = 100, 700
+LEAST_VALID, LARGEST_JOINED = 100, 500
 FOLDS = 3
 
 

@@ -36,7 +36,11 @@ def test_what_does_not_grow_is_expected_to_stay():
     logits = 5 * np.eye(3)[labels]
     worse = measure_growth(logits, -logits, labels, 0.5)
     assert worse["exponent"] == 0
-    assert expect_growth(worse, 0.5, [*"abc"]) == {"half": 0.5, "twice": 0.5, "most_to_gain": []}
+    expected = expect_growth(worse, 0.5, [*"abc"])
+    assert expected == {"half": 0.5, "twice": 0.5, "most_to_gain": []}
+    assert [*growth_lines(expected)] == [
+        "more photographs like these would hardly help: the head is no better than with half"
+    ]
 
 
 def test_the_share_need_not_be_a_half():
