@@ -26,13 +26,10 @@ from network.classifier import Classifier
 from network.inference import compute_logits
 from network.ood import LogitSums, ood_score
 from reporting.calibration import calibration_report, cross_fit, fit_temperature
-from reporting.report import EvaluatedSplit
+from reporting.report import CROSS_VALIDATION, EvaluatedSplit
 
 ROWS = 1024  # that a head sees at once
 EACH = 10  # photographs of each category that make its class mean
-
-# What a report calls the photographs of its figures, where there is no test.
-VALID, CROSS_VALIDATION = "valid", "cross-validation"
 
 
 class Evaluation(NamedTuple):
@@ -145,8 +142,8 @@ def final_report(
     of the body, where it has not learned. Returns its part of report.json (docs/reference.md
     explains each entry), and what was evaluated, with calibrated logits.
     """
-    split = VALID if VALID in splits else CROSS_VALIDATION
-    (paths, labels), logits = splits.get(VALID, splits["train"]), valid.logits
+    split = "valid" if "valid" in splits else CROSS_VALIDATION
+    (paths, labels), logits = splits.get("valid", splits["train"]), valid.logits
     rows = is_readable(logits)
     logits = cross_fit(logits[rows], labels[rows])
     reports = {f"{split}, cross-fitted": calibration_report(logits, labels[rows])}

@@ -30,8 +30,8 @@ L2_PENALTIES = (1e-2, 1e-3, 1e-4, 1e-5)
 L2_PENALTY = 1e-3  # where none is chosen
 
 # How far a category's share of train is taken out of the logits: with 0 large categories are
-# preferred, with 1 all are named as readily. A quarter of it raises the mean accuracy per class and
-# costs none of the accuracy (benchmarks/results/few.md).
+# preferred, with 1 all are named as readily. A quarter raises the mean accuracy per class where
+# sizes differ, and changes the accuracy by no more than chance (benchmarks/results/few.md).
 BALANCE = 0.25
 FOLDS = 3
 ENOUGH = 2000  # photographs to choose a penalty by; a large set's folds need not all be tried

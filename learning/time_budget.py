@@ -114,7 +114,7 @@ def measure_costs(
     times = np.array([decode, plain - decode, random - decode, ask - decoded, learn - decoded])
     each = (times.clip(0) / len(some)).tolist()
     train, valid, test = (len(splits.get(name, [()])[0]) for name in ("train", "valid", "test"))
-    # Of a cross-validation, all networks but one learn from a photograph, and the one that is kept.
+    # All networks of the folds but one learn from a photograph, and the one that is kept does.
     networks, judged = (1, valid) if valid else (FOLDS, train)
 
     def at(side: int) -> Costs:

@@ -97,7 +97,8 @@ def update_run(
     if before.folds and info.metrics.epoch:
         epochs = before.settings.epochs if epochs is None else epochs
         settings = dataclasses.replace(before.settings, epochs=epochs, minutes=None)
-        run = new_run(settings, num_classes, None, device, resources)
+        side = before.preprocessing.resize  # the pictures are prepared as they were
+        run = new_run(settings, num_classes, side, device, resources)
         run.is_update = True
         return run
     epochs = epochs or 0

@@ -56,7 +56,7 @@ def expect_growth(
 
 
 def growth_lines(growth: Mapping[str, Any]) -> Iterator[str]:
-    """Say what more photographs would give."""
+    """Yield sentences on what more photographs would give."""
     if growth["twice"] == growth["half"]:
         yield "more photographs like these would hardly help: the head is no better than with half"
         return

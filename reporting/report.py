@@ -16,6 +16,8 @@ from running.files import atomic_write
 
 HEADER = "epoch  train loss  valid loss  valid accuracy  seconds"
 
+CROSS_VALIDATION = "cross-validation"  # what a report has for a split, without valid and test
+
 LACKING = 10  # categories that are listed
 MISNAMED_LINES = 5  # that are printed; report.json lists all
 MISNAMED_DRAWN = 60  # photographs on the page
@@ -119,7 +121,7 @@ def list_misnamed(
 def report_lines(report: dict[str, Any]) -> Iterator[str]:
     """Describe how good the network is, and what it finds hard."""
     yield from summary_lines(f"{report['split']} accuracy", report)
-    if report["split"] == "cross-validation":
+    if report["split"] == CROSS_VALIDATION:
         low, high = report["top1"]["interval"]
         yield (
             "each part judged by a network that has learned from the others; 95% interval: "

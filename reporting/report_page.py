@@ -12,7 +12,7 @@ from reporting.charts import calibration_chart, line_chart
 from reporting.comparison import comparison_lines
 from reporting.growth import growth_lines
 from reporting.page import Item, Page
-from reporting.report import MISNAMED_DRAWN, EvaluatedSplit, spell_share
+from reporting.report import CROSS_VALIDATION, MISNAMED_DRAWN, EvaluatedSplit, spell_share
 from running.files import atomic_write
 
 ALMOST_SURE = 0.99  # so sure a mistake is often one of the label
@@ -46,12 +46,14 @@ def make_page(
     page = Page(
         f"{top1['share']:.2%} of {_count(report['photographs'], 'photograph')} named correctly"
     )
-    seen = f"the photographs of {report['split']}"
-    if report["split"] == "cross-validation":
-        seen = "photographs that it had not learned from, in a cross-validation"
-    page.text(
-        f"What {network['arch']}, with {len(report['categories'])} categories, makes of {seen}."
-    )
+    knows = f"{network['arch']}, which knows {len(report['categories'])} categories,"
+    if report["split"] == CROSS_VALIDATION:
+        page.text(
+            f"What networks like this one, {knows} make of photographs that they had not learned "
+            "from, in a cross-validation."
+        )
+    else:
+        page.text(f"What {knows} makes of the photographs of {report['split']}.")
     _add_headline(page, report)
     if "growth" in report:
         page.heading("What more photographs would give")
@@ -270,10 +272,10 @@ def _limits(report: Report) -> Iterator[str]:
             "are too good. A photograph in the folder of another category counts as a mistake, "
             "even if its name is right."
         )
-    elif report["split"] == "cross-validation":
+    elif report["split"] == CROSS_VALIDATION:
         yield (
             f"Each photograph was judged by one of {report['network']['folds']} networks, which "
-            "had learned from the others' parts alone. The network that is kept has learned from "
+            "had learned from the other parts alone. The network that is kept has learned from "
             "all, and is likely to be a little better."
         )
     elif report["split"] == "valid":

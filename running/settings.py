@@ -79,9 +79,9 @@ class Settings:
         None,
         Number(float, 0, 100, above=True, hint="0.001 is usual"),
         metavar="RATE",
-        help="peak learning rate (default: {fine.lr} for batches of {fine.batch_size}, from "
-        "scratch {scratch.lr} for {scratch.batch_size}, in proportion to the square root of "
-        "others)",
+        help="peak learning rate (default: {fine.lr} with batches of {fine.batch_size}, from "
+        "scratch {scratch.lr} with {scratch.batch_size}; with other batch sizes in proportion "
+        "to the square root)",
     )
     batch_size: int | None = _setting(
         None,

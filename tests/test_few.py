@@ -170,6 +170,7 @@ def test_more_epochs_than_were_judged_are_refused(run_script, ran):
 def test_an_update_is_not_judged_by_what_its_body_has_learned_from(run_script, ran):
     """It learns anew from where the run began, as long, and keeps the names."""
     folder, save_dir, _ = ran
+    before = Run.load(save_dir / "last.pth")
     rng = np.random.default_rng(9)
     draw_flower(FLOWERS[2], rng).save(folder / "tulip" / "another.jpg")
     run = run_script("train", folder, "--update", "--save_dir", save_dir)
@@ -178,6 +179,7 @@ def test_an_update_is_not_judged_by_what_its_body_has_learned_from(run_script, r
     assert (report["split"], report["photographs"]) == ("cross-validation", 11)
     last = Run.load(save_dir / "last.pth")
     assert (last.epoch, len(last.folds), len(last.tuned_on)) == (2, 3, 0)
+    assert last.preprocessing == before.preprocessing
     assert last.is_update
     assert "1 added" in run.out
 
