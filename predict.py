@@ -32,21 +32,41 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from data_utils import load_names
 from formats import onnx_file
 from formats.onnx_file import is_exported, is_onnx_name
-from formats.schema import KEEP, NetworkInfo
+from formats.schema import KEEP, CalibrationSet, NetworkInfo, Prediction
 from images.decode import load_image, open_image
 from images.folders import normalise
 from prediction import inputs
-from prediction.answers import Answers, find_promises, match_groups, match_only, read_list
+from prediction.answers import (
+    Answers,
+    find_promises,
+    match_groups,
+    match_only,
+    read_list,
+    restrict,
+)
 from prediction.command_line import parse_args
-from prediction.inputs import STDIN, Pixels, Predicted, is_one_photograph
+from prediction.inputs import STDIN, Found, Pixels, Predicted, is_one_photograph
+from prediction.likeness import LOOKED_AT
 from prediction.output import open_output
 from prediction.records import RECORD_FORMATS, Record, format_alone
+from prediction.sample import (
+    accuracy_line,
+    as_calibration_set,
+    draw,
+    make_sample_page,
+    make_table,
+    read_sample,
+    require_drawn_from,
+)
 from prediction.sorting import Sorter, check_folder
 from running.console import Console, ExitNotes, prepare_streams, require_stdout
 from running.environment import join_words, require, versions
@@ -96,17 +116,20 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
     if args.info:
         console.print_result(*describe(network[1]))
         return 0
+    if args.check_sample:
+        return write_sample(args, network, console)
     return name_photographs(args, network, console, notes)
 
 
 def check_targets(args: argparse.Namespace) -> None:
     """Check that the files to be written replace nothing that is read."""
     reads = [args.checkpoint, *args.inputs]
-    reads += [path for path in (args.category_names, args.only, args.group) if path]
+    files = args.category_names, args.only, args.group, args.checked
+    reads += [path for path in files if path]
     if STDIN in args.inputs:
         inputs.open_stdin()
         reads.append("/dev/stdin")  # a list, where a file is redirected
-    writes = [args.output, args.plot, args.report, args.figures]
+    writes = [args.output, args.plot, args.report, args.figures, args.page]
     if args.export and is_onnx_name(args.export):
         writes.append(args.export)
     elif args.export:
@@ -116,6 +139,9 @@ def check_targets(args: argparse.Namespace) -> None:
     targets = [find_target(path, reads) for path in writes if path]
     if len({*map(os.path.realpath, targets)}) < len(targets):
         raise InputError("two of --output, --plot and --report name the same file")
+    if args.check_sample and os.path.exists(args.output):
+        words = "is there already, and may hold answers; --output names another file"
+        raise InputError(f"{args.output} {words}")
     if args.sort_into:
         check_folder(args.sort_into, args.inputs)
     if not args.output and not args.export:
@@ -126,8 +152,16 @@ def name_photographs(
     args: argparse.Namespace, network: Network, console: Console, notes: ExitNotes
 ) -> int:
     """Find, read, predict, answer and write one photograph after the other."""
-    predict_each, info = network
-    answers = make_answers(args, info, console)
+    info, passed_over = network[1], list[str]()
+    found = find_batch(args, passed_over)
+    sample = None
+    if args.checked:
+        sample = ask_about_sample(args, network, found, console)
+        console.print_message(accuracy_line(sample))
+    answers = make_answers(args, info, console, sample)
+    if isinstance(found, list):
+        some = predict_all(args, network, islice(draw(found), LOOKED_AT))
+        answers.require_alike(answers.restrict(result) for _, result in some)
     alone = is_one_photograph(args.inputs) and args.format == "text"
     format_record = format_alone if alone else RECORD_FORMATS[args.format]
     score = None
@@ -140,18 +174,14 @@ def name_photographs(
     with open_output(args.output, args.format, job, args.resume) as output:
         if output.part and not (args.score or args.plot):  # these do not go with --continue
             notes.resume_files = [output.part]
-        answers.count = output.place.records - output.place.failed
-        answers.num_ood = output.place.num_ood
-        passed_over: list[str] = []
-        found = inputs.expand(args.inputs, b"\0" if args.null else b"\n", passed_over)
+        if output.place.broken_off:
+            answers.break_off()
         chosen = inputs.choose(found, args.shard, (args.output, args.report, args.figures))
         total = None
-        if STDIN not in args.inputs:  # standard input may never end
+        if isinstance(found, list):
             every = [*chosen]
             total, chosen = len(every) - output.place.records, iter(every)
-        read = partial(inputs.read_each, preprocessing=info.preprocessing)
-        pixels = map_ahead(read, output.skip(chosen), args.workers, 3 * args.batch_size)
-        predicted = predict_each(pixels)
+        predicted = predict_all(args, network, output.skip(chosen))
         if args.output or not sys.stdout.isatty():  # else the bar would run into the records
             predicted = console.count(predicted, total, "naming")
         notes_of_job = [output.note] if output.note else []
@@ -164,7 +194,14 @@ def name_photographs(
                 score.add(record, result)
             if sorter:
                 sorter.sort(record)
-            output.write(format_record(record), file, bool(record.error), answers.num_ood)
+            # The names of a file's photographs rest on the sample that was looked at.
+            why = None if isinstance(found, list) else answers.watch(result)
+            output.write(format_record(record), file, bool(record.error), why is not None)
+            if why:
+                console.print_message(
+                    f"warning: these photographs are unlike those of valid: {why}; from now on "
+                    "the promise cannot be kept, and all answers are review"
+                )
         console.print_note(*notes_of_job)
     notes.resume_files = []
     count, failed = output.place.records, output.place.failed
@@ -175,7 +212,12 @@ def name_photographs(
         console.print_message(
             f"skipped {count_of} in a format that is not read here, such as {passed_over[0]}"
         )
-    console.print_message(*answers.warnings())
+    if output.place.broken_off:
+        first = output.place.broken_off
+        console.print_message(
+            f"warning: from record {first} on, all answers are review: the photographs are unlike "
+            "those of valid"
+        )
     if args.output:
         console.print_note(f"wrote {args.output}: {count} record{'' if count == 1 else 's'}")
     if sorter:
@@ -202,11 +244,37 @@ def name_photographs(
     return 1 if failed else 0
 
 
-def make_answers(args: argparse.Namespace, info: NetworkInfo, console: Console) -> Answers:
+def find_batch(args: argparse.Namespace, passed_over: list[str]) -> list[Found] | Iterator[Found]:
+    """Find the photographs of all shards: a list, unless standard input may never end."""
+    found = inputs.expand(args.inputs, b"\0" if args.null else b"\n", passed_over)
+    return found if STDIN in args.inputs else [*found]
+
+
+def predict_all(
+    args: argparse.Namespace, network: Network, found: Iterable[Found]
+) -> Iterator[Predicted]:
+    """Read and predict photographs in their order."""
+    predict_each, info = network
+    read = partial(inputs.read_each, preprocessing=info.preprocessing)
+    return predict_each(map_ahead(read, found, args.workers, 3 * args.batch_size))
+
+
+def choose_names(args: argparse.Namespace, info: NetworkInfo) -> list[str]:
+    """Return the names of the categories: the user's, or those of the network's file."""
+    if args.names is None:
+        return info.names
+    return [args.names.get(normalise(category), category) for category in info.categories]
+
+
+def make_answers(
+    args: argparse.Namespace,
+    info: NetworkInfo,
+    console: Console,
+    sample: CalibrationSet | None = None,
+) -> Answers:
     """Prepare answers as the flags say; warn where the user's names are incomplete."""
-    names, categories = info.names, info.categories
+    names, categories = choose_names(args, info), info.categories
     if args.names is not None:
-        names = [args.names.get(normalise(category), category) for category in categories]
         known = len(args.names.keys() & {*map(normalise, categories)})
         if known < len(categories):
             console.print_message(
@@ -217,10 +285,63 @@ def make_answers(args: argparse.Namespace, info: NetworkInfo, console: Console) 
         from prediction.app import default_answers
 
         return default_answers(info, names)
-    only = None if args.possible is None else match_only(args.possible, categories, names)
+    only = choose_possible(args, info)
     groups = None if args.groups is None else match_groups(args.groups, categories, names)
     keep = (KEEP if args.keep is None else args.keep) if args.reject else None
-    return Answers(info, names, args.top_k, keep, args.promise, only, groups)
+    return Answers(info, names, args.top_k, keep, args.promise, only, groups, sample)
+
+
+def choose_possible(args: argparse.Namespace, info: NetworkInfo) -> np.ndarray | None:
+    """Find the categories of --only: bool (C,)."""
+    if args.possible is None:
+        return None
+    return match_only(args.possible, info.categories, choose_names(args, info))
+
+
+# --- A sample that a person checks ----------------------------------------------------
+
+
+def write_sample(args: argparse.Namespace, network: Network, console: Console) -> int:
+    """Predict a random sample of the photographs; write its table, and its page."""
+    found = [*find_batch(args, [])]
+    answers = make_answers(args, network[1], console)
+    records: list[Record] = []
+    wanted = min(args.check_sample, len(found))
+    predicted = predict_all(args, network, draw(found))
+    for file, result in console.count(predicted, wanted, "naming"):
+        if isinstance(result, Prediction):
+            records.append(answers.record(file, answers.restrict(result)))
+        if len(records) == wanted:
+            break
+    if not records:
+        raise InputError("there was no photograph that could be read")
+    with write_alone(args.output) as table:
+        table.write(make_table(records, len(found)))
+    with write_alone(args.page) as page:
+        page.write(make_sample_page(records, len(found), args.output, answers.names))
+    console.print_note(
+        f"wrote {args.output} and {args.page}: {len(records)} of {len(found)} photographs to check"
+    )
+    return 0
+
+
+def ask_about_sample(
+    args: argparse.Namespace,
+    network: Network,
+    found: list[Found] | Iterator[Found],
+    console: Console,
+) -> CalibrationSet:
+    """Predict the photographs of the checked sample, which are some of those that were found."""
+    info = network[1]
+    checked = read_sample(args.checked, info.categories, choose_names(args, info))
+    if isinstance(found, list):
+        require_drawn_from(args.checked, checked, {file for file, _ in found})
+    only = choose_possible(args, info)
+    photographs = [(each.path, None) for each in checked]
+    predicted = predict_all(args, network, iter(photographs))
+    return as_calibration_set(
+        args.checked, checked, [restrict(result, only) for _, result in predicted]
+    )
 
 
 def describe_job(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:
@@ -232,6 +353,7 @@ def describe_job(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:
         "--category_names": names,
         "--reject": [args.reject, args.keep],
         "--promise": args.promise,
+        "--checked": args.checked and hashlib.sha256(Path(args.checked).read_bytes()).hexdigest(),
         "--only": args.possible and sorted(args.possible),
         "--group": args.groups,
         "--shard": args.shard,

@@ -1,8 +1,5 @@
 """Issues of a data folder's photographs: data_report.csv, its page, and what the user accepts."""
 
-import codecs
-import csv
-import io
 import os
 import shutil
 from collections import Counter
@@ -12,21 +9,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_utils import GAPS, NAMES_FILE, DataSet, Inspected
+from formats.table import NO, YES, format_table, read_table, safe_path, safe_text
 from images.folders import find_split_folders, new_folder
 from reporting.page import Item, Page
 from running.errors import InputError
-from running.files import atomic_write, require_small_file
+from running.files import atomic_write
 from running.run_folder import back_up
 
 MOVE, LEAVE_OUT = "move to ", "leave out"  # suggestions; a category follows the first
 
 COLUMNS = ("file", "split", "category", "kind", "score", "suggestion", "reason", "accept")
-FORMULA = "=+-@\t\r"  # a spreadsheet computes what begins with one of these
-# What counts as an answer, in small letters: also what spreadsheets make of TRUE and FALSE.
-YES = (*("yes", "y", "x", "1", "1.0", "1,0", "true", "ok", "✓", "✔"), *"ja j wahr".split())
-YES = (*YES, *"oui o vrai sí si s verdadero sì vero sim verdadeiro".split())
-NO = ("no", "n", "0", "0.0", "0,0", "false", "", "-", *"nein falsch non faux falso não".split())
-
 PRINTED, SHOWN = 5, 48  # issues of each kind that are printed, and that are on the page
 
 EXPLANATIONS = {
@@ -129,53 +121,27 @@ def write_csv(path: Path, folder: str | os.PathLike[str], issues: Sequence[Issue
                 back_up(path)
     except InputError:  # as it may be the user's work
         back_up(path)
-    with (
-        atomic_write(path) as file,
-        # Excel knows the encoding by the byte order mark.
-        io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="") as text,
-    ):
-        writer = csv.writer(text)
-        writer.writerow(COLUMNS)
-        for photograph, split, category, kind, score, suggestion, reason, _ in issues:
-            place = Path(os.path.relpath(photograph, folder)).as_posix()
-            if row := answered.pop(place, None):
-                suggestion = row["suggestion"]
-            place = f"./{place}" if place[0] in FORMULA else place
-            category = f"'{category}" if category[0] in FORMULA else category
-            number = f"{100 * score:.0f}"  # whole: a decimal point is text in some countries
-            answer = row["accept"] if row else ""
-            writer.writerow([place, split, category, kind, number, suggestion, reason, answer])
-        for row in answered.values():
-            if os.path.exists(os.path.join(folder, row["file"])):
-                writer.writerow([row.get(name, "") for name in COLUMNS])
+    lines = []
+    for photograph, split, category, kind, score, suggestion, reason, _ in issues:
+        place = Path(os.path.relpath(photograph, folder)).as_posix()
+        if row := answered.pop(place, None):
+            suggestion = row["suggestion"]
+        place, category = safe_path(place), safe_text(category)
+        number = f"{100 * score:.0f}"  # whole: a decimal point is text in some countries
+        answer = row["accept"] if row else ""
+        lines.append([place, split, category, kind, number, suggestion, reason, answer])
+    for row in answered.values():
+        if os.path.exists(os.path.join(folder, row["file"])):
+            lines.append([row.get(name, "") for name in COLUMNS])
+    with atomic_write(path) as file:
+        file.write(format_table(COLUMNS, lines))
 
 
 def _read_rows(report: str | Path) -> Iterator[dict[str, str]]:
-    """Read the rows of data_report.csv as a spreadsheet may have saved it."""
-    try:
-        require_small_file(report, "the report")
-        content = Path(report).read_bytes()
-        is_wide = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        text = content.decode("utf-16" if is_wide else "utf-8-sig", "surrogateescape")
-        header, rest = text.partition("\n")[::2]
-        if header.lower().startswith("sep="):
-            header, rest = rest.partition("\n")[::2]
-        # A spreadsheet of a country with decimal commas writes semicolons, "Unicode text" has tabs.
-        delimiter = max(",;\t", key=header.count)
-        names = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter))]
-        if lacking := {"file", "suggestion", "accept"} - {*names}:
-            raise ValueError(f"it lacks the column {min(lacking)}")
-        rows = csv.reader(io.StringIO(rest, newline=""), delimiter=delimiter)
-        for fields in filter(None, rows):
-            row = {**dict.fromkeys(names, ""), **dict(zip(names, fields))}
-            row["file"] = row["file"].removeprefix("./")
-            row["suggestion"] = row["suggestion"].strip()
-            row["accept"] = row["accept"].strip()
-            yield row
-    except OSError as error:
-        raise InputError(f"{report} cannot be read: {error.strerror}") from None
-    except (StopIteration, UnicodeError, ValueError, csv.Error) as error:
-        raise InputError(f"{report} is no data_report.csv: {error}") from None
+    for row in read_table(report, ("file", "suggestion", "accept"), "a data_report.csv"):
+        file = row["file"].removeprefix("./")
+        shown = row["suggestion"].strip(), row["accept"].strip()
+        yield {**row, "file": file, "suggestion": shown[0], "accept": shown[1]}
 
 
 def read_accepted(report: str | Path) -> dict[str, str]:
@@ -186,7 +152,7 @@ def read_accepted(report: str | Path) -> dict[str, str]:
     accepted: dict[str, str] = {}
     for number, row in enumerate(_read_rows(report), 2):
         photograph, answer, suggestion = row["file"], row["accept"].lower(), row["suggestion"]
-        if answer not in YES + NO:
+        if answer and answer not in YES + NO:
             known = ", ".join(YES[:3])
             raise InputError(
                 f"{report}, row {number}: accept is {row['accept']!r}; write {known}, or nothing"

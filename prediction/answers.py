@@ -1,21 +1,25 @@
 """The answer to a prediction: a name, a group, "unknown" or "review"."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from formats.schema import KEEP, REVIEW, UNKNOWN, NetworkInfo, Prediction
+from formats.schema import REVIEW, UNKNOWN, CalibrationSet, NetworkInfo, Prediction
 from images.folders import normalise
+from prediction.likeness import FEWEST, LOOKS, Likeness
 from prediction.promise import (
     CONFIDENCE,
     FAMILIAR,
     LESSER_PROMISES,
+    SAMPLE_SEQUENCES,
+    SEQUENCES,
     count_needed,
     find_group_threshold,
     find_threshold,
-    p_value,
+    restrict_set,
     score,
     score_calibration,
     sum_groups,
@@ -26,17 +30,15 @@ from running.files import require_small_file
 
 PROMISES = 0.99, 0.98, 0.95  # those that --info and an exported file describe
 
-# The share of valid's photographs that --reject refuses unless --keep says otherwise. A batch with
-# MANY_TIMES as many is reported to look unlike valid, unless chance explains it at P_CHANCE.
-UNFAMILIAR, MANY_TIMES, P_CHANCE = 1 - KEEP, 2, 1e-3
-
 
 class Answers:
-    """Answers predictions one after the other, and counts those with a low OOD score.
+    """Answers predictions one after the other.
 
     `names` are parallel to the categories. The share `keep` of valid's photographs keeps its names,
     and what looks less familiar is unknown. `only` are the categories that are possible (C,), bool,
-    `groups` the name of each category's group. Raises InputError if the promise cannot be kept.
+    `groups` the name of each category's group. A promise rests on `sample`, photographs of the
+    batch that a person has checked, or else on valid; then the `likeness` of the batch tells
+    whether that is possible. Raises InputError if the promise cannot be kept.
     """
 
     def __init__(
@@ -48,15 +50,19 @@ class Answers:
         promise: float | None = None,
         only: np.ndarray | None = None,
         groups: Sequence[str] | None = None,
+        sample: CalibrationSet | None = None,
     ):
         self.info, self.names, self.promise, self.only = info, names, promise, only
         self.top_k = top_k if only is None else min(top_k, int(only.sum()))
-        self.count = self.num_ood = 0
+        self.sample = sample
+        self.likeness: Likeness | None = None
         # The OOD scores below which a photograph is unknown, and below which no name is safe: the
         # promise is about what is not unknown.
         self.rejects = keep is not None
         self.lowest = -math.inf if keep is None else info.calibration.ood_threshold(keep)
-        self.least = max(info.calibration.ood_threshold(FAMILIAR), self.lowest)
+        self.least = self.lowest
+        if sample is None:
+            self.least = max(info.calibration.ood_threshold(FAMILIAR), self.lowest)
         self.threshold: float | None = None
         self.group_threshold = math.inf
         self.group_names = sorted({*(groups or ())})
@@ -74,41 +80,40 @@ class Answers:
 
     def _keep_promise(self, promise: float) -> None:
         """Find the thresholds of names and groups."""
-        valid = self.info.calibration.valid
-        if valid is None:
-            raise InputError(
-                "this checkpoint is of an earlier version, which kept too little of valid for "
-                "promises; train again"
-            )
-        scores, correct = score_calibration(valid, self.least, self.only)
+        known, kind, where = self.sample, "checked", "the sample"
+        if known is None:
+            if self.info.calibration.valid is None:
+                raise InputError(
+                    "this checkpoint is of an earlier version, which kept too little of valid for "
+                    "promises; train again"
+                )
+            known = restrict_set(self.info.calibration.valid, self.only)
+            kind, where = "familiar", "valid"
+            self.likeness = Likeness(known, self.names, self.lowest)
+        scores, correct = score_calibration(known, self.least)
         # Where there are groups, names and groups may each be wrong half as often.
         error = (1 - CONFIDENCE) / (1 if self.groups is None else 2)
-        self.threshold = find_threshold(scores, correct, promise, error)
+        sequences = SEQUENCES if self.sample is None else SAMPLE_SEQUENCES
+        find = partial(find_threshold, scores, correct, error=error, sequences=sequences)
+        self.threshold = find(promise)
         if self.threshold is None:
             needed, count = count_needed(promise, error), int(np.isfinite(scores).sum())
-            why = "the network is too often wrong on valid"
+            why = f"the network is too often wrong on {where}"
             if count < needed:
-                why = f"it takes {needed} familiar photographs of valid without a mistake; this "
-                why += f"file knows {count}"
-            kept = (p for p in LESSER_PROMISES if find_threshold(scores, correct, p, error))
+                why = f"it takes {needed} {kind} photographs of {where} without a mistake; there "
+                why += f"are {count}"
+            kept = (p for p in LESSER_PROMISES if find(p))
             what = next((f"--promise {p} can be kept" for p in kept), "no promise can be kept")
             raise InputError(f"--promise {promise} cannot be kept: {why}; {what}")
         if self.groups is not None:
-            group_scores, group_correct = score_calibration(
-                valid, self.least, self.only, self.groups
-            )
+            group_scores, group_correct = score_calibration(known, self.least, self.groups)
             named = scores >= self.threshold
             right = np.where(named, correct, group_correct)
             self.group_threshold = find_group_threshold(named, right, group_scores, promise, error)
 
     def restrict(self, result: Prediction | FlowersError) -> Prediction | FlowersError:
         """Share the probability among the categories that are possible."""
-        if self.only is None or isinstance(result, FlowersError):
-            return result
-        shares = np.where(self.only, result.probabilities, 0.0).astype(np.float64)
-        if shares.sum() == 0:  # less than float32 can tell from 0
-            shares = self.only.astype(np.float64)
-        return result._replace(probabilities=shares / shares.sum())
+        return restrict(result, self.only)
 
     def record(self, file: str, result: Prediction | FlowersError) -> Record:
         """Answer a prediction from `restrict`, or an error."""
@@ -118,8 +123,6 @@ class Answers:
         best = np.argsort(-probabilities, kind="stable")[: self.top_k].tolist()
         categories = self.info.categories
         guesses = [Guess(self.names[i], categories[i], float(probabilities[i])) for i in best]
-        self.count += 1
-        self.num_ood += ood_score < self.info.calibration.ood_threshold(KEEP)
         if ood_score < self.lowest:
             return Record(file, guesses, UNKNOWN, None)
         safety = score(probabilities[best[0]], ood_score, self.least)
@@ -147,15 +150,55 @@ class Answers:
             return None
         return self.groups is not None and self.group_names[self.groups[label]] == record.answer
 
-    def warnings(self) -> Iterator[str]:
-        """Warn where the photographs of a promise, taken together, look unlike those of valid."""
-        if self.promise is None or self.num_ood <= MANY_TIMES * UNFAMILIAR * self.count:
+    def require_alike(self, predictions: Iterable[Prediction | FlowersError]) -> None:
+        """Raise InputError if photographs of the batch are unlike those that the promise rests on.
+
+        The predictions are of a random part of the batch, from `restrict`.
+        """
+        if self.likeness is None:
             return
-        if 1 - p_value(self.num_ood - 1, self.count, UNFAMILIAR) <= P_CHANCE:
-            yield (
-                f"warning: {self.num_ood / self.count:.0%} of the photographs look unlike those of "
-                f"valid, of which {UNFAMILIAR:.0%} did: the promise does not cover them"
+        for each in predictions:
+            if not isinstance(each, FlowersError):
+                self.likeness.add(each)
+        if differs := self.likeness.differ():
+            raise InputError(
+                f"--promise {self.promise} rests on photographs like those of valid, and these are "
+                f"not: {differs}. Check a sample of them: --check_sample 100, and then --promise "
+                f"{self.promise} --checked sample.csv"
             )
+
+    def watch(self, result: Prediction | FlowersError) -> str | None:
+        """Watch photographs of a stream; from the first that are too unlike valid on, break off.
+
+        Then no more names are given, and the reason is returned, once.
+        """
+        if self.likeness is None or isinstance(result, FlowersError):
+            return None
+        self.likeness.add(result)
+        times, rest = divmod(self.likeness.batch.total, FEWEST)
+        if rest or times & (times - 1) or times >= 2**LOOKS:  # compared when they have doubled
+            return None
+        differs = self.likeness.differ(LOOKS)
+        if differs:
+            self.break_off()
+        return differs
+
+    def break_off(self) -> None:
+        """Give no more names."""
+        self.threshold = self.group_threshold = math.inf
+        self.likeness = None
+
+
+def restrict(
+    result: Prediction | FlowersError, only: np.ndarray | None
+) -> Prediction | FlowersError:
+    """Share the probability of a prediction among the categories (C,) that are possible."""
+    if only is None or isinstance(result, FlowersError):
+        return result
+    shares = np.where(only, result.probabilities, 0.0).astype(np.float64)
+    if shares.sum() == 0:  # less than float32 can tell from 0
+        shares = only.astype(np.float64)
+    return result._replace(probabilities=shares / shares.sum())
 
 
 def find_promises(info: NetworkInfo) -> Iterator[tuple[float, float, float, float]]:

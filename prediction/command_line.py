@@ -32,6 +32,8 @@ exit codes:
 """
 
 TOP_K = 5
+SAMPLE_TABLE, SAMPLE_PAGE = "sample.csv", "sample.html"
+LARGEST_SAMPLE = 1000  # photographs; all are on the page
 STDOUT = "-"  # as the file of --output
 PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 
@@ -62,6 +64,12 @@ def build_parser(console: Console) -> Parser:
     add("only", type=file_name, metavar="FILE", help=text)
     text = "with --promise: where no name is certain enough the answer may be a group; a JSON file "
     add("group", type=file_name, metavar="FILE", help=text + 'as in {"21": "lilies"}')
+
+    text = "draw N of the photographs at random for a person to check, on a page, "
+    text += f"{SAMPLE_PAGE}, or in a table, {SAMPLE_TABLE}; and stop (--output names the table)"
+    add("check_sample", type=Number(int, 1, LARGEST_SAMPLE), metavar="N", help=text)
+    text = "print the accuracy that a checked table shows; a --promise rests on it, not on valid"
+    add("checked", type=file_name, metavar="FILE", help=text)
 
     add = partial(add_flag, parser.add_argument_group("records"))
     add("format", choices=RECORD_FORMATS, default="text", help=f"format of the records {default}")
@@ -123,6 +131,10 @@ def parse_args(console: Console, argv: list[str] | None) -> argparse.Namespace:
     for refused, sentence in _combinations(args):
         if refused:
             parser.error(sentence)
+    args.page = None
+    if args.check_sample:
+        args.output = args.output or SAMPLE_TABLE
+        args.page = f"{os.path.splitext(args.output)[0]}.html"
     args.top_k = args.top_k or TOP_K
     args.figures = f"{os.path.splitext(args.report)[0]}.json" if args.report else None
     args.words = command_words("predict.py", *argv)
@@ -134,7 +146,14 @@ def _combinations(args: argparse.Namespace) -> list[tuple[object, str]]:
     alone = "--info" if args.info else "--export" if args.export else ""
     of_photographs = [args.inputs, args.output, args.plot, args.null, args.score, args.report]
     of_photographs += [args.only, args.group, args.sort_into, args.format != "text"]
-    of_photographs += [args.shard != (1, 1), args.top_k is not None]
+    of_photographs += [
+        args.check_sample,
+        args.checked,
+        args.shard != (1, 1),
+        args.top_k is not None,
+    ]
+    of_sample = [args.plot, args.score, args.sort_into, args.format != "text", args.resume]
+    of_sample += [args.shard != (1, 1), args.checked, args.group, args.reject, args.promise]
     of_answers = [args.category_names, args.reject, args.promise]  # which an app takes
     exported = is_exported(args.checkpoint)
     as_file, as_app = is_onnx_name(args.export or ""), not _extension(args.export)
@@ -157,6 +176,10 @@ def _combinations(args: argparse.Namespace) -> list[tuple[object, str]]:
         (args.report and not args.score, "--report goes with --score"),
         (no_page, f"--report {args.report} does not end in .html"),
         (args.null and STDIN not in args.inputs, f"--null goes with {STDIN} among the inputs"),
+        (
+            args.check_sample and any(of_sample),
+            "--check_sample draws photographs, and goes with no other answer or record",
+        ),
         (args.keep is not None and not args.reject, "--keep goes with --reject"),
         (args.group and args.promise is None, "--group goes with --promise"),
         (part, f"--output {args.output} is what an unfinished file would be called"),

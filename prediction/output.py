@@ -32,7 +32,7 @@ class Place(NamedTuple):
     end: int = 0  # bytes of the file
     checksum: int = 0  # CRC-32 of these
     failed: int = 0  # records with an error
-    num_ood: int = 0  # see `Answers`
+    broken_off: int = 0  # the record from which on a promise was broken off
     paths: str = ""  # a digest of the paths of all photographs, in their order
 
     def after(self, content: bytes) -> "Place":
@@ -52,13 +52,13 @@ class Output:
     def __init__(self, name: str, file: FileIO | BufferedIOBase, encoding: tuple[str, str]):
         self.name, self.file, self.encoding = name, file, encoding
 
-    def write(self, text: str, file: str, failed: bool = False, num_ood: int = 0) -> None:
-        """Write the record of the photograph `file`; `num_ood` are those with a low OOD score."""
+    def write(self, text: str, file: str, failed: bool = False, broken_off: bool = False) -> None:
+        """Write the record of the photograph `file`, after which a promise may be broken off."""
         self.write_header(text)
         self.place = self.place._replace(
             records=self.place.records + 1,
             failed=self.place.failed + failed,
-            num_ood=num_ood,
+            broken_off=self.place.broken_off or (self.place.records + 2) * broken_off,
             paths=_chain(self.place.paths, file),
         )
         if self.log:

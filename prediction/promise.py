@@ -1,15 +1,20 @@
 """Promises: the names that can be given so that at most a small share of them is wrong.
 
 A promise rests on the calibration set: the network's outputs for the photographs of valid, which
-it was not trained on. Nothing is assumed about the network; it is assumed that the photographs to
-be named resemble those of valid. (The literature calls this selective classification.)
+it was not trained on, or for a random sample of the photographs to be named, which a person has
+checked. Nothing is assumed about the network; with valid it is assumed that the photographs to be
+named resemble it. (The literature calls this selective classification.)
 """
 
 import math
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from formats.schema import CalibrationSet
+
+Sequences: TypeAlias = Sequence[tuple[float, float]]
 
 CONFIDENCE = 0.95  # the probability with which a promise is kept
 
@@ -18,6 +23,10 @@ CONFIDENCE = 0.95  # the probability with which a promise is kept
 # a poor network is certain of few names, so these have sequences of their own where there are
 # enough photographs. The second number is the sequence's part of the error probability.
 SEQUENCES = ((0.85, 0.8), (0.5, 0.1), (0.1, 0.1))
+
+# Of a sample that was checked there are few, and the network may be good or poor: one sequence
+# begins with as few as can keep the promise.
+SAMPLE_SEQUENCES = ((0.85, 0.5), (0.0, 0.5))
 
 # What is suggested where a promise cannot be kept.
 LESSER_PROMISES = (0.999, 0.998, 0.995, 0.99, 0.98, 0.97, 0.95, 0.9, 0.8, 0.7, 0.5)
@@ -42,27 +51,28 @@ def score(
     return np.where(np.asarray(ood_score) >= least, rounded, -np.inf)
 
 
+def restrict_set(valid: CalibrationSet, only: np.ndarray | None) -> CalibrationSet:
+    """Leave out the photographs of categories that are not possible (C,), bool, and these, too."""
+    if only is None:
+        return valid
+    rows = only[valid.labels]
+    logs, labels, ood_scores = (np.asarray(array)[rows] for array in valid)
+    return CalibrationSet(np.where(only, logs, -np.inf), labels, ood_scores)
+
+
 def score_calibration(
-    valid: CalibrationSet,
-    least: float,
-    only: np.ndarray | None = None,
-    groups: np.ndarray | None = None,
+    known: CalibrationSet, least: float, groups: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Score the V photographs of the calibration set: (V,), and whether the best is correct (V,).
 
-    `only` are the categories that are possible (C,), bool; photographs of others do not count. With
-    the number of each category's group (C,), groups are scored in place of categories.
+    With the number of each category's group (C,), groups are scored in place of categories. A
+    negative label is of a photograph whose name is wrong.
     """
-    labels, ood_scores = np.asarray(valid.labels), np.asarray(valid.ood_score)
-    logs = np.asarray(valid.log_probabilities, np.float64)
-    if only is not None:
-        rows = only[labels]
-        logs, labels, ood_scores = logs[rows], labels[rows], ood_scores[rows]
-        logs = np.where(only, logs, -np.inf)
-    shares = np.exp(logs)
+    labels, ood_scores = np.asarray(known.labels), np.asarray(known.ood_score)
+    shares = np.exp(np.asarray(known.log_probabilities, np.float64))
     shares /= shares.sum(1, keepdims=True)
     if groups is not None:
-        shares, labels = sum_groups(shares, groups), groups[labels]
+        shares, labels = sum_groups(shares, groups), np.where(labels < 0, labels, groups[labels])
     return score(shares.max(1, initial=0), ood_scores, least), shares.argmax(1) == labels
 
 
@@ -84,7 +94,11 @@ def count_needed(promise: float, error: float = 1 - CONFIDENCE) -> int:
 
 
 def find_threshold(
-    scores: np.ndarray, correct: np.ndarray, promise: float, error: float = 1 - CONFIDENCE
+    scores: np.ndarray,
+    correct: np.ndarray,
+    promise: float,
+    error: float = 1 - CONFIDENCE,
+    sequences: Sequences = SEQUENCES,
 ) -> float | None:
     """Find the lowest score from which on at most 1 - promise of the names are wrong.
 
@@ -102,9 +116,9 @@ def find_threshold(
     # A sequence that cannot succeed leaves its part to the others.
     sequences = [
         (share, part)
-        for share, part in SEQUENCES
-        if share * possible >= count_needed(promise, part * error)
-    ] or SEQUENCES[:1]
+        for share, part in sequences
+        if (share or 1) * possible >= count_needed(promise, part * error)
+    ] or sequences[:1]
     found = 0
     for share, part in sequences:
         own_error = error * part / sum(part for _, part in sequences)

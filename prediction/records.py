@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from formats.table import safe_path
 from running.console import printable
 from running.errors import FlowersError
 
-FORMULA = tuple("=+-@\t\r")  # a spreadsheet computes what begins with one of these
 CSV_COLUMNS = ("file", "answer", "rank", "label", "category", "probability", "error")
 
 
@@ -53,7 +53,7 @@ def format_csv(record: Record) -> str:
 
     A path that a spreadsheet would compute gets another spelling.
     """
-    file = f"./{record.file}" if record.file.startswith(FORMULA) else record.file
+    file = safe_path(record.file)
     if record.error:
         return csv_row((file, *[""] * (len(CSV_COLUMNS) - 2), str(record.error)))
     return "".join(

@@ -1,10 +1,11 @@
-"""A page of HTML in one file: text, tables, charts and thumbnails; no script, nothing to fetch."""
+"""A page of HTML in one file: text, tables, charts and thumbnails; nothing to fetch."""
 
 import base64
+import json
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from images.decode import thumbnail
 from running.console import printable
@@ -39,6 +40,7 @@ class Page:
         self.title = _escape(title)
         self.parts: list[str] = []
         self.gallery_bytes = 0
+        self.script_element = ""
 
     def heading(self, text: str, level: int = 2) -> None:
         """Begin a section, or a subsection (level 3)."""
@@ -86,13 +88,18 @@ class Page:
         )
         self.parts += ['<div class="charts">', *figures, "</div>"]
 
-    def gallery(self, items: Sequence[Item]) -> None:
-        """Add photographs as thumbnails, as many in a row as there is room for."""
+    def gallery(
+        self, items: Sequence[Item], side: int = THUMBNAIL_SIDE, limited: bool = True
+    ) -> None:
+        """Add photographs as thumbnails, as many in a row as there is room for.
+
+        Their short side has at most `side` pixels; if not `limited`, the page may get larger.
+        """
         self.parts.append('<div class="gallery">')
         missing = 0
         for i, item in enumerate(items):
-            figure = _figure(item)
-            if self.gallery_bytes + len(figure) > MAX_GALLERIES:
+            figure = _figure(item, side)
+            if limited and self.gallery_bytes + len(figure) > MAX_GALLERIES:
                 missing = len(items) - i
                 break
             self.gallery_bytes += len(figure)
@@ -100,6 +107,16 @@ class Page:
         self.parts.append("</div>")
         if missing:
             self.text(f"And {missing} more, which would make this page larger than 5 MB.")
+
+    def script(self, path: Path, data: Any) -> None:
+        """Run a script at the end of the page, which finds `data` as JSON in the element `data`."""
+        # Within a script element only "<" could end it.
+        text = json.dumps(data).replace("<", "\\u003c")
+        source = path.read_text(encoding="utf-8")
+        self.script_element = (
+            f'<script type="application/json" id="data">{text}</script>\n'
+            f"<script>\n{source}</script>\n"
+        )
 
     def render(self) -> bytes:
         """Return the page; its title is also its first heading."""
@@ -118,7 +135,7 @@ class Page:
 <h1>{self.title}</h1>
 {body}
 </main>
-</body>
+{self.script_element}</body>
 </html>
 """.encode()
 
@@ -128,17 +145,17 @@ def _escape(text: str) -> str:
     return escape(shown if len(text) <= MAX_TEXT else f"{shown} ...")
 
 
-def _figure(item: Item) -> bytes:
-    images = "".join(_image(path, alt) for path, alt in item.pictures)
+def _figure(item: Item, side: int) -> bytes:
+    images = "".join(_image(path, alt, side) for path, alt in item.pictures)
     note = f"<small>{_escape(item.note)}</small>" if item.note else ""
     caption = f"<figcaption>{_escape(item.caption)}{note}</figcaption>"
     return f'<figure><div class="pictures">{images}</div>{caption}</figure>'.encode()
 
 
-def _image(path: str, alt: str) -> str:
+def _image(path: str, alt: str, side: int) -> str:
     """Embed a thumbnail; a photograph that has gone since leaves a gap, and the page is whole."""
     try:
-        data = base64.b64encode(thumbnail(path, THUMBNAIL_SIDE)).decode()
+        data = base64.b64encode(thumbnail(path, side)).decode()
     except (ImageError, OSError):
         return f'<span class="gone">{_escape(alt)}: cannot be read any more</span>'
     return f'<img src="data:image/jpeg;base64,{data}" alt="{_escape(alt)}">'

@@ -145,9 +145,7 @@ def test_a_promise_names_what_is_safe(run_script, drawn, checkpoint, tmp_path):
 
     run = run_script("predict", drawn / "test", checkpoint, "--promise", 0.99)
     assert (run.code, run.out) == (2, "")
-    assert (
-        "it takes 299 familiar photographs of valid without a mistake; this file knows " in run.err
-    )
+    assert "it takes 299 familiar photographs of valid without a mistake; there are " in run.err
 
 
 def test_some_categories_alone_can_be_the_answer(run_script, drawn, checkpoint, tmp_path):

@@ -73,16 +73,18 @@ def test_an_exported_network_does_everything(run_all, tmp_path):
     network = "assets/flowers102.onnx"
     runs = run_all(
         f"predict image.jpg {network} --top_k 3",
-        f"predict flowers/valid {network} --format csv --promise 0.95 --output names.csv",
+        f"predict flowers/valid {network} --format csv --output names.csv",
         f"predict flowers/valid {network} --score --report report.html --reject --output a.txt",
-        f"predict flowers/valid {network} --promise 0.95 --format jsonl",
+        f"predict image.jpg {network} --promise 0.95 --format jsonl",
+        f"predict flowers/valid {network} --check_sample 5",
         f"predict --info {network}",
         "train flowers --check_data files",
     )
     assert [run.code for run in runs] == [0] * len(runs), runs
     assert runs[0].out.count("%") == 3
     assert (tmp_path / "names.csv").read_text().startswith("file,answer,rank")
-    assert "promise 0.99: a name takes a probability" in runs[4].out
+    assert (tmp_path / "sample.html").exists()
+    assert "promise 0.99: a name takes a probability" in runs[5].out
     assert "</html>" in (tmp_path / "report.html").read_text()
 
 

@@ -36,7 +36,7 @@ def test_what_the_user_accepts_in_a_spreadsheet_is_read(report, delimiter):
     ("content", "words"),
     [
         (None, "cannot be read: No such file"),
-        (b"\x89PNG\r\n\x1a\n\0\xff", "is no data_report.csv"),
+        (b"\x89PNG\r\n\x1a\n\0\xff", "is not a data_report.csv"),
         (b"file,suggestion,accept\n1/a.jpg,leave out,perhaps", "row 2: accept is 'perhaps'"),
         (b"file,accept\n1/a.jpg,yes", "it lacks the column suggestion"),
         (

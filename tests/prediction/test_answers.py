@@ -72,7 +72,7 @@ def test_a_promise_is_about_what_is_not_unknown():
 @pytest.mark.parametrize(
     ("info", "words"),
     [
-        (wrong_of(count=80), "takes 299 .* knows 80; --promise 0.95 can"),
+        (wrong_of(count=80), "takes 299 .* there are 80; --promise 0.95 can"),
         (wrong_of(400), "no promise can be kept"),
         (small_info(None, calibration=Calibration(1.0, QUANTILE)), "earlier version"),
     ],
@@ -104,16 +104,73 @@ def test_some_categories_alone_share_the_probability():
     assert [guess.probability for guess in record.guesses] == [0.5, 0.5]
 
 
+def mixed(count: int = 400):
+    """What a file knows of a network whose names for valid are all right, of three kinds alike."""
+    labels = np.arange(count) % 3
+    shares = np.full((count, 3), 0.005)
+    shares[np.arange(count), labels] = 0.99
+    return info_of(shares, labels, np.linspace(0.5, 1, count))
+
+
+def of(number: int, ood_score: float = 0.8) -> Prediction:
+    """A photograph that looks like one of the kinds."""
+    return predict(*np.roll([0.99, 0.005, 0.005], number % 3), ood_score=ood_score)
+
+
 @pytest.mark.parametrize(
-    ("alike", "odd", "warned"), [(60, 0, False), (60, 30, True), (1, 1, False)]
+    ("batch", "words"),
+    [
+        ([of(i) for i in range(60)], None),
+        ([of(i, 0.8 * (i >= 5)) for i in range(60)], None),
+        ([of(i, 0.8 * (i < 30)) for i in range(60)], r"50% look like nothing .* \(5% of valid\)"),
+        ([of(i % 2) for i in range(60)], "50% look most like tulip .33% of valid"),
+        ([of(1)], None),
+        ([ImageError("gone")] * 60, None),
+    ],
 )
-def test_a_batch_that_looks_unlike_valid_is_warned_of(alike, odd, warned):
-    answers = Answers(wrong_of(), NAMES, promise=0.99)
-    for ood_score in [0.8] * alike + [-0.5] * odd:
-        answers.record("a.jpg", predict(1, 0, 0, ood_score=ood_score))
-    lines = [*answers.warnings()]
-    assert bool(lines) == warned
-    assert not warned or lines[0].startswith("warning: 33% of the photographs")
+def test_no_promise_is_made_for_photographs_unlike_valid(batch, words):
+    answers = Answers(mixed(), NAMES, promise=0.99)
+    if words is None:
+        answers.require_alike(batch)
+        return
+    with pytest.raises(InputError, match=f"^--promise 0.99 .* of 60 looked at, {words}.*--checked"):
+        answers.require_alike(batch)
+    Answers(mixed(), NAMES).require_alike(batch)  # without a promise, anything is named
+
+
+def test_what_is_unknown_is_no_part_of_the_comparison():
+    batch = [of(i, 0.8 * (i < 30)) for i in range(60)]
+    Answers(mixed(), NAMES, promise=0.99, keep=0.95).require_alike(batch)
+
+
+def test_in_a_stream_a_promise_is_broken_off():
+    answers = Answers(mixed(), NAMES, promise=0.99)
+    stream = [of(i) for i in range(50)] + [of(i, -0.5) for i in range(110)]
+    said, named = [], []
+    for result in stream:
+        named.append(answers.record("a.jpg", result).is_named)
+        if why := answers.watch(result):
+            said.append((len(named), why))
+    [(first, why)] = said
+    assert first == 80 and "of 80 looked at, 38% look like nothing" in why
+    assert named[:50] == [True] * 50 and not any(named[50:])
+    assert answers.record("a.jpg", of(0)).answer == "review"
+
+
+def test_a_promise_can_rest_on_a_checked_sample():
+    shares = np.full((100, 3), 0.2)
+    shares[:, 0] = np.linspace(0.4, 0.99, 100)
+    labels = np.where(shares[:, 0] > 0.6, 0, -1)  # the less certain names are wrong
+    sample = CalibrationSet(np.log(shares), labels, np.full(100, -0.5))
+    answers = Answers(mixed(), NAMES, promise=0.9, sample=sample)
+    assert 0.55 < answers.threshold <= 0.61
+    answers.require_alike([of(0, -0.5)] * 60)  # it is about this batch
+    assert answers.record("a.jpg", of(0, -0.5)).is_named
+    with pytest.raises(InputError, match="takes 299 checked .* are 100; --promise 0.97 can be"):
+        Answers(mixed(), NAMES, promise=0.99, sample=sample._replace(labels=labels * 0))
+    with pytest.raises(InputError, match="takes 59 checked .* there are 50; --promise"):
+        some = CalibrationSet(*(array[50:] for array in sample))
+        Answers(mixed(), NAMES, promise=0.95, sample=some)
 
 
 def test_where_no_name_is_safe_a_group_may_be():

@@ -18,7 +18,7 @@ def write(path, paths, stop=None, goes_on=False, job=JOB, name="text"):
         for i, (file, _) in enumerate(left, output.place.records):
             if i == stop:
                 raise KeyboardInterrupt
-            output.write(f"record of {file}\n", file, file == "1.jpg", i)
+            output.write(f"record of {file}\n", file, file == "1.jpg", file == "2.jpg")
     return output
 
 
@@ -80,7 +80,7 @@ def test_a_stopped_job_goes_on(path, part):
     output = write(path, PATHS, goes_on=True)
     assert path.read_text() == WHOLE
     assert os.listdir(path.parent) == ["names.txt"]
-    assert (output.place.records, output.place.failed, output.place.num_ood) == (5, 1, 4)
+    assert (output.place.records, output.place.failed, output.place.broken_off) == (5, 1, 4)
 
 
 @pytest.mark.parametrize(

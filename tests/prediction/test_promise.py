@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from formats.schema import CalibrationSet
-from prediction.promise import count_needed, find_threshold, p_value, score_calibration
+from prediction.promise import (
+    count_needed,
+    find_threshold,
+    p_value,
+    restrict_set,
+    score_calibration,
+)
 
 
 def share(scores, lowest) -> float:
@@ -73,9 +79,9 @@ def test_with_only_some_categories_valid_counts_those_alone():
     scores, correct = score_calibration(valid, 0.0)
     assert scores == pytest.approx([0.5, 0.6, 0.6], abs=1e-3)
     assert correct.tolist() == [False, True, True]
-    _, correct = score_calibration(valid, 0.0, np.array([False, True, True]))
+    _, correct = score_calibration(restrict_set(valid, np.array([False, True, True])), 0.0)
     assert correct.tolist() == [True, True, True]
-    scores, _ = score_calibration(valid, 0.15, np.array([True, True, False]))
+    scores, _ = score_calibration(restrict_set(valid, np.array([True, True, False])), 0.15)
     assert scores == pytest.approx([-np.inf, 0.857], abs=1e-3)
 
 

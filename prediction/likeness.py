@@ -1,0 +1,122 @@
+"""Whether photographs are like those of valid, which a promise rests on.
+
+Two exact tests compare them: Fisher's, of how many look like nothing in the training data, and a
+permutation test of how often each category is the most probable one. They assume nothing but that
+photographs like those of valid could have come in any order with them.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from formats.schema import KEEP, CalibrationSet, Prediction
+
+LOOKED_AT = 200  # photographs of a batch that are looked at before the first is named
+FALSE_ALARM = 0.01  # the probability that photographs like those of valid are refused
+
+FEWEST = 20  # photographs that are compared at all
+
+# On a stream that may be endless the tests are made whenever the photographs have doubled, from
+# FEWEST on, so that all LOOKS together, up to a million, raise no more false alarms than one does.
+LOOKS = 16
+
+PERMUTATIONS = 10_000
+UNLIKE = 1 - KEEP  # share of valid's photographs that count as looking like nothing that is known
+
+
+class Looks(NamedTuple):
+    """What a network sees in some photographs."""
+
+    total: int
+    unlike: int  # photographs that look like nothing in the training data
+    best: np.ndarray  # how often each category is the most probable one: int64 (C,)
+
+
+class Likeness:
+    """Compares photographs with those of valid.
+
+    `valid` holds the photographs that may get a name; what is below the OOD score `lowest`, on
+    either side, is unknown, and no part of the comparison.
+    """
+
+    def __init__(self, valid: CalibrationSet, names: Sequence[str], lowest: float = -math.inf):
+        kept = valid.ood_score >= lowest
+        scores, best = valid.ood_score[kept], valid.log_probabilities[kept].argmax(1)
+        self.names, self.lowest = names, lowest
+        self.limit = float(np.quantile(scores, UNLIKE)) if len(scores) else -math.inf
+        of_valid = np.bincount(best, minlength=len(names))
+        self.valid = Looks(len(scores), int((scores < self.limit).sum()), of_valid)
+        self.batch = Looks(0, 0, np.zeros_like(of_valid))
+
+    def add(self, prediction: Prediction) -> None:
+        """Count a photograph."""
+        probabilities, ood_score = prediction
+        if ood_score >= self.lowest:
+            count, unlike, best = self.batch
+            best[int(probabilities.argmax())] += 1
+            self.batch = Looks(count + 1, unlike + (ood_score < self.limit), best)
+
+    def differ(self, looks: int = 1) -> str | None:
+        """Say how the photographs differ from those of valid beyond chance, if they do.
+
+        `looks` is how many times they may be compared, as more of them come.
+        """
+        batch, valid = self.batch, self.valid
+        if batch.total < FEWEST or not valid.total:
+            return None
+        level = FALSE_ALARM / 2 / looks
+        said = []
+        unlike = tail(batch.unlike, batch.total, batch.unlike + valid.unlike, valid.total)
+        if unlike <= level:
+            said.append(
+                f"{batch.unlike / batch.total:.0%} look like nothing that the network has learned "
+                f"({valid.unlike / valid.total:.0%} of valid)"
+            )
+        if compare_counts(batch.best, valid.best) <= level:
+            shares = batch.best / batch.total, valid.best / valid.total
+            most = int((shares[0] - shares[1]).argmax())
+            said.append(
+                f"{shares[0][most]:.0%} look most like {self.names[most]} "
+                f"({shares[1][most]:.0%} of valid)"
+            )
+        return f"of {batch.total} looked at, {' and '.join(said)}" if said else None
+
+
+def tail(found: int, count: int, found_in_both: int, others: int) -> float:
+    """Return the probability that chance puts at least `found` into the first part of a set.
+
+    The set has `count` + `others` photographs, of which `found_in_both` are of a kind, and its
+    first part is a random one of `count` (the hypergeometric distribution).
+    """
+    highest = min(count, found_in_both)
+    terms = (
+        log_choose(found_in_both, i) + log_choose(count + others - found_in_both, count - i)
+        for i in range(found, highest + 1)
+        if count - i <= count + others - found_in_both
+    )
+    whole = log_choose(count + others, count)
+    return min(1.0, math.fsum(math.exp(term - whole) for term in terms))
+
+
+def log_choose(count: int, chosen: int) -> float:
+    """Return the logarithm of a binomial coefficient."""
+    return math.lgamma(count + 1) - math.lgamma(chosen + 1) - math.lgamma(count - chosen + 1)
+
+
+def compare_counts(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the p-value of the hypothesis that two counts of categories (C,) have one source.
+
+    Pearson's chi-squared for two samples, among permutations of the photographs between them.
+    """
+    together = one + other
+    seen = together > 0
+    count, expected = one.sum(), together[seen] * (one.sum() / together.sum())
+    drawn = np.random.default_rng(0).multivariate_hypergeometric(
+        together[seen], count, PERMUTATIONS, method="marginals"
+    )
+    statistics = ((drawn - expected) ** 2 / expected).sum(1)
+    own = ((one[seen] - expected) ** 2 / expected).sum()
+    # A little lower, so that what is equal but for rounding counts as equal.
+    return float((1 + (statistics >= own * (1 - 1e-9)).sum()) / (1 + PERMUTATIONS))

@@ -1,0 +1,100 @@
+"""A sample that a person checks, from the draw to the promise that rests on it."""
+
+import csv
+import io
+import shutil
+
+import pytest
+from pages import Page
+
+ANSWERED = "of 20 checked photographs "
+
+
+def fill(table, target):
+    """Answer as the folders say: with y, or with the right category."""
+    with open(table, encoding="utf-8-sig", newline="") as file:
+        first, *rows = csv.reader(file)
+    for row in rows:
+        category = row[2].split("/")[-2]
+        row[-1] = "y" if category == row[4] else category
+    with open(target, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([first, *rows])
+    return target
+
+
+@pytest.fixture
+def batch(drawn, tmp_path):
+    """Photographs of a test, under other names, one of which cannot be read."""
+    shutil.copytree(drawn / "train", tmp_path / "batch")
+    (tmp_path / "batch" / "1" / "empty.jpg").touch()
+    return tmp_path / "batch"
+
+
+def test_a_promise_rests_on_what_was_checked(run_script, batch, checkpoint, tmp_path):
+    table, page = tmp_path / "some.csv", tmp_path / "some.html"
+    run = run_script("predict", batch, checkpoint, "--check_sample", 20, "--output", table)
+    assert (run.code, run.out) == (0, "")
+    assert f"wrote {table} and {page}: 20 of " in run.err
+    found = Page(page.read_bytes(), active=True)
+    assert len(found.all("img")) == 20
+    assert found.texts("h1") == ["Are these 20 names correct?"]
+
+    again = run_script("predict", batch, checkpoint, "--check_sample", 20, "--output", table)
+    assert again.code == 2 and "some.csv is there already" in again.err
+
+    checked = fill(table, tmp_path / "checked.csv")
+    flags = ["--checked", checked, "--promise", 0.5, "--score", "--format", "csv"]
+    run = run_script("predict", batch, checkpoint, *flags)
+    assert run.code == 1  # one cannot be read
+    assert ANSWERED in run.err
+    assert "; the promise is 50.00%" in run.err
+    rows = [row for row in csv.DictReader(run.out.splitlines()) if row["rank"] == "1"]
+    named = sum(row["answer"] == row["label"] for row in rows)
+    assert f"{named} of {len(rows)} were answered, " in run.err and named > 20
+
+    run = run_script("predict", batch, checkpoint, "--checked", checked, "--promise", 0.95)
+    assert run.code == 2
+    assert (
+        "it takes 59 checked photographs of the sample without a mistake; there are 20" in run.err
+    )
+
+
+def test_a_sample_is_of_this_batch_and_shared_by_its_shards(
+    run_script, batch, drawn, checkpoint, tmp_path
+):
+    table = tmp_path / "sample.csv"
+    run_script("predict", batch, checkpoint, "--check_sample", 20, "--output", table)
+    checked = fill(table, tmp_path / "checked.csv")
+    flags = ["--checked", checked, "--promise", 0.5]
+    run = run_script("predict", drawn / "test", checkpoint, *flags)
+    assert run.code == 2 and "20 of the 20 photographs of" in run.err
+
+    rows = []
+    for shard in ("1/2", "2/2"):
+        path = tmp_path / f"{shard[0]}.csv"
+        more = ["--shard", shard, "--format", "csv", "--output", path, "--top_k", 1]
+        run = run_script("predict", batch, checkpoint, *flags, *more)
+        assert ANSWERED in run.err
+        rows += path.read_text().splitlines()[1:]
+    whole = run_script("predict", batch, checkpoint, *flags, "--format", "csv", "--top_k", 1)
+    assert sorted(rows) == sorted(whole.out.splitlines()[1:])
+
+
+def test_photographs_of_another_source_get_no_promise(
+    run_script, drawn, checkpoint, tmp_path, monkeypatch
+):
+    one = tmp_path / "one"
+    for name in ("a", "b"):  # fewer than twenty are not compared
+        shutil.copytree(drawn / "train" / "3", one / name)
+    run = run_script("predict", one, checkpoint, "--promise", 0.5)
+    assert (run.code, run.out) == (2, "")
+    assert "and these are not: of " in run.err and "--check_sample 100" in run.err
+
+    paths = b"".join(b"%s\n" % bytes(path) for path in sorted(one.glob("*/*")) * 2)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(paths))))
+    run = run_script("predict", "-", checkpoint, "--promise", 0.5, "--format", "csv")
+    assert run.code == 0
+    assert "from now on the promise cannot be kept" in run.err
+    assert "warning: from record 21 on, all answers are review" in run.err
+    answers = [row["answer"] for row in csv.DictReader(run.out.splitlines()) if row["rank"] == "1"]
+    assert {*answers[20:]} == {"review"} != {*answers[:20]}
