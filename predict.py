@@ -194,8 +194,7 @@ def name_photographs(
                 score.add(record, result)
             if sorter:
                 sorter.sort(record)
-            # The names of a file's photographs rest on the sample that was looked at.
-            why = None if isinstance(found, list) else answers.watch(result)
+            why = answers.watch(result)
             output.write(format_record(record), file, bool(record.error), why is not None)
             if why:
                 console.print_message(

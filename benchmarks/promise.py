@@ -1,106 +1,145 @@
-"""Promises: how often they are kept, and how much is named.
+"""Promises: how often they are kept, broken and refused, and how much is named.
 
-    python benchmarks/promise.py FOLDER [FOLDER ...]
+    python benchmarks/promise.py CHECKPOINT LIKE UNLIKE
 
-Each FOLDER is one of benchmarks/cross_validation.py, with the runs of its folds. Their test splits
-hold photographs that nothing was chosen by. In each of 500 draws 818 of them, or one half, make the
-promise, and the others tell whether it is kept. Nothing is trained.
+LIKE holds photographs as those that the network learned from, which it has not seen (a test split),
+UNLIKE photographs of the same categories from elsewhere; both have a folder for each category. In
+each of 500 draws a batch of 1,000 of them, or of a mixture, is promised something twice: by the
+network's own valid, and by 100 of the batch that a person has checked. Nothing is trained.
 """
 
+from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from common import machine, make_parser
 
 import data_utils
 import model_utils
-from formats.schema import CalibrationSet
+from formats.schema import CalibrationSet, NetworkInfo, Prediction
 from network.ood import ood_score
-from prediction import promise
-from prediction.promise import find_threshold, score
+from prediction.likeness import FEWEST, LOOKED_AT, LOOKS, Likeness
+from prediction.promise import (
+    FAMILIAR,
+    SAMPLE_SEQUENCES,
+    find_threshold,
+    score_calibration,
+)
+from running.errors import InputError
 from running.threads import default_workers
 
-DRAWS = 500
-PROMISES = (0.99, 0.98, 0.95)
-LIKE_VALID = 818  # photographs, as valid has for Oxford
+DRAWS, BATCH = 500, 1000
+PROMISES = (0.99, 0.98, 0.95, 0.9, 0.8)
+SHARES = {"like valid": 0.0, "10 % from elsewhere": 0.1, "30 %": 0.3, "all from elsewhere": 1.0}
+CHECKED = 100
 
 
-class Known(NamedTuple):
-    """The predictions for photographs whose categories are known."""
-
-    certainty: np.ndarray  # the probability of the best name (V,)
-    correct: np.ndarray  # whether it is correct (V,), bool
-    ood_score: np.ndarray  # (V,)
-
-
-def compare(valid: CalibrationSet) -> Known:
-    """Compare predictions with the labels."""
-    shares = np.exp(valid.log_probabilities.astype(np.float64))
-    shares /= shares.sum(1, keepdims=True)
-    return Known(shares.max(1), shares.argmax(1) == valid.labels, valid.ood_score)
-
-
-def ask(checkpoint: Path, paths: list[str], labels: np.ndarray) -> Known:
-    """Ask a network about photographs."""
+def ask(checkpoint: str, folder: str) -> tuple[CalibrationSet, NetworkInfo]:
+    """Ask a network about the photographs of a folder whose categories it knows."""
     model, info = model_utils.load_checkpoint(checkpoint)
-    batches = data_utils.load_batches(paths, info.preprocessing, default_workers())
+    paths = [
+        path for path in sorted(Path(folder).glob("*/*")) if path.parent.name in info.categories
+    ]
+    labels = np.array([info.categories.index(path.parent.name) for path in paths])
+    batches = data_utils.load_batches([*map(str, paths)], info.preprocessing, default_workers())
     logits = model_utils.compute_logits(model, batches)
-    ood_scores = ood_score(logits, model.class_means).numpy()
-    logs = logits.log_softmax(1).numpy()
-    return compare(CalibrationSet(logs, labels, ood_scores))
+    logs = logits.log_softmax(1).double().numpy()
+    return CalibrationSet(logs, labels, ood_score(logits, model.class_means).numpy()), info
 
 
-def held_out(folder: Path) -> Known:
-    """Ask the network of each fold about the photographs that it has not seen; kept in a file."""
-    kept = folder / "promise.npz"
-    if not kept.exists():
-        parts = []
-        for fold in sorted(folder.glob("fold*")):
-            split = data_utils.find_data(fold / "data").splits["test"]
-            parts.append(ask(fold / "checkpoint.pth", split.paths, split.labels))
-        joined = Known(*(np.concatenate(each) for each in zip(*parts)))
-        np.savez(kept, **joined._asdict())
-    with np.load(kept) as arrays:
-        return Known(*(arrays[key] for key in Known._fields))
+def take(known: CalibrationSet, rows: np.ndarray) -> CalibrationSet:
+    """Choose some photographs."""
+    return CalibrationSet(*(array[rows] for array in known))
 
 
-def try_draws(known: Known, scores: np.ndarray, wanted: float, size: int) -> str:
-    """Make a promise by `size` photographs and test it on the others, many times."""
-    rng = np.random.default_rng(0)
-    broken, refused, shares = 0, 0, []
-    for _ in range(DRAWS):
-        first, second = np.split(rng.permutation(len(scores)), [size])
-        limit = find_threshold(scores[first], known.correct[first], wanted)
-        if limit is None:
-            refused += 1
-            continue
-        named = scores[second] >= limit
-        shares.append(named.mean())
-        broken += known.correct[second][named].mean() < wanted
-    said = f"broken {broken}, refused {refused} times of {DRAWS}"
-    if not shares:
-        return said
-    return f"{said}; {np.mean(shares):.2%} named on average ({np.std(shares):.2%})"
+def draw(
+    rng: np.random.Generator, like: CalibrationSet, unlike: CalibrationSet, share: float
+) -> CalibrationSet:
+    """Draw a batch of which a share is from elsewhere."""
+    others = round(share * BATCH)
+    parts = [
+        take(known, rng.permutation(len(known.labels))[:count])
+        for known, count in ((like, BATCH - others), (unlike, others))
+    ]
+    whole = CalibrationSet(*(np.concatenate(arrays) for arrays in zip(*parts)))
+    return take(whole, rng.permutation(BATCH))
+
+
+def best_share(scores: np.ndarray, correct: np.ndarray, promise: float) -> float:
+    """Return the largest share that a limit could have named without breaking the promise."""
+    order = np.argsort(-scores, kind="stable")
+    shares = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
+    kept = np.flatnonzero(shares >= promise)
+    return (kept.max() + 1) / len(order) if len(kept) else 0.0
+
+
+def count_covered(valid: CalibrationSet, names: list[str], batch: CalibrationSet) -> int:
+    """Return how many photographs predict.py names before it finds them unlike valid."""
+    likeness = Likeness(valid, names)
+    predictions = [Prediction(np.exp(logs), score) for logs, _, score in zip(*batch)]
+    for each in predictions[-LOOKED_AT:]:
+        likeness.add(each)
+    if likeness.differ():
+        return 0
+    likeness.forget()
+    for i, each in enumerate(predictions, start=1):
+        likeness.add(each)
+        if i % FEWEST == 0 and (i // FEWEST).bit_count() == 1 and likeness.differ(LOOKS):
+            return i
+    return BATCH
 
 
 def main() -> None:
-    parser = make_parser(__doc__)
-    parser.add_argument("folders", nargs="+", type=Path)
+    parser = make_parser(__doc__, "checkpoint", "like", "unlike")
     args = parser.parse_args()
     print(machine())
-    for folder in args.folders:
-        known = held_out(folder)
-        print(f"{folder}: n = {len(known.correct)}, {known.correct.mean():.2%} correct")
-        least = float(np.quantile(known.ood_score, 1 - promise.FAMILIAR))
-        for name, scores in (
-            ("probability alone", known.certainty),
-            ("and familiar", score(known.certainty, known.ood_score, least)),
-        ):
-            for wanted in PROMISES:
-                for size in (LIKE_VALID, len(known.correct) // 2):
-                    said = try_draws(known, scores, wanted, size)
-                    print(f"  {name}, promise {wanted} by {size}: {said}", flush=True)
+    like, info = ask(args.checkpoint, args.like)
+    unlike, _ = ask(args.checkpoint, args.unlike)
+    valid = info.calibration.valid
+    if valid is None:
+        raise InputError("the checkpoint is of an earlier version")
+    for name, known in (("valid", valid), ("like", like), ("unlike", unlike)):
+        right = (known.log_probabilities.argmax(1) == known.labels).mean()
+        print(f"{name}: n = {len(known.labels)}, {right:.2%} correct")
+    least = info.calibration.ood_threshold(FAMILIAR)
+    limits = {
+        promise: find_threshold(*score_calibration(valid, least), promise) for promise in PROMISES
+    }
+    for kind, share in SHARES.items():
+        rng = np.random.default_rng(0)
+        refused, stopped, broken, none = 0, 0, Counter[tuple[float, str]](), Counter[float]()
+        named: dict[float, list[float]] = {promise: [] for promise in PROMISES}
+        best: dict[float, list[float]] = {promise: [] for promise in PROMISES}
+        for _ in range(DRAWS):
+            batch = draw(rng, like, unlike, share)
+            scores, correct = score_calibration(batch, -np.inf)
+            by_valid, _ = score_calibration(batch, least)
+            covered = count_covered(valid, info.names, batch)
+            refused += covered == 0
+            stopped += 0 < covered < BATCH
+            for promise, limit in limits.items():
+                if limit is not None:
+                    safe = by_valid[:covered] >= limit
+                    wrong = safe.any() and correct[:covered][safe].mean() < promise
+                    broken[promise, "valid"] += bool(wrong)
+                rows = slice(CHECKED)  # a batch is in random order
+                lowest = find_threshold(
+                    scores[rows], correct[rows], promise, sequences=SAMPLE_SEQUENCES
+                )
+                none[promise] += lowest is None
+                safe = scores >= (np.inf if lowest is None else lowest)
+                broken[promise, "sample"] += bool(safe.any() and correct[safe].mean() < promise)
+                named[promise].append(safe.mean())
+                best[promise].append(best_share(scores, correct, promise))
+        print(f"\n{kind}: refused {refused} of {DRAWS}, broken off {stopped}")
+        for promise in PROMISES:
+            could = "" if limits[promise] is not None else " (valid cannot)"
+            print(
+                f"  promise {promise}: by valid broken {broken[promise, 'valid']}{could}; by "
+                f"{CHECKED} checked broken {broken[promise, 'sample']}, impossible "
+                f"{none[promise]}, named {np.mean(named[promise]):.1%} of "
+                f"{np.mean(best[promise]):.1%}"
+            )
 
 
 if __name__ == "__main__":

@@ -160,7 +160,9 @@ class Answers:
         for each in predictions:
             if not isinstance(each, FlowersError):
                 self.likeness.add(each)
-        if differs := self.likeness.differ():
+        differs = self.likeness.differ()
+        self.likeness.forget()  # they will come again
+        if differs:
             raise InputError(
                 f"--promise {self.promise} rests on photographs like those of valid, and these are "
                 f"not: {differs}. Check a sample of them: --check_sample 100, and then --promise "
@@ -168,7 +170,7 @@ class Answers:
             )
 
     def watch(self, result: Prediction | FlowersError) -> str | None:
-        """Watch photographs of a stream; from the first that are too unlike valid on, break off.
+        """Watch photographs as they come; if they are too unlike valid, break the promise off.
 
         Then no more names are given, and the reason is returned, once.
         """

@@ -1,6 +1,6 @@
 """Whether photographs are like those of valid, which a promise rests on.
 
-Two exact tests compare them: Fisher's, of how many look like nothing in the training data, and a
+Exact tests compare them: Fisher's, of how many look like nothing in the training data, and a
 permutation test of how often each category is the most probable one. They assume nothing but that
 photographs like those of valid could have come in any order with them.
 """
@@ -14,23 +14,29 @@ import numpy as np
 from formats.schema import KEEP, CalibrationSet, Prediction
 
 LOOKED_AT = 200  # photographs of a batch that are looked at before the first is named
-FALSE_ALARM = 0.01  # the probability that photographs like those of valid are refused
+# The probability that photographs like those of valid are refused: a half for the sample, and a
+# half for all photographs as they come.
+FALSE_ALARM = 0.01
 
 FEWEST = 20  # photographs that are compared at all
 
-# On a stream that may be endless the tests are made whenever the photographs have doubled, from
-# FEWEST on, so that all LOOKS together, up to a million, raise no more false alarms than one does.
+# As photographs come, the tests are made whenever they have doubled, from FEWEST on, so that all
+# LOOKS together, up to a million, raise no more false alarms than one does.
 LOOKS = 16
 
-PERMUTATIONS = 10_000
-UNLIKE = 1 - KEEP  # share of valid's photographs that count as looking like nothing that is known
+# Permutations, in steps, until so many are as extreme (Besag & Clifford, "Sequential Monte Carlo
+# p-values", Biometrika 1991): most are far from any limit.
+PERMUTATIONS, STEP, EXTREME = 10_000, 500, 25
+
+# Shares of valid's photographs that count as looking like nothing that is known.
+UNLIKE = 0.02, 1 - KEEP
 
 
 class Looks(NamedTuple):
     """What a network sees in some photographs."""
 
     total: int
-    unlike: int  # photographs that look like nothing in the training data
+    unlike: np.ndarray  # how many look like nothing in the training data, by `UNLIKE`: int64
     best: np.ndarray  # how often each category is the most probable one: int64 (C,)
 
 
@@ -45,10 +51,14 @@ class Likeness:
         kept = valid.ood_score >= lowest
         scores, best = valid.ood_score[kept], valid.log_probabilities[kept].argmax(1)
         self.names, self.lowest = names, lowest
-        self.limit = float(np.quantile(scores, UNLIKE)) if len(scores) else -math.inf
+        self.limits = np.quantile(scores, UNLIKE) if len(scores) else np.full(len(UNLIKE), -np.inf)
         of_valid = np.bincount(best, minlength=len(names))
-        self.valid = Looks(len(scores), int((scores < self.limit).sum()), of_valid)
-        self.batch = Looks(0, 0, np.zeros_like(of_valid))
+        self.valid = Looks(len(scores), (scores[:, None] < self.limits).sum(0), of_valid)
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin again, without any photograph."""
+        self.batch = Looks(0, np.zeros_like(self.valid.unlike), np.zeros_like(self.valid.best))
 
     def add(self, prediction: Prediction) -> None:
         """Count a photograph."""
@@ -56,7 +66,7 @@ class Likeness:
         if ood_score >= self.lowest:
             count, unlike, best = self.batch
             best[int(probabilities.argmax())] += 1
-            self.batch = Looks(count + 1, unlike + (ood_score < self.limit), best)
+            self.batch = Looks(count + 1, unlike + (ood_score < self.limits), best)
 
     def differ(self, looks: int = 1) -> str | None:
         """Say how the photographs differ from those of valid beyond chance, if they do.
@@ -66,14 +76,15 @@ class Likeness:
         batch, valid = self.batch, self.valid
         if batch.total < FEWEST or not valid.total:
             return None
-        level = FALSE_ALARM / 2 / looks
-        said = []
-        unlike = tail(batch.unlike, batch.total, batch.unlike + valid.unlike, valid.total)
-        if unlike <= level:
-            said.append(
-                f"{batch.unlike / batch.total:.0%} look like nothing that the network has learned "
-                f"({valid.unlike / valid.total:.0%} of valid)"
-            )
+        level = FALSE_ALARM / 4 / looks  # of each kind of test
+        said: list[str] = []
+        for found, of_valid in zip(batch.unlike.tolist(), valid.unlike.tolist()):
+            chance = tail(found, batch.total, found + of_valid, valid.total)
+            if not said and chance <= level / len(UNLIKE):
+                said.append(
+                    f"{found / batch.total:.0%} look like nothing that the network has learned "
+                    f"({of_valid / valid.total:.0%} of valid)"
+                )
         if compare_counts(batch.best, valid.best) <= level:
             shares = batch.best / batch.total, valid.best / valid.total
             most = int((shares[0] - shares[1]).argmax())
@@ -113,10 +124,12 @@ def compare_counts(one: np.ndarray, other: np.ndarray) -> float:
     together = one + other
     seen = together > 0
     count, expected = one.sum(), together[seen] * (one.sum() / together.sum())
-    drawn = np.random.default_rng(0).multivariate_hypergeometric(
-        together[seen], count, PERMUTATIONS, method="marginals"
-    )
-    statistics = ((drawn - expected) ** 2 / expected).sum(1)
     own = ((one[seen] - expected) ** 2 / expected).sum()
-    # A little lower, so that what is equal but for rounding counts as equal.
-    return float((1 + (statistics >= own * (1 - 1e-9)).sum()) / (1 + PERMUTATIONS))
+    rng, extreme, drawn = np.random.default_rng(0), 0, 0
+    while extreme < EXTREME and drawn < PERMUTATIONS:
+        others = rng.multivariate_hypergeometric(together[seen], count, STEP, method="marginals")
+        statistics = ((others - expected) ** 2 / expected).sum(1)
+        # A little lower, so that what is equal but for rounding counts as equal.
+        extreme += int((statistics >= own * (1 - 1e-9)).sum())
+        drawn += STEP
+    return (extreme + 1) / (drawn + 1)

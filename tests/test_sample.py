@@ -7,6 +7,8 @@ import shutil
 import pytest
 from pages import Page
 
+from prediction.output import Output
+
 ANSWERED = "of 20 checked photographs "
 
 
@@ -91,10 +93,27 @@ def test_photographs_of_another_source_get_no_promise(
     assert "and these are not: of " in run.err and "--check_sample 100" in run.err
 
     paths = b"".join(b"%s\n" % bytes(path) for path in sorted(one.glob("*/*")) * 2)
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(paths))))
-    run = run_script("predict", "-", checkpoint, "--promise", 0.5, "--format", "csv")
-    assert run.code == 0
+    flags = ["--promise", 0.5, "--format", "csv", "--output", tmp_path / "names.csv"]
+
+    def name(*more):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(paths))))
+        return run_script("predict", "-", checkpoint, *flags, *more)
+
+    write = Output.write
+
+    def write_thirty(self, *args):
+        if self.place.records == 30:
+            raise KeyboardInterrupt
+        write(self, *args)
+
+    monkeypatch.setattr(Output, "write", write_thirty)
+    run = name()
+    assert run.code == 130
     assert "from now on the promise cannot be kept" in run.err
+    monkeypatch.setattr(Output, "write", write)
+    run = name("--continue")  # what was broken off stays so
+    assert run.code == 0
     assert "warning: from record 21 on, all answers are review" in run.err
-    answers = [row["answer"] for row in csv.DictReader(run.out.splitlines()) if row["rank"] == "1"]
+    with open(tmp_path / "names.csv") as file:
+        answers = [row["answer"] for row in csv.DictReader(file) if row["rank"] == "1"]
     assert {*answers[20:]} == {"review"} != {*answers[:20]}
