@@ -55,16 +55,17 @@ from prediction.answers import (
 )
 from prediction.command_line import parse_args
 from prediction.inputs import STDIN, Found, Pixels, Predicted, is_one_photograph
-from prediction.likeness import LOOKED_AT
+from prediction.likeness import FEWEST, LOOKED_AT
 from prediction.output import open_output
 from prediction.records import RECORD_FORMATS, Record, format_alone
 from prediction.sample import (
     accuracy_line,
     as_calibration_set,
     draw,
+    label_answers,
     make_sample_page,
     make_table,
-    read_sample,
+    read_answers,
     require_drawn_from,
 )
 from prediction.sorting import Sorter, check_folder
@@ -105,6 +106,7 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
     args.names = load_names(args.category_names) if args.category_names else None
     args.groups = load_names(args.group, "--group") if args.group else None
     args.possible = read_list(args.only) if args.only else None
+    args.answers = read_answers(args.checked) if args.checked else None
     if args.export:
         export_network(args, console)
         return 0
@@ -159,7 +161,7 @@ def name_photographs(
         sample = ask_about_sample(args, network, found, console)
         console.print_message(accuracy_line(sample))
     answers = make_answers(args, info, console, sample)
-    if isinstance(found, list):
+    if isinstance(found, list) and len(found) >= FEWEST:
         some = predict_all(args, network, islice(draw(found), LOOKED_AT))
         answers.require_alike(answers.restrict(result) for _, result in some)
     alone = is_one_photograph(args.inputs) and args.format == "text"
@@ -332,7 +334,8 @@ def ask_about_sample(
 ) -> CalibrationSet:
     """Predict the photographs of the checked sample, which are some of those that were found."""
     info = network[1]
-    checked = read_sample(args.checked, info.categories, choose_names(args, info))
+    names = choose_names(args, info)
+    checked = label_answers(args.checked, args.answers, info.categories, names)
     if isinstance(found, list):
         require_drawn_from(args.checked, checked, {file for file, _ in found})
     only = choose_possible(args, info)

@@ -73,12 +73,19 @@ def make_sample_page(
 # --- What a person has said ------------------------------------------------------------
 
 
-def read_sample(path: str, categories: Sequence[str], names: Sequence[str]) -> list[Checked]:
-    """Read a sample that a person has checked, or its first part, in the order of the draw.
+class Answer(NamedTuple):
+    """What a person has said of a photograph."""
 
-    Raises InputError if it is another file, or an answer is missing or unknown.
+    path: str
+    category: str  # of the name that was asked about
+    correct: str  # yes, no or another name, in some spelling
+
+
+def read_answers(path: str) -> list[Answer]:
+    """Read the table of a sample, or the first part that is filled, in the order of the draw.
+
+    Raises InputError if it is another file, or an answer is missing.
     """
-    known = {_spell(word): i for words in (categories, names) for i, word in enumerate(words)}
     rows = [*read_table(path, COLUMNS, "a sample of --check_sample")]
     try:
         rows.sort(key=lambda row: int(row["number"]))
@@ -88,9 +95,13 @@ def read_sample(path: str, categories: Sequence[str], names: Sequence[str]) -> l
         raise InputError(
             f"{path}: the column number is not 1 to {len(rows)}; rows were added or left out"
         ) from None
-    answers = [row["correct"].strip() for row in rows]
-    filled = next((i for i, answer in enumerate(answers) if not answer), len(rows))
-    if later := [i for i, answer in enumerate(answers[filled:], start=filled) if answer]:
+    answers = [
+        Answer(row["file"], row["category"].removeprefix("'"), row["correct"].strip())
+        for row in rows
+    ]
+    filled = next((i for i, answer in enumerate(answers) if not answer.correct), len(rows))
+    later = [i for i, answer in enumerate(answers[filled:], start=filled) if answer.correct]
+    if later:
         raise InputError(
             f"{path}: number {filled + 1} has no answer, and number {later[0] + 1} has one; check "
             "the photographs in their order"
@@ -99,21 +110,31 @@ def read_sample(path: str, categories: Sequence[str], names: Sequence[str]) -> l
         raise InputError(
             f"{path}: nothing is checked; write y, n or the right name into the column correct"
         )
+    return answers[:filled]
+
+
+def label_answers(
+    path: str, answers: Sequence[Answer], categories: Sequence[str], names: Sequence[str]
+) -> list[Checked]:
+    """Find the category of each photograph; raise InputError for an answer that is none.
+
+    What is a category or a name of the network is that, though it may look like a yes.
+    """
+    known = {_spell(word): i for words in (categories, names) for i, word in enumerate(words)}
     checked = []
-    for row, answer in zip(rows[:filled], answers):
-        label = known.get(_spell(answer))
-        if label is None and answer.lower() in YES:
-            label = known.get(_spell(row["category"].removeprefix("'")))
+    for number, (file, category, correct) in enumerate(answers, start=1):
+        label = known.get(_spell(correct))
+        if label is None and correct.lower() in YES:
+            label = known.get(_spell(category))
             if label is None:
-                raise InputError(f"{path}: this network does not know {row['category']!r}")
-        elif label is None and answer.lower() in NO:
+                raise InputError(f"{path}: this network does not know {category!r}")
+        elif label is None and correct.lower() in NO:
             label = ANOTHER
         elif label is None:
             raise InputError(
-                f"{path}, number {row['number']}: {answer!r} is neither y, n nor a name of this "
-                "network"
+                f"{path}, number {number}: {correct!r} is neither y, n nor a name of this network"
             )
-        checked.append(Checked(row["file"], label))
+        checked.append(Checked(file, label))
     return checked
 
 

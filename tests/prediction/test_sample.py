@@ -11,8 +11,9 @@ from prediction.sample import (
     accuracy_line,
     as_calibration_set,
     draw,
+    label_answers,
     make_table,
-    read_sample,
+    read_answers,
     require_drawn_from,
 )
 from running.errors import ImageError, InputError
@@ -34,12 +35,16 @@ def table(tmp_path):
     return path
 
 
+def read(path):
+    return label_answers(str(path), read_answers(str(path)), CATEGORIES, NAMES)
+
+
 def fill(path, answers, separator=",", encoding="utf-8-sig"):
     first, *lines = path.read_text("utf-8-sig").splitlines()
     lines = [line + answer for line, answer in zip(lines, answers, strict=True)]
     text = "\n".join([first, *lines]).replace(",", separator)
     path.write_bytes(text.encode(encoding))
-    return [(each.path, each.label) for each in read_sample(str(path), CATEGORIES, NAMES)]
+    return [(each.path, each.label) for each in read(path)]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +73,7 @@ def test_sorted_rows_are_read_in_the_order_of_the_draw(table):
     first, *lines = table.read_text("utf-8-sig").splitlines()
     lines = [line + "y" for line in lines]
     table.write_text("\n".join([first, *lines[::-1]]), "utf-8")
-    assert read_sample(str(table), CATEGORIES, NAMES)[0].path == "a.jpg"
+    assert read(table)[0].path == "a.jpg"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +106,7 @@ def test_what_cannot_be_understood_is_one_sentence(table, answers, words):
 def test_another_file_is_one_sentence(tmp_path, text, words):
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(InputError, match=words):
-        read_sample(str(tmp_path / "a.csv"), CATEGORIES, NAMES)
+        read(tmp_path / "a.csv")
 
 
 def test_a_sample_is_of_one_batch():
