@@ -338,6 +338,11 @@ def ask_about_sample(
     checked = label_answers(args.checked, args.answers, info.categories, names)
     if isinstance(found, list):
         require_drawn_from(args.checked, checked, {file for file, _ in found})
+        if (count := args.answers[0].of) != len(found):
+            console.print_message(
+                f"warning: {args.checked} was drawn from {count} photographs, and these are "
+                f"{len(found)}: it says nothing of what has come since"
+            )
     only = choose_possible(args, info)
     photographs = [(each.path, None) for each in checked]
     predicted = predict_all(args, network, iter(photographs))

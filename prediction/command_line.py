@@ -26,7 +26,7 @@ EPILOG = """\
 exit codes:
   0    every input was answered
   1    some could not be read, or there is too little memory or disk
-  2    the command line, the checkpoint or the names file cannot be used
+  2    the command line, the checkpoint or a names file cannot be used, or a promise cannot be kept
   130  stopped by Ctrl-C
   143  stopped by SIGTERM
 """

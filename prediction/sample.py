@@ -76,6 +76,7 @@ def make_sample_page(
 class Answer(NamedTuple):
     """What a person has said of a photograph."""
 
+    of: int  # photographs of the batch
     path: str
     category: str  # of the name that was asked about
     correct: str  # yes, no or another name, in some spelling
@@ -91,14 +92,19 @@ def read_answers(path: str) -> list[Answer]:
         rows.sort(key=lambda row: int(row["number"]))
         if [int(row["number"]) for row in rows] != [*range(1, len(rows) + 1)]:
             raise ValueError
+        answers = [
+            Answer(
+                int(row["of"]),
+                row["file"],
+                row["category"].removeprefix("'"),
+                row["correct"].strip(),
+            )
+            for row in rows
+        ]
     except ValueError:
         raise InputError(
             f"{path}: the column number is not 1 to {len(rows)}; rows were added or left out"
         ) from None
-    answers = [
-        Answer(row["file"], row["category"].removeprefix("'"), row["correct"].strip())
-        for row in rows
-    ]
     filled = next((i for i, answer in enumerate(answers) if not answer.correct), len(rows))
     later = [i for i, answer in enumerate(answers[filled:], start=filled) if answer.correct]
     if later:
@@ -122,7 +128,7 @@ def label_answers(
     """
     known = {_spell(word): i for words in (categories, names) for i, word in enumerate(words)}
     checked = []
-    for number, (file, category, correct) in enumerate(answers, start=1):
+    for number, (_, file, category, correct) in enumerate(answers, start=1):
         label = known.get(_spell(correct))
         if label is None and correct.lower() in YES:
             label = known.get(_spell(category))

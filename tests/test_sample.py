@@ -8,6 +8,7 @@ import pytest
 from pages import Page
 
 from prediction.output import Output
+from running.errors import RunError
 
 ANSWERED = "of 20 checked photographs "
 
@@ -54,7 +55,9 @@ def test_a_promise_rests_on_what_was_checked(run_script, batch, checkpoint, tmp_
     named = sum(row["answer"] == row["label"] for row in rows)
     assert f"{named} of {len(rows)} were answered, " in run.err and named > 20
 
+    (batch / "1" / "another.jpg").symlink_to(next((batch / "2").iterdir()))
     run = run_script("predict", batch, checkpoint, "--checked", checked, "--promise", 0.95)
+    assert "was drawn from 49 photographs, and these are 50" in run.err
     assert run.code == 2
     assert (
         "it takes 59 checked photographs of the sample without a mistake; there are 20" in run.err
@@ -103,12 +106,12 @@ def test_photographs_of_another_source_get_no_promise(
 
     def write_thirty(self, *args):
         if self.place.records == 30:
-            raise KeyboardInterrupt
+            raise RunError("the disk is full")
         write(self, *args)
 
     monkeypatch.setattr(Output, "write", write_thirty)
     run = name()
-    assert run.code == 130
+    assert run.code == 1 and "the disk is full" in run.err
     assert "from now on the promise cannot be kept" in run.err
     monkeypatch.setattr(Output, "write", write)
     run = name("--continue")  # what was broken off stays so
