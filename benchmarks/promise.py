@@ -18,7 +18,7 @@ import data_utils
 import model_utils
 from formats.schema import CalibrationSet, NetworkInfo, Prediction
 from network.ood import ood_score
-from prediction.likeness import FEWEST, LOOKED_AT, LOOKS, Likeness
+from prediction.likeness import LOOKED_AT, LOOKS, Likeness
 from prediction.promise import (
     FAMILIAR,
     SAMPLE_SEQUENCES,
@@ -83,8 +83,7 @@ def count_covered(valid: CalibrationSet, names: list[str], batch: CalibrationSet
         return 0
     likeness.forget()
     for i, each in enumerate(predictions, start=1):
-        likeness.add(each)
-        if i % FEWEST == 0 and (i // FEWEST).bit_count() == 1 and likeness.differ(LOOKS):
+        if likeness.add(each) and likeness.differ(LOOKS):
             return i
     return BATCH
 

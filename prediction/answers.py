@@ -9,7 +9,7 @@ import numpy as np
 
 from formats.schema import REVIEW, UNKNOWN, CalibrationSet, NetworkInfo, Prediction
 from images.folders import normalise
-from prediction.likeness import FEWEST, LOOKS, Likeness
+from prediction.likeness import LOOKS, Likeness
 from prediction.promise import (
     CONFIDENCE,
     FAMILIAR,
@@ -176,9 +176,7 @@ class Answers:
         """
         if self.likeness is None or isinstance(result, FlowersError):
             return None
-        self.likeness.add(result)
-        times, rest = divmod(self.likeness.batch.total, FEWEST)
-        if rest or times & (times - 1) or times >= 2**LOOKS:  # compared when they have doubled
+        if not self.likeness.add(result):
             return None
         differs = self.likeness.differ(LOOKS)
         if differs:

@@ -60,13 +60,16 @@ class Likeness:
         """Begin again, without any photograph."""
         self.batch = Looks(0, np.zeros_like(self.valid.unlike), np.zeros_like(self.valid.best))
 
-    def add(self, prediction: Prediction) -> None:
-        """Count a photograph."""
+    def add(self, prediction: Prediction) -> bool:
+        """Count a photograph; return whether it is time to look again."""
         probabilities, ood_score = prediction
-        if ood_score >= self.lowest:
-            count, unlike, best = self.batch
-            best[int(probabilities.argmax())] += 1
-            self.batch = Looks(count + 1, unlike + (ood_score < self.limits), best)
+        if ood_score < self.lowest:
+            return False
+        count, unlike, best = self.batch
+        best[int(probabilities.argmax())] += 1
+        self.batch = Looks(count + 1, unlike + (ood_score < self.limits), best)
+        times, rest = divmod(count + 1, FEWEST)
+        return rest == 0 and times.bit_count() == 1 and times < 2**LOOKS
 
     def differ(self, looks: int = 1) -> str | None:
         """Say how the photographs differ from those of valid beyond chance, if they do.
