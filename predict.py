@@ -141,9 +141,10 @@ def check_targets(args: argparse.Namespace) -> None:
     targets = [find_target(path, reads) for path in writes if path]
     if len({*map(os.path.realpath, targets)}) < len(targets):
         raise InputError("two of --output, --plot and --report name the same file")
-    if args.check_sample and os.path.exists(args.output):
+    there = [path for path in (args.output, args.page) if path and os.path.exists(path)]
+    if args.check_sample and there:
         words = "is there already, and may hold answers; --output names another file"
-        raise InputError(f"{args.output} {words}")
+        raise InputError(f"{there[0]} {words}")
     if args.sort_into:
         check_folder(args.sort_into, args.inputs)
     if not args.output and not args.export:

@@ -179,9 +179,10 @@ def test_noise_is_unknown_and_flowers_keep_their_names(run_script, drawn, tmp_pa
         for more in (["--format", "jsonl"], ["--format", "jsonl", "--reject"])
     )
     answers = [record["label"] for record in records]
-    # Four categories and the 16 photographs of valid do not draw a sharp line: with bfloat16
-    # six of eight or more are unknown, without it five.
-    assert answers[:8].count("unknown") >= 4
+    # Four categories and the 16 photographs of valid do not draw a sharp line: without bfloat16
+    # five of eight were unknown.
+    precision = model_utils.load_checkpoint(checkpoint)[1].metrics.precision
+    assert answers[:8].count("unknown") >= (6 if precision == "torch.bfloat16" else 4)
     assert answers[8:].count("unknown") <= 1
     first = answers.index("unknown")
     assert records[first]["category"] is records[first]["probability"] is None

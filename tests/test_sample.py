@@ -44,6 +44,10 @@ def test_a_promise_rests_on_what_was_checked(run_script, batch, checkpoint, tmp_
 
     again = run_script("predict", batch, checkpoint, "--check_sample", 20, "--output", table)
     assert again.code == 2 and "some.csv is there already" in again.err
+    page.rename(tmp_path / "other.html")  # nor is somebody's page replaced
+    other = tmp_path / "other.csv"
+    again = run_script("predict", batch, checkpoint, "--check_sample", 20, "--output", other)
+    assert again.code == 2 and "other.html is there already" in again.err
 
     checked = fill(table, tmp_path / "checked.csv")
     flags = ["--checked", checked, "--promise", 0.5, "--score", "--format", "csv"]
