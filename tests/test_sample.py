@@ -89,6 +89,46 @@ def test_a_sample_is_of_this_batch_and_shared_by_its_shards(
     assert sorted(rows) == sorted(whole.out.splitlines()[1:])
 
 
+def test_names_that_are_impossible_are_wrong_in_a_sample_too(
+    run_script, batch, checkpoint, tmp_path
+):
+    only = tmp_path / "only.txt"
+    only.write_text("1\n2\n")
+    table = tmp_path / "sample.csv"
+    draw = ["--check_sample", 20, "--output", table, "--only", only]
+    assert run_script("predict", batch, checkpoint, *draw).code == 0
+    checked = fill(table, tmp_path / "checked.csv")
+    with open(checked, newline="") as file:
+        rows = [*csv.DictReader(file)]
+    assert {row["category"] for row in rows} == {"1", "2"}
+    possible = sum(row["correct"] not in ("3", "4") for row in rows)
+    assert 0 < possible < 20  # the folders of the others are impossible
+    flags = ["--checked", checked, "--only", only, "--promise", 0.5]
+    run = run_script("predict", batch, checkpoint, *flags)
+    right = sum(row["correct"] == "y" for row in rows)
+    assert f"{ANSWERED}{right} are named correctly" in run.err and right <= possible
+
+
+def test_a_group_keeps_the_promise_of_a_sample(run_script, batch, checkpoint, tmp_path):
+    table = tmp_path / "sample.csv"
+    run_script("predict", batch, checkpoint, "--check_sample", 40, "--output", table)
+    checked = fill(table, tmp_path / "checked.csv")
+    with open(checked, newline="") as file:
+        first, *rows = csv.reader(file)
+    least = sorted(rows, key=lambda row: float(row[5].rstrip("%")))[:12]
+    for row in least:  # a person knows that the least probable ones are other flowers
+        row[-1] = str(int(row[4]) % 4 + 1)
+    with open(checked, "w", newline="") as file:
+        csv.writer(file).writerows([first, *rows])
+    groups = tmp_path / "groups.json"
+    groups.write_text('{"1": "all", "2": "all", "3": "all", "4": "all"}')
+    flags = ["--checked", checked, "--promise", 0.85, "--format", "csv", "--top_k", 1]
+    for more, others in (((), "review"), (("--group", groups), "all")):
+        run = run_script("predict", batch, checkpoint, *flags, *more)
+        answers = {row["answer"] for row in csv.DictReader(run.out.splitlines())} - {""}
+        assert len(answers) > 1 and answers & {"review", "all"} == {others}
+
+
 def test_photographs_of_another_source_get_no_promise(
     run_script, drawn, checkpoint, tmp_path, monkeypatch
 ):
