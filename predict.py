@@ -70,7 +70,7 @@ from prediction.sample import (
 )
 from prediction.sorting import Sorter, check_folder
 from running.console import Console, ExitNotes, prepare_streams, require_stdout
-from running.environment import join_words, require, versions
+from running.environment import join_words, require, spell_command, versions
 from running.errors import InputError
 from running.files import find_target, write_alone
 from running.signals import delay_signals
@@ -319,8 +319,10 @@ def write_sample(args: argparse.Namespace, network: Network, console: Console) -
         raise InputError("there was no photograph that could be read")
     with write_alone(args.output) as table:
         table.write(make_table(records, len(found)))
+    flags = "--checked", os.path.basename(args.output), "--promise", "0.95"
+    command = spell_command("predict.py", *args.inputs, args.checkpoint, *flags)
     with write_alone(args.page) as page:
-        page.write(make_sample_page(records, len(found), args.output, answers.names))
+        page.write(make_sample_page(records, len(found), args.output, answers.names, command))
     console.print_note(
         f"wrote {args.output} and {args.page}: {len(records)} of {len(found)} photographs to check"
     )

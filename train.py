@@ -118,14 +118,15 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
         console.print_result(f"putting {args.download} into {data_dir}, from {url}")
         download(args.download, data_dir, console.progress)
     data = data_utils.find_data(data_dir)
-    data_utils.find_names(data.categories, data_dir, args.category_names)
+    names, *_ = data_utils.find_names(data.categories, data_dir, args.category_names)
     if args.apply or not args.check_data:
         data_utils.require_readable_folders(data)
     if args.apply:
         if not console.speaks:
             return 0
         console.print_result(
-            apply_fixes(data, args.apply, args.to), f"next: {spell_command('train.py', args.to)}"
+            apply_fixes(data, names, args.apply, args.to),
+            f"next: {spell_command('train.py', args.to)}",
         )
         return 0
     if args.check_data:

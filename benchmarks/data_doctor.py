@@ -65,10 +65,9 @@ def look(data_dir: str) -> Seen:
     nearest = find_neighbours(features.clone())[0][:, :5]
     began = time.perf_counter()
     pairs, alike, _ = find_copies(small, nearest, labels, no_progress)
-    print(
-        f"near duplicates of the folder itself: {len(pairs)} pairs with a correlation of "
-        f"{alike[-1]:.4f} or more ({time.perf_counter() - began:.1f} s)"
-    )
+    least = f", with a correlation of {alike[-1]:.4f} or more" if len(pairs) else ""
+    seconds = time.perf_counter() - began
+    print(f"near duplicates of the folder itself: {len(pairs)} pairs{least} ({seconds:.1f} s)")
     return Seen(data, run, resources, features, small, labels, pairs)
 
 

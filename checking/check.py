@@ -11,7 +11,16 @@ import torch
 from PIL import Image
 
 from checking.copies import LONGEST_CHAIN, SIDE, find_copies
-from checking.issues import LEAVE_OUT, MOVE, Issue, issue_lines, write_csv, write_page
+from checking.issues import (
+    COPY,
+    LABEL,
+    LEAVE_OUT,
+    MOVE,
+    Issue,
+    issue_lines,
+    write_csv,
+    write_page,
+)
 from checking.labels import find_neighbours, score_labels
 from data_utils import FEW, DataSet, Inspected
 from images.copies import group_pairs
@@ -49,11 +58,11 @@ FEW_TO_JUDGE = 15  # photographs a category: with fewer, most suspicious labels 
 # The kinds of issues in the order of the report; and in that in which they decide about a
 # photograph that has several.
 KINDS = (
-    *("suspicious label", "near duplicate", "outlier"),
+    *(LABEL, COPY, "outlier"),
     *("blank", "dark", "bright", "blurred", "tiny"),
 )
 FIRST = (
-    *("blank", "outlier", "near duplicate", "suspicious label"),
+    *("blank", "outlier", COPY, LABEL),
     *("dark", "bright", "blurred", "tiny"),
 )
 
@@ -98,8 +107,8 @@ def check_folder(
         if run.weights_source is None:
             raise InputError("the network has no pretrained weights; --check_data files needs none")
         issues, notes = find_issues(data, inspected.names, run, resources)
-        write_csv(folder.data_report, data.folder, issues)
-        write_page(folder.data_page, inspected, issues, notes)
+        rows = write_csv(folder.data_report, data.folder, issues)
+        write_page(folder.data_page, inspected, issues, rows, notes)
     return [*issue_lines(issues), *notes, f"report: {folder.data_page}, {folder.data_report}"]
 
 
@@ -132,10 +141,18 @@ def find_issues(
         score: float,
         reason: str,
         suggestion: str = LEAVE_OUT,
-        others: Sequence[str] = (),
+        others: Sequence[tuple[str, str]] = (),
     ) -> None:
         place = paths[i], splits[i], categories[labels[i]]
         found[i].append(Issue(*place, kind, score, suggestion, reason, others))
+
+    def example(i: int, label: int) -> tuple[str, str]:
+        """Find the most similar photograph of a category, or else its most typical one."""
+        members = np.flatnonzero((labels == label) & (np.arange(len(labels)) != i))
+        trusted = members[scores[members] <= SUSPICIOUS]
+        similar = [j for j in neighbours[i].tolist() if j in trusted]
+        typical = members[np.argsort(-logits[members, label])].tolist()
+        return paths[[*similar, *typical][0]], names[label]
 
     for i, (kind, score, reason) in flaws.items():
         add(i, kind, score, reason)
@@ -143,10 +160,8 @@ def find_issues(
         add(i, "outlier", min(float(distances[i]), 1.0), "looks like no other photograph here")
     for i in np.flatnonzero(scores > SUSPICIOUS).tolist():
         reason = f"looks like {names[best[i]]}, its folder says {names[labels[i]]}"
-        # Beside it the most similar photograph of the category that it looks like.
-        others = [paths[j] for j in neighbours[i].tolist() if labels[j] == best[i]][:1]
-        move = MOVE + categories[best[i]]
-        add(i, "suspicious label", float(scores[i]), reason, move, others)
+        others = [example(i, int(labels[i])), example(i, int(best[i]))]
+        add(i, LABEL, float(scores[i]), reason, MOVE + categories[best[i]], others)
 
     contradicted = {*pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]].ravel().tolist()}
 
@@ -161,13 +176,13 @@ def find_issues(
         reason = f"nearly the same picture as {place}, {why}"
         if labels[i] != labels[j]:
             reason += f"; that is in category {categories[labels[j]]}"
-        add(i, "near duplicate", correlation, reason, others=[paths[j]])
+        add(i, COPY, correlation, reason, others=[(paths[j], "stays")])
     issues = sorted(map(_decide, found.values()), key=lambda e: (KINDS.index(e.kind), -e.score))
     notes = []
     if too_alike:
         notes.append("photographs of different categories are too alike to tell near duplicates")
     median = int(np.median(np.bincount(labels)))
-    if median < FEW_TO_JUDGE and issues and issues[0].kind == KINDS[0]:
+    if median < FEW_TO_JUDGE and issues and issues[0].kind == LABEL:
         notes.append(f"with {median} photographs a category, most suspicious labels are right")
     return issues, notes
 
@@ -176,7 +191,7 @@ def _decide(issues: Sequence[Issue]) -> Issue:
     """Make one decision about a photograph; the reason has all that was found."""
     first = min(issues, key=lambda issue: FIRST.index(issue.kind))
     others = [
-        issue.reason for issue in issues if issue.kind not in (first.kind, "suspicious label")
+        issue.reason for issue in issues if issue.kind not in (first.kind, LABEL)
     ]
     return first._replace(reason="; ".join([first.reason, *others]))
 

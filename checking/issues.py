@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,9 @@ from typing import NamedTuple
 from data_utils import GAPS, NAMES_FILE, DataSet, Inspected
 from formats.table import NO, YES, format_table, read_table, safe_path, safe_text
 from images.folders import find_split_folders, new_folder
-from reporting.page import Item, Page
+from reporting.page import Page
+from reporting.review import Question, Table, add_review
+from running.environment import spell_command
 from running.errors import InputError
 from running.files import atomic_write
 from running.run_folder import back_up
@@ -19,18 +21,9 @@ from running.run_folder import back_up
 MOVE, LEAVE_OUT = "move to ", "leave out"  # suggestions; a category follows the first
 
 COLUMNS = ("file", "split", "category", "kind", "score", "suggestion", "reason", "accept")
-PRINTED, SHOWN = 5, 48  # issues of each kind that are printed, and that are on the page
+PRINTED = 5  # issues of each kind
 
-EXPLANATIONS = {
-    "suspicious label": "Photographs whose category is improbable to heads that have not learned "
-    "from them, and to the photographs that look most like them; beside each the most similar one "
-    "of the category that it looks like. Many are unusual, and right: look before you accept. The "
-    "number is how sure the check is, from 50 to 100.",
-    "near duplicate": "The same picture twice, perhaps scaled, cropped, mirrored or stored again, "
-    "or the next shot of a series. The first one would be left out, the second stays: copies in "
-    "two splits flatter the figures. The number is how alike they are, of 100.",
-    "outlier": "Photographs that look like nothing else in the folder.",
-}
+LABEL, COPY = "suspicious label", "near duplicate"  # kinds of issues
 
 
 class Issue(NamedTuple):
@@ -39,11 +32,11 @@ class Issue(NamedTuple):
     path: str
     split: str
     category: str
-    kind: str  # see `EXPLANATIONS` and `checking.check.find_flaws`
+    kind: str  # `LABEL`, `COPY`, or another one of `checking.check`
     score: float  # 0..1, the higher the worse
     suggestion: str  # "move to <category>" or "leave out"
     reason: str
-    others: Sequence[str] = ()  # paths of photographs that show why
+    others: Sequence[tuple[str, str]] = ()  # photographs to compare it with: path and words
 
 
 def issue_lines(issues: Sequence[Issue]) -> Iterator[str]:
@@ -54,11 +47,7 @@ def issue_lines(issues: Sequence[Issue]) -> Iterator[str]:
             yield f"  {issue.path}: {issue.reason} ({100 * issue.score:.0f})"
         if len(found) > PRINTED:
             yield f"  and {len(found) - PRINTED} more"
-    yield (
-        "all of this is a suspicion: look before you accept"
-        if issues
-        else "nothing suspicious about the pictures"
-    )
+    yield headline(issues)
 
 
 def _by_kind(issues: Sequence[Issue]) -> dict[str, list[Issue]]:
@@ -66,35 +55,31 @@ def _by_kind(issues: Sequence[Issue]) -> dict[str, list[Issue]]:
 
 
 def write_page(
-    path: Path, inspected: Inspected, issues: Sequence[Issue], notes: Sequence[str]
+    path: Path,
+    inspected: Inspected,
+    issues: Sequence[Issue],
+    rows: Sequence[Sequence[str]],
+    notes: Sequence[str],
 ) -> None:
-    """Write data_report.html: the splits' sizes, the files' problems, the images' issues."""
+    """Write data_report.html, on which a user decides about the issues.
+
+    `rows` are what `write_csv` returned.
+    """
     data, problems, kinds = inspected.data, inspected.problems, _by_kind(issues)
-    page = Page(f"Data check of {data.folder}")
+    page = Page(f"Data check of {os.path.basename(os.path.abspath(data.folder))}")
+    page.text(headline(issues))
+    page.text(*(f"{note[0].upper()}{note[1:]}." for note in notes))
+    if issues:
+        names = dict(zip(data.categories, inspected.names))
+        table = Table(path.with_suffix(".csv").name, COLUMNS, rows, _apply_command(data, path))
+        asked = [_ask(issue, row[5], names) for issue, row in zip(issues, rows)]
+        add_review(page, asked, table, inspected.names)
+    page.heading("What was looked at")
     sizes = {name: str(len(split.paths)) for name, split in data.splits.items()}
-    page.facts([(name, [size, "photographs"]) for name, size in sizes.items()], large=True)
-    page.text(
-        "Everything here is a suspicion. data_report.csv lists all of it: write yes into its "
-        "column accept, and train.py makes a new data folder with --apply and --to."
-    )
-    for note in notes:
-        page.text(f"{note[0].upper()}{note[1:]}.")
-    counts = [(kind, str(len(found))) for kind, found in (kinds | problems).items()]
-    page.table("What was found", ("kind", "photographs, files or folders"), counts)
-    for kind, found in kinds.items():
-        page.heading(f"{kind.capitalize()}: {len(found)}")
-        if kind in EXPLANATIONS:
-            page.text(EXPLANATIONS[kind])
-        items = []
-        for photograph, _, category, _, score, suggestion, reason, others in found[:SHOWN]:
-            pictures = [(photograph, f"{category}: {reason}")]
-            pictures += [(other, "a photograph to compare it with") for other in others]
-            items.append(
-                Item(pictures, f"{reason} ({100 * score:.0f})", f"{photograph}: {suggestion}")
-            )
-        page.gallery(items)
-        if len(found) > SHOWN:
-            page.text(f"And {len(found) - SHOWN} more, in data_report.csv.")
+    page.facts([(name, [f"{size} photographs"]) for name, size in sizes.items()])
+    counts = [(kind, str(len(found))) for kind, found in (kinds | problems).items() if found]
+    if counts:
+        page.table("What was found", ("kind", "photographs, files or folders"), counts)
     for kind, lines in problems.items():
         if lines:
             page.heading(f"{kind.capitalize()}: {len(lines)}")
@@ -103,13 +88,55 @@ def write_page(
         file.write(page.render())
 
 
+def likelihood(score: float) -> float:
+    """Return how likely a suspicious label is wrong, 0..1."""
+    return score
+
+
+def headline(issues: Sequence[Issue]) -> str:
+    """Say what the user is to decide, and how many of the suspicions are right."""
+    if not issues:
+        return "Nothing is suspicious about the pictures."
+    words = f"{len(issues)} suspicions: look at each, and decide."
+    labels = [issue for issue in issues if issue.kind == LABEL]
+    if not labels:
+        return words
+    wrong = sum(likelihood(issue.score) for issue in labels)
+    about = f"about {wrong:.0f}" if wrong >= 1 else "perhaps none"
+    return f"{words} Of the {len(labels)} suspicious labels {about} will be wrong."
+
+
+def _ask(issue: Issue, suggestion: str, names: Mapping[str, str]) -> Question:
+    """Ask whether a suggestion is right, which is the issue's or an earlier one."""
+    own, target = names[issue.category], suggestion.removeprefix(MOVE)
+    if suggestion != target and target in names:
+        words = f"in the folder of {own}"
+        asked, yes = f"Is this {names[target]}, and not {own}?", f"Move to {names[target]}"
+        no = f"Keep as {own}"
+    else:
+        words, asked = f"{issue.kind}, in the folder of {own}", f"Leave this {issue.kind} out?"
+        yes, no = "Leave out", "Keep"
+    pictures = [(issue.path, words), *issue.others]
+    more = issue.path if issue.kind == LABEL else f"{issue.path}: {issue.reason}"
+    return Question(pictures, asked, more, yes, no)
+
+
+def _apply_command(data: DataSet, page: Path) -> str:
+    target = f"{os.path.normpath(data.folder)}_mended"
+    flags = "--apply", page.with_suffix(".csv").name, "--to", target
+    return spell_command("train.py", str(data.folder), *flags)
+
+
 # --- data_report.csv ------------------------------------------------------------------
 
 
-def write_csv(path: Path, folder: str | os.PathLike[str], issues: Sequence[Issue]) -> None:
-    """Write data_report.csv; the user's answers in an earlier one stay, and it is backed up.
+def write_csv(
+    path: Path, folder: str | os.PathLike[str], issues: Sequence[Issue]
+) -> list[list[str]]:
+    """Write data_report.csv and return its rows, of which the first are parallel to the issues.
 
-    A row with an answer stays as it is, also where its photograph is no longer suspected.
+    The user's answers in an earlier one stay, and it is backed up. A row with an answer stays as it
+    is, also where its photograph is no longer suspected.
     """
     answered: dict[str, dict[str, str]] = {}
     try:
@@ -135,6 +162,7 @@ def write_csv(path: Path, folder: str | os.PathLike[str], issues: Sequence[Issue
             lines.append([row.get(name, "") for name in COLUMNS])
     with atomic_write(path) as file:
         file.write(format_table(COLUMNS, lines))
+    return lines
 
 
 def _read_rows(report: str | Path) -> Iterator[dict[str, str]]:
@@ -144,20 +172,28 @@ def _read_rows(report: str | Path) -> Iterator[dict[str, str]]:
         yield {**row, "file": file, "suggestion": shown[0], "accept": shown[1]}
 
 
-def read_accepted(report: str | Path) -> dict[str, str]:
+def read_accepted(report: str | Path, names: Mapping[str, str] = {}) -> dict[str, str]:
     """Read which suggestions of data_report.csv the user has accepted, by photograph.
 
-    Raises InputError if the file is missing or another one, or two of them contradict each other.
+    In the place of a yes an answer may be the name of another category; `names` are those of all
+    categories. Raises InputError if the file is missing or another one, or two answers contradict
+    each other.
     """
+    moves = {word.casefold(): f"{MOVE}{category}" for category, word in names.items()}
+    moves |= {category.casefold(): f"{MOVE}{category}" for category in names}
     accepted: dict[str, str] = {}
     for number, row in enumerate(_read_rows(report), 2):
         photograph, answer, suggestion = row["file"], row["accept"].lower(), row["suggestion"]
-        if answer and answer not in YES + NO:
-            known = ", ".join(YES[:3])
-            raise InputError(
-                f"{report}, row {number}: accept is {row['accept']!r}; write {known}, or nothing"
-            )
-        if answer in YES and accepted.setdefault(photograph, suggestion) != suggestion:
+        if not answer or answer in NO:
+            continue
+        if answer not in YES:
+            if answer.casefold() not in moves:
+                raise InputError(
+                    f"{report}, row {number}: accept is {row['accept']!r}; write yes, no, the name "
+                    "of a category, or nothing"
+                )
+            suggestion = moves[answer.casefold()]
+        if accepted.setdefault(photograph, suggestion.strip()) != suggestion.strip():
             both = f"{accepted[photograph]!r} and {suggestion!r}"
             raise InputError(f"{report}: {both} are both accepted for {photograph}; accept one")
     return accepted
@@ -166,14 +202,16 @@ def read_accepted(report: str | Path) -> dict[str, str]:
 # --- The new folder -------------------------------------------------------------------
 
 
-def apply_fixes(data: DataSet, report: str | Path, target: str | Path) -> str:
+def apply_fixes(
+    data: DataSet, names: Sequence[str], report: str | Path, target: str | Path
+) -> str:
     """Make a new data folder with the fixes that `report` accepts; return a sentence on it.
 
-    It holds symbolic links to the photographs, or copies where a file system has no links. Raises
+    `names` are those of the categories. The folder holds symbolic links to the photographs, or copies where a file system has no links. Raises
     InputError if it exists already or the fixes do not fit the data, RunError if the disk is full.
     """
     target, folder = Path(target), data.folder
-    accepted = read_accepted(report)
+    accepted = read_accepted(report, dict(zip(data.categories, names)))
     places = {Path(os.path.relpath(path, folder)).as_posix(): path for path in data.paths}
     if not accepted:
         raise InputError("nothing is accepted: write yes into the column accept of some rows")

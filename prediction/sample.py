@@ -14,7 +14,7 @@ from prediction.inputs import Found
 from prediction.records import Record
 from reporting.metrics import wilson_interval
 from reporting.page import Page
-from reporting.review import Question, add_review
+from reporting.review import Question, Table, add_review
 from running.errors import FlowersError, InputError
 
 COLUMNS = ("number", "of", "file", "answer", "category", "probability", "correct")
@@ -49,9 +49,12 @@ def _rows(records: Sequence[Record], count: int) -> list[list[str]]:
 
 
 def make_sample_page(
-    records: Sequence[Record], count: int, path: str, names: Sequence[str]
+    records: Sequence[Record], count: int, path: str, names: Sequence[str], command: str
 ) -> bytes:
-    """Make the page on which a person checks a sample, and saves the table `path`."""
+    """Make the page on which a person checks a sample, and saves the table `path`.
+
+    `command` is what reads that, see `reporting.review.Table`.
+    """
     page = Page(f"Are these {len(records)} names correct?")
     page.text(
         f"A random sample of {count} photographs. Say of each whether the first name is correct. "
@@ -64,9 +67,10 @@ def make_sample_page(
         others = ", ".join(f"{guess.name} {guess.probability:.0%}" for guess in record.guesses[1:])
         asked = f"{best.name}? ({best.probability:.0%})"
         place = os.path.join(*Path(record.file).parts[-2:])
-        questions.append(Question(record.file, asked, f"or {others}; {place}" if others else place))
+        more = f"or {others}; {place}" if others else place
+        questions.append(Question([(record.file, asked)], asked, more, "Correct", "Wrong"))
     name = os.path.basename(path)
-    add_review(page, questions, COLUMNS, _rows(records, count), name, names)
+    add_review(page, questions, Table(name, COLUMNS, _rows(records, count), command), names)
     return page.render()
 
 

@@ -22,9 +22,9 @@ STYLE = Path(__file__).with_name("page.css")
 
 
 class Item(NamedTuple):
-    """One photograph of a gallery, or several side by side, above a caption."""
+    """One photograph of a gallery, or several side by side, each with its words, and a caption."""
 
-    pictures: Sequence[tuple[str, str]]  # path and alternative text of each
+    pictures: Sequence[tuple[str, str]]  # path and words of each
     caption: str
     note: str = ""  # below, in small letters, such as a path
 
@@ -146,16 +146,21 @@ def _escape(text: str) -> str:
 
 
 def _figure(item: Item, side: int) -> bytes:
-    images = "".join(_image(path, alt, side) for path, alt in item.pictures)
+    images = "".join(_image(path, words, side) for path, words in item.pictures)
+    if len(item.pictures) > 1:  # then they can be seen
+        images = "".join(
+            f'<div class="picture">{_image(path, "", side)}<small>{_escape(words)}</small></div>'
+            for path, words in item.pictures
+        )
     note = f"<small>{_escape(item.note)}</small>" if item.note else ""
     caption = f"<figcaption>{_escape(item.caption)}{note}</figcaption>"
     return f'<figure><div class="pictures">{images}</div>{caption}</figure>'.encode()
 
 
-def _image(path: str, alt: str, side: int) -> str:
+def _image(path: str, words: str, side: int) -> str:
     """Embed a thumbnail; a photograph that has gone since leaves a gap, and the page is whole."""
     try:
         data = base64.b64encode(thumbnail(path, side)).decode()
     except (ImageError, OSError):
-        return f'<span class="gone">{_escape(alt)}: cannot be read any more</span>'
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{_escape(alt)}">'
+        return f'<span class="gone">{_escape(words or path)}: cannot be read any more</span>'
+    return f'<img src="data:image/jpeg;base64,{data}" alt="{_escape(words)}">'

@@ -1,19 +1,20 @@
-// Decisions about photographs, one after the other, by clicks or keys: y, n, a name, arrows, z.
-// They are kept in this browser and saved as a table; nothing is sent anywhere.
+// Questions about photographs, one after the other, answered by clicks or keys: y, n, a name.
+// The answers are kept in this browser and saved as a table; nothing is sent anywhere.
 "use strict";
 
-const { columns, rows, table, names, kept } = JSON.parse(
+const { name, columns, rows, command, words, names, isOpen, kept } = JSON.parse(
   document.getElementById("data").textContent,
 );
 const gallery = document.querySelector(".gallery");
 const figures = [...gallery.children];
-let answers = rows.map(() => "");
-let undone = []; // for each decision what to return to: [number, answer before]
+const count = figures.length; // further rows of the table are saved as they are
+let answers = rows.slice(0, count).map((row) => row.at(-1));
+let undone = []; // for each answer what to return to: [number, answer before]
 let here = 0;
 
 try {
   const found = JSON.parse(localStorage.getItem(kept));
-  if (Array.isArray(found) && found.length === rows.length) answers = found.map(String);
+  if (Array.isArray(found) && found.length === count) answers = found.map(String);
 } catch {
   // A browser may keep nothing for a page of the disk: then nothing is remembered.
 }
@@ -30,12 +31,12 @@ const status = element("p", { className: "status", role: "status" });
 const field = element("input", { id: "name", autocomplete: "off" });
 field.setAttribute("list", "names");
 const buttons = {
-  yes: element("button", { textContent: "Correct (y)", onclick: () => decide("y") }),
-  no: element("button", { textContent: "Wrong (n)", onclick: () => decide("n") }),
+  yes: element("button", { onclick: () => decide("y") }),
+  no: element("button", { onclick: () => decide("n") }),
   back: element("button", { textContent: "← Back", onclick: () => show(here - 1) }),
   on: element("button", { textContent: "Next →", onclick: () => show(here + 1) }),
   undo: element("button", { textContent: "Undo (z)", onclick: undo }),
-  save: element("button", { textContent: `Save ${table} (s)`, onclick: save }),
+  save: element("button", { textContent: `Save ${name} (s)`, onclick: save }),
 };
 const named = element(
   "form",
@@ -49,7 +50,7 @@ const named = element(
   field,
   element("button", { textContent: "Take it" }),
 );
-const end = element("p", { className: "end" });
+const end = element("p");
 const panel = element(
   "section",
   { className: "panel" },
@@ -58,35 +59,47 @@ const panel = element(
   named,
   element("div", {}, buttons.back, buttons.on, buttons.undo, buttons.save),
   end,
+  element("code", { textContent: command }),
 );
-panel.setAttribute("aria-label", "Decide");
+panel.setAttribute("aria-label", "Answer");
 const list = element("datalist", { id: "names" });
-list.append(...names.map((name) => element("option", { value: name })));
+list.append(...names.map((each) => element("option", { value: each })));
 const review = element("div", { className: "review" });
-gallery.replaceWith(review);
-review.append(gallery, panel, list);
 
-function words(answer) {
-  if (answer === "y") return "correct";
-  return answer === "n" ? "wrong" : answer && `it is ${answer}`;
+function open() {
+  gallery.replaceWith(review);
+  review.append(gallery, panel, list);
+  document.addEventListener("keydown", press);
+  const first = answers.indexOf("");
+  show(first < 0 ? count - 1 : first);
+}
+
+function say(answer) {
+  if (/^(y|yes)$/i.test(answer)) return words[here][0];
+  if (/^(n|no)$/i.test(answer)) return words[here][1];
+  return `it is ${answer}`;
 }
 
 function show(number) {
-  here = Math.min(Math.max(number, 0), rows.length - 1);
+  here = Math.min(Math.max(number, 0), count - 1);
   figures.forEach((figure, i) => (figure.hidden = i !== here));
+  const [yes, no] = words[here];
   const done = answers.filter(Boolean).length;
-  const said = answers[here] ? `; you said: ${words(answers[here])}` : "";
-  status.textContent = `${here + 1} of ${rows.length}, ${done} decided${said}`;
-  buttons.yes.setAttribute("aria-pressed", answers[here] === "y");
-  buttons.no.setAttribute("aria-pressed", answers[here] === "n");
+  const said = answers[here] && say(answers[here]);
+  status.textContent = `${here + 1} of ${count}, ${done} answered${said && `; you said: ${said}`}`;
+  buttons.yes.textContent = `${yes} (y)`;
+  buttons.no.textContent = `${no} (n)`;
+  buttons.yes.setAttribute("aria-pressed", said === yes);
+  buttons.no.setAttribute("aria-pressed", said === no);
   buttons.back.disabled = here === 0;
-  buttons.on.disabled = here === rows.length - 1;
+  buttons.on.disabled = here === count - 1;
   buttons.undo.disabled = undone.length === 0;
-  field.value = answers[here].length > 1 ? answers[here] : "";
-  end.textContent = done === rows.length ? `All is decided: save ${table}.` : "";
+  field.value = !said || said === yes || said === no ? "" : answers[here];
+  const rest = done === count ? "All are answered." : "Unanswered ones stay as they are.";
+  end.textContent = `${rest} When it is saved, move it here and type:`;
 }
 
-// --- What is decided
+// --- What is answered
 
 function set(number, answer) {
   answers[number] = answer;
@@ -116,17 +129,17 @@ function undo() {
 
 function save() {
   const cell = (text) => (/[",;\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  const lines = [columns, ...rows.map((row, i) => [...row.slice(0, -1), answers[i]])];
-  const text = `\ufeff${lines.map((line) => line.map(cell).join(",") + "\r\n").join("")}`;
+  const filled = rows.map((row, i) => (i < count ? [...row.slice(0, -1), answers[i]] : row));
+  const lines = [columns, ...filled].map((line) => `${line.map(cell).join(",")}\r\n`);
   const link = element("a", {
-    href: URL.createObjectURL(new Blob([text], { type: "text/csv" })),
-    download: table,
+    href: URL.createObjectURL(new Blob(["\ufeff", ...lines], { type: "text/csv" })),
+    download: name,
   });
   link.click();
   URL.revokeObjectURL(link.href);
 }
 
-document.addEventListener("keydown", (event) => {
+function press(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (document.activeElement === field) {
     if (event.key === "Escape") field.blur();
@@ -144,7 +157,16 @@ document.addEventListener("keydown", (event) => {
   if (!(event.key in actions)) return;
   event.preventDefault();
   actions[event.key]();
-});
+}
 
-const first = answers.indexOf("");
-show(first < 0 ? rows.length - 1 : first);
+if (isOpen) open();
+else {
+  const start = element("button", { className: "start", textContent: "Answer one by one" });
+  start.onclick = () => {
+    start.remove();
+    open();
+    review.scrollIntoView();
+    buttons.yes.focus();
+  };
+  gallery.before(start);
+}

@@ -1,7 +1,7 @@
-"""A page on which a person decides about photographs, one after the other, by clicks and keys.
+"""Questions about photographs, which a person answers on a page, one after the other.
 
-What is decided is kept in the browser and saved as a table; nothing is sent anywhere. Without its
-script the page shows all that there is to decide, for those who fill the table by hand.
+The answers are kept in the browser and saved as a table; nothing is sent anywhere. Without its
+script the page shows all questions, for those who fill the table by hand.
 """
 
 import hashlib
@@ -18,28 +18,44 @@ LARGEST, SMALLEST = 320, 112  # pixels of a thumbnail's short side
 
 
 class Question(NamedTuple):
-    """What is asked about a photograph."""
+    """A question about the first of some photographs."""
 
-    path: str
-    asked: str  # answered by yes, no or a name
-    more: str = ""
+    pictures: Sequence[tuple[str, str]]  # path and words of each
+    asked: str
+    more: str
+    yes: str  # what it means, on its button
+    no: str
+
+
+class Table(NamedTuple):
+    """The table that the answers are saved as: they fill its last column."""
+
+    name: str  # of the file
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]  # the first ones are parallel to the questions
+    command: str  # that reads it
 
 
 def add_review(
     page: Page,
     questions: Sequence[Question],
-    columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    table: str,
+    table: Table,
     names: Sequence[str],
+    is_open: bool = True,
 ) -> None:
-    """Add questions, whose answers fill the last column of a table that is saved as `table`.
+    """Add questions and their table; `names` are suggested as answers.
 
-    `rows` are parallel to the questions, and `names` are suggested as answers.
+    If it is not `is_open`, all questions are shown until a button is pressed.
     """
-    side = min(max(PIXELS // max(len(questions), 1), SMALLEST), LARGEST)
-    items = [Item([(each.path, each.asked)], each.asked, each.more) for each in questions]
+    count = sum(len(each.pictures) for each in questions)
+    side = min(max(PIXELS // max(count, 1), SMALLEST), LARGEST)
+    items = [Item(each.pictures, each.asked, each.more) for each in questions]
     page.gallery(items, side, limited=False)
-    known = {"columns": columns, "rows": rows, "table": table, "names": sorted({*names})}
+    known = {
+        **table._asdict(),
+        "words": [(each.yes, each.no) for each in questions],
+        "names": sorted({*names}),
+        "isOpen": is_open,
+    }
     digest = hashlib.sha256(json.dumps(known).encode(errors="replace")).hexdigest()
     page.script(SCRIPT, {**known, "kept": f"review {digest[:16]}"})

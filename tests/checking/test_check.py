@@ -40,9 +40,15 @@ def test_check_data_finds_what_was_planted_and_apply_corrects_it(run_script, dra
     assert f"{blank}: all pixels are within 0 of 255 grey values" in run.out
     report = tmp_path / "data_report.csv"
     assert run.out.splitlines()[-1] == f"report: {tmp_path}/data_report.html, {report}"
-    page = Page((tmp_path / "data_report.html").read_bytes())
-    assert "Near duplicate: 2" in page.texts("h2")
-    assert any(wrong.name in caption for caption in page.texts("figcaption"))
+    page = Page((tmp_path / "data_report.html").read_bytes(), active=True)
+    [asked] = [caption for caption in page.texts("figcaption") if wrong.name in caption]
+    assert asked.startswith("Is this drawn daisy, and not drawn poppy?")
+    shown = page.texts("small")
+    i = shown.index("in the folder of drawn poppy")
+    assert shown[i + 1 : i + 3] == ["drawn poppy", "drawn daisy"]  # one of each beside it
+    with open(report, newline="", encoding="utf-8-sig") as file:
+        assert len(page.all("figure")) == len([*csv.DictReader(file)])  # all of them
+    assert f"--apply data_report.csv --to {folder}_mended" in page.texts("script")[0]
 
     places = tuple(
         f"{path.relative_to(folder)},"

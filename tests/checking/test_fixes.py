@@ -109,9 +109,10 @@ def tree(folder: Path) -> dict[str, int]:
 
 def apply(data: Path, target: Path | str, *rows: str) -> str:
     report = data.with_name("accepted.csv")
-    report.write_text("\n".join(["file,suggestion,accept", *(f"{row},yes" for row in rows)]))
+    rows = [row if row.count(",") > 1 else f"{row},yes" for row in rows]
+    report.write_text("\n".join(["file,suggestion,accept", *rows]))
     try:
-        return apply_fixes(find_data(data), report, target)
+        return apply_fixes(find_data(data), ["rose", "lily"], report, target)
     finally:
         report.unlink()
 
@@ -131,6 +132,17 @@ def test_photographs_are_moved_and_left_out(data, tmp_path):
     assert moved == {f"{data}/train/1/a.jpg", f"{data}/train/2/a.jpg"}
     assert (tmp_path / "new" / "cat_to_name.json").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"old", "new"}
+
+
+def test_a_photograph_is_moved_to_the_category_that_the_user_names(data, tmp_path):
+    rows = "train/1/a.jpg,leave out,Lily", "train/1/b.jpg,move to 7,no", "train/2/a.jpg,leave out,1"
+    said = apply(data, tmp_path / "new", *rows[:2])
+    assert said == f"{tmp_path}/new: 9 linked, 1 of these moved"
+    assert (tmp_path / "new/train/2/a_1.jpg").exists()
+    said = apply(data, tmp_path / "newer", *rows[2:])  # as a spreadsheet writes a yes
+    assert said == f"{tmp_path}/newer: 8 linked, 1 left out"
+    with pytest.raises(InputError, match="row 2: accept is 'tulip'; write yes, no, the name"):
+        apply(data, tmp_path / "newest", "train/1/a.jpg,leave out,tulip")
 
 
 def test_a_folder_of_categories_alone_is_corrected(put, tmp_path):

@@ -46,8 +46,9 @@ def test_parts_become_elements_in_their_order(photograph):
     assert found.rows() == [["name", "number"], ["rose", "3"], ["lily", "4"]]
     assert [each["scope"] for each in found.all("th")] == ["col", "col", "row", "row"]
     assert found.texts("figcaption") == ["What it shows", "Two rosesa/red.png"]
+    assert found.texts("small") == ["a rose", "a rose", "a/red.png"]
     for each in found.all("img"):
-        assert each["alt"] == "a rose"
+        assert each["alt"] == ""  # as its words stand below
         picture = Image.open(io.BytesIO(base64.b64decode(each["src"].split(",")[1])))
         assert (picture.format, picture.size) == ("JPEG", (213, 160))
         assert picture.getpixel((9, 9))[0] > 250 > 9 > picture.getpixel((9, 9))[1]
@@ -64,8 +65,11 @@ def test_names_cannot_inject_html(photograph):
     assert not found.all("b", "script")
     for tag in ("title", "h1", "h2", "p", "dt", "dd", "caption", "th", "td", "small"):
         assert found.texts(tag)[0] == HOSTILE, tag
-    assert found.all("img")[0]["alt"] == HOSTILE
-    assert found.texts("span") == [f"{HOSTILE}: cannot be read any more"]
+    assert found.texts("span") == ["gone.jpg: cannot be read any more"]
+    written.gallery([Item([(photograph, HOSTILE)], HOSTILE), Item([("gone.jpg", HOSTILE)], "")])
+    found = parse(written)
+    assert found.all("img")[1]["alt"] == HOSTILE
+    assert found.texts("span")[1] == f"{HOSTILE}: cannot be read any more"
     assert parse(Page("Blüte 花\n\x1b\udcff")).texts("h1") == ["Blüte 花\\n\\x1b\\udcff"]
 
 
