@@ -44,9 +44,10 @@ from images.decode import digest_each, typical_side
 from images.drawn import draw_data
 from images.folders import has_train
 from images.manifest import Manifest
+from prediction.answers import judge_promises
 from reporting.growth import expect_growth
 from reporting.report import HEADER, epoch_line, report_lines, write_history
-from reporting.report_page import write_page
+from reporting.report_page import write_page, write_progress
 from running import command_line
 from running.console import Console, ExitNotes, Parser, prepare_streams, require_stdout
 from running.environment import Clock, Launch, command_words, peak_memory, spell_command, versions
@@ -338,6 +339,8 @@ def train(
         folder.write(run.save, folder.resume_file)
         notes.flag, notes.resume_files = "--resume", [folder.resume_file]
         folder.write(write_history, folder.history, run.history)
+        epochs = run.settings.recipe.epochs
+        folder.write(write_progress, folder.page, run.history, epochs, num_folds)
         console.print_result(epoch_line(**run.history[-1]), *change)
         if kept:
             console.print_result(f"kept the earlier run as {kept} and so on")
@@ -362,6 +365,8 @@ def train(
         "settings": asdict(run.settings),
         "data": inspected.data.summary(),
         "suspects": run.list_suspects(splits["train"].paths, labels, names),
+        "promises": judge_promises(info, evaluated),
+        "next": spell_command("predict.py", evaluated.paths[0], str(folder.checkpoint)),
     }
     if run.growth:
         report["growth"] = expect_growth(run.growth, report["top1"]["share"], info.names)
@@ -369,17 +374,17 @@ def train(
     folder.write(write_page, folder.page, report, evaluated, run.history)
     train_set.discard()
     valid_set.discard()
-    return print_report(report, folder, console, evaluated.paths[0], args.min_accuracy)
+    return print_report(report, folder, console, args.min_accuracy)
 
 
 def print_report(
-    report: dict[str, Any], folder: RunFolder, console: Console, example: str, wanted: float | None
+    report: dict[str, Any], folder: RunFolder, console: Console, wanted: float | None
 ) -> int:
     """Print how good the network is and what to type next; return the exit code."""
     console.print_result(
         *report_lines(report),
         f"report: {folder.page}, {folder.report}",
-        f"next: {spell_command('predict.py', example, str(folder.checkpoint))}",
+        f"next: {report['next']}",
     )
     accuracy = report["top1"]["share"]
     # The others would have torchrun stop the primary process while it writes.

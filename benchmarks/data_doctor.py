@@ -125,7 +125,7 @@ def try_labels(seen: Seen, seeds: list[int]) -> None:
         began = time.perf_counter()
         features = seen.features.clone()
         neighbours = find_neighbours(features)
-        scores, best, _ = score_labels(features, planted, seen.pairs, *neighbours)
+        scores, best, _, number = score_labels(features, planted, seen.pairs, *neighbours)
         seconds = time.perf_counter() - began
         print(
             f"seed {seed}: average precision "
@@ -141,7 +141,8 @@ def try_labels(seen: Seen, seeds: list[int]) -> None:
         ]
         back = [(each - results[0]) / (clean - results[0]) for each in results[1:]]
         print(
-            f"seed {seed}: listed {listed.sum()}, with {(wrong & listed).sum()} of {wrong.sum()}; "
+            f"seed {seed}: listed {listed.sum()}, with {(wrong & listed).sum()} of {wrong.sum()}, "
+            f"of which {number:.0f} were expected; "
             f"head on planted labels {results[0]:.2%}, corrected by looking {results[1]:.2%} "
             f"({back[0]:.0%} won back), blindly {results[2]:.2%} ({back[1]:.0%}); {seconds:.1f} s"
         )

@@ -47,7 +47,9 @@ def look(browser: Browser, file: Path, axe: str | None) -> None:
             page.shoot(file.with_name(f"{file.stem}-{width}-{'dark' if dark else 'light'}.png"))
             if axe:
                 page.call("Runtime.evaluate", expression=Path(axe).read_text())
-                found = page.run("return (await axe.run()).violations.map(v => v.id + ': ' + v.help)")
+                found = page.run(
+                    "return (await axe.run()).violations.map(v => v.id + ': ' + v.help)"
+                )
                 assert not found, (file.name, width, dark, found)
 
 

@@ -53,8 +53,6 @@ FENCE, OUTLIERS, FENCE_OF_SUSPECTS = 1.0, 0.01, 0.75
 
 SUSPICIOUS = 0.5  # the score from which on a label is
 
-FEW_TO_JUDGE = 15  # photographs a category: with fewer, most suspicious labels are right
-
 # The kinds of issues in the order of the report; and in that in which they decide about a
 # photograph that has several.
 KINDS = (
@@ -126,7 +124,9 @@ def find_issues(
     neighbours, cosines = find_neighbours(features)
     small = np.stack([look.small for look in looks])
     pairs, alike, too_alike = find_copies(small, neighbours[:, :5], labels, progress)
-    scores, best, logits = score_labels(features, labels, pairs, neighbours, cosines, progress)
+    scores, best, logits, wrong = score_labels(
+        features, labels, pairs, neighbours, cosines, progress
+    )
     flaws = dict(find_flaws(looks, run.preprocessing.crop))
     # Blank photographs have no label that could be wrong; small categories cannot be recognised.
     scores[[i for i, (kind, *_) in flaws.items() if kind == "blank"]] = 0
@@ -178,21 +178,20 @@ def find_issues(
             reason += f"; that is in category {categories[labels[j]]}"
         add(i, COPY, correlation, reason, others=[(paths[j], "stays")])
     issues = sorted(map(_decide, found.values()), key=lambda e: (KINDS.index(e.kind), -e.score))
-    notes = []
+    notes, suspected = [], sum(issue.kind == LABEL for issue in issues)
+    if suspected:
+        number = min(round(wrong), suspected)
+        about = f"about {number}" if number else "perhaps none"
+        notes.append(f"{about} of {suspected} suspicious labels will be wrong")
     if too_alike:
         notes.append("photographs of different categories are too alike to tell near duplicates")
-    median = int(np.median(np.bincount(labels)))
-    if median < FEW_TO_JUDGE and issues and issues[0].kind == LABEL:
-        notes.append(f"with {median} photographs a category, most suspicious labels are right")
     return issues, notes
 
 
 def _decide(issues: Sequence[Issue]) -> Issue:
     """Make one decision about a photograph; the reason has all that was found."""
     first = min(issues, key=lambda issue: FIRST.index(issue.kind))
-    others = [
-        issue.reason for issue in issues if issue.kind not in (first.kind, LABEL)
-    ]
+    others = [issue.reason for issue in issues if issue.kind not in (first.kind, LABEL)]
     return first._replace(reason="; ".join([first.reason, *others]))
 
 

@@ -12,15 +12,19 @@ from data_utils import GAPS, NAMES_FILE, DataSet, Inspected
 from formats.table import NO, YES, format_table, read_table, safe_path, safe_text
 from images.folders import find_split_folders, new_folder
 from reporting.page import Page
-from reporting.review import Question, Table, add_review
-from running.environment import spell_command
+from reporting.review import (
+    FIX_COLUMNS,
+    LEAVE_OUT,
+    MOVE,
+    Question,
+    Table,
+    add_review,
+    apply_command,
+)
 from running.errors import InputError
 from running.files import atomic_write
 from running.run_folder import back_up
 
-MOVE, LEAVE_OUT = "move to ", "leave out"  # suggestions; a category follows the first
-
-COLUMNS = ("file", "split", "category", "kind", "score", "suggestion", "reason", "accept")
 PRINTED = 5  # issues of each kind
 
 LABEL, COPY = "suspicious label", "near duplicate"  # kinds of issues
@@ -47,7 +51,14 @@ def issue_lines(issues: Sequence[Issue]) -> Iterator[str]:
             yield f"  {issue.path}: {issue.reason} ({100 * issue.score:.0f})"
         if len(found) > PRINTED:
             yield f"  and {len(found) - PRINTED} more"
-    yield headline(issues)
+    yield caution(issues)
+
+
+def caution(issues: Sequence[Issue]) -> str:
+    """Say what the issues are."""
+    if not issues:
+        return "nothing is suspicious about the pictures"
+    return "all of this is suspicion: look before you accept"
 
 
 def _by_kind(issues: Sequence[Issue]) -> dict[str, list[Issue]]:
@@ -66,12 +77,13 @@ def write_page(
     `rows` are what `write_csv` returned.
     """
     data, problems, kinds = inspected.data, inspected.problems, _by_kind(issues)
-    page = Page(f"Data check of {os.path.basename(os.path.abspath(data.folder))}")
-    page.text(headline(issues))
-    page.text(*(f"{note[0].upper()}{note[1:]}." for note in notes))
+    page = Page(f"Data check of {os.path.basename(os.path.abspath(data.folder))}", path.parent)
+    page.text(" ".join(f"{note[0].upper()}{note[1:]}." for note in (*notes, caution(issues))))
     if issues:
         names = dict(zip(data.categories, inspected.names))
-        table = Table(path.with_suffix(".csv").name, COLUMNS, rows, _apply_command(data, path))
+        table = Table(
+            path.with_suffix(".csv").name, FIX_COLUMNS, rows, apply_command(str(data.folder))
+        )
         asked = [_ask(issue, row[5], names) for issue, row in zip(issues, rows)]
         add_review(page, asked, table, inspected.names)
     page.heading("What was looked at")
@@ -88,24 +100,6 @@ def write_page(
         file.write(page.render())
 
 
-def likelihood(score: float) -> float:
-    """Return how likely a suspicious label is wrong, 0..1."""
-    return score
-
-
-def headline(issues: Sequence[Issue]) -> str:
-    """Say what the user is to decide, and how many of the suspicions are right."""
-    if not issues:
-        return "Nothing is suspicious about the pictures."
-    words = f"{len(issues)} suspicions: look at each, and decide."
-    labels = [issue for issue in issues if issue.kind == LABEL]
-    if not labels:
-        return words
-    wrong = sum(likelihood(issue.score) for issue in labels)
-    about = f"about {wrong:.0f}" if wrong >= 1 else "perhaps none"
-    return f"{words} Of the {len(labels)} suspicious labels {about} will be wrong."
-
-
 def _ask(issue: Issue, suggestion: str, names: Mapping[str, str]) -> Question:
     """Ask whether a suggestion is right, which is the issue's or an earlier one."""
     own, target = names[issue.category], suggestion.removeprefix(MOVE)
@@ -119,12 +113,6 @@ def _ask(issue: Issue, suggestion: str, names: Mapping[str, str]) -> Question:
     pictures = [(issue.path, words), *issue.others]
     more = issue.path if issue.kind == LABEL else f"{issue.path}: {issue.reason}"
     return Question(pictures, asked, more, yes, no)
-
-
-def _apply_command(data: DataSet, page: Path) -> str:
-    target = f"{os.path.normpath(data.folder)}_mended"
-    flags = "--apply", page.with_suffix(".csv").name, "--to", target
-    return spell_command("train.py", str(data.folder), *flags)
 
 
 # --- data_report.csv ------------------------------------------------------------------
@@ -143,7 +131,7 @@ def write_csv(
         if os.path.exists(path):
             rows = [*_read_rows(path)]
             answered = {row["file"]: row for row in rows if row["accept"]}
-            is_own = all(None not in row and row.keys() == {*COLUMNS} for row in rows)
+            is_own = all(None not in row and row.keys() == {*FIX_COLUMNS} for row in rows)
             if answered or not is_own:
                 back_up(path)
     except InputError:  # as it may be the user's work
@@ -159,9 +147,9 @@ def write_csv(
         lines.append([place, split, category, kind, number, suggestion, reason, answer])
     for row in answered.values():
         if os.path.exists(os.path.join(folder, row["file"])):
-            lines.append([row.get(name, "") for name in COLUMNS])
+            lines.append([row.get(name, "") for name in FIX_COLUMNS])
     with atomic_write(path) as file:
-        file.write(format_table(COLUMNS, lines))
+        file.write(format_table(FIX_COLUMNS, lines))
     return lines
 
 
@@ -202,13 +190,12 @@ def read_accepted(report: str | Path, names: Mapping[str, str] = {}) -> dict[str
 # --- The new folder -------------------------------------------------------------------
 
 
-def apply_fixes(
-    data: DataSet, names: Sequence[str], report: str | Path, target: str | Path
-) -> str:
+def apply_fixes(data: DataSet, names: Sequence[str], report: str | Path, target: str | Path) -> str:
     """Make a new data folder with the fixes that `report` accepts; return a sentence on it.
 
-    `names` are those of the categories. The folder holds symbolic links to the photographs, or copies where a file system has no links. Raises
-    InputError if it exists already or the fixes do not fit the data, RunError if the disk is full.
+    `names` are those of the categories. The folder holds symbolic links to the photographs, or
+    copies where a file system has no links. Raises InputError if it exists already or the fixes do
+    not fit the data, RunError if the disk is full.
     """
     target, folder = Path(target), data.folder
     accepted = read_accepted(report, dict(zip(data.categories, names)))

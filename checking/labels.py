@@ -49,13 +49,14 @@ def score_labels(
     neighbours: torch.Tensor,
     cosines: torch.Tensor,
     progress: Progress = no_progress,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Score how suspicious each label is, by what has not learned from the photograph.
 
     Linear probes that were fitted on other photographs, and the labels of its neighbours, vote as
     if they were independent; copies, in pairs (P, 2), have no vote for each other. Features
     (N, F) are overwritten. Returns scores (N,), the share 0..1 of the best other category in the
-    sum of its weight and the label's; that category (N,); and the probes' logits (N, C).
+    sum of its weight and the label's; that category (N,); the probes' logits (N, C); and how many
+    labels are wrong, about.
     """
     copies = group_pairs(pairs, len(labels), LONGEST_CHAIN)
     # The first of each set of copies is dealt out, category by category; the others follow it.
@@ -73,8 +74,36 @@ def score_labels(
     votes = torch.zeros(logits.shape).scatter_add_(1, targets[neighbours], weights)
     by_neighbours = (votes / votes.sum(1, keepdim=True).clamp_min(1e-30)).numpy()
     evidence = np.log(by_heads + HEADS_FLOOR) + np.log(by_neighbours + NEIGHBOURS_FLOOR)
+    scores, best = _score(evidence, labels)
+    wrong = count_wrong(scores, _score(evidence, mislabel(evidence, labels))[0])
+    return scores, best, logits, wrong
+
+
+def _score(evidence: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores of labels (N,) by evidence (N, C), and the best other categories (N,)."""
     rows = np.arange(len(labels))
-    own = evidence[rows, labels]
-    evidence[rows, labels] = -np.inf
-    best = evidence.argmax(1)
-    return 1 / (1 + np.exp(own - evidence[rows, best])), best, logits
+    others = evidence.copy()
+    others[rows, labels] = -np.inf
+    best = others.argmax(1)
+    return 1 / (1 + np.exp(evidence[rows, labels] - evidence[rows, best])), best
+
+
+def mislabel(evidence: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Draw a wrong label for each photograph (N,).
+
+    Half of them are any, half those which its category is most likely to be confused with.
+    """
+    rng, count = np.random.default_rng(0), evidence.shape[1]
+    mean = np.stack([evidence[labels == c].sum(0) for c in range(count)])
+    np.fill_diagonal(mean, -np.inf)
+    any_other = (labels + rng.integers(1, count, len(labels))) % count
+    return np.where(rng.random(len(labels)) < 0.5, any_other, mean.argmax(1)[labels])
+
+
+def count_wrong(scores: np.ndarray, of_wrong: np.ndarray) -> float:
+    """Estimate how many labels are wrong: twice as many as score above half of wrong ones.
+
+    `of_wrong` are the scores that photographs would have under wrong labels (N,). So high hardly
+    any right label scores.
+    """
+    return min(2.0 * int((scores > np.median(of_wrong)).sum()), float((scores > 0.5).sum()))

@@ -155,11 +155,12 @@ def final_report(
         rows = is_readable(logits)
         logits = logits[rows]
         reports["test"] = calibration_report(logits, labels[rows])
-        ood_scores = ood_score(torch.from_numpy(logits), model.class_means)
-        enough = ood_scores >= info.calibration.ood_threshold()
-        accepted["test"] = enough.float().mean().item()
     kept = [path for path, is_there in zip(paths, rows) if is_there]
-    evaluated = EvaluatedSplit(kept, labels[rows], logits, info.categories, info.names)
+    ood_scores = ood_score(torch.from_numpy(logits), model.class_means.cpu()).numpy()
+    known = kept, labels[rows], logits, ood_scores
+    evaluated = EvaluatedSplit(*known, info.categories, info.names)
+    if split == "test":
+        accepted[split] = float((ood_scores >= info.calibration.ood_threshold()).mean())
     return {
         **evaluated.figures(split),
         "temperature": info.calibration.temperature,

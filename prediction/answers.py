@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,8 @@ from prediction.promise import (
     sum_groups,
 )
 from prediction.records import Guess, Record
+from reporting.calibration import softmax
+from reporting.report import EvaluatedSplit
 from running.errors import FlowersError, InputError
 from running.files import require_small_file
 
@@ -215,6 +218,22 @@ def find_promises(info: NetworkInfo) -> Iterator[tuple[float, float, float, floa
         threshold = find_threshold(scores, correct, promise)
         if threshold is not None:
             yield promise, threshold, least, float(np.mean(scores >= threshold))
+
+
+def judge_promises(info: NetworkInfo, evaluated: EvaluatedSplit) -> list[dict[str, Any]]:
+    """Return of each promise that can be kept how many photographs are named, and rightly.
+
+    It is a part of report.json.
+    """
+    logs = np.log(softmax(evaluated.logits.astype(np.float64)).clip(1e-300))
+    known = CalibrationSet(logs, evaluated.labels, evaluated.ood_scores)
+    judged = []
+    for promise, threshold, least, _ in find_promises(info):
+        scores, correct = score_calibration(known, least)
+        named = scores >= threshold
+        counts = {"named": int(named.sum()), "right": int((named & correct).sum())}
+        judged.append({"promise": promise, **counts})
+    return judged
 
 
 # --- The files of --only and --group ---------------------------------------------------

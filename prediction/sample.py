@@ -55,7 +55,7 @@ def make_sample_page(
 
     `command` is what reads that, see `reporting.review.Table`.
     """
-    page = Page(f"Are these {len(records)} names correct?")
+    page = Page(f"Are these {len(records)} names correct?", os.path.dirname(path))
     page.text(
         f"A random sample of {count} photographs. Say of each whether the first name is correct. "
         "Where it is not, and you know the right name, give it. If you cannot tell, or the "

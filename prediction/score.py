@@ -11,7 +11,7 @@ import numpy as np
 
 from formats.schema import Prediction
 from images.folders import SPLIT_FOLDERS, normalise
-from prediction.answers import Answers
+from prediction.answers import Answers, judge_promises
 from prediction.records import Record
 from reporting.calibration import calibration_report
 from reporting.metrics import rank_of, summarise, wilson_interval
@@ -38,6 +38,7 @@ class Score:
         self.known: dict[str, bool] = {}  # folders, and whether they hold those of categories
         self.paths: list[str] = []
         self.probabilities: list[np.ndarray] = []
+        self.ood_scores: list[float] = []
         self.labels: list[int] = []
         self.predictions: list[int] = []
         self.ranks: list[int] = []
@@ -56,6 +57,7 @@ class Score:
         if self.keeps:
             self.paths.append(record.file)
             self.probabilities.append(result.probabilities)
+            self.ood_scores.append(result.ood_score)
         self.labels.append(label)
         self.predictions.append(int(result.probabilities.argmax()))
         self.ranks.append(int(rank_of(result.probabilities[None], np.array([label]))[0]))
@@ -131,13 +133,20 @@ class Score:
         # Logarithms of probabilities are logits, too; float64 keeps any two apart.
         logits = np.log(np.array(self.probabilities, np.float64).clip(1e-300))
         categories, names = self.answers.info.categories, self.answers.names
-        evaluated = EvaluatedSplit(self.paths, np.array(self.labels), logits, categories, names)
+        known = self.paths, np.array(self.labels), logits, np.array(self.ood_scores)
+        evaluated = EvaluatedSplit(*known, categories, names)
         calibration = {split: calibration_report(evaluated.logits, evaluated.labels)}
-        report = {**evaluated.figures(split), "calibration": calibration, **more}
+        promises = judge_promises(self.answers.info, evaluated)
+        report = {
+            **evaluated.figures(split),
+            "calibration": calibration,
+            "promises": promises,
+            **more,
+        }
         with write_alone(figures) as file:
             file.write(json.dumps(report, indent=1).encode())
         with write_alone(page) as file:
-            file.write(make_page(report, evaluated))
+            file.write(make_page(report, evaluated, folder=os.path.dirname(page)))
 
 
 def _parts(path: str) -> tuple[str, ...]:

@@ -5,10 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
+
 WIDTH, HEIGHT = 360, 230
-LEFT, RIGHT, TOP, BOTTOM = 46, 342, 28, 188  # of the area inside the axes
+LEFT, RIGHT, TOP, BOTTOM = 52, 342, 28, 188  # of the area inside the axes
 
 NEARLY = 0.002  # from 1: nearer shares are hardly told apart in a chart
+
+FEWEST = 20  # photographs from which on a share of them is drawn
+LONGEST = 20  # letters of a name beside a matrix
 
 MAX_POINTS = 300  # of a line; longer ones are thinned out
 MAX_DOTS = 40  # with at most so many points each one gets a dot, whose tooltip has its value
@@ -83,6 +88,75 @@ def calibration_chart(title: str, bins: Sequence[Mapping[str, Any]]) -> str:
     return _svg(title, parts)
 
 
+def coverage_chart(
+    title: str, shares: Sequence[float], points: Sequence[tuple[float, float, str]]
+) -> str:
+    """Draw the share of correct names over the share of photographs that get one.
+
+    `shares` are those among the first, the first two and so on of all photographs, the most certain
+    ones first; `points` are marked: both shares, and what to write beside them.
+    """
+    count = len(shares)
+    perfect = next((i for i, share in enumerate(shares) if share < 1), 0)
+    # What comes before the first mistakes is left out: nothing happens there.
+    least = max(math.floor(10 * (2 * perfect / count - 1)) / 10, 0)
+    first = max(round(least * count), min(FEWEST, count)) - 1
+    parts, y = _y_axis(min(shares[first:]), 1, percent=True)
+
+    def x(share: float) -> float:
+        return LEFT + (RIGHT - LEFT) * (share - least) / (1 - least)
+
+    for i in range(5):
+        share = least + i * (1 - least) / 4
+        parts.append(_text(x(share), BOTTOM + 16, f"{share:.0%}", "middle"))
+    parts.append(_text((LEFT + RIGHT) / 2, BOTTOM + 34, "photographs that get a name", "middle"))
+    parts.append(_text(LEFT, 16, "names that are correct"))
+    step = max(1, (count - first) / MAX_POINTS)
+    shown = {round(first + i * step) for i in range(int((count - 1 - first) / step) + 1)}
+    line = " ".join(
+        f"{x((i + 1) / count):.1f},{y(shares[i]):.1f}" for i in sorted({*shown, count - 1})
+    )
+    parts.append(f'<polyline class="line" points="{line}"/>')
+    for named, right, words in points:
+        if named < least:
+            continue
+        at = f'cx="{x(named):.1f}" cy="{y(max(right, min(shares[first:]))):.1f}" r="4"'
+        said = f"{words}: names {named:.1%}, of which {right:.2%} are correct"
+        parts.append(f'<circle class="line other" {at}>{_title(said)}</circle>')
+        parts.append(_text(x(named) - 8, y(right) + 14, words, "end"))
+    return _svg(title, parts)
+
+
+def confusion_chart(title: str, names: Sequence[str], counts: np.ndarray) -> str:
+    """Draw mistakes as a matrix, a row for each category and a column for what it was taken for.
+
+    `counts` (C, C) are of these categories alone; the diagonal is not drawn.
+    """
+    size, room = 16, 150  # of a cell, and for the names
+    length = size * len(names)
+    parts = []
+    for i, name in enumerate(names):
+        at = room + size * i
+        shown = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}\u2026"
+        parts.append(_text(room - 6, at + 12, shown, "end"))
+        parts.append(
+            f'<text transform="translate({at + 12} {room - 6}) rotate(-90)">{escape(shown)}</text>'
+        )
+        parts.append(f'<path class="grid" d="M{room} {at}h{length}M{at} {room}v{length}"/>')
+        parts.append(f'<rect class="own" x="{at}" y="{at}" width="{size}" height="{size}"/>')
+    for i, j in np.argwhere(counts).tolist():
+        if i != j:
+            x, y = room + size * j, room + size * i
+            said = f"{names[i]}, taken for {names[j]}: {counts[i, j]}"
+            parts.append(
+                f'<g><rect class="mistake" x="{x}" y="{y}" width="{size}" height="{size}"/>'
+                f'<text class="count" x="{x + size / 2}" y="{y + 12}" text-anchor="middle">'
+                f"{counts[i, j]}</text>{_title(said)}</g>"
+            )
+    side = room + length + 2
+    return _svg(title, parts, side, side)
+
+
 def _y_axis(low: float, high: float, percent: bool) -> tuple[list[str], Callable[[float], float]]:
     """Draw the axis for values from low to high; return it, and what maps a value to its place."""
     if percent:  # differences below a percentage point would be noise
@@ -120,6 +194,6 @@ def _title(text: str) -> str:
     return f"<title>{escape(text)}</title>"
 
 
-def _svg(title: str, parts: Sequence[str]) -> str:
+def _svg(title: str, parts: Sequence[str], width: int = WIDTH, height: int = HEIGHT) -> str:
     content = _title(title) + "".join(parts)
-    return f'<svg role="img" viewBox="0 0 {WIDTH} {HEIGHT}">{content}</svg>'
+    return f'<svg role="img" viewBox="0 0 {width} {height}">{content}</svg>'

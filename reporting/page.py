@@ -2,21 +2,23 @@
 
 import base64
 import json
+import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from images.decode import thumbnail
 from running.console import printable
 from running.errors import ImageError
 
-# Together below 5 MB, with the few other texts, none of which is long.
-MAX_GALLERIES = 3_500_000  # bytes of all galleries of a page
-MAX_TABLE = 500_000  # bytes
+# Together below 1.5 MB, with the few other texts, none of which is long.
+MAX_GALLERIES = 1_000_000  # bytes of all galleries of a page
+MAX_TABLE = 300_000  # bytes
 MAX_TEXT = 500  # characters
 
-THUMBNAIL_SIDE = 160  # pixels of the short side
+THUMBNAIL_SIDE = 256  # pixels of the short side; a phone shows them half as large
 
 STYLE = Path(__file__).with_name("page.css")
 
@@ -32,23 +34,43 @@ class Item(NamedTuple):
 class Page:
     """Collects the parts of a page in their order; `render` returns the file.
 
-    All text is escaped here, and only here. The page stays below 5 MB, with a few tables at most:
-    long texts are cut, and long tables and galleries end with the number of missing entries.
+    All text is escaped here, and only here. The page stays below 1.5 MB, with one table: long texts
+    are cut, and long tables and galleries end with the number of missing entries. Links to
+    photographs are relative to `folder`, in which it will lie.
     """
 
-    def __init__(self, title: str):
-        self.title = _escape(title)
+    def __init__(self, title: str, folder: str | os.PathLike[str] = "."):
+        self.title, self.folder = _escape(title), os.fspath(folder)
         self.parts: list[str] = []
+        self.sections: list[str] = []
+        self.contents_at: int | None = None
         self.gallery_bytes = 0
         self.script_element = ""
 
     def heading(self, text: str, level: int = 2) -> None:
         """Begin a section, or a subsection (level 3)."""
-        self.parts.append(f"<h{level}>{_escape(text)}</h{level}>")
+        anchor = ""
+        if level == 2:
+            self.sections.append(_escape(text))
+            anchor = f' id="section-{len(self.sections)}"'
+        self.parts.append(f"<h{level}{anchor}>{_escape(text)}</h{level}>")
+
+    def contents(self) -> None:
+        """Add a line with links to all sections."""
+        self.contents_at = len(self.parts)
 
     def text(self, *paragraphs: str) -> None:
         """Add paragraphs."""
         self.parts += [f"<p>{_escape(paragraph)}</p>" for paragraph in paragraphs]
+
+    def command(self, text: str, command: str) -> None:
+        """Add what a command does, and the command to type."""
+        self.parts.append(f"<p>{_escape(text)}</p>\n<pre><code>{_escape(command)}</code></pre>")
+
+    def folded(self, summary: str, text: str) -> None:
+        """Add a text that is shown on request."""
+        details = f"<summary>{_escape(summary)}</summary><p>{_escape(text, MAX_TABLE)}</p>"
+        self.parts.append(f"<details>{details}</details>")
 
     def facts(self, entries: Iterable[tuple[str, Sequence[str]]], large: bool = False) -> None:
         """Add terms, each with its lines; `large` for the most important figures."""
@@ -74,7 +96,7 @@ class Page:
             row = f'<tr><th scope="row">{_escape(first)}</th>{cells}</tr>'
             size += len(row.encode())
             if size > MAX_TABLE:
-                more = f"and {len(rows) - i} more, which would make this page larger than 5 MB"
+                more = f"and {len(rows) - i} more, which would make this page too large"
                 self.parts.append(f'<tr><th scope="row" colspan="{len(header)}">{more}</th></tr>')
                 break
             self.parts.append(row)
@@ -88,6 +110,21 @@ class Page:
         )
         self.parts += ['<div class="charts">', *figures, "</div>"]
 
+    def text_and_chart(self, paragraphs: Iterable[str], svg: str, caption: str) -> None:
+        """Add paragraphs, and beside them, where there is room, a drawing."""
+        self.parts.append('<div class="beside"><div>')
+        self.text(*paragraphs)
+        self.parts.append("</div>")
+        self.charts((svg, caption))
+        self.parts.append("</div>")
+
+    def matrix(self, svg: str, caption: str) -> None:
+        """Add a drawing that keeps its size, and scrolls where it is too wide."""
+        label = f'role="region" aria-label="{_escape(caption)}" tabindex="0"'
+        figcaption = f"<figcaption>{_escape(caption)}</figcaption>"
+        box = f'<div class="matrix box" {label}>{svg}</div>'
+        self.parts.append(f"<figure>{box}{figcaption}</figure>")
+
     def gallery(
         self, items: Sequence[Item], side: int = THUMBNAIL_SIDE, limited: bool = True
     ) -> None:
@@ -98,7 +135,7 @@ class Page:
         self.parts.append('<div class="gallery">')
         missing = 0
         for i, item in enumerate(items):
-            figure = _figure(item, side)
+            figure = _figure(item, side, self.folder)
             if limited and self.gallery_bytes + len(figure) > MAX_GALLERIES:
                 missing = len(items) - i
                 break
@@ -106,7 +143,7 @@ class Page:
             self.parts.append(figure.decode())
         self.parts.append("</div>")
         if missing:
-            self.text(f"And {missing} more, which would make this page larger than 5 MB.")
+            self.text(f"And {missing} more, which would make this page too large.")
 
     def script(self, path: Path, data: Any) -> None:
         """Run a script at the end of the page, which finds `data` as JSON in the element `data`."""
@@ -120,7 +157,13 @@ class Page:
 
     def render(self) -> bytes:
         """Return the page; its title is also its first heading."""
-        body = "\n".join(self.parts)
+        parts = [*self.parts]
+        if self.contents_at is not None:
+            links = "".join(
+                f'<a href="#section-{i}">{text}</a> ' for i, text in enumerate(self.sections, 1)
+            )
+            parts.insert(self.contents_at, f'<nav aria-label="Contents">{links}</nav>')
+        body = "\n".join(parts)
         return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -140,27 +183,37 @@ class Page:
 """.encode()
 
 
-def _escape(text: str) -> str:
-    shown = printable(text[:MAX_TEXT])
-    return escape(shown if len(text) <= MAX_TEXT else f"{shown} ...")
+def _escape(text: str, longest: int = MAX_TEXT) -> str:
+    shown = printable(text[:longest])
+    return escape(shown if len(text) <= longest else f"{shown} ...")
 
 
-def _figure(item: Item, side: int) -> bytes:
-    images = "".join(_image(path, words, side) for path, words in item.pictures)
-    if len(item.pictures) > 1:  # then they can be seen
-        images = "".join(
-            f'<div class="picture">{_image(path, "", side)}<small>{_escape(words)}</small></div>'
-            for path, words in item.pictures
-        )
+def _figure(item: Item, side: int, folder: str) -> bytes:
+    is_one = len(item.pictures) == 1
+    images = "".join(_picture(*picture, side, folder, is_one) for picture in item.pictures)
     note = f"<small>{_escape(item.note)}</small>" if item.note else ""
     caption = f"<figcaption>{_escape(item.caption)}{note}</figcaption>"
     return f'<figure><div class="pictures">{images}</div>{caption}</figure>'.encode()
 
 
-def _image(path: str, words: str, side: int) -> str:
-    """Embed a thumbnail; a photograph that has gone since leaves a gap, and the page is whole."""
+def _picture(path: str, words: str, side: int, folder: str, is_one: bool) -> str:
+    """Embed a thumbnail, as a link to its file; the words of one of several are shown.
+
+    A photograph that has gone since leaves a gap, and the page is whole.
+    """
+    shown = _escape(words)
     try:
         data = base64.b64encode(thumbnail(path, side)).decode()
     except (ImageError, OSError):
-        return f'<span class="gone">{_escape(words or path)}: cannot be read any more</span>'
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{_escape(words)}">'
+        return f'<span class="gone">{shown}: cannot be read any more</span>'
+    image = f'<img src="data:image/jpeg;base64,{data}" alt="{shown if is_one else ""}">'
+    more = "" if is_one else f"<small>{shown}</small>"
+    return f'<a class="picture" href="{_link(path, folder)}">{image}{more}</a>'
+
+
+def _link(path: str, folder: str) -> str:
+    try:
+        place = os.path.relpath(path, folder)
+    except ValueError:  # on another drive of Windows
+        return Path(path).absolute().as_uri()
+    return quote(os.fsencode(Path(place).as_posix()))

@@ -20,7 +20,6 @@ CROSS_VALIDATION = "cross-validation"  # what a report has for a split, without 
 
 LACKING = 10  # categories that are listed
 MISNAMED_LINES = 5  # that are printed; report.json lists all
-MISNAMED_DRAWN = 60  # photographs on the page
 
 
 # --- Epochs ---------------------------------------------------------------------------
@@ -88,6 +87,7 @@ class EvaluatedSplit(NamedTuple):
     paths: Sequence[str]
     labels: np.ndarray  # indices (N,), N above 0
     logits: np.ndarray  # (N, C), calibrated
+    ood_scores: np.ndarray  # (N,)
     categories: Sequence[str]  # in the order of the indices
     names: Sequence[str]  # parallel to the categories
 

@@ -7,16 +7,28 @@ from typing import Any
 
 import numpy as np
 
-from reporting.calibration import reliability
-from reporting.charts import calibration_chart, line_chart
+from reporting.calibration import reliability, softmax
+from reporting.charts import calibration_chart, confusion_chart, coverage_chart, line_chart
 from reporting.comparison import comparison_lines
 from reporting.growth import growth_lines
-from reporting.page import Item, Page
-from reporting.report import CROSS_VALIDATION, MISNAMED_DRAWN, EvaluatedSplit, spell_share
+from reporting.page import Page
+from reporting.report import CROSS_VALIDATION, EvaluatedSplit, spell_share
+from reporting.review import (
+    FIX_COLUMNS,
+    MOVE,
+    Question,
+    Table,
+    add_review,
+    apply_command,
+    check_command,
+)
 from running.files import atomic_write
 
+LIVE, RELOADED = Path(__file__).with_name("live.js"), 5  # seconds
+
 ALMOST_SURE = 0.99  # so sure a mistake is often one of the label
-SIDE_BY_SIDE = 3  # photographs of each category of a confused pair
+DOTTED = 40  # photographs of a category that get a dot each
+LARGEST_MATRIX = 40  # categories
 
 Report = Mapping[str, Any]  # what report.json says
 
@@ -32,86 +44,250 @@ def write_page(
     `report` is what report.json says, see docs/reference.md; `evaluated` are its photographs, and
     `history` the rows of history.csv, if it is a run's. Raises RunError if it cannot be written.
     """
-    page = make_page(report, evaluated, history)
+    page = make_page(report, evaluated, history, os.path.dirname(path))
     with atomic_write(path) as file:
         file.write(page)
 
 
+def write_progress(
+    path: str | os.PathLike[str], history: Sequence[Mapping[str, Any]], epochs: int, folds: int
+) -> None:
+    """Write a page on a run that goes on, which loads itself anew until there is a report."""
+    last = history[-1]
+    title = f"{_epoch(last['epoch'])} of {epochs}: {last['valid_accuracy']:.2%} correct"
+    page = Page(title[0].upper() + title[1:])
+    page.text("The run goes on: this page is loaded anew until it ends with its report.")
+    page.script(LIVE, {"seconds": RELOADED})
+    _add_curves(page, history, folds)
+    rows = [
+        (_epoch(row["epoch"]), f"{row['valid_accuracy']:.2%}", f"{row['seconds']:.0f} s")
+        for row in history
+    ]
+    page.table("What it has done", ("epoch", "accuracy", "time"), rows)
+    with atomic_write(path) as file:
+        file.write(page.render())
+
+
 def make_page(
-    report: Report, evaluated: EvaluatedSplit, history: Sequence[Mapping[str, Any]] = ()
+    report: Report,
+    evaluated: EvaluatedSplit,
+    history: Sequence[Mapping[str, Any]] = (),
+    folder: str | os.PathLike[str] = ".",
 ) -> bytes:
-    """Return what `write_page` writes."""
-    top1 = report["top1"]
-    network = report["network"]
-    page = Page(
-        f"{top1['share']:.2%} of {_count(report['photographs'], 'photograph')} named correctly"
-    )
-    knows = f"{network['arch']}, which knows {len(report['categories'])} categories,"
-    if report["split"] == CROSS_VALIDATION:
-        page.text(
-            f"What networks like this one, {knows} make of photographs that they had not learned "
-            "from, in a cross-validation."
-        )
-    else:
-        page.text(f"What {knows} makes of the photographs of {report['split']}.")
-    _add_headline(page, report)
-    if "growth" in report:
-        page.heading("What more photographs would give")
-        page.text(*growth_lines(report["growth"]))
+    """Return what `write_page` writes; links are relative to the folder that it will lie in."""
+    page = Page(_headline(report["top1"]), folder)
+    page.text(_summary(report))
+    page.contents()
+    page.heading("Can I rely on it?")
+    _add_promises(page, report, evaluated)
+    page.heading("What goes wrong")
+    _add_mistakes(page, report, evaluated)
     if "update" in report:
         page.heading("Since the earlier run")
         page.text(*comparison_lines(report["update"]))
-    if len(history) > 1:
-        page.heading("While it learned")
-        _add_curves(page, history, network["folds"])
-    page.heading("How far its probabilities can be believed")
-    _add_reliability(page, evaluated)
-    if report["confused"]:
-        page.heading("What it confuses most")
-        _add_pairs(page, report, evaluated)
-    page.heading("What it named wrongly")
-    _add_misnamed(page, report)
-    if report.get("suspects"):
-        page.heading("Labels to look at")
-        _add_suspects(page, report)
-    page.heading("Every category")
-    page.text(
-        "Recall: the share of a category's photographs that get its name. Precision: the share of "
-        "the photographs with its name that are of it. F1: their harmonic mean."
-    )
+    page.heading("What to do next")
+    _add_next(page, report)
+    page.heading("Categories")
     _add_categories(page, report)
+    _add_confusion(page, evaluated)
+    page.heading("Probabilities")
+    _add_reliability(page, report, evaluated)
+    if len(history) > 1:
+        page.heading("Training")
+        _add_curves(page, history, report["network"]["folds"])
     page.heading("How this was made")
     _add_card(page, report)
     return page.render()
 
 
-def _add_headline(page: Page, report: Report) -> None:
-    # That of the report's photographs is the last one.
-    calibration = [*report["calibration"].values()][-1]
-    number = report["photographs"]
+def _headline(top1: Mapping[str, Any]) -> str:
+    share = top1["share"]
+    if share == 1:
+        return "All photographs are named correctly"
+    of_100 = f"About {100 * share:.0f}" if share < 0.995 else "More than 99"
+    return f"{of_100} of 100 photographs are named correctly"
+
+
+def _summary(report: Report) -> str:
+    top1, top5, number = report["top1"], report["top5"], report["photographs"]
+    if report["split"] == CROSS_VALIDATION:
+        where = "photographs, each judged by a network that had not learned from it"
+    elif "data" in report:
+        where = f"photographs of {report['split']}, from which the network had not learned"
+    else:
+        where = f"photographs of {report['split']}"
     evaluated = sum(row["photographs"] > 0 for row in report["categories"])
-    counts = [
-        [f"{top['share']:.2%}", f"{top['right']} of {number}", _interval(top["interval"])]
-        for top in (report["top1"], report["top5"])
-    ]
-    mean = f"{report['mean_category_accuracy']:.2%}"
-    error = [
-        f"{calibration['expected_calibration_error']:.2%}",
-        "how far probabilities are from the shares that are correct",
-        _interval(calibration["interval"]),
-    ]
-    page.facts(
-        [
-            ("Correct", counts[0]),
-            ("Among the five most probable", counts[1]),
-            (
-                "Mean per-class accuracy",
-                [mean, f"each of {evaluated} categories counts the same"],
-            ),
-            ("Expected calibration error", error),
-        ],
-        large=True,
+    return (
+        f"{top1['right']} of {number} {where}: {top1['share']:.2%}, {_interval(top1['interval'])}. "
+        f"Among the five most probable names is the right one for {top5['share']:.2%}. If each of "
+        f"{evaluated} categories counts the same (mean per-class accuracy), it is "
+        f"{report['mean_category_accuracy']:.2%}."
     )
+
+
+# --- What a person asks first ---------------------------------------------------------
+
+
+def _add_promises(page: Page, report: Report, evaluated: EvaluatedSplit) -> None:
+    """Draw how accurate names are, if only the most certain ones are given."""
+    number = report["photographs"]
+    confidence = softmax(evaluated.logits).max(1)
+    correct = evaluated.logits.argmax(1) == evaluated.labels
+    order = np.argsort(-confidence, kind="stable")
+    shares = (np.cumsum(correct[order]) / np.arange(1, number + 1)).tolist()
+    points, lines = [], []
+    for each in report.get("promises", ()):
+        promise, named, right = each["promise"], each["named"], each["right"]
+        point = named / number, right / max(named, 1)
+        if points and points[-1][:2] == point:  # a lesser promise names no more
+            continue
+        points.append((*point, f"{promise:.0%}"))
+        wrong = f"{named} of {number}, {named - right} of them wrongly"
+        lines.append(f"with --promise {promise} {100 * named / number:.0f} of 100 ({wrong})")
+    if lines:
+        lines = [f"predict.py names {'; '.join(lines)}. It leaves the others for review."]
+    else:
+        lines = ["There were too few photographs, or too many mistakes, for a promise."]
+    lines.append(
+        "That holds for photographs like these. Of another camera or season --check_sample tells."
+    )
+    title = f"Correct names by coverage: {shares[-1]:.1%} if all photographs get one"
+    chart = coverage_chart(title, shares, points)
+    page.text_and_chart(lines, chart, "If only the most certain photographs get a name.")
+
+
+def _add_mistakes(page: Page, report: Report, evaluated: EvaluatedSplit) -> None:
+    """Show the mistakes, and suspicious labels of train, beside what they were taken for."""
+    category_of = dict(zip(evaluated.names, evaluated.categories))
+    folder = report.get("data", {}).get("folder")
+    questions, rows = [], []
+
+    def add(row: Mapping[str, Any], other: str, split: str, said: str, score: float) -> None:
+        own, file = row["name"], row["file"]
+        pictures = [(file, own), *_example(evaluated, other)]
+        place = os.path.join(*Path(file).parts[-2:])
+        yes, no = f"Move to {other}", f"Keep as {own}"
+        questions.append(Question(pictures, said, place, yes, no))
+        path = Path(os.path.relpath(file, folder)).as_posix() if folder else file
+        move = MOVE + category_of[other]
+        rows.append(
+            [path, split, category_of[own], "misnamed", f"{100 * score:.0f}", move, said, ""]
+        )
+
+    wrong = sorted(report["misnamed"], key=lambda row: -row["probability"])
+    for row in wrong:
+        said = f"{row['name']}, taken for {row['taken_for']} ({spell_share(row['probability'])})"
+        if row["probability"] > ALMOST_SURE:
+            said += "; the label may be wrong"
+        add(row, row["taken_for"], report["split"], said, row["probability"])
+    for row in report.get("suspects", ()):
+        said = f"{row['name']} of train, looks like {row['looks_like']}; the label may be wrong"
+        add(row, row["looks_like"], "train", said, 0.5)
+    if not questions:
+        page.text("Nothing: every name is correct.")
+        return
+    page.text(
+        f"{len(wrong)} of {report['photographs']} photographs are named wrongly, the most certain "
+        "mistakes first; beside each a photograph of what it was taken for."
+        if wrong
+        else "No name is wrong. These labels of train are suspicious."
+    )
+    if folder:
+        table = Table("data_report.csv", FIX_COLUMNS, rows, apply_command(folder))
+        add_review(page, questions, table, evaluated.names, is_open=False)
+    else:
+        page.gallery([each.item() for each in questions])
+
+
+def _example(evaluated: EvaluatedSplit, name: str) -> Iterator[tuple[str, str]]:
+    """Find the most certain photograph that is rightly called so."""
+    label = evaluated.names.index(name)
+    rows = np.flatnonzero((evaluated.labels == label) & (evaluated.logits.argmax(1) == label))
+    if len(rows):
+        best = rows[softmax(evaluated.logits[rows])[:, label].argmax()]
+        yield evaluated.paths[best], name
+
+
+def _add_next(page: Page, report: Report) -> None:
+    if "next" in report:
+        page.command("Name a photograph:", report["next"])
+    if "data" in report:
+        folder = report["data"]["folder"]
+        page.command("Look for wrong labels and copies:", check_command(folder))
+    if "growth" in report:
+        page.text(*(f"{line[0].upper()}{line[1:]}." for line in growth_lines(report["growth"])))
+    page.text(
+        "Photographs of another camera, season or place: check a sample of them with predict.py "
+        "--check_sample 100. If it is not good enough there, put some of them into the folders of "
+        "train, and run train.py --update."
+    )
+
+
+# --- Figures --------------------------------------------------------------------------
+
+
+def _add_categories(page: Page, report: Report) -> None:
+    """Show the categories with mistakes, those with the most of either kind first."""
+
+    def mistakes(row: dict[str, Any]) -> int:
+        return row["photographs"] + row["taken_for_it"] - 2 * row["right"]
+
+    rows = sorted(report["categories"], key=lambda row: (-mistakes(row), row["f1"] or 0))
+    cells = []
+    for row in filter(mistakes, rows):
+        number, right = row["photographs"], row["right"]
+        dots = "\u25cf" * right + "\u25cb" * (number - right) if number <= DOTTED else ""
+        others = row["taken_for_it"] - right
+        cells.append((row["name"], f"{right} of {number}", dots, str(others or "")))
+    if cells:
+        page.table(
+            "Categories with mistakes: how many of their photographs are named correctly, and how "
+            "many others got their name",
+            ("category", "correct", "photographs", "others"),
+            cells,
+        )
+    perfect = [row for row in rows if row["photographs"] and not mistakes(row)]
+    if perfect:
+        named = ", ".join(f"{row['name']} ({row['photographs']})" for row in perfect)
+        page.folded(f"{_count(len(perfect), 'category', 'categories')} without a mistake", named)
+    lacking = [row["name"] for row in rows if not row["photographs"]]
+    if lacking:
+        page.text(f"Not judged, for lack of photographs: {', '.join(lacking)}.")
+
+
+def _add_confusion(page: Page, evaluated: EvaluatedSplit) -> None:
+    """Draw the mistakes as a matrix in which categories that are confused are neighbours."""
+    taken, count = evaluated.logits.argmax(1), len(evaluated.categories)
+    counts = np.zeros((count, count), int)
+    np.add.at(counts, (evaluated.labels, taken), 1)
+    np.fill_diagonal(counts, 0)
+    both = counts + counts.T
+    if not both.any():
+        return
+    order = order_by_confusion(both)[:LARGEST_MATRIX]
+    names = [evaluated.names[i] for i in order]
+    title = f"Which of {len(names)} categories were taken for which"
+    chart = confusion_chart(title, names, counts[np.ix_(order, order)])
+    caption = "Mistakes alone: a row for what it is, a column for what it was taken for."
+    if both.any(1).sum() > len(order):
+        caption += f" The {len(order)} categories with the most mistakes."
+    page.matrix(chart, caption)
+
+
+def order_by_confusion(both: np.ndarray) -> list[int]:
+    """Order the categories with mistakes (C, C, symmetric) so that confused ones are neighbours.
+
+    Groups come one after the other, those with the most mistakes first; in each the next one is the
+    category that is most often confused with those before.
+    """
+    total, rest = both.sum(1), {*np.flatnonzero(both.any(1)).tolist()}
+    order: list[int] = []
+    while rest:
+        ties = both[:, order[-10:]].sum(1) if order else total * 0
+        best = max(rest, key=lambda i: (ties[i], total[i], -i))
+        order.append(best)
+        rest.remove(best)
+    return order
 
 
 def _add_curves(page: Page, history: Sequence[Mapping[str, Any]], folds: int) -> None:
@@ -136,11 +312,17 @@ def _add_curves(page: Page, history: Sequence[Mapping[str, Any]], folds: int) ->
     )
 
 
-def _add_reliability(page: Page, evaluated: EvaluatedSplit) -> None:
+def _add_reliability(page: Page, report: Report, evaluated: EvaluatedSplit) -> None:
     bins = reliability(evaluated.logits, evaluated.labels)
     values = ", ".join(
         f"{each['accuracy']:.1%} of {each['photographs']} with {each['confidence']:.1%} on average"
         for each in bins
+    )
+    calibration = [*report["calibration"].values()][-1]  # that of the report's photographs
+    error = calibration["expected_calibration_error"]
+    page.text(
+        f"On average the probability of a name is {error:.2%} away from the share that is correct "
+        f"(expected calibration error; {_interval(calibration['interval'])})."
     )
     page.charts(
         (
@@ -152,84 +334,7 @@ def _add_reliability(page: Page, evaluated: EvaluatedSplit) -> None:
     )
 
 
-# --- Photographs ----------------------------------------------------------------------
-
-
-def _add_pairs(page: Page, report: Report, evaluated: EvaluatedSplit) -> None:
-    """Show the most confused pairs: what was mistaken, or else what it was mistaken for."""
-    index = {row["category"]: i for i, row in enumerate(report["categories"])}
-    predictions = evaluated.logits.argmax(1)
-    for pair in report["confused"]:
-        page.heading(f"{pair['names'][0]} and {pair['names'][1]}: {pair['times']} times", 3)
-        items = []
-        for one, other in ((0, 1), (1, 0)):
-            own, taken = (index[pair["categories"][i]] for i in (one, other))
-            name, wrong = pair["names"][one], pair["names"][other]
-            for said, which in (
-                (f"{name}, taken for {wrong}", predictions == taken),
-                (f"{name}, named correctly", predictions == own),
-                (f"{name}, taken for others", predictions != own),
-            ):
-                rows = np.flatnonzero((evaluated.labels == own) & which).tolist()
-                if rows:
-                    shown = [(evaluated.paths[i], said) for i in rows[:SIDE_BY_SIDE]]
-                    more = f" ({len(shown)} of {len(rows)} shown)" if rows[SIDE_BY_SIDE:] else ""
-                    items.append(Item(shown, said + more))
-                    break
-        page.gallery(items)
-
-
-def _add_misnamed(page: Page, report: Report) -> None:
-    rows = sorted(report["misnamed"], key=lambda row: -row["probability"])
-    if not rows:
-        page.text("Nothing.")
-        return
-    text = "The most probable mistakes come first."
-    if more := len(rows[MISNAMED_DRAWN:]):
-        text += f" {more} more are listed in the JSON file beside this page."
-    page.text(text)
-    items = []
-    for row in rows[:MISNAMED_DRAWN]:
-        caption = f"{row['name']}, taken for {row['taken_for']} ({spell_share(row['probability'])})"
-        if row["probability"] > ALMOST_SURE:
-            caption += "; the label may be wrong"
-        note = os.path.join(*Path(row["file"]).parts[-2:])
-        items.append(Item([(row["file"], row["name"])], caption, note))
-    page.gallery(items)
-
-
-def _add_suspects(page: Page, report: Report) -> None:
-    page.text(
-        "Photographs of train that look like another category even to a head that has learned "
-        "their own: the most suspicious ones, of which some labels may be wrong. --check_data "
-        "looks more closely, and at all photographs."
-    )
-    items = []
-    for row in report["suspects"]:
-        said = f"{row['name']}, looks like {row['looks_like']}"
-        items.append(Item([(row["file"], said)], said, row["file"]))
-    page.gallery(items)
-
-
-# --- Figures and facts ----------------------------------------------------------------
-
-
-def _add_categories(page: Page, report: Report) -> None:
-    def mistakes(row: dict[str, Any]) -> int:  # of either kind
-        return row["photographs"] + row["taken_for_it"] - 2 * row["right"]
-
-    rows = sorted(report["categories"], key=lambda row: (-mistakes(row), row["f1"] or 0))
-    cells = []
-    for row in rows:
-        counts = (str(row["photographs"]), str(row["right"]))
-        shares = [row[key] for key in ("precision", "recall", "f1")]
-        shown = ("none" if share is None else f"{share:.1%}" for share in shares)
-        cells.append((row["name"], row["category"], *counts, *shown))
-    page.table(
-        "Figures of each category, those with the most mistakes of either kind first",
-        ("name", "category", "photographs", "correct", "precision", "recall", "F1"),
-        cells,
-    )
+# --- How it was made ------------------------------------------------------------------
 
 
 def _add_card(page: Page, report: Report) -> None:
@@ -308,5 +413,5 @@ def _interval(interval: Sequence[float]) -> str:
     return f"95 % interval: {low:.2%} to {high:.2%}"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"

@@ -6,11 +6,17 @@ script the page shows all questions, for those who fill the table by hand.
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from reporting.page import Item, Page
+from running.environment import spell_command
+
+# Of data_report.csv, in which users accept suggestions about photographs of a data folder.
+FIX_COLUMNS = ("file", "split", "category", "kind", "score", "suggestion", "reason", "accept")
+MOVE, LEAVE_OUT = "move to ", "leave out"  # suggestions; a category follows the first
 
 SCRIPT = Path(__file__).with_name("review.js")
 PIXELS = 32_000  # of the short sides of all thumbnails: a page stays below 10 MB
@@ -25,6 +31,10 @@ class Question(NamedTuple):
     more: str
     yes: str  # what it means, on its button
     no: str
+
+    def item(self) -> Item:
+        """Return what is shown of it."""
+        return Item(self.pictures, self.asked, self.more)
 
 
 class Table(NamedTuple):
@@ -49,8 +59,7 @@ def add_review(
     """
     count = sum(len(each.pictures) for each in questions)
     side = min(max(PIXELS // max(count, 1), SMALLEST), LARGEST)
-    items = [Item(each.pictures, each.asked, each.more) for each in questions]
-    page.gallery(items, side, limited=False)
+    page.gallery([each.item() for each in questions], side, limited=False)
     known = {
         **table._asdict(),
         "words": [(each.yes, each.no) for each in questions],
@@ -59,3 +68,14 @@ def add_review(
     }
     digest = hashlib.sha256(json.dumps(known).encode(errors="replace")).hexdigest()
     page.script(SCRIPT, {**known, "kept": f"review {digest[:16]}"})
+
+
+def check_command(folder: str) -> str:
+    """Spell the command that checks a data folder."""
+    return spell_command("train.py", folder, "--check_data")
+
+
+def apply_command(folder: str) -> str:
+    """Spell the command that applies data_report.csv to a data folder."""
+    target = f"{os.path.normpath(folder)}_mended"
+    return spell_command("train.py", folder, "--apply", "data_report.csv", "--to", target)

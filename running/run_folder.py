@@ -49,8 +49,8 @@ class RunFolder:
 
     @property
     def has_report(self) -> bool:
-        """Whether the run has come to its report; one of the two files may have been removed."""
-        return os.path.exists(self.report) or os.path.exists(self.page)
+        """Whether the run has come to its report."""
+        return os.path.exists(self.report)
 
     def prepare(self) -> None:
         """Make the folder where there is none; raise InputError if its files cannot be written."""

@@ -31,7 +31,8 @@ class Page(HTMLParser):
         assert tag not in self.active
         for name, value in attrs:
             assert not name.startswith("on")
-            assert name not in ("src", "href") or value.startswith("data:image/jpeg;base64,")
+            assert name != "src" or value.startswith("data:image/jpeg;base64,")
+            assert name != "href" or ":" not in value  # a section, or a file beside the page
         self.elements.append({"tag": tag, "text": "", **dict(attrs)})
         if tag not in VOID:
             self.open.append(len(self.elements) - 1)

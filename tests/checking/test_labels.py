@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import torch
 
-from checking.labels import find_neighbours, score_labels
+from checking.labels import count_wrong, find_neighbours, mislabel, score_labels
 
 
 def plant():
@@ -27,8 +27,9 @@ def score(features, labels, pairs=()):
 
 def test_wrong_labels_are_the_most_suspicious_ones():
     features, labels, truth, wrong = plant()
-    scores, best, logits = score(features, labels)
+    scores, best, logits, number = score(features, labels)
     assert logits.shape == (300, 5)
+    assert 5 < number <= 10
     assert (best[wrong] == truth[wrong]).all()
     assert (scores[wrong] > 0.5).all() and (np.delete(scores, wrong) < 0.5).all()
 
@@ -46,6 +47,15 @@ def test_a_long_chain_of_next_shots_hides_no_wrong_label():
     """As of a fixed camera: each is the copy of the next, and all are not of one photograph."""
     features, labels, truth, wrong = plant()
     pairs = [(i, i + 1) for i in range(299)]
-    scores, best, _ = score(features, labels, pairs)
+    scores, best, *_ = score(features, labels, pairs)
     assert (best[wrong] == truth[wrong]).all()
     assert (scores[wrong] > 0.5).all() and (np.delete(scores, wrong) < 0.5).all()
+
+
+def test_the_number_of_wrong_labels_is_twice_that_of_scores_above_half_of_wrong_ones():
+    evidence = np.log(np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.2, 0.8]]))
+    assert mislabel(evidence, np.array([0, 0, 1, 1])).tolist() == [1, 1, 0, 0]
+    of_wrong = np.array([0.6, 0.7, 0.8, 0.9, 1.0])
+    assert count_wrong(np.array([0.85, 0.95, 0.75, 0.1]), of_wrong) == 3  # all that are suspicious
+    assert count_wrong(np.array([0.85, 0.75, 0.75, 0.1]), of_wrong) == 2
+    assert count_wrong(np.array([0.1, 0.2]), of_wrong) == 0

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -34,11 +35,15 @@ def test_parts_become_elements_in_their_order(photograph):
     written.table("Figures", ("name", "number"), [("rose", "3"), ("lily", "4")])
     written.charts(('<svg role="img"><title>a line</title></svg>', "What it shows"))
     written.gallery([Item([(photograph, "a rose")] * 2, "Two roses", "a/red.png")])
+    written.command("Do it:", "python a.py")
+    written.folded("More", "and more")
     found = parse(written)
     assert found.source.startswith("<!DOCTYPE html>\n")
     assert found.all("html")[0]["lang"] == "en"
     assert {"charset": "utf-8"}.items() <= found.all("meta")[0].items()
-    assert found.texts("h1", "h2", "h3", "p") == ["Flowers", "First", "A sentence.", "Below"]
+    shown = found.texts("h1", "h2", "h3", "p")
+    assert shown == ["Flowers", "First", "A sentence.", "Below", "Do it:", "and more"]
+    assert found.texts("code", "summary") == ["python a.py", "More"]
     assert [each["tag"] for each in found.all("h1", "h2", "h3")] == ["h1", "h2", "h3"]
     assert found.texts("title") == ["Flowers", "a line"]
     assert found.texts("dt", "dd") == ["Correct", "90%", "9 of 10"]
@@ -50,8 +55,23 @@ def test_parts_become_elements_in_their_order(photograph):
     for each in found.all("img"):
         assert each["alt"] == ""  # as its words stand below
         picture = Image.open(io.BytesIO(base64.b64decode(each["src"].split(",")[1])))
-        assert (picture.format, picture.size) == ("JPEG", (213, 160))
+        assert (picture.format, picture.size) == ("JPEG", (341, 256))
         assert picture.getpixel((9, 9))[0] > 250 > 9 > picture.getpixel((9, 9))[1]
+
+
+def test_contents_lead_to_the_sections_and_thumbnails_to_the_files(photograph, tmp_path):
+    written = Page("Flowers", tmp_path / "runs")
+    written.contents()
+    for name in ("First", "Second"):
+        written.heading(name)
+    written.heading("Below", 3)
+    odd = tmp_path / "a b#1?.png"
+    shutil.copy(photograph, odd)
+    written.gallery([Item([(photograph, "red")], "red"), Item([(str(odd), "odd")], "odd")])
+    links = [each["href"] for each in parse(written).all("a")]
+    assert links == ["#section-1", "#section-2", "../red.png", "../a%20b%231%3F.png"]
+    assert [each.get("id") for each in parse(written).all("h2")] == ["section-1", "section-2"]
+    assert parse(written).texts("nav") == ["First Second "]
 
 
 def test_names_cannot_inject_html(photograph):
@@ -65,7 +85,7 @@ def test_names_cannot_inject_html(photograph):
     assert not found.all("b", "script")
     for tag in ("title", "h1", "h2", "p", "dt", "dd", "caption", "th", "td", "small"):
         assert found.texts(tag)[0] == HOSTILE, tag
-    assert found.texts("span") == ["gone.jpg: cannot be read any more"]
+    assert found.texts("span") == [f"{HOSTILE}: cannot be read any more"]
     written.gallery([Item([(photograph, HOSTILE)], HOSTILE), Item([("gone.jpg", HOSTILE)], "")])
     found = parse(written)
     assert found.all("img")[1]["alt"] == HOSTILE
@@ -96,10 +116,10 @@ def test_galleries_stop_before_the_page_is_too_large(tmp_path):
     written = Page("a")
     written.gallery([item] * 200)
     written.gallery([item] * 200)
-    assert page.MAX_GALLERIES - 200_000 < len(written.render()) < 5_000_000
+    assert page.MAX_GALLERIES - 200_000 < len(written.render()) < 1_500_000
     found = parse(written)
     first, second = (
-        int(re.fullmatch(r"And (\d+) more, which would make this page larger than 5 MB\.", text)[1])
+        int(re.fullmatch(r"And (\d+) more, which would make this page too large\.", text)[1])
         for text in found.texts("p")
     )
     assert len(found.all("figure")) == 200 - first
@@ -112,7 +132,7 @@ def test_long_tables_and_texts_are_cut():
     found = parse(written)
     assert found.texts("h1") == ["x" * 500 + " ..."]
     *shown, [last] = found.rows()
-    assert last == f"and {100_001 - len(shown)} more, which would make this page larger than 5 MB"
+    assert last == f"and {100_001 - len(shown)} more, which would make this page too large"
     assert len(shown) > 100
 
 

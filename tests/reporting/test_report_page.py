@@ -1,5 +1,7 @@
 """The page of a report says what report.json says, and shows the photographs."""
 
+import json
+import os
 import re
 
 import numpy as np
@@ -10,7 +12,8 @@ from PIL import Image
 from reporting.calibration import calibration_report
 from reporting.page import STYLE
 from reporting.report import EvaluatedSplit
-from reporting.report_page import make_page
+from reporting.report_page import make_page, order_by_confusion, write_progress
+from reporting.review import FIX_COLUMNS
 
 NAMES = ["rose", "<b>&lily", "iris", "never there"]
 LABELS = np.array([0, 0, 0, 0, 1, 1, 2, 2])
@@ -42,7 +45,7 @@ def evaluated(tmp_path) -> EvaluatedSplit:
     for i, path in enumerate(paths):
         (tmp_path / f"{LABELS[i]}").mkdir(exist_ok=True)
         Image.new("RGB", (20, 20), (20 * i, 0, 0)).save(path)
-    return EvaluatedSplit(paths, LABELS, LOGITS, list("0123"), NAMES)
+    return EvaluatedSplit(paths, LABELS, LOGITS, np.ones(8), list("0123"), NAMES)
 
 
 def report_of(evaluated: EvaluatedSplit, split: str = "test", **more) -> dict:
@@ -72,70 +75,118 @@ def run_of(evaluated: EvaluatedSplit, split: str = "test") -> dict:
 def test_the_figures_are_those_of_the_report(evaluated):
     report = report_of(evaluated)
     found = Page(make_page(report, evaluated))
-    assert found.texts("h1") == ["75.00% of 8 photographs named correctly"]
+    assert found.texts("h1") == ["About 75 of 100 photographs are named correctly"]
     low, high = report["top1"]["interval"]
-    large = found.texts("dd")
-    assert large[:3] == ["75.00%", "6 of 8", f"95 % interval: {low:.2%} to {high:.2%}"]
-    assert f"{report['mean_category_accuracy']:.2%}" in large
+    first = found.texts("p")[0]
+    assert first.startswith("6 of 8 photographs of test: 75.00%")
+    assert f"95 % interval: {low:.2%} to {high:.2%}" in first
+    assert f"it is {report['mean_category_accuracy']:.2%}" in first
     calibration = report["calibration"]["test"]
-    assert f"{calibration['expected_calibration_error']:.2%}" in large
+    assert f"{calibration['expected_calibration_error']:.2%} away" in found.source
     header, *rows = found.rows()
-    assert header == ["name", "category", "photographs", "correct", "precision", "recall", "F1"]
+    assert header == ["category", "correct", "photographs", "others"]
     assert rows == [
-        ["rose", "0", "4", "3", "75.0%", "75.0%", "75.0%"],
-        ["iris", "2", "2", "1", "100.0%", "50.0%", "66.7%"],
-        ["<b>&lily", "1", "2", "2", "66.7%", "100.0%", "80.0%"],
-        ["never there", "3", "0", "0", "none", "none", "none"],
+        ["rose", "3 of 4", "\u25cf\u25cf\u25cf\u25cb", "1"],
+        ["iris", "1 of 2", "\u25cf\u25cb", ""],
+        ["<b>&lily", "2 of 2", "\u25cf\u25cf", "1"],
+    ]
+    assert "Not judged, for lack of photographs: never there." in found.texts("p")
+
+
+@pytest.mark.parametrize(
+    ("share", "words"), [(1, "All"), (0.999, "More than 99 of 100"), (0.9851, "About 99 of 100")]
+)
+def test_the_title_is_no_better_than_the_figures(evaluated, share, words):
+    report = report_of(evaluated)
+    report["top1"] = {**report["top1"], "share": share}
+    [title] = Page(make_page(report, evaluated)).texts("h1")
+    assert title.startswith(f"{words} photographs are")
+
+
+def test_a_promise_is_a_point_of_the_curve(evaluated):
+    promises = [
+        {"promise": 0.99, "named": 4, "right": 4},
+        {"promise": 0.98, "named": 4, "right": 4},
+        {"promise": 0.95, "named": 6, "right": 5},
+    ]
+    found = Page(make_page(report_of(evaluated, promises=promises), evaluated))
+    [said] = [text for text in found.texts("p") if "--promise" in text]
+    assert "with --promise 0.99 50 of 100 (4 of 8, 0 of them wrongly)" in said
+    assert "0.98" not in said  # it would name no more
+    assert "with --promise 0.95 75 of 100 (6 of 8, 1 of them wrongly)" in said
+    assert "95%: names 75.0%, of which 83.33% are correct" in found.texts("title")
+    none = Page(make_page(report_of(evaluated), evaluated))
+    assert any("too many mistakes, for a promise" in text for text in none.texts("p"))
+
+
+def test_mistakes_stand_beside_what_they_were_taken_for_the_most_probable_first(evaluated):
+    found = Page(make_page(report_of(evaluated), evaluated))
+    first = found.texts("figcaption").index(
+        "rose, taken for <b>&lily (over 99.9%); the label may be wrong0/3.png"
+    )
+    assert found.texts("figcaption")[first + 1] == "iris, taken for rose (87.0%)2/7.png"
+    assert found.texts("small")[:2] == ["rose", "<b>&lily"]
+    assert [each["href"] for each in found.all("a") if "picture" in each.get("class", "")][:2] == [
+        os.path.relpath(evaluated.paths[i]) for i in (3, 4)
     ]
 
 
-def test_photographs_of_confused_pairs_stand_side_by_side(evaluated):
-    once = Page(make_page(report_of(evaluated), evaluated))
-    assert "What it confuses most" not in once.texts("h2")
-    logits = LOGITS.copy()
-    logits[4] = LOGITS[0]  # a lily as a rose, too
-    evaluated = evaluated._replace(logits=logits)
-    found = Page(make_page(report_of(evaluated), evaluated))
-    assert found.texts("h3")[0] == "rose and <b>&lily: 2 times"
-    captions = found.texts("figcaption")[1:3]  # behind that of the chart
-    assert captions == ["rose, taken for <b>&lily", "<b>&lily, taken for rose"]
-    alts = [each["alt"] for each in found.all("img")]
-    assert alts[:2] == captions
-
-
-def test_mistakes_are_shown_the_most_probable_first(evaluated):
-    found = Page(make_page(report_of(evaluated), evaluated))
-    assert found.texts("figcaption")[-2:] == [
-        "rose, taken for <b>&lily (over 99.9%); the label may be wrong0/3.png",
-        "iris, taken for rose (87.0%)2/7.png",
+def test_the_mistakes_of_a_run_can_be_answered(evaluated):
+    suspect = {"file": "my flowers/train/0/9.png", "name": "rose", "looks_like": "iris"}
+    report = run_of(evaluated) | {"suspects": [suspect]}
+    found = Page(make_page(report, evaluated, HISTORY), active=True)
+    known = json.loads(found.texts("script")[0])
+    assert known["columns"] == [*FIX_COLUMNS] and not known["isOpen"]
+    assert [row[2:6] for row in known["rows"]] == [
+        ["0", "misnamed", "100", "move to 1"],
+        ["2", "misnamed", "87", "move to 0"],
+        ["0", "misnamed", "50", "move to 2"],
     ]
-    assert not re.search("more are listed", found.source)
+    assert known["rows"][2][:2] == ["train/0/9.png", "train"]
+    assert known["words"][0] == ["Move to <b>&lily", "Keep as rose"]
+    assert known["command"].endswith("--apply data_report.csv --to 'my flowers_mended'")
 
 
-def test_nothing_is_confused_where_all_is_correct(evaluated):
+def test_where_all_is_correct_no_mistakes_are_shown(evaluated):
     right = evaluated._replace(logits=3.0 * np.eye(4)[LABELS])
     found = Page(make_page(report_of(right), right))
-    assert "What it confuses most" not in found.texts("h2")
-    assert "Nothing." in found.texts("p")
-    assert not found.all("img")
+    assert "Nothing: every name is correct." in found.texts("p")
+    assert not found.all("img", "table")
+    assert found.texts("summary") == ["3 categories without a mistake"]
+
+
+def test_categories_that_are_confused_are_neighbours():
+    both = np.zeros((6, 6), int)
+    for i, j, times in ((0, 4, 1), (1, 3, 5), (3, 5, 2)):
+        both[i, j] = both[j, i] = times
+    assert order_by_confusion(both) == [3, 1, 5, 0, 4]
+
+
+def test_a_run_that_goes_on_has_a_page(tmp_path):
+    rows = [{**row, "seconds": 2.0} for row in HISTORY]
+    write_progress(tmp_path / "report.html", rows[:2], 5, 0)
+    found = Page((tmp_path / "report.html").read_bytes(), active=True)
+    assert found.texts("h1") == ["Epoch 1 of 5: 75.00% correct"]
+    assert found.rows()[1:] == [["fitting the head", "50.00%", "2 s"], ["epoch 1", "75.00%", "2 s"]]
 
 
 def test_charts_have_the_reports_numbers(evaluated):
-    found = Page(make_page(run_of(evaluated), evaluated, HISTORY))
+    found = Page(make_page(run_of(evaluated), evaluated, HISTORY), active=True)
     titles = found.texts("title")[1:]
-    assert titles[0] == "Loss on valid over the epochs: from 0.5000 to 0.2500"
+    assert "Loss on valid over the epochs: from 0.5000 to 0.2500" in titles
+    assert "rose, taken for <b>&lily: 1" in titles
     for said in ("valid, 2: 0.2500", "valid, head: 50.00%", "valid, 1: 75.00%"):
         assert said in titles
     assert (
         "Reliability diagram, correct by probability: 75.0% of 8 with 88.6% on average"
     ) in titles
-    head = Page(make_page(run_of(evaluated), evaluated, HISTORY[:1]))
-    assert "While it learned" not in head.texts("h2")
+    head = Page(make_page(run_of(evaluated), evaluated, HISTORY[:1]), active=True)
+    assert "Training" not in head.texts("h2")
 
 
 def test_a_run_says_how_it_was_made(evaluated):
-    found = Page(make_page(run_of(evaluated), evaluated, HISTORY))
-    terms = found.texts("dt")[4:]
+    found = Page(make_page(run_of(evaluated), evaluated, HISTORY), active=True)
+    terms = found.texts("dt")
     assert terms == [
         "Command of this report",
         "Data",
@@ -152,7 +203,8 @@ def test_a_run_says_how_it_was_made(evaluated):
     assert "75.00% correct of 40 photographs of valid after fitting the head" in said
     assert "arch: cnn, epochs: 2, seed: 0" in said
     assert "python 3.11, numpy 2" in said
-    own = Page(make_page({**run_of(evaluated), "command": NETWORK["command"]}, evaluated, HISTORY))
+    report = {**run_of(evaluated), "command": NETWORK["command"]}
+    own = Page(make_page(report, evaluated, HISTORY), active=True)
     assert "Command of the training" not in own.texts("dt")
 
 
@@ -167,14 +219,15 @@ def test_a_run_says_how_it_was_made(evaluated):
 )
 def test_a_page_says_what_its_figures_do_not(evaluated, report_for, split, words):
     report = report_for(evaluated, split)
-    found = Page(make_page(report, evaluated, HISTORY if report_for is run_of else ()))
+    history = HISTORY if report_for is run_of else ()
+    found = Page(make_page(report, evaluated, history), active=True)
     assert found.texts("h3")[-1] == "What the figures do not say"
     assert sum(words in text for text in found.texts("p")) == 1
-    assert ("While it learned" in found.texts("h2")) == (report_for is run_of)
+    assert ("Training" in found.texts("h2")) == (report_for is run_of)
 
 
 def test_every_class_of_a_page_has_its_rule(evaluated):
-    found = Page(make_page(run_of(evaluated), evaluated, HISTORY))
+    found = Page(make_page(run_of(evaluated), evaluated, HISTORY), active=True)
     used = {name for each in found.elements for name in (each.get("class") or "").split()}
     assert used - {*re.findall(r"\.([a-z]+)", STYLE.read_text())} == set()
-    assert {"large", "facts", "box", "gallery", "line", "other"} <= used
+    assert {"facts", "box", "gallery", "line", "other", "matrix", "beside"} <= used
