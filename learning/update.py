@@ -164,11 +164,12 @@ def compare_update(
     if not run.settings.recipe.epochs:
         notes += describe_tuning(run, changes)
     categories = [changes.renamed.get(category, category) for category in info.categories]
+    paths = valid_set.photographs.paths
     both = {"before": logits.numpy(), "after": run.valid.logits}
     return {
         "changes": changes._asdict(),
         "from_train": from_train,
-        **compare_networks(categories, both, labels, after.categories, after.names),
+        **compare_networks(paths, categories, both, labels, after.categories, after.names),
         "notes": notes,
     }
 

@@ -1,5 +1,6 @@
 """An earlier network and a new one on the same photographs: what became better, what worse."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,14 +9,18 @@ import numpy as np
 SHOWN = 5  # categories that became better or worse, in a line; report.json has all
 
 
+LUCK = 0.05  # a rarer difference is more than that
+
+
 def compare_networks(
+    paths: Sequence[str],
     known: Sequence[str],
     logits: Mapping[str, np.ndarray],
     labels: np.ndarray,
     categories: Sequence[str],
     names: Sequence[str],
 ) -> dict[str, Any]:
-    """Compare an earlier network with a new one on the same photographs of valid.
+    """Compare an earlier network with a new one on the same photographs of valid, paths (V,).
 
     What is of a category that the earlier one does not know counts as named wrongly by it. `known`
     are its categories, as they are called now; `logits` those of the networks "before" and "after"
@@ -23,15 +28,28 @@ def compare_networks(
     """
     index = {category: i for i, category in enumerate(categories)}
     own = np.array([index.get(category, -1) for category in known])
-    right = {
-        "before": own[logits["before"].argmax(1)] == labels,
-        "after": logits["after"].argmax(1) == labels,
-    }
+    index_of = {"before": own[logits["before"].argmax(1)], "after": logits["after"].argmax(1)}
+    right = {key: indices == labels for key, indices in index_of.items()}
     change = right["after"].astype(int) - right["before"]
     by_category = np.zeros(len(categories), int)
     np.add.at(by_category, labels, change)
     order = np.argsort(-np.abs(by_category), kind="stable").tolist()
+
+    def name_of(i: int) -> str | None:
+        return names[i] if i >= 0 else None
+
+    changed = [
+        {
+            "file": paths[i],
+            "name": names[labels[i]],
+            **{key: name_of(indices[i]) for key, indices in index_of.items()},
+        }
+        for i in np.argsort(change, kind="stable").tolist()
+        if change[i]
+    ]
     return {
+        "changed": changed,
+        "p_value": mcnemar(int((change > 0).sum()), int((change < 0).sum())),
         **{key: {"right": int(r.sum()), "share": float(r.mean())} for key, r in right.items()},
         "photographs": len(labels),
         "of_new_categories": int((~np.isin(labels, own)).sum()),
@@ -48,6 +66,17 @@ def compare_networks(
     }
 
 
+def mcnemar(better: int, worse: int) -> float:
+    """Return how likely luck alone would be as uneven: the exact test, two-sided.
+
+    McNemar, "Note on the sampling error of the difference between correlated proportions",
+    Psychometrika 1947.
+    """
+    changed = better + worse
+    tail = sum(math.comb(changed, i) for i in range(min(better, worse) + 1))
+    return min(1.0, 2 * tail / 2**changed)
+
+
 def comparison_lines(compared: Mapping[str, Any]) -> Iterator[str]:
     """Describe what `compare_networks` returned."""
     before, after = compared["before"], compared["after"]
@@ -59,6 +88,14 @@ def comparison_lines(compared: Mapping[str, Any]) -> Iterator[str]:
     if new:
         line += f"; {new} of them are of categories that the earlier one did not know"
     yield line
+    changed = compared["changed"]
+    if changed:
+        better = sum(row["after"] == row["name"] for row in changed)
+        luck = "more than luck" if compared["p_value"] < LUCK else "which may be luck"
+        yield (
+            f"{better} became right and {len(changed) - better} wrong, {luck} (exact McNemar test, "
+            f"p = {compared['p_value']:.2g})"
+        )
     for word, sign in (("better", 1), ("worse", -1)):
         rows = [row for row in compared["categories"] if sign * row["more_right"] > 0]
         if rows:

@@ -11,7 +11,7 @@ from reporting.calibration import reliability, softmax
 from reporting.charts import calibration_chart, confusion_chart, coverage_chart, line_chart
 from reporting.comparison import comparison_lines
 from reporting.growth import growth_lines
-from reporting.page import Page
+from reporting.page import Item, Page
 from reporting.report import CROSS_VALIDATION, EvaluatedSplit, spell_share
 from reporting.review import (
     FIX_COLUMNS,
@@ -84,7 +84,7 @@ def make_page(
     _add_mistakes(page, report, evaluated)
     if "update" in report:
         page.heading("Since the earlier run")
-        page.text(*comparison_lines(report["update"]))
+        _add_comparison(page, report["update"])
     page.heading("What to do next")
     _add_next(page, report)
     page.heading("Categories")
@@ -206,6 +206,21 @@ def _example(evaluated: EvaluatedSplit, name: str) -> Iterator[tuple[str, str]]:
     if len(rows):
         best = rows[softmax(evaluated.logits[rows])[:, label].argmax()]
         yield evaluated.paths[best], name
+
+
+def _add_comparison(page: Page, compared: Mapping[str, Any]) -> None:
+    """Show which photographs an earlier network and this one name differently."""
+    page.text(*(f"{line[0].upper()}{line[1:]}." for line in comparison_lines(compared)))
+    page.gallery(
+        [
+            Item(
+                [(row["file"], row["name"])],
+                f"{row['name']}, {'now right' if row['after'] == row['name'] else 'now wrong'}",
+                f"before: {row['before'] or 'a category that is gone'}; after: {row['after']}",
+            )
+            for row in compared["changed"]
+        ]
+    )
 
 
 def _add_next(page: Page, report: Report) -> None:

@@ -77,5 +77,5 @@ def check_command(folder: str) -> str:
 
 def apply_command(folder: str) -> str:
     """Spell the command that applies data_report.csv to a data folder."""
-    target = f"{os.path.normpath(folder)}_mended"
+    target = f"{os.path.normpath(folder)}_corrected"
     return spell_command("train.py", folder, "--apply", "data_report.csv", "--to", target)

@@ -104,7 +104,7 @@ def test_an_update_has_the_head_of_a_run_from_scratch(
     more = sum(row["more_right"] for row in compared["categories"])
     assert compared["after"]["right"] - compared["before"]["right"] == more
     assert f"({compared['before']['right']} of 16) with the earlier network" in run.out
-    assert "better: drawn cornflower (+" in (ran / "report.html").read_text()
+    assert "Better: drawn cornflower (+" in (ran / "report.html").read_text()
 
     for split in SPLITS:
         shutil.rmtree(data / split / "4")

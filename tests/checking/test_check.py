@@ -48,7 +48,7 @@ def test_check_data_finds_what_was_planted_and_apply_corrects_it(run_script, dra
     assert shown[i + 1 : i + 3] == ["drawn poppy", "drawn daisy"]  # one of each beside it
     with open(report, newline="", encoding="utf-8-sig") as file:
         assert len(page.all("figure")) == len([*csv.DictReader(file)])  # all of them
-    assert f"--apply data_report.csv --to {folder}_mended" in page.texts("script")[0]
+    assert f"--apply data_report.csv --to {folder}_corrected" in page.texts("script")[0]
 
     places = tuple(
         f"{path.relative_to(folder)},"

@@ -144,7 +144,7 @@ def test_the_mistakes_of_a_run_can_be_answered(evaluated):
     ]
     assert known["rows"][2][:2] == ["train/0/9.png", "train"]
     assert known["words"][0] == ["Move to <b>&lily", "Keep as rose"]
-    assert known["command"].endswith("--apply data_report.csv --to 'my flowers_mended'")
+    assert known["command"].endswith("--apply data_report.csv --to 'my flowers_corrected'")
 
 
 def test_where_all_is_correct_no_mistakes_are_shown(evaluated):
