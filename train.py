@@ -366,7 +366,7 @@ def train(
         "data": inspected.data.summary(),
         "suspects": run.list_suspects(splits["train"].paths, labels, names),
         "promises": judge_promises(info, evaluated),
-        "next": spell_command("predict.py", evaluated.paths[0], str(folder.checkpoint)),
+        "checkpoint": str(folder.checkpoint),
     }
     if run.growth:
         report["growth"] = expect_growth(run.growth, report["top1"]["share"], info.names)
@@ -374,17 +374,17 @@ def train(
     folder.write(write_page, folder.page, report, evaluated, run.history)
     train_set.discard()
     valid_set.discard()
-    return print_report(report, folder, console, args.min_accuracy)
+    return print_report(report, folder, console, evaluated.paths[0], args.min_accuracy)
 
 
 def print_report(
-    report: dict[str, Any], folder: RunFolder, console: Console, wanted: float | None
+    report: dict[str, Any], folder: RunFolder, console: Console, example: str, wanted: float | None
 ) -> int:
     """Print how good the network is and what to type next; return the exit code."""
     console.print_result(
         *report_lines(report),
         f"report: {folder.page}, {folder.report}",
-        f"next: {report['next']}",
+        f"next: {spell_command('predict.py', example, str(folder.checkpoint))}",
     )
     accuracy = report["top1"]["share"]
     # The others would have torchrun stop the primary process while it writes.

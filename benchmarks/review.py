@@ -185,7 +185,7 @@ def mend_folder(browser: Browser, photographs: str, folder: Path, axe: str | Non
         right = wrong.get(file.name)
         if is_copy or row[5] == f"move to {right}":
             press(page, "y")
-        elif right and row[5].startswith("move to"):
+        elif right:
             press(page, "t")
             page.call("Input.insertText", text=right)
             press(page, "Enter")

@@ -148,16 +148,19 @@ def find_issues(
 
     def example(i: int, label: int) -> tuple[str, str]:
         """Find the most similar photograph of a category, or else its most typical one."""
-        members = np.flatnonzero((labels == label) & (np.arange(len(labels)) != i))
+        itself = [i, *pairs[(pairs == i).any(1)].ravel().tolist()]
+        members = np.flatnonzero((labels == label) & ~np.isin(np.arange(len(labels)), itself))
         trusted = members[scores[members] <= SUSPICIOUS]
         similar = [j for j in neighbours[i].tolist() if j in trusted]
         typical = members[np.argsort(-logits[members, label])].tolist()
-        return paths[[*similar, *typical][0]], names[label]
+        return paths[[*similar, *typical, i][0]], names[label]
 
     for i, (kind, score, reason) in flaws.items():
         add(i, kind, score, reason)
     for i in _find_outliers(distances, logits, scores > SUSPICIOUS):
-        add(i, "outlier", min(float(distances[i]), 1.0), "looks like no other photograph here")
+        others = [example(i, int(labels[i])), example(i, int(best[i]))]
+        reason = "unlike all other photographs"
+        add(i, "outlier", min(float(distances[i]), 1.0), reason, others=others)
     for i in np.flatnonzero(scores > SUSPICIOUS).tolist():
         reason = f"looks like {names[best[i]]}, its folder says {names[labels[i]]}"
         others = [example(i, int(labels[i])), example(i, int(best[i]))]
@@ -182,7 +185,7 @@ def find_issues(
     if suspected:
         number = min(round(wrong), suspected)
         about = f"about {number}" if number else "perhaps none"
-        notes.append(f"{about} of {suspected} suspicious labels will be wrong")
+        notes.append(f"{about} of {suspected} photographs with suspicious labels are misplaced")
     if too_alike:
         notes.append("photographs of different categories are too alike to tell near duplicates")
     return issues, notes

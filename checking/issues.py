@@ -12,15 +12,7 @@ from data_utils import GAPS, NAMES_FILE, DataSet, Inspected
 from formats.table import NO, YES, format_table, read_table, safe_path, safe_text
 from images.folders import find_split_folders, new_folder
 from reporting.page import Page
-from reporting.review import (
-    FIX_COLUMNS,
-    LEAVE_OUT,
-    MOVE,
-    Question,
-    Table,
-    add_review,
-    apply_command,
-)
+from reporting.review import FIX_COLUMNS, LEAVE_OUT, MOVE, Question, add_review, make_table
 from running.errors import InputError
 from running.files import atomic_write
 from running.run_folder import back_up
@@ -81,9 +73,7 @@ def write_page(
     page.text(" ".join(f"{note[0].upper()}{note[1:]}." for note in (*notes, caution(issues))))
     if issues:
         names = dict(zip(data.categories, inspected.names))
-        table = Table(
-            path.with_suffix(".csv").name, FIX_COLUMNS, rows, apply_command(str(data.folder))
-        )
+        table = make_table(str(data.folder), path.with_suffix(".csv").name, rows)
         asked = [_ask(issue, row[5], names) for issue, row in zip(issues, rows)]
         add_review(page, asked, table, inspected.names)
     page.heading("What was looked at")
@@ -104,13 +94,14 @@ def _ask(issue: Issue, suggestion: str, names: Mapping[str, str]) -> Question:
     """Ask whether a suggestion is right, which is the issue's or an earlier one."""
     own, target = names[issue.category], suggestion.removeprefix(MOVE)
     if suggestion != target and target in names:
-        words = f"in the folder of {own}"
         asked, yes = f"Is this {names[target]}, and not {own}?", f"Move to {names[target]}"
         no = f"Keep as {own}"
+    elif issue.kind == COPY:
+        asked, yes, no = "Nearly the same picture: leave the first out?", "Leave out", "Keep both"
     else:
-        words, asked = f"{issue.kind}, in the folder of {own}", f"Leave this {issue.kind} out?"
-        yes, no = "Leave out", "Keep"
-    pictures = [(issue.path, words), *issue.others]
+        asked, yes, no = f"{issue.kind}: leave it out of {own}?", "Leave out", f"Keep as {own}"
+        asked = asked[0].upper() + asked[1:]
+    pictures = [(issue.path, f"in the folder of {own}"), *issue.others]
     more = issue.path if issue.kind == LABEL else f"{issue.path}: {issue.reason}"
     return Question(pictures, asked, more, yes, no)
 
@@ -201,7 +192,9 @@ def apply_fixes(data: DataSet, names: Sequence[str], report: str | Path, target:
     accepted = read_accepted(report, dict(zip(data.categories, names)))
     places = {Path(os.path.relpath(path, folder)).as_posix(): path for path in data.paths}
     if not accepted:
-        raise InputError("nothing is accepted: write yes into the column accept of some rows")
+        raise InputError(
+            f"nothing is accepted in {report}: write yes into the column accept of some rows"
+        )
     moves = {f"{MOVE}{category}".strip(): category for category in data.categories}
     for file, suggestion in accepted.items():
         if file not in places:
@@ -224,8 +217,8 @@ def apply_fixes(data: DataSet, names: Sequence[str], report: str | Path, target:
                 done["of these moved"] += 1
             if suggestion != LEAVE_OUT:
                 done[_link(Path(os.path.realpath(path)), new.joinpath(*parts))] += 1
-        if (names := Path(folder, NAMES_FILE)).is_file():
-            shutil.copyfile(names, new / NAMES_FILE)
+        if (own_names := Path(folder, NAMES_FILE)).is_file():
+            shutil.copyfile(own_names, new / NAMES_FILE)
     kinds = ("linked", "copied", "of these moved", "left out")
     text = f"{target}: " + ", ".join(f"{done[kind]} {kind}" for kind in kinds if done[kind])
     if others := [line for line in data.problems[GAPS] if "is left out" in line]:

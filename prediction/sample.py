@@ -14,7 +14,7 @@ from prediction.inputs import Found
 from prediction.records import Record
 from reporting.metrics import wilson_interval
 from reporting.page import Page
-from reporting.review import Question, Table, add_review
+from reporting.review import Question, Table, add_review, move_words
 from running.errors import FlowersError, InputError
 
 COLUMNS = ("number", "of", "file", "answer", "category", "probability", "correct")
@@ -70,7 +70,8 @@ def make_sample_page(
         more = f"or {others}; {place}" if others else place
         questions.append(Question([(record.file, asked)], asked, more, "Correct", "Wrong"))
     name = os.path.basename(path)
-    add_review(page, questions, Table(name, COLUMNS, _rows(records, count), command), names)
+    table = Table(name, COLUMNS, _rows(records, count), move_words(name), command)
+    add_review(page, questions, table, names)
     return page.render()
 
 

@@ -89,12 +89,12 @@ def calibration_chart(title: str, bins: Sequence[Mapping[str, Any]]) -> str:
 
 
 def coverage_chart(
-    title: str, shares: Sequence[float], points: Sequence[tuple[float, float, str]]
+    title: str, shares: Sequence[float], points: Mapping[tuple[float, float], str]
 ) -> str:
     """Draw the share of correct names over the share of photographs that get one.
 
     `shares` are those among the first, the first two and so on of all photographs, the most certain
-    ones first; `points` are marked: both shares, and what to write beside them.
+    ones first; `points` are marked: of both shares, what to write beside them.
     """
     count = len(shares)
     perfect = next((i for i, share in enumerate(shares) if share < 1), 0)
@@ -109,7 +109,14 @@ def coverage_chart(
     for i in range(5):
         share = least + i * (1 - least) / 4
         parts.append(_text(x(share), BOTTOM + 16, f"{share:.0%}", "middle"))
-    parts.append(_text((LEFT + RIGHT) / 2, BOTTOM + 34, "photographs that get a name", "middle"))
+    parts.append(
+        _text(
+            (LEFT + RIGHT) / 2,
+            BOTTOM + 34,
+            "photographs that get a name, the most certain first",
+            "middle",
+        )
+    )
     parts.append(_text(LEFT, 16, "names that are correct"))
     step = max(1, (count - first) / MAX_POINTS)
     shown = {round(first + i * step) for i in range(int((count - 1 - first) / step) + 1)}
@@ -117,7 +124,7 @@ def coverage_chart(
         f"{x((i + 1) / count):.1f},{y(shares[i]):.1f}" for i in sorted({*shown, count - 1})
     )
     parts.append(f'<polyline class="line" points="{line}"/>')
-    for named, right, words in points:
+    for (named, right), words in points.items():
         if named < least:
             continue
         at = f'cx="{x(named):.1f}" cy="{y(max(right, min(shares[first:]))):.1f}" r="4"'

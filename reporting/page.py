@@ -110,13 +110,11 @@ class Page:
         )
         self.parts += ['<div class="charts">', *figures, "</div>"]
 
-    def text_and_chart(self, paragraphs: Iterable[str], svg: str, caption: str) -> None:
+    def text_and_chart(self, paragraphs: Iterable[str], svg: str) -> None:
         """Add paragraphs, and beside them, where there is room, a drawing."""
         self.parts.append('<div class="beside"><div>')
         self.text(*paragraphs)
-        self.parts.append("</div>")
-        self.charts((svg, caption))
-        self.parts.append("</div>")
+        self.parts.append(f"</div>{svg}</div>")
 
     def matrix(self, svg: str, caption: str) -> None:
         """Add a drawing that keeps its size, and scrolls where it is too wide."""

@@ -1,5 +1,6 @@
 """The page of a report: what report.json says of an evaluated split, with pictures."""
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,22 +14,15 @@ from reporting.comparison import comparison_lines
 from reporting.growth import growth_lines
 from reporting.page import Item, Page
 from reporting.report import CROSS_VALIDATION, EvaluatedSplit, spell_share
-from reporting.review import (
-    FIX_COLUMNS,
-    MOVE,
-    Question,
-    Table,
-    add_review,
-    apply_command,
-    check_command,
-)
+from reporting.review import MOVE, Question, add_review, check_command, make_table
+from running.environment import spell_command
 from running.files import atomic_write
 
 LIVE, RELOADED = Path(__file__).with_name("live.js"), 5  # seconds
 
 ALMOST_SURE = 0.99  # so sure a mistake is often one of the label
-DOTTED = 40  # photographs of a category that get a dot each
-LARGEST_MATRIX = 40  # categories
+DOTTED = 60  # photographs of a category that get a dot each
+FEWEST_MISTAKES, LARGEST_MATRIX = 40, 40  # of a matrix: mistakes, and categories
 
 Report = Mapping[str, Any]  # what report.json says
 
@@ -89,6 +83,11 @@ def make_page(
     _add_next(page, report)
     page.heading("Categories")
     _add_categories(page, report)
+    if report["confused"]:
+        pairs = (
+            "{} and {} ({} times)".format(*row["names"], row["times"]) for row in report["confused"]
+        )
+        page.text(f"Most often confused: {', '.join(pairs)}.")
     _add_confusion(page, evaluated)
     page.heading("Probabilities")
     _add_reliability(page, report, evaluated)
@@ -104,8 +103,9 @@ def _headline(top1: Mapping[str, Any]) -> str:
     share = top1["share"]
     if share == 1:
         return "All photographs are named correctly"
-    of_100 = f"About {100 * share:.0f}" if share < 0.995 else "More than 99"
-    return f"{of_100} of 100 photographs are named correctly"
+    of_100 = math.floor(100 * share)
+    number = str(of_100) if of_100 == 100 * share else f"More than {of_100}"
+    return f"{number} of 100 photographs are named correctly"
 
 
 def _summary(report: Report) -> str:
@@ -135,25 +135,25 @@ def _add_promises(page: Page, report: Report, evaluated: EvaluatedSplit) -> None
     correct = evaluated.logits.argmax(1) == evaluated.labels
     order = np.argsort(-confidence, kind="stable")
     shares = (np.cumsum(correct[order]) / np.arange(1, number + 1)).tolist()
-    points, lines = [], []
-    for each in report.get("promises", ()):
-        promise, named, right = each["promise"], each["named"], each["right"]
-        point = named / number, right / max(named, 1)
-        if points and points[-1][:2] == point:  # a lesser promise names no more
-            continue
-        points.append((*point, f"{promise:.0%}"))
-        wrong = f"{named} of {number}, {named - right} of them wrongly"
-        lines.append(f"with --promise {promise} {100 * named / number:.0f} of 100 ({wrong})")
-    if lines:
-        lines = [f"predict.py names {'; '.join(lines)}. It leaves the others for review."]
-    else:
-        lines = ["There were too few photographs, or too many mistakes, for a promise."]
+    points: dict[tuple[float, float], str] = {}
+    for each in report.get("promises", ()):  # of promises that name the same the highest one
+        point = each["named"] / number, each["right"] / max(each["named"], 1)
+        points.setdefault(point, f"{each['promise']:.0%}")
+    lines = ["There were too few photographs, or too many mistakes, for a promise."]
+    if points:
+        first = report["promises"][0]
+        lines = [
+            f"predict.py --promise {first['promise']} gives only names that it is sure of, so that "
+            f"{first['promise']:.0%} of them are correct, and leaves the other photographs for "
+            f"review. Of these photographs it names {first['named']} of {number}, and "
+            f"{first['named'] - first['right']} of the names are wrong."
+        ]
     lines.append(
-        "That holds for photographs like these. Of another camera or season --check_sample tells."
+        "Photographs of another camera, season or place were not tested, and may be named worse. "
+        "Check a sample of them first: see what to do next."
     )
     title = f"Correct names by coverage: {shares[-1]:.1%} if all photographs get one"
-    chart = coverage_chart(title, shares, points)
-    page.text_and_chart(lines, chart, "If only the most certain photographs get a name.")
+    page.text_and_chart(lines, coverage_chart(title, shares, points))
 
 
 def _add_mistakes(page: Page, report: Report, evaluated: EvaluatedSplit) -> None:
@@ -176,24 +176,25 @@ def _add_mistakes(page: Page, report: Report, evaluated: EvaluatedSplit) -> None
 
     wrong = sorted(report["misnamed"], key=lambda row: -row["probability"])
     for row in wrong:
-        said = f"{row['name']}, taken for {row['taken_for']} ({spell_share(row['probability'])})"
+        said = f"Taken for {row['taken_for']}, {spell_share(row['probability'])} sure"
         if row["probability"] > ALMOST_SURE:
             said += "; the label may be wrong"
         add(row, row["taken_for"], report["split"], said, row["probability"])
     for row in report.get("suspects", ()):
-        said = f"{row['name']} of train, looks like {row['looks_like']}; the label may be wrong"
+        said = f"A photograph of train that looks like {row['looks_like']}; the label may be wrong"
         add(row, row["looks_like"], "train", said, 0.5)
     if not questions:
         page.text("Nothing: every name is correct.")
         return
     page.text(
         f"{len(wrong)} of {report['photographs']} photographs are named wrongly, the most certain "
-        "mistakes first; beside each a photograph of what it was taken for."
+        "mistakes first; beside each a photograph of what it was taken for. Some may lie in a "
+        "wrong folder, and the name be right."
         if wrong
         else "No name is wrong. These labels of train are suspicious."
     )
     if folder:
-        table = Table("data_report.csv", FIX_COLUMNS, rows, apply_command(folder))
+        table = make_table(folder, "mistakes.csv", rows)
         add_review(page, questions, table, evaluated.names, is_open=False)
     else:
         page.gallery([each.item() for each in questions])
@@ -224,18 +225,23 @@ def _add_comparison(page: Page, compared: Mapping[str, Any]) -> None:
 
 
 def _add_next(page: Page, report: Report) -> None:
-    if "next" in report:
-        page.command("Name a photograph:", report["next"])
-    if "data" in report:
-        folder = report["data"]["folder"]
+    if "checkpoint" in report:
+        checkpoint, folder = report["checkpoint"], report["data"]["folder"]
+        predict, train = ("predict.py", "PHOTOGRAPHS", checkpoint), ("train.py", folder, "--update")
+        save = () if checkpoint == "checkpoint.pth" else ("--save_dir", os.path.dirname(checkpoint))
+        page.command("Name photographs, or a folder of them:", spell_command(*predict))
+        page.command(
+            "Find out how good the names of your own photographs are, by checking 100 of them:",
+            spell_command(*predict, "--check_sample", "100", "--output", "sample.csv"),
+        )
+        page.command(
+            "If they are not good enough, put twenty or more of these photographs into the folder "
+            "of each category, and learn from them, too:",
+            spell_command(*train, *save),
+        )
         page.command("Look for wrong labels and copies:", check_command(folder))
     if "growth" in report:
         page.text(*(f"{line[0].upper()}{line[1:]}." for line in growth_lines(report["growth"])))
-    page.text(
-        "Photographs of another camera, season or place: check a sample of them with predict.py "
-        "--check_sample 100. If it is not good enough there, put some of them into the folders of "
-        "train, and run train.py --update."
-    )
 
 
 # --- Figures --------------------------------------------------------------------------
@@ -253,12 +259,12 @@ def _add_categories(page: Page, report: Report) -> None:
         number, right = row["photographs"], row["right"]
         dots = "\u25cf" * right + "\u25cb" * (number - right) if number <= DOTTED else ""
         others = row["taken_for_it"] - right
-        cells.append((row["name"], f"{right} of {number}", dots, str(others or "")))
+        cells.append((row["name"], f"{right} of {number}", str(others or ""), dots))
     if cells:
         page.table(
-            "Categories with mistakes: how many of their photographs are named correctly, and how "
-            "many others got their name",
-            ("category", "correct", "photographs", "others"),
+            "Categories with mistakes, those with the most first: how many of their photographs "
+            "are named correctly, and how many others are called so",
+            ("category", "correct", "others called so", "each photograph"),
             cells,
         )
     perfect = [row for row in rows if row["photographs"] and not mistakes(row)]
@@ -277,7 +283,7 @@ def _add_confusion(page: Page, evaluated: EvaluatedSplit) -> None:
     np.add.at(counts, (evaluated.labels, taken), 1)
     np.fill_diagonal(counts, 0)
     both = counts + counts.T
-    if not both.any():
+    if counts.sum() < FEWEST_MISTAKES:
         return
     order = order_by_confusion(both)[:LARGEST_MATRIX]
     names = [evaluated.names[i] for i in order]
@@ -342,9 +348,10 @@ def _add_reliability(page: Page, report: Report, evaluated: EvaluatedSplit) -> N
     page.charts(
         (
             calibration_chart(f"Reliability diagram, correct by probability: {values}", bins),
-            "Each dot stands for as many photographs, from the least to the most certain ones: the "
-            "share that is named correctly, with its 95 % interval, over the mean probability of "
-            "the name. Where probabilities can be believed, the line crosses the intervals.",
+            "Each dot stands for an equal number of photographs, from the least to the most "
+            "certain ones: the share that is named correctly, with its 95 % interval, over the "
+            "mean probability of the name. Where probabilities can be believed, the line crosses "
+            "the intervals.",
         ),
     )
 

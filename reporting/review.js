@@ -2,7 +2,7 @@
 // The answers are kept in this browser and saved as a table; nothing is sent anywhere.
 "use strict";
 
-const { name, columns, rows, command, words, names, isOpen, kept } = JSON.parse(
+const { name, columns, rows, then, command, words, names, isOpen, kept } = JSON.parse(
   document.getElementById("data").textContent,
 );
 const gallery = document.querySelector(".gallery");
@@ -11,6 +11,7 @@ const count = figures.length; // further rows of the table are saved as they are
 let answers = rows.slice(0, count).map((row) => row.at(-1));
 let undone = []; // for each answer what to return to: [number, answer before]
 let here = 0;
+let last = ""; // what was just answered, in words
 
 try {
   const found = JSON.parse(localStorage.getItem(kept));
@@ -40,25 +41,23 @@ const buttons = {
 };
 const named = element(
   "form",
-  {
-    onsubmit: (event) => {
-      event.preventDefault();
-      if (field.value.trim()) decide(field.value.trim());
-    },
-  },
+  { onsubmit: take },
   element("label", { htmlFor: "name", textContent: "or its right name (t)" }),
   field,
   element("button", { textContent: "Take it" }),
 );
-const end = element("p");
+const problem = element("p", { role: "alert" });
+const end = element("p", { role: "status" });
 const panel = element(
   "section",
-  { className: "panel" },
+  { className: "panel", tabIndex: -1 },
   status,
-  element("div", {}, buttons.yes, buttons.no),
+  element("div", { className: "choice" }, buttons.yes, buttons.no),
   named,
+  problem,
   element("div", {}, buttons.back, buttons.on, buttons.undo, buttons.save),
   end,
+  element("p", { textContent: then }),
   element("code", { textContent: command }),
 );
 panel.setAttribute("aria-label", "Answer");
@@ -86,7 +85,9 @@ function show(number) {
   const [yes, no] = words[here];
   const done = answers.filter(Boolean).length;
   const said = answers[here] && say(answers[here]);
-  status.textContent = `${here + 1} of ${count}, ${done} answered${said && `; you said: ${said}`}`;
+  const before = last && `; last answer: ${last}`;
+  status.textContent =
+    `${here + 1} of ${count}, ${done} answered` + (said ? `; you said: ${said}` : before);
   buttons.yes.textContent = `${yes} (y)`;
   buttons.no.textContent = `${no} (n)`;
   buttons.yes.setAttribute("aria-pressed", said === yes);
@@ -95,8 +96,8 @@ function show(number) {
   buttons.on.disabled = here === count - 1;
   buttons.undo.disabled = undone.length === 0;
   field.value = !said || said === yes || said === no ? "" : answers[here];
-  const rest = done === count ? "All are answered." : "Unanswered ones stay as they are.";
-  end.textContent = `${rest} When it is saved, move it here and type:`;
+  problem.textContent = "";
+  end.textContent = done === count ? `All are answered: save ${name}.` : "";
 }
 
 // --- What is answered
@@ -110,7 +111,16 @@ function set(number, answer) {
   }
 }
 
+function take(event) {
+  event.preventDefault();
+  const typed = field.value.trim().toLowerCase();
+  const known = names.find((each) => each.toLowerCase() === typed);
+  if (known) decide(known);
+  else problem.textContent = typed ? `There is no category of this name: ${typed}` : "";
+}
+
 function decide(answer) {
+  last = say(answer);
   undone.push([here, answers[here]]);
   set(here, answer);
   field.blur();
@@ -123,6 +133,7 @@ function decide(answer) {
 function undo() {
   if (undone.length === 0) return;
   const [number, answer] = undone.pop();
+  last = "";
   set(number, answer);
   show(number);
 }
@@ -137,6 +148,7 @@ function save() {
   });
   link.click();
   URL.revokeObjectURL(link.href);
+  end.textContent = `Saved: ${answers.filter(Boolean).length} answers, in your browser's downloads.`;
 }
 
 function press(event) {
@@ -161,12 +173,21 @@ function press(event) {
 
 if (isOpen) open();
 else {
-  const start = element("button", { className: "start", textContent: "Answer one by one" });
+  const start = element("button", { className: "start", textContent: "Find wrong labels, one by one" });
   start.onclick = () => {
     start.remove();
     open();
-    review.scrollIntoView();
-    buttons.yes.focus();
+    review.before(all);
+    panel.focus({ preventScroll: true });
+    all.scrollIntoView();
+  };
+  const all = element("button", { className: "start", textContent: "Show all" });
+  all.onclick = () => {
+    document.removeEventListener("keydown", press);
+    all.replaceWith(start);
+    review.replaceWith(gallery);
+    figures.forEach((figure) => (figure.hidden = false));
+    start.focus();
   };
   gallery.before(start);
 }

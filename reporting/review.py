@@ -43,6 +43,7 @@ class Table(NamedTuple):
     name: str  # of the file
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]  # the first ones are parallel to the questions
+    then: str  # what to do once it is saved
     command: str  # that reads it
 
 
@@ -75,7 +76,14 @@ def check_command(folder: str) -> str:
     return spell_command("train.py", folder, "--check_data")
 
 
-def apply_command(folder: str) -> str:
-    """Spell the command that applies data_report.csv to a data folder."""
+def make_table(folder: str, name: str, rows: Sequence[Sequence[str]]) -> Table:
+    """Make the table of suggestions about photographs of a data folder."""
     target = f"{os.path.normpath(folder)}_corrected"
-    return spell_command("train.py", folder, "--apply", "data_report.csv", "--to", target)
+    command = spell_command("train.py", folder, "--apply", name, "--to", target)
+    then = f"{move_words(name)} It makes a new folder, and leaves {folder} as it is."
+    return Table(name, FIX_COLUMNS, rows, then, command)
+
+
+def move_words(name: str) -> str:
+    """Say where a saved table has to be, so that a command reads it."""
+    return f"Then move {name} into {os.getcwd()} and type there, in a terminal, the command below."
