@@ -17,15 +17,27 @@ from running.threads import map_ahead
 # Paths of photographs, and the index of each one's category (int64), by split.
 Splits = Mapping[str, tuple[Sequence[str], np.ndarray]]
 
-VERSION = 4  # raised when the same draw makes another view: cached activations are others then
+VERSION = 5  # raised when the same draw makes another view: cached activations are others then
 
-# One view in three is as another camera, distance or hour would show it: shares of each kind, and
-# how far it goes. Pixels are those of the view, whatever its side.
-OTHER = 0.35
-KINDS = {"blur": 0.22, "noise": 0.22, "jpeg": 0.12, "light": 0.16, "far": 0.16, "turned": 0.12}
-FARTHEST = 3.0  # area that is seen, in areas of the photograph
+# A view is a part of a photograph, of this share of its area at least. One in two is as another
+# camera, distance or hour would show it: shares of each kind, and how far it goes. Pixels are those
+# of the view, whatever its side. Chosen in benchmarks/results/robustness.md.
+SMALLEST = 0.25
+OTHER = 0.5
+KINDS = {
+    "far": 0.35,
+    "colour": 0.25,
+    "blur": 0.1,
+    "noise": 0.1,
+    "light": 0.1,
+    "jpeg": 0.05,
+    "turned": 0.05,
+}
+FARTHEST = 8.0  # area that is seen, in areas of the photograph
 STEEPEST = 30  # degrees
 DARKEST, BRIGHTEST, WARMEST = 0.35, 1.8, 1.35  # factors of grey values
+# Factors of brightness, contrast and saturation, and a shift of the hue, in turns of its circle.
+COLOURS = (0.6, 1.4), (0.5, 1.5), (0.3, 1.7), (-0.04, 0.04)
 SHARPEST, BLURRIEST = 0.5, 2.2  # standard deviation in pixels
 NOISIEST = 30.0  # standard deviation in grey values
 LOWEST, HIGHEST = 15, 60  # quality of a JPEG
@@ -129,9 +141,9 @@ def random_view(
 ) -> np.ndarray:
     """Make a square view, uint8 (S, S, 3), of a part of an image (H, W, 3), mirrored or not.
 
-    The part is chosen as in Szegedy et al., "Going deeper with convolutions" (CVPR 2015), but large
-    enough to hold the flower: at least half of the area, its sides within 3:4. If `varied`, some
-    views are of another kind, too, see `KINDS`. Beyond the image's edge stands its mirror image.
+    The part is chosen as in Szegedy et al., "Going deeper with convolutions" (CVPR 2015), but
+    larger: see `SMALLEST`. If `varied`, some views are of another kind, too, see `KINDS`. Beyond
+    the image's edge stands its mirror image.
     """
     # Importing it takes a second, and a run that fits the head alone sees no random view.
     from torchvision.transforms.v2 import InterpolationMode
@@ -142,7 +154,7 @@ def random_view(
     kind = kinds[rng.choice(len(kinds), p=shares)] if varied else "plain"
     amount, second = rng.random(2)
 
-    area = 1 + amount * (FARTHEST - 1) if kind == "far" else rng.uniform(0.5, 1)
+    area = 1 + amount * (FARTHEST - 1) if kind == "far" else rng.uniform(SMALLEST, 1)
     ratio = math.exp(rng.uniform(-1, 1) * math.log(4 / 3))
     pixels, largest = area * image.shape[0] * image.shape[1], max(1, math.sqrt(area))
     height = round(min(math.sqrt(pixels / ratio), largest * image.shape[0]))
@@ -169,7 +181,11 @@ def random_view(
     if rng.random() < 0.5:
         view = F.horizontal_flip(view)
 
-    if kind == "blur":
+    if kind == "colour":
+        brightness, contrast, saturation, hue = (rng.uniform(*limits) for limits in COLOURS)
+        view = F.adjust_contrast(F.adjust_brightness(view, brightness), contrast)
+        view = F.adjust_hue(F.adjust_saturation(view, saturation), hue)
+    elif kind == "blur":
         sigma = SHARPEST + amount * (BLURRIEST - SHARPEST)
         view = F.gaussian_blur(view, [2 * math.ceil(3 * sigma) + 1] * 2, [sigma] * 2)
     elif kind == "jpeg":

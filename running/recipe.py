@@ -18,7 +18,7 @@ class Recipe(NamedTuple):
 
 # A pretrained network: of a rich folder, such as Oxford's 64 photographs a category, and of a
 # small one. Measured in benchmarks/results/few.md.
-FINE_TUNING = Recipe(epochs=5, lr=4e-4, batch_size=64)
+FINE_TUNING = Recipe(epochs=8, lr=4e-4, batch_size=64)
 MOST_EPOCHS, SMALLEST_BATCH = 12, 16
 RICH = 4096  # photographs that make a folder rich
 

@@ -3,9 +3,20 @@
 import re
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from reporting.charts import BOTTOM, LEFT, RIGHT, TOP, _ticks, calibration_chart, line_chart
+from reporting.charts import (
+    BOTTOM,
+    LEFT,
+    RIGHT,
+    TOP,
+    _ticks,
+    calibration_chart,
+    confusion_chart,
+    coverage_chart,
+    line_chart,
+)
 
 
 def parts(svg: str, tag: str) -> list[ElementTree.Element]:
@@ -66,3 +77,21 @@ def test_ticks_are_few_round_and_around_the_values(low, span):
     assert ticks[-1] >= low + span - 1e-6
     step = f"{ticks[1] - ticks[0]:.3e}"
     assert re.match(r"[125]\.000e", step)
+
+
+def test_coverage_is_drawn_from_before_the_first_mistake_to_all():
+    correct = [1] * 90 + [0] + [1] * 9
+    shares = [sum(correct[: i + 1]) / (i + 1) for i in range(100)]
+    svg = coverage_chart("Coverage", shares, {(0.9, 1.0): "99%", (0.1, 1.0): "none"})
+    [line] = points(svg)
+    assert line[0] == (pytest.approx(LEFT), TOP)  # 80 % of the photographs
+    assert line[-1][0] == RIGHT and TOP < line[-1][1] < BOTTOM
+    assert [dot.get("cx") for dot in parts(svg, "circle")] == [f"{(LEFT + RIGHT) / 2:.1f}"]
+    assert texts(svg, "title")[1:] == ["99%: names 90.0%, of which 100.00% are correct"]
+    assert coverage_chart("One", [0.0], {})  # a single photograph
+
+
+def test_mistakes_have_their_place_in_the_matrix():
+    svg = confusion_chart("Mistakes", ["a & b", "c"], np.array([[5, 0], [2, 7]]))
+    assert texts(svg, "title") == ["Mistakes", "c, taken for a & b: 2"]
+    assert "7" not in texts(svg)
