@@ -366,7 +366,6 @@ def train(
         "data": inspected.data.summary(),
         "suspects": run.list_suspects(splits["train"].paths, labels, names),
         "promises": judge_promises(info, evaluated),
-        "checkpoint": str(folder.checkpoint),
     }
     if run.growth:
         report["growth"] = expect_growth(run.growth, report["top1"]["share"], info.names)

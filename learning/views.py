@@ -157,8 +157,8 @@ def random_view(
     area = 1 + amount * (FARTHEST - 1) if kind == "far" else rng.uniform(SMALLEST, 1)
     ratio = math.exp(rng.uniform(-1, 1) * math.log(4 / 3))
     pixels, largest = area * image.shape[0] * image.shape[1], max(1, math.sqrt(area))
-    height = round(min(math.sqrt(pixels / ratio), largest * image.shape[0]))
-    width = round(min(math.sqrt(pixels * ratio), largest * image.shape[1]))
+    height = max(1, round(min(math.sqrt(pixels / ratio), largest * image.shape[0])))
+    width = max(1, round(min(math.sqrt(pixels * ratio), largest * image.shape[1])))
     top = round(rng.random() * (image.shape[0] - height))
     left = round(rng.random() * (image.shape[1] - width))
     is_tilted = kind == "turned" and second >= 0.5

@@ -80,7 +80,7 @@ def make_page(
         page.heading("Since the earlier run")
         _add_comparison(page, report["update"])
     page.heading("What to do next")
-    _add_next(page, report)
+    _add_next(page, report, os.path.normpath(folder))
     page.heading("Categories")
     _add_categories(page, report)
     if report["confused"]:
@@ -224,11 +224,13 @@ def _add_comparison(page: Page, compared: Mapping[str, Any]) -> None:
     )
 
 
-def _add_next(page: Page, report: Report) -> None:
-    if "checkpoint" in report:
-        checkpoint, folder = report["checkpoint"], report["data"]["folder"]
-        predict, train = ("predict.py", "PHOTOGRAPHS", checkpoint), ("train.py", folder, "--update")
-        save = () if checkpoint == "checkpoint.pth" else ("--save_dir", os.path.dirname(checkpoint))
+def _add_next(page: Page, report: Report, save_dir: str) -> None:
+    """Show the commands to type next, after a run in a folder."""
+    if "data" in report:
+        folder = report["data"]["folder"]
+        predict = "predict.py", "PHOTOGRAPHS", os.path.normpath(f"{save_dir}/checkpoint.pth")
+        train = "train.py", folder, "--update"
+        save = () if save_dir == os.curdir else ("--save_dir", save_dir)
         page.command("Name photographs, or a folder of them:", spell_command(*predict))
         page.command(
             "Find out how good the names of your own photographs are, by checking 100 of them:",

@@ -63,7 +63,10 @@ def test_the_run_ends_with_a_report(trained):
     assert sum(row["right"] for row in report["categories"]) == top1["right"]
     assert len(report["misnamed"]) == 16 - top1["right"]
     assert report["suspects"] == []  # nothing is accused for the sake of a list
-    assert "Labels to look at" not in Page((trained / "report.html").read_bytes()).texts("h2")
+    page = Page((trained / "report.html").read_bytes(), active=True)
+    assert not [text for text in page.texts("figcaption") if "A photograph of train" in text]
+    [checkpoint] = [text for text in page.texts("code") if "--check_sample" in text]
+    assert str(trained / "checkpoint.pth") in checkpoint
     assert report["calibration"].keys() == {"valid, cross-fitted", "test"}
     assert report["temperature"] == info_of(trained).calibration.temperature
     assert report["accepted_share"]["valid"] == 0.95
