@@ -18,11 +18,13 @@ from typing import Any, NamedTuple, cast
 
 from prediction.inputs import Found
 from prediction.records import CSV_COLUMNS, csv_row
+from running.console import give_up_stdout
 from running.errors import InputError, RunError
 from running.files import find_target, hold_target, prepare_folder, put_in_place
 
 # Records hold file names as they are, whatever their bytes.
 ENCODING = "utf-8", "surrogateescape"
+STDOUT = "standard output"  # in messages
 
 
 class Place(NamedTuple):
@@ -93,6 +95,8 @@ def _writing(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if name == STDOUT:
+            give_up_stdout()
         raise RunError(f"{name} cannot be written: {error.strerror}") from error
 
 
@@ -122,7 +126,7 @@ def open_output(
         encoding = ENCODING
         if format_name == "text":  # the terminal may not be able to show all names
             encoding = sys.stdout.encoding or ENCODING[0], "backslashreplace"
-        output = Output("standard output", cast(BufferedIOBase, sys.stdout.buffer), encoding)
+        output = Output(STDOUT, cast(BufferedIOBase, sys.stdout.buffer), encoding)
         output.write_header(header)
         yield output
         return

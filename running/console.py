@@ -57,6 +57,12 @@ def require_stdout() -> None:
         raise RunError("standard output is closed")
 
 
+def give_up_stdout() -> None:
+    """Send what standard output still has nowhere, or Python would try once more at its exit."""
+    with suppress(OSError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 @dataclass
 class ExitNotes:
     """What a run that ends early tells its user."""
@@ -106,8 +112,7 @@ class Console:
         try:
             print(*map(printable, lines), sep="\n", flush=True)
         except OSError as error:
-            with suppress(OSError, AttributeError):  # or Python would try once more at its exit
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            give_up_stdout()
             raise RunError(f"standard output cannot be written: {error.strerror}") from error
 
     def print_note(self, *lines: str, everybody: bool = False) -> None:
