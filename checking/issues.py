@@ -158,7 +158,12 @@ def read_accepted(report: str | Path, names: Mapping[str, str] = {}) -> dict[str
     categories. Raises InputError if the file is missing or another one, or two answers contradict
     each other.
     """
-    moves = {word.casefold(): f"{MOVE}{category}" for category, word in names.items()}
+    spelled = Counter(word.casefold() for word in names.values())
+    moves = {
+        word.casefold(): f"{MOVE}{category}"
+        for category, word in names.items()
+        if spelled[word.casefold()] == 1  # else it says too little
+    }
     moves |= {category.casefold(): f"{MOVE}{category}" for category in names}
     accepted: dict[str, str] = {}
     for number, row in enumerate(_read_rows(report), 2):

@@ -19,10 +19,11 @@ Splits = Mapping[str, tuple[Sequence[str], np.ndarray]]
 
 VERSION = 5  # raised when the same draw makes another view: cached activations are others then
 
-# A view is a part of a photograph, of this share of its area at least. One in two is as another
-# camera, distance or hour would show it: shares of each kind, and how far it goes. Pixels are those
-# of the view, whatever its side. Chosen in benchmarks/results/robustness.md.
-SMALLEST = 0.25
+# A view is a part of a photograph, of this share of its area at least. Of varied ones, which a
+# pretrained network gets, one in two is as another camera, distance or hour would show it: shares
+# of each kind, and how far it goes. Pixels are those of the view, whatever its side. Chosen in
+# benchmarks/results/robustness.md.
+SMALLEST, HALF = 0.25, 0.5  # of varied views, and of others
 OTHER = 0.5
 KINDS = {
     "far": 0.35,
@@ -142,8 +143,8 @@ def random_view(
     """Make a square view, uint8 (S, S, 3), of a part of an image (H, W, 3), mirrored or not.
 
     The part is chosen as in Szegedy et al., "Going deeper with convolutions" (CVPR 2015), but
-    larger: see `SMALLEST`. If `varied`, some views are of another kind, too, see `KINDS`. Beyond
-    the image's edge stands its mirror image.
+    larger. If `varied`, it may be smaller, and some views are of another kind, too, see `KINDS`.
+    Beyond the image's edge stands its mirror image.
     """
     # Importing it takes a second, and a run that fits the head alone sees no random view.
     from torchvision.transforms.v2 import InterpolationMode
@@ -154,7 +155,8 @@ def random_view(
     kind = kinds[rng.choice(len(kinds), p=shares)] if varied else "plain"
     amount, second = rng.random(2)
 
-    area = 1 + amount * (FARTHEST - 1) if kind == "far" else rng.uniform(SMALLEST, 1)
+    least = SMALLEST if varied else HALF
+    area = 1 + amount * (FARTHEST - 1) if kind == "far" else rng.uniform(least, 1)
     ratio = math.exp(rng.uniform(-1, 1) * math.log(4 / 3))
     pixels, largest = area * image.shape[0] * image.shape[1], max(1, math.sqrt(area))
     height = max(1, round(min(math.sqrt(pixels / ratio), largest * image.shape[0])))

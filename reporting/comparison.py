@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 
 SHOWN = 5  # categories that became better or worse, in a line; report.json has all
-
-
 LUCK = 0.05  # a rarer difference is more than that
 
 

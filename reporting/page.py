@@ -34,8 +34,8 @@ class Item(NamedTuple):
 class Page:
     """Collects the parts of a page in their order; `render` returns the file.
 
-    All text is escaped here, and only here. The page stays below 1.5 MB, with one table: long texts
-    are cut, and long tables and galleries end with the number of missing entries. Links to
+    All text is escaped here, and only here. Long texts are cut, and long tables and galleries end
+    with the number of missing entries, so that a page with one table stays below 1.5 MB. Links to
     photographs are relative to `folder`, in which it will lie.
     """
 
@@ -72,9 +72,9 @@ class Page:
         details = f"<summary>{_escape(summary)}</summary><p>{_escape(text, MAX_TABLE)}</p>"
         self.parts.append(f"<details>{details}</details>")
 
-    def facts(self, entries: Iterable[tuple[str, Sequence[str]]], large: bool = False) -> None:
-        """Add terms, each with its lines; `large` for the most important figures."""
-        self.parts.append(f'<dl class="{"large" if large else "facts"}">')
+    def facts(self, entries: Iterable[tuple[str, Sequence[str]]]) -> None:
+        """Add terms, each with its lines."""
+        self.parts.append('<dl class="facts">')
         for term, lines in entries:
             details = "".join(f"<dd>{_escape(line)}</dd>" for line in lines)
             self.parts.append(f"<div><dt>{_escape(term)}</dt>{details}</div>")

@@ -8,19 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from formats.table import safe_path, safe_text
 from reporting.calibration import reliability, softmax
 from reporting.charts import calibration_chart, confusion_chart, coverage_chart, line_chart
 from reporting.comparison import comparison_lines
 from reporting.growth import growth_lines
 from reporting.page import Item, Page
 from reporting.report import CROSS_VALIDATION, EvaluatedSplit, spell_share
-from reporting.review import MOVE, Question, add_review, check_command, make_table
+from reporting.review import MOVE, Question, add_review, make_table
 from running.environment import spell_command
 from running.files import atomic_write
 
 LIVE, RELOADED = Path(__file__).with_name("live.js"), 5  # seconds
 
 ALMOST_SURE = 0.99  # so sure a mistake is often one of the label
+SHOWN = 30  # mistakes
 DOTTED = 60  # photographs of a category that get a dot each
 FEWEST_MISTAKES, LARGEST_MATRIX = 40, 40  # of a matrix: mistakes, and categories
 
@@ -48,9 +50,12 @@ def write_progress(
 ) -> None:
     """Write a page on a run that goes on, which loads itself anew until there is a report."""
     last = history[-1]
-    title = f"{_epoch(last['epoch'])} of {epochs}: {last['valid_accuracy']:.2%} correct"
-    page = Page(title[0].upper() + title[1:])
-    page.text("The run goes on: this page is loaded anew until it ends with its report.")
+    where = "in the cross-validation" if folds else "of valid"
+    page = Page(f"After {_epoch(last['epoch'])}: {last['valid_accuracy']:.2%} {where} correct")
+    page.text(
+        f"The run has {epochs} epochs. While it goes on, this page is loaded anew; at its end the "
+        "report takes its place."
+    )
     page.script(LIVE, {"seconds": RELOADED})
     _add_curves(page, history, folds)
     rows = [
@@ -162,27 +167,26 @@ def _add_mistakes(page: Page, report: Report, evaluated: EvaluatedSplit) -> None
     folder = report.get("data", {}).get("folder")
     questions, rows = [], []
 
-    def add(row: Mapping[str, Any], other: str, split: str, said: str, score: float) -> None:
+    def add(row: Mapping[str, Any], other: str, split: str, kind: str, said: str) -> None:
         own, file = row["name"], row["file"]
         pictures = [(file, own), *_example(evaluated, other)]
         place = os.path.join(*Path(file).parts[-2:])
         yes, no = f"Move to {other}", f"Keep as {own}"
         questions.append(Question(pictures, said, place, yes, no))
-        path = Path(os.path.relpath(file, folder)).as_posix() if folder else file
-        move = MOVE + category_of[other]
-        rows.append(
-            [path, split, category_of[own], "misnamed", f"{100 * score:.0f}", move, said, ""]
-        )
+        path = safe_path(Path(os.path.relpath(file, folder)).as_posix()) if folder else file
+        category, move = safe_text(category_of[own]), MOVE + category_of[other]
+        score = f"{100 * row['probability']:.0f}" if "probability" in row else ""
+        rows.append([path, split, category, kind, score, move, said, ""])
 
     wrong = sorted(report["misnamed"], key=lambda row: -row["probability"])
-    for row in wrong:
+    for row in wrong[:SHOWN]:
         said = f"Taken for {row['taken_for']}, {spell_share(row['probability'])} sure"
         if row["probability"] > ALMOST_SURE:
             said += "; the label may be wrong"
-        add(row, row["taken_for"], report["split"], said, row["probability"])
+        add(row, row["taken_for"], report["split"], "misnamed", said)
     for row in report.get("suspects", ()):
         said = f"A photograph of train that looks like {row['looks_like']}; the label may be wrong"
-        add(row, row["looks_like"], "train", said, 0.5)
+        add(row, row["looks_like"], "train", "suspicious label", said)
     if not questions:
         page.text("Nothing: every name is correct.")
         return
@@ -198,6 +202,8 @@ def _add_mistakes(page: Page, report: Report, evaluated: EvaluatedSplit) -> None
         add_review(page, questions, table, evaluated.names, is_open=False)
     else:
         page.gallery([each.item() for each in questions])
+    if more := len(wrong[SHOWN:]):
+        page.text(f"{more} more are listed in the JSON file beside this page.")
 
 
 def _example(evaluated: EvaluatedSplit, name: str) -> Iterator[tuple[str, str]]:
@@ -241,7 +247,8 @@ def _add_next(page: Page, report: Report, save_dir: str) -> None:
             "of each category, and learn from them, too:",
             spell_command(*train, *save),
         )
-        page.command("Look for wrong labels and copies:", check_command(folder))
+        check = spell_command("train.py", folder, "--check_data")
+        page.command("Look for wrong labels and copies:", check)
     if "growth" in report:
         page.text(*(f"{line[0].upper()}{line[1:]}." for line in growth_lines(report["growth"])))
 

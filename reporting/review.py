@@ -19,7 +19,8 @@ FIX_COLUMNS = ("file", "split", "category", "kind", "score", "suggestion", "reas
 MOVE, LEAVE_OUT = "move to ", "leave out"  # suggestions; a category follows the first
 
 SCRIPT = Path(__file__).with_name("review.js")
-PIXELS = 32_000  # of the short sides of all thumbnails: a page stays below 10 MB
+# Of the short sides of all thumbnails: a page stays below 10 MB, a part of one below 1 MB.
+PIXELS, PIXELS_OF_PART = 32_000, 14_000
 LARGEST, SMALLEST = 320, 112  # pixels of a thumbnail's short side
 
 
@@ -56,10 +57,12 @@ def add_review(
 ) -> None:
     """Add questions and their table; `names` are suggested as answers.
 
-    If it is not `is_open`, all questions are shown until a button is pressed.
+    If it is not `is_open`, it is a part of a page, with smaller thumbnails: all questions are shown
+    until a button is pressed.
     """
     count = sum(len(each.pictures) for each in questions)
-    side = min(max(PIXELS // max(count, 1), SMALLEST), LARGEST)
+    pixels = PIXELS if is_open else PIXELS_OF_PART
+    side = min(max(pixels // max(count, 1), SMALLEST), LARGEST)
     page.gallery([each.item() for each in questions], side, limited=False)
     known = {
         **table._asdict(),
@@ -69,11 +72,6 @@ def add_review(
     }
     digest = hashlib.sha256(json.dumps(known).encode(errors="replace")).hexdigest()
     page.script(SCRIPT, {**known, "kept": f"review {digest[:16]}"})
-
-
-def check_command(folder: str) -> str:
-    """Spell the command that checks a data folder."""
-    return spell_command("train.py", folder, "--check_data")
 
 
 def make_table(folder: str, name: str, rows: Sequence[Sequence[str]]) -> Table:

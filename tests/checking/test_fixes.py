@@ -141,6 +141,11 @@ def test_a_photograph_is_moved_to_the_category_that_the_user_names(data, tmp_pat
     assert (tmp_path / "new/train/2/a_1.jpg").exists()
     said = apply(data, tmp_path / "newer", *rows[2:])  # as a spreadsheet writes a yes
     assert said == f"{tmp_path}/newer: 8 linked, 1 left out"
+    report = data.with_name("twice.csv")
+    report.write_text("file,suggestion,accept\ntrain/1/a.jpg,leave out,rose")
+    assert read_accepted(report, {"1": "lily", "2": "Rose"}) == {"train/1/a.jpg": "move to 2"}
+    with pytest.raises(InputError, match="accept is 'rose'"):  # which of the two?
+        read_accepted(report, {"1": "rose", "2": "Rose"})
     with pytest.raises(InputError, match="row 2: accept is 'tulip'; write yes, no, the name"):
         apply(data, tmp_path / "newest", "train/1/a.jpg,leave out,tulip")
 

@@ -30,7 +30,7 @@ def test_parts_become_elements_in_their_order(photograph):
     written = Page("Flowers")
     written.heading("First")
     written.text("A sentence.")
-    written.facts([("Correct", ["90%", "9 of 10"])], large=True)
+    written.facts([("Correct", ["90%", "9 of 10"])])
     written.heading("Below", 3)
     written.table("Figures", ("name", "number"), [("rose", "3"), ("lily", "4")])
     written.charts(('<svg role="img"><title>a line</title></svg>', "What it shows"))

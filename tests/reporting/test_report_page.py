@@ -141,11 +141,18 @@ def test_the_mistakes_of_a_run_can_be_answered(evaluated):
     assert [row[2:6] for row in known["rows"]] == [
         ["0", "misnamed", "100", "move to 1"],
         ["2", "misnamed", "87", "move to 0"],
-        ["0", "misnamed", "50", "move to 2"],
+        ["0", "suspicious label", "", "move to 2"],
     ]
     assert known["rows"][2][:2] == ["train/0/9.png", "train"]
     assert known["words"][0] == ["Move to <b>&lily", "Keep as rose"]
     assert known["command"].endswith("--apply mistakes.csv --to 'my flowers_corrected'")
+
+
+def test_only_the_most_certain_mistakes_are_shown(evaluated, monkeypatch):
+    monkeypatch.setattr("reporting.report_page.SHOWN", 1)
+    found = Page(make_page(run_of(evaluated), evaluated, HISTORY), active=True)
+    assert len(json.loads(found.texts("script")[0])["rows"]) == 1
+    assert "1 more are listed in the JSON file beside this page." in found.texts("p")
 
 
 def test_where_all_is_correct_no_mistakes_are_shown(evaluated):
@@ -174,7 +181,7 @@ def test_a_run_that_goes_on_has_a_page(tmp_path):
     rows = [{**row, "seconds": 2.0} for row in HISTORY]
     write_progress(tmp_path / "report.html", rows[:2], 5, 0)
     found = Page((tmp_path / "report.html").read_bytes(), active=True)
-    assert found.texts("h1") == ["Epoch 1 of 5: 75.00% correct"]
+    assert found.texts("h1") == ["After epoch 1: 75.00% of valid correct"]
     assert found.rows()[1:] == [["fitting the head", "50.00%", "2 s"], ["epoch 1", "75.00%", "2 s"]]
 
 
