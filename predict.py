@@ -234,7 +234,10 @@ def name_photographs(
             "versions": versions(),
             "network": info.summary(),
         }
-        score.write_report(args.report, args.figures, source, more)
+        from prediction.occlusion import light_evidence
+
+        light = partial(light_evidence, network[0], info.preprocessing)
+        score.write_report(args.report, args.figures, source, more, light)
         console.print_note(f"wrote {args.report} and {args.figures}")
     if args.plot and count > failed:
         has_letters = draw_record(args.plot, record, network)

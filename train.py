@@ -34,13 +34,16 @@ if __name__ == "__main__":
 import warnings
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 import data_utils
 from checking.issues import apply_fixes
 from data_utils import DataSet
 from images.datasets import KNOWN_DATA_SETS, download
-from images.decode import digest_each, typical_side
+from images.decode import EVALUATION_BATCH, digest_each, typical_side
 from images.drawn import draw_data
 from images.folders import has_train
 from images.manifest import Manifest
@@ -162,8 +165,15 @@ def train(
             take_changes,
             update_run,
         )
-        from model_utils import for_inference, load_checkpoint, rename_categories, save_checkpoint
+        from model_utils import (
+            for_inference,
+            load_checkpoint,
+            predict_each,
+            rename_categories,
+            save_checkpoint,
+        )
         from network.devices import describe_device, find_device, keep_freed_memory
+        from prediction.occlusion import light_evidence
 
     # --- Device and processes
     keep_freed_memory()
@@ -370,7 +380,16 @@ def train(
     if run.growth:
         report["growth"] = expect_growth(run.growth, report["top1"]["share"], info.names)
     folder.write_report(report)
-    folder.write(write_page, folder.page, report, evaluated, run.history)
+
+    ask = partial(predict_each, saved, batch_size=EVALUATION_BATCH)
+
+    def light(path: str, index: int) -> np.ndarray | None:
+        # The network that is kept has learned from what a cross-validation judges.
+        if run.folds or time_budget.has_ended():
+            return None
+        return light_evidence(ask, info.preprocessing, path, index)
+
+    folder.write(write_page, folder.page, report, evaluated, run.history, light)
     train_set.discard()
     valid_set.discard()
     return print_report(report, folder, console, evaluated.paths[0], args.min_accuracy)

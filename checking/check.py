@@ -29,6 +29,7 @@ from learning.resources import Resources
 from learning.run import Run, new_run
 from network.devices import find_device, rows_at_once
 from network.inference import extract_features, for_inference
+from reporting.page import Picture
 from running.console import Progress
 from running.errors import InputError
 from running.run_folder import RunFolder
@@ -141,19 +142,19 @@ def find_issues(
         score: float,
         reason: str,
         suggestion: str = LEAVE_OUT,
-        others: Sequence[tuple[str, str]] = (),
+        others: Sequence[Picture] = (),
     ) -> None:
         place = paths[i], splits[i], categories[labels[i]]
         found[i].append(Issue(*place, kind, score, suggestion, reason, others))
 
-    def example(i: int, label: int) -> tuple[str, str]:
+    def example(i: int, label: int) -> Picture:
         """Find the most similar photograph of a category, or else its most typical one."""
         itself = [i, *pairs[(pairs == i).any(1)].ravel().tolist()]
         members = np.flatnonzero((labels == label) & ~np.isin(np.arange(len(labels)), itself))
         trusted = members[scores[members] <= SUSPICIOUS]
         similar = [j for j in neighbours[i].tolist() if j in trusted]
         typical = members[np.argsort(-logits[members, label])].tolist()
-        return paths[[*similar, *typical, i][0]], names[label]
+        return Picture(paths[[*similar, *typical, i][0]], names[label])
 
     for i, (kind, score, reason) in flaws.items():
         add(i, kind, score, reason)
@@ -179,7 +180,7 @@ def find_issues(
         reason = f"nearly the same picture as {place}, {why}"
         if labels[i] != labels[j]:
             reason += f"; that is in category {categories[labels[j]]}"
-        add(i, COPY, correlation, reason, others=[(paths[j], "stays")])
+        add(i, COPY, correlation, reason, others=[Picture(paths[j], "stays")])
     issues = sorted(map(_decide, found.values()), key=lambda e: (KINDS.index(e.kind), -e.score))
     notes, suspected = [], sum(issue.kind == LABEL for issue in issues)
     if suspected:

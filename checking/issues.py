@@ -11,7 +11,7 @@ from typing import NamedTuple
 from data_utils import GAPS, NAMES_FILE, DataSet, Inspected
 from formats.table import NO, YES, format_table, read_table, safe_path, safe_text
 from images.folders import find_split_folders, new_folder
-from reporting.page import Page
+from reporting.page import Page, Picture
 from reporting.review import FIX_COLUMNS, LEAVE_OUT, MOVE, Question, add_review, make_table
 from running.errors import InputError
 from running.files import atomic_write
@@ -32,7 +32,7 @@ class Issue(NamedTuple):
     score: float  # 0..1, the higher the worse
     suggestion: str  # "move to <category>" or "leave out"
     reason: str
-    others: Sequence[tuple[str, str]] = ()  # photographs to compare it with: path and words
+    others: Sequence[Picture] = ()  # to compare it with
 
 
 def issue_lines(issues: Sequence[Issue]) -> Iterator[str]:
@@ -101,7 +101,7 @@ def _ask(issue: Issue, suggestion: str, names: Mapping[str, str]) -> Question:
     else:
         asked, yes, no = f"{issue.kind}: leave it out of {own}?", "Leave out", f"Keep as {own}"
         asked = asked[0].upper() + asked[1:]
-    pictures = [(issue.path, f"in the folder of {own}"), *issue.others]
+    pictures = [Picture(issue.path, f"in the folder of {own}"), *issue.others]
     more = issue.path if issue.kind == LABEL else f"{issue.path}: {issue.reason}"
     return Question(pictures, asked, more, yes, no)
 

@@ -170,8 +170,16 @@ def _first_bytes(path: str | Path) -> bytes:
 def thumbnail(path: str | Path, side: int) -> bytes:
     """Make a small JPEG of a photograph, upright, its short side at most `side` pixels."""
     small = Preprocessing(side, side, mean=(0, 0, 0), std=(1, 1, 1))
-    file = io.BytesIO()
-    Image.fromarray(load_image(path, small, whole=True)).save(file, "JPEG", quality=70)
+    return small_jpeg(load_image(path, small, whole=True), side)
+
+
+def small_jpeg(pixels: np.ndarray, side: int) -> bytes:
+    """Encode pixels, uint8 (H, W, 3), as a JPEG whose short side has at most `side` pixels."""
+    image, file = Image.fromarray(pixels), io.BytesIO()
+    if min(image.size) > side:
+        width, height = (round(side * each / min(image.size)) for each in image.size)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    image.save(file, "JPEG", quality=70)
     return file.getvalue()
 
 

@@ -200,6 +200,10 @@ class TimeBudget:
         rest = self.costs.evaluation + self.costs.end
         return time.perf_counter() + self.slowness * rest > self.deadline
 
+    def has_ended(self) -> bool:
+        """Whether there is no time left but for writing the report."""
+        return time.perf_counter() + 2 * SAVING > self.deadline
+
     def replan(self, learner: Learner, run: Run) -> list[str]:
         """Change the number of epochs to what there is time for; describe the change."""
         self.has_saved = True

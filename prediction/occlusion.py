@@ -5,23 +5,45 @@ treated alike (Zeiler & Fergus, "Visualizing and understanding convolutional net
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import cast
+from typing import TypeAlias, cast
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from formats.schema import Prediction
+from images.decode import Preprocessing, load_image
 from prediction.inputs import Pixels, Predicted
+from running.errors import ImageError
 
 # Squares along each side of the photograph. Each is covered with half of its neighbours: covering
 # less leaves enough of a flower to be recognised (docs/tried.md).
 GRID = 7
 
+DARKEST = 0.2  # what is left of the light where covering costs nothing
+
 SIGMA = 1 / 16  # of the blur that covers, in sides: petals and leaves go, their colours stay
+
+PredictEach: TypeAlias = Callable[[Iterable[Pixels]], Iterator[Predicted]]
+
+
+def light_evidence(
+    predict_each: PredictEach, preprocessing: Preprocessing, path: str, index: int
+) -> np.ndarray | None:
+    """Return a photograph as a network sees it, dark where there is no evidence for a name.
+
+    It is uint8 (crop, crop, 3), or None if the photograph cannot be read any more.
+    """
+    try:
+        photograph = load_image(path, preprocessing)
+    except ImageError:
+        return None
+    lost = compute_occlusion_map(predict_each, photograph, index).clip(0)
+    light = DARKEST + (1 - DARKEST) * lost / max(float(lost.max()), 1e-6)
+    return (photograph * light[..., None]).astype(np.uint8)
 
 
 def compute_occlusion_map(
-    predict_each: Callable[[Iterable[Pixels]], Iterator[Predicted]],
+    predict_each: PredictEach,
     photograph: np.ndarray,
     index: int,
 ) -> np.ndarray:

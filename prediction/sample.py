@@ -13,7 +13,7 @@ from images.folders import normalise
 from prediction.inputs import Found
 from prediction.records import Record
 from reporting.metrics import wilson_interval
-from reporting.page import Page
+from reporting.page import Page, Picture
 from reporting.review import Question, Table, add_review, move_words
 from running.errors import FlowersError, InputError
 
@@ -68,7 +68,7 @@ def make_sample_page(
         asked = f"{best.name}? ({best.probability:.0%})"
         place = os.path.join(*Path(record.file).parts[-2:])
         more = f"or {others}; {place}" if others else place
-        questions.append(Question([(record.file, asked)], asked, more, "Correct", "Wrong"))
+        questions.append(Question([Picture(record.file, asked)], asked, more, "Correct", "Wrong"))
     name = os.path.basename(path)
     table = Table(name, COLUMNS, _rows(records, count), move_words(name), command)
     add_review(page, questions, table, names)

@@ -16,7 +16,7 @@ from prediction.records import Record
 from reporting.calibration import calibration_report
 from reporting.metrics import rank_of, summarise, wilson_interval
 from reporting.report import EvaluatedSplit, summary_lines
-from reporting.report_page import make_page
+from reporting.report_page import Light, make_page
 from running.errors import FlowersError, InputError
 from running.files import write_alone
 
@@ -121,10 +121,13 @@ class Score:
                 line += f"; the promise is {promise:.2%}"
             yield line
 
-    def write_report(self, page: str, figures: str, split: str, more: dict[str, Any]) -> None:
+    def write_report(
+        self, page: str, figures: str, split: str, more: dict[str, Any], light: Light
+    ) -> None:
         """Write an HTML page, and its figures as JSON, see docs/reference.md.
 
         `split` says where the photographs come from; `more` has command, versions and network.
+        `light` shows where the network looked.
         Raises InputError if no photograph has a label, or a file cannot be written there, RunError
         if the disk is full.
         """
@@ -146,7 +149,7 @@ class Score:
         with write_alone(figures) as file:
             file.write(json.dumps(report, indent=1).encode())
         with write_alone(page) as file:
-            file.write(make_page(report, evaluated, folder=os.path.dirname(page)))
+            file.write(make_page(report, evaluated, (), os.path.dirname(page), light))
 
 
 def _parts(path: str) -> tuple[str, ...]:

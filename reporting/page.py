@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from images.decode import thumbnail
+import numpy as np
+
+from images.decode import small_jpeg, thumbnail
 from running.console import printable
 from running.errors import ImageError
 
@@ -23,10 +25,18 @@ THUMBNAIL_SIDE = 256  # pixels of the short side; a phone shows them half as lar
 STYLE = Path(__file__).with_name("page.css")
 
 
-class Item(NamedTuple):
-    """One photograph of a gallery, or several side by side, each with its words, and a caption."""
+class Picture(NamedTuple):
+    """A photograph with its words; it is shown as it is, or as other pixels, (H, W, 3)."""
 
-    pictures: Sequence[tuple[str, str]]  # path and words of each
+    path: str
+    words: str
+    pixels: np.ndarray | None = None
+
+
+class Item(NamedTuple):
+    """One picture of a gallery, or several side by side, and a caption."""
+
+    pictures: Sequence[Picture]
     caption: str
     note: str = ""  # below, in small letters, such as a path
 
@@ -188,20 +198,22 @@ def _escape(text: str, longest: int = MAX_TEXT) -> str:
 
 def _figure(item: Item, side: int, folder: str) -> bytes:
     is_one = len(item.pictures) == 1
-    images = "".join(_picture(*picture, side, folder, is_one) for picture in item.pictures)
+    images = "".join(_picture(each, side, folder, is_one) for each in item.pictures)
     note = f"<small>{_escape(item.note)}</small>" if item.note else ""
     caption = f"<figcaption>{_escape(item.caption)}{note}</figcaption>"
     return f'<figure><div class="pictures">{images}</div>{caption}</figure>'.encode()
 
 
-def _picture(path: str, words: str, side: int, folder: str, is_one: bool) -> str:
+def _picture(picture: Picture, side: int, folder: str, is_one: bool) -> str:
     """Embed a thumbnail, as a link to its file; the words of one of several are shown.
 
     A photograph that has gone since leaves a gap, and the page is whole.
     """
+    path, words, pixels = picture
     shown = _escape(words)
     try:
-        data = base64.b64encode(thumbnail(path, side)).decode()
+        small = thumbnail(path, side) if pixels is None else small_jpeg(pixels, side)
+        data = base64.b64encode(small).decode()
     except (ImageError, OSError):
         return f'<span class="gone">{shown}: cannot be read any more</span>'
     image = f'<img src="data:image/jpeg;base64,{data}" alt="{shown if is_one else ""}">'

@@ -2,9 +2,9 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from reporting.calibration import reliability, softmax
 from reporting.charts import calibration_chart, confusion_chart, coverage_chart, line_chart
 from reporting.comparison import comparison_lines
 from reporting.growth import growth_lines
-from reporting.page import Item, Page
+from reporting.page import Item, Page, Picture
 from reporting.report import CROSS_VALIDATION, EvaluatedSplit, spell_share
 from reporting.review import MOVE, Question, add_review, make_table
 from running.environment import spell_command
@@ -26,7 +26,11 @@ SHOWN = 30  # mistakes
 DOTTED = 60  # photographs of a category that get a dot each
 FEWEST_MISTAKES, LARGEST_MATRIX = 40, 40  # of a matrix: mistakes, and categories
 
-Report = Mapping[str, Any]  # what report.json says
+Report: TypeAlias = Mapping[str, Any]  # what report.json says
+
+# Shows where a photograph has evidence for the name with an index, see prediction/occlusion.py:
+# uint8 (H, W, 3), or None where there is no time for it.
+Light: TypeAlias = Callable[[str, int], np.ndarray | None]
 
 
 def write_page(
@@ -34,13 +38,15 @@ def write_page(
     report: Report,
     evaluated: EvaluatedSplit,
     history: Sequence[Mapping[str, Any]] = (),
+    light: Light | None = None,
 ) -> None:
     """Write report.html; it is whole at any time.
 
     `report` is what report.json says, see docs/reference.md; `evaluated` are its photographs, and
-    `history` the rows of history.csv, if it is a run's. Raises RunError if it cannot be written.
+    `history` the rows of history.csv, if it is a run's. `light` is called for each mistake that the
+    page shows. Raises RunError if it cannot be written.
     """
-    page = make_page(report, evaluated, history, os.path.dirname(path))
+    page = make_page(report, evaluated, history, os.path.dirname(path), light)
     with atomic_write(path) as file:
         file.write(page)
 
@@ -72,6 +78,7 @@ def make_page(
     evaluated: EvaluatedSplit,
     history: Sequence[Mapping[str, Any]] = (),
     folder: str | os.PathLike[str] = ".",
+    light: Light | None = None,
 ) -> bytes:
     """Return what `write_page` writes; links are relative to the folder that it will lie in."""
     page = Page(_headline(report["top1"]), folder)
@@ -80,12 +87,13 @@ def make_page(
     page.heading("Can I rely on it?")
     _add_promises(page, report, evaluated)
     page.heading("What goes wrong")
-    _add_mistakes(page, report, evaluated)
+    _add_mistakes(page, report, evaluated, light)
     if "update" in report:
         page.heading("Since the earlier run")
         _add_comparison(page, report["update"])
-    page.heading("What to do next")
-    _add_next(page, report, os.path.normpath(folder))
+    if "data" in report:
+        page.heading("What to do next")
+        _add_next(page, report, os.path.normpath(folder))
     page.heading("Categories")
     _add_categories(page, report)
     if report["confused"]:
@@ -161,7 +169,9 @@ def _add_promises(page: Page, report: Report, evaluated: EvaluatedSplit) -> None
     page.text_and_chart(lines, coverage_chart(title, shares, points))
 
 
-def _add_mistakes(page: Page, report: Report, evaluated: EvaluatedSplit) -> None:
+def _add_mistakes(
+    page: Page, report: Report, evaluated: EvaluatedSplit, light: Light | None
+) -> None:
     """Show the mistakes, and suspicious labels of train, beside what they were taken for."""
     category_of = dict(zip(evaluated.names, evaluated.categories))
     folder = report.get("data", {}).get("folder")
@@ -169,7 +179,11 @@ def _add_mistakes(page: Page, report: Report, evaluated: EvaluatedSplit) -> None
 
     def add(row: Mapping[str, Any], other: str, split: str, kind: str, said: str) -> None:
         own, file = row["name"], row["file"]
-        pictures = [(file, own), *_example(evaluated, other)]
+        pictures = [Picture(file, own), *_example(evaluated, other)]
+        if light and split != "train":
+            pixels = light(file, evaluated.names.index(other))
+            if pixels is not None:
+                pictures.insert(1, Picture(file, f"evidence for {other}", pixels))
         place = os.path.join(*Path(file).parts[-2:])
         yes, no = f"Move to {other}", f"Keep as {own}"
         questions.append(Question(pictures, said, place, yes, no))
@@ -190,6 +204,7 @@ def _add_mistakes(page: Page, report: Report, evaluated: EvaluatedSplit) -> None
     if not questions:
         page.text("Nothing: every name is correct.")
         return
+    is_lit = any(each.pixels is not None for ask in questions for each in ask.pictures)
     page.text(
         f"{len(wrong)} of {report['photographs']} photographs are named wrongly, the most certain "
         "mistakes first; beside each a photograph of what it was taken for. Some may lie in a "
@@ -197,6 +212,11 @@ def _add_mistakes(page: Page, report: Report, evaluated: EvaluatedSplit) -> None
         if wrong
         else "No name is wrong. These labels of train are suspicious."
     )
+    if is_lit:
+        page.text(
+            "Between the two is what the network saw: bright is the part that speaks for its name, "
+            "which is much less probable without it."
+        )
     if folder:
         table = make_table(folder, "mistakes.csv", rows)
         add_review(page, questions, table, evaluated.names, is_open=False)
@@ -206,13 +226,13 @@ def _add_mistakes(page: Page, report: Report, evaluated: EvaluatedSplit) -> None
         page.text(f"{more} more are listed in the JSON file beside this page.")
 
 
-def _example(evaluated: EvaluatedSplit, name: str) -> Iterator[tuple[str, str]]:
+def _example(evaluated: EvaluatedSplit, name: str) -> Iterator[Picture]:
     """Find the most certain photograph that is rightly called so."""
     label = evaluated.names.index(name)
     rows = np.flatnonzero((evaluated.labels == label) & (evaluated.logits.argmax(1) == label))
     if len(rows):
         best = rows[softmax(evaluated.logits[rows])[:, label].argmax()]
-        yield evaluated.paths[best], name
+        yield Picture(evaluated.paths[best], name)
 
 
 def _add_comparison(page: Page, compared: Mapping[str, Any]) -> None:
@@ -221,7 +241,7 @@ def _add_comparison(page: Page, compared: Mapping[str, Any]) -> None:
     page.gallery(
         [
             Item(
-                [(row["file"], row["name"])],
+                [Picture(row["file"], row["name"])],
                 f"{row['name']}, {'now right' if row['after'] == row['name'] else 'now wrong'}",
                 f"before: {row['before'] or 'a category that is gone'}; after: {row['after']}",
             )
@@ -232,23 +252,22 @@ def _add_comparison(page: Page, compared: Mapping[str, Any]) -> None:
 
 def _add_next(page: Page, report: Report, save_dir: str) -> None:
     """Show the commands to type next, after a run in a folder."""
-    if "data" in report:
-        folder = report["data"]["folder"]
-        predict = "predict.py", "PHOTOGRAPHS", os.path.normpath(f"{save_dir}/checkpoint.pth")
-        train = "train.py", folder, "--update"
-        save = () if save_dir == os.curdir else ("--save_dir", save_dir)
-        page.command("Name photographs, or a folder of them:", spell_command(*predict))
-        page.command(
-            "Find out how good the names of your own photographs are, by checking 100 of them:",
-            spell_command(*predict, "--check_sample", "100", "--output", "sample.csv"),
-        )
-        page.command(
-            "If they are not good enough, put twenty or more of these photographs into the folder "
-            "of each category, and learn from them, too:",
-            spell_command(*train, *save),
-        )
-        check = spell_command("train.py", folder, "--check_data")
-        page.command("Look for wrong labels and copies:", check)
+    folder = report["data"]["folder"]
+    predict = "predict.py", "PHOTOGRAPHS", os.path.normpath(f"{save_dir}/checkpoint.pth")
+    train = "train.py", folder, "--update"
+    save = () if save_dir == os.curdir else ("--save_dir", save_dir)
+    page.command("Name photographs, or a folder of them:", spell_command(*predict))
+    page.command(
+        "Find out how good the names of your own photographs are, by checking 100 of them:",
+        spell_command(*predict, "--check_sample", "100", "--output", "sample.csv"),
+    )
+    page.command(
+        "If they are not good enough, put twenty or more of these photographs into the folder "
+        "of each category, and learn from them, too:",
+        spell_command(*train, *save),
+    )
+    check = spell_command("train.py", folder, "--check_data")
+    page.command("Look for wrong labels and copies:", check)
     if "growth" in report:
         page.text(*(f"{line[0].upper()}{line[1:]}." for line in growth_lines(report["growth"])))
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from reporting.page import Item, Page
+from reporting.page import Item, Page, Picture
 from running.environment import spell_command
 
 # Of data_report.csv, in which users accept suggestions about photographs of a data folder.
@@ -27,7 +27,7 @@ LARGEST, SMALLEST = 320, 112  # pixels of a thumbnail's short side
 class Question(NamedTuple):
     """A question about the first of some photographs."""
 
-    pictures: Sequence[tuple[str, str]]  # path and words of each
+    pictures: Sequence[Picture]
     asked: str
     more: str
     yes: str  # what it means, on its button

@@ -65,6 +65,8 @@ def test_the_run_ends_with_a_report(trained):
     assert report["suspects"] == []  # nothing is accused for the sake of a list
     page = Page((trained / "report.html").read_bytes(), active=True)
     assert not [text for text in page.texts("figcaption") if "A photograph of train" in text]
+    lit = [text for text in page.texts("small") if text.startswith("evidence for ")]
+    assert len(lit) == len(report["misnamed"])
     [checkpoint] = [text for text in page.texts("code") if "--check_sample" in text]
     assert str(trained / "checkpoint.pth") in checkpoint
     assert report["calibration"].keys() == {"valid, cross-fitted", "test"}

@@ -63,6 +63,12 @@ def test_epochs_go_by_the_time_that_is_left(monkeypatch, epoch, planned, slownes
     assert slowness * rest <= PLANNED * left or expected == epoch
 
 
+def test_what_can_be_left_out_ends_before_the_time_is_up(monkeypatch):
+    monkeypatch.setattr(time, "perf_counter", lambda: 500.0)
+    assert [TimeBudget(500 + left).has_ended() for left in (10, 0.5, -1)] == [False, True, True]
+    assert not TimeBudget().has_ended()
+
+
 # --- Runs -------------------------------------------------------------------------------
 
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import as_if_it_had_learned
+from PIL import Image
 
 from formats.schema import Prediction
+from images.decode import Preprocessing
 from model_utils import for_inference, new_model, predict_each
-from prediction.occlusion import compute_occlusion_map
+from prediction.occlusion import DARKEST, compute_occlusion_map, light_evidence
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +59,18 @@ def test_every_architecture_has_a_map(arch, hidden):
     assert evidence.shape == (64, 64)
     assert np.isfinite(evidence).all()
     assert evidence.std() > 0
+
+
+def test_only_the_evidence_is_lit(photograph, tmp_path):
+    path = tmp_path / "leaves.png"
+    Image.fromarray(photograph[:, :70]).save(path)
+    preprocessing = Preprocessing(70, 70, (0, 0, 0), (1, 1, 1))
+    ask = looking_at(slice(50, 60), slice(10, 20))
+    lit = light_evidence(ask, preprocessing, str(path), 0)
+    assert abs(lit[55, 15].astype(int) - photograph[55, 15]).max() < 40
+    assert np.array_equal(
+        lit[:30, 40:], (photograph[:30, 40:70] * np.float32(DARKEST)).astype(np.uint8)
+    )
+    none = light_evidence(looking_at(slice(50, 60), slice(10, 20), 0), preprocessing, str(path), 0)
+    assert none.max() <= 255 * DARKEST
+    assert light_evidence(ask, preprocessing, str(tmp_path / "gone.png"), 0) is None

@@ -102,7 +102,13 @@ def test_a_report_has_the_probabilities_as_they_are(tmp_path):
     )
     page, figures = tmp_path / "a.html", tmp_path / "a.json"
     more = {"command": "python predict.py", "versions": {}, "network": INFO.summary()}
-    score.write_report(str(page), str(figures), "flowers", more)
+    asked = []
+
+    def light(path: str, index: int) -> None:
+        asked.append((path, index))
+
+    score.write_report(str(page), str(figures), "flowers", more, light)
+    assert asked == [("flowers/21/b.jpg", 0)]
     report = json.loads(figures.read_text())
     assert report["top1"]["right"] == 1
     (misnamed,) = report["misnamed"]

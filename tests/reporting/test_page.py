@@ -11,7 +11,7 @@ from pages import Page as Parsed
 from PIL import Image
 
 from reporting import page
-from reporting.page import STYLE, Item, Page
+from reporting.page import STYLE, Item, Page, Picture
 
 HOSTILE = "<b>&\"'x.jpg --></style><script>alert(1)</script>"
 
@@ -34,7 +34,7 @@ def test_parts_become_elements_in_their_order(photograph):
     written.heading("Below", 3)
     written.table("Figures", ("name", "number"), [("rose", "3"), ("lily", "4")])
     written.charts(('<svg role="img"><title>a line</title></svg>', "What it shows"))
-    written.gallery([Item([(photograph, "a rose")] * 2, "Two roses", "a/red.png")])
+    written.gallery([Item([Picture(photograph, "a rose")] * 2, "Two roses", "a/red.png")])
     written.command("Do it:", "python a.py")
     written.folded("More", "and more")
     found = parse(written)
@@ -67,7 +67,9 @@ def test_contents_lead_to_the_sections_and_thumbnails_to_the_files(photograph, t
     written.heading("Below", 3)
     odd = tmp_path / "a b#1?.png"
     shutil.copy(photograph, odd)
-    written.gallery([Item([(photograph, "red")], "red"), Item([(str(odd), "odd")], "odd")])
+    written.gallery(
+        [Item([Picture(photograph, "red")], "red"), Item([Picture(str(odd), "odd")], "odd")]
+    )
     links = [each["href"] for each in parse(written).all("a")]
     assert links == ["#section-1", "#section-2", "../red.png", "../a%20b%231%3F.png"]
     assert [each.get("id") for each in parse(written).all("h2")] == ["section-1", "section-2"]
@@ -80,13 +82,17 @@ def test_names_cannot_inject_html(photograph):
     written.text(HOSTILE)
     written.facts([(HOSTILE, [HOSTILE])])
     written.table(HOSTILE, (HOSTILE,), [(HOSTILE, HOSTILE)])
-    written.gallery([Item([(photograph, HOSTILE), ("gone.jpg", HOSTILE)], HOSTILE, HOSTILE)])
+    written.gallery(
+        [Item([Picture(photograph, HOSTILE), Picture("gone.jpg", HOSTILE)], HOSTILE, HOSTILE)]
+    )
     found = parse(written)
     assert not found.all("b", "script")
     for tag in ("title", "h1", "h2", "p", "dt", "dd", "caption", "th", "td", "small"):
         assert found.texts(tag)[0] == HOSTILE, tag
     assert found.texts("span") == [f"{HOSTILE}: cannot be read any more"]
-    written.gallery([Item([(photograph, HOSTILE)], HOSTILE), Item([("gone.jpg", HOSTILE)], "")])
+    written.gallery(
+        [Item([Picture(photograph, HOSTILE)], HOSTILE), Item([Picture("gone.jpg", HOSTILE)], "")]
+    )
     found = parse(written)
     assert found.all("img")[1]["alt"] == HOSTILE
     assert found.texts("span")[1] == f"{HOSTILE}: cannot be read any more"
@@ -97,7 +103,8 @@ def test_a_missing_photograph_costs_only_its_thumbnail(photograph, tmp_path):
     (tmp_path / "damaged.jpg").write_bytes(b"\xff\xd8\xff")
     (tmp_path / "folder.jpg").mkdir()
     names = ("gone.jpg", "damaged.jpg", "folder.jpg")
-    pictures = [(str(tmp_path / name), name) for name in names] + [(photograph, "red")]
+    pictures = [Picture(str(tmp_path / name), name) for name in names]
+    pictures.append(Picture(photograph, "red"))
     written = Page("a")
     written.gallery([Item([picture], picture[1]) for picture in pictures])
     found = parse(written)
@@ -112,7 +119,7 @@ def test_a_missing_photograph_costs_only_its_thumbnail(photograph, tmp_path):
 def test_galleries_stop_before_the_page_is_too_large(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (160, 320, 3), np.uint8)  # compresses badly
     Image.fromarray(noise).save(tmp_path / "noise.png")
-    item = Item([(str(tmp_path / "noise.png"), "noise")] * 2, "noise")
+    item = Item([Picture(str(tmp_path / "noise.png"), "noise")] * 2, "noise")
     written = Page("a")
     written.gallery([item] * 200)
     written.gallery([item] * 200)

@@ -1,5 +1,7 @@
 """The page of a report says what report.json says, and shows the photographs."""
 
+import base64
+import io
 import json
 import os
 import re
@@ -117,6 +119,7 @@ def test_a_promise_is_a_point_of_the_curve(evaluated):
     assert "95%: names 75.0%, of which 83.33% are correct" in titles
     assert sum("names 50.0%" in title for title in titles) == 1  # 0.98 would name no more
     none = Page(make_page(report_of(evaluated), evaluated))
+    assert "What to do next" not in none.texts("h2")  # where nothing was learned
     assert any("too many mistakes, for a promise" in text for text in none.texts("p"))
 
 
@@ -153,6 +156,31 @@ def test_only_the_most_certain_mistakes_are_shown(evaluated, monkeypatch):
     found = Page(make_page(run_of(evaluated), evaluated, HISTORY), active=True)
     assert len(json.loads(found.texts("script")[0])["rows"]) == 1
     assert "1 more are listed in the JSON file beside this page." in found.texts("p")
+
+
+def test_beside_a_mistake_is_where_the_network_looked(evaluated):
+    asked = []
+
+    def light(path: str, index: int) -> np.ndarray | None:
+        asked.append((path, NAMES[index]))
+        return np.full((30, 30, 3), (0, 0, 255), np.uint8) if len(asked) == 1 else None
+
+    suspect = {"file": evaluated.paths[0], "name": "rose", "looks_like": "iris"}
+    report = {**run_of(evaluated), "suspects": [suspect]}
+    found = Page(make_page(report, evaluated, HISTORY, light=light), active=True)
+    wrong = [(evaluated.paths[3], "<b>&lily"), (evaluated.paths[7], "rose")]
+    assert asked == wrong  # the network has learned from those of train
+    first, second, suspected = (figure["text"] for figure in found.all("figure")[:3])
+    assert "evidence for <b>&lily" in first
+    assert "evidence" not in second + suspected
+    place = [a["text"] for a in found.all("a") if a.get("class") == "picture"].index(
+        "evidence for <b>&lily"
+    )
+    data = found.all("img")[place]["src"].partition(",")[2]
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))), int)
+    assert abs(pixels - (0, 0, 255)).max() < 9
+    without = Page(make_page(report, evaluated, HISTORY), active=True)
+    assert not [text for text in without.texts("p", "small") if "evidence" in text]
 
 
 def test_where_all_is_correct_no_mistakes_are_shown(evaluated):
