@@ -38,5 +38,5 @@ def test_the_bundled_network_is_small_and_loads(run_script):
     checkpoint, exported = (run_script("predict", "--info", path) for path in BUNDLED)
     assert checkpoint.code == 0
     assert "categories: 102" in checkpoint.out
-    assert "valid accuracy: 99.02%" in checkpoint.out
+    assert "valid accuracy: 98.53%" in checkpoint.out
     assert exported == checkpoint  # its form, its metadata and its checksum are right
