@@ -5,7 +5,8 @@
 LIKE holds photographs as those that the network learned from, which it has not seen (a test split),
 UNLIKE photographs of the same categories from elsewhere; both have a folder for each category. In
 each of 500 draws a batch of 1,000 of them, or of a mixture, is promised something twice: by the
-network's own valid, and by 100 of the batch that a person has checked. Nothing is trained.
+network's own valid, and by 100 of the batch that a person has checked. It also comes as a stream,
+category by category. Nothing is trained.
 """
 
 from collections import Counter
@@ -18,7 +19,7 @@ import data_utils
 import model_utils
 from formats.schema import CalibrationSet, NetworkInfo, Prediction
 from network.ood import ood_score
-from prediction.likeness import LOOKED_AT, LOOKS, Likeness
+from prediction.likeness import LOOKED_AT, Likeness
 from prediction.promise import (
     FAMILIAR,
     SAMPLE_SEQUENCES,
@@ -73,19 +74,22 @@ def best_share(scores: np.ndarray, correct: np.ndarray, promise: float) -> float
     return (kept.max() + 1) / len(order) if len(kept) else 0.0
 
 
-def count_covered(valid: CalibrationSet, names: list[str], batch: CalibrationSet) -> int:
-    """Return how many photographs predict.py names before it finds them unlike valid."""
+def is_refused(valid: CalibrationSet, names: list[str], batch: CalibrationSet) -> bool:
+    """Whether predict.py finds that a batch in random order is unlike valid."""
     likeness = Likeness(valid, names)
-    predictions = [Prediction(np.exp(logs), score) for logs, _, score in zip(*batch)]
-    for each in predictions[-LOOKED_AT:]:
-        likeness.add(each)
-    if likeness.differ():
-        return 0
-    likeness.forget()
-    for i, each in enumerate(predictions, start=1):
-        if likeness.add(each) and likeness.differ(LOOKS):
-            return i
-    return BATCH
+    for logs, _, score in zip(*take(batch, np.arange(LOOKED_AT))):
+        likeness.add(Prediction(np.exp(logs), score))
+    return likeness.differ() is not None
+
+
+def is_broken_off(valid: CalibrationSet, names: list[str], batch: CalibrationSet) -> bool:
+    """Whether predict.py finds it while the categories of the batch come one after the other."""
+    likeness = Likeness(valid, names)
+    in_order = take(batch, np.argsort(batch.labels, kind="stable"))
+    return any(
+        likeness.add(Prediction(np.exp(logs), score)) and likeness.differ(is_stream=True)
+        for logs, _, score in zip(*in_order)
+    )
 
 
 def main() -> None:
@@ -113,13 +117,13 @@ def main() -> None:
             batch = draw(rng, like, unlike, share)
             scores, correct = score_calibration(batch, -np.inf)
             by_valid, _ = score_calibration(batch, least)
-            covered = count_covered(valid, info.names, batch)
-            refused += covered == 0
-            stopped += 0 < covered < BATCH
+            is_named = not is_refused(valid, info.names, batch)
+            refused += not is_named
+            stopped += is_broken_off(valid, info.names, batch)
             for promise, limit in limits.items():
                 if limit is not None:
-                    safe = by_valid[:covered] >= limit
-                    wrong = safe.any() and correct[:covered][safe].mean() < promise
+                    safe = by_valid >= limit
+                    wrong = is_named and safe.any() and correct[safe].mean() < promise
                     broken[promise, "valid"] += bool(wrong)
                 rows = slice(CHECKED)  # a batch is in random order
                 lowest = find_threshold(
@@ -130,7 +134,7 @@ def main() -> None:
                 broken[promise, "sample"] += bool(safe.any() and correct[safe].mean() < promise)
                 named[promise].append(safe.mean())
                 best[promise].append(best_share(scores, correct, promise))
-        print(f"\n{kind}: refused {refused} of {DRAWS}, broken off {stopped}")
+        print(f"\n{kind}: refused {refused} of {DRAWS}, as streams broken off {stopped}")
         for promise in PROMISES:
             could = "" if limits[promise] is not None else " (valid cannot)"
             print(

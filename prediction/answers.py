@@ -10,7 +10,7 @@ import numpy as np
 
 from formats.schema import REVIEW, UNKNOWN, CalibrationSet, NetworkInfo, Prediction
 from images.folders import normalise
-from prediction.likeness import LOOKS, Likeness
+from prediction.likeness import Likeness
 from prediction.promise import (
     CONFIDENCE,
     FAMILIAR,
@@ -156,7 +156,8 @@ class Answers:
     def require_alike(self, predictions: Iterable[Prediction | FlowersError]) -> None:
         """Raise InputError if photographs of the batch are unlike those that the promise rests on.
 
-        The predictions are of a random part of the batch, from `restrict`.
+        The predictions are of a random part of the batch, from `restrict`. Then it is not watched
+        any more, as its order may be that of categories.
         """
         if self.likeness is None:
             return
@@ -164,7 +165,7 @@ class Answers:
             if not isinstance(each, FlowersError):
                 self.likeness.add(each)
         differs = self.likeness.differ()
-        self.likeness.forget()  # they will come again
+        self.likeness = None
         if differs:
             raise InputError(
                 f"--promise {self.promise} rests on photographs like those of valid, and these are "
@@ -173,7 +174,7 @@ class Answers:
             )
 
     def watch(self, result: Prediction | FlowersError) -> str | None:
-        """Watch photographs as they come; if they are too unlike valid, break the promise off.
+        """Watch photographs of a stream; if they are too unlike valid, break the promise off.
 
         Then no more names are given, and the reason is returned, once.
         """
@@ -181,7 +182,7 @@ class Answers:
             return None
         if not self.likeness.add(result):
             return None
-        differs = self.likeness.differ(LOOKS)
+        differs = self.likeness.differ(is_stream=True)
         if differs:
             self.break_off()
         return differs

@@ -1,8 +1,9 @@
 """Whether photographs are like those of valid, which a promise rests on.
 
-Exact tests compare them: Fisher's, of how many look like nothing in the training data, and a
-permutation test of how often each category is the most probable one. They assume nothing but that
-photographs like those of valid could have come in any order with them.
+Exact tests compare them: Fisher's, of how many look like nothing in the training data, and, of a
+random sample, a permutation test of how often each category is the most probable one. They assume
+nothing but that photographs like those of valid could have come in any order with them. Those of a
+stream often come category by category, so that their mix is not compared.
 """
 
 import math
@@ -14,13 +15,11 @@ import numpy as np
 from formats.schema import KEEP, CalibrationSet, Prediction
 
 LOOKED_AT = 200  # photographs of a batch that are looked at before the first is named
-# The probability that photographs like those of valid are refused: a half for the sample, and a
-# half for all photographs as they come.
-FALSE_ALARM = 0.01
+FALSE_ALARM = 0.01  # the probability that photographs like those of valid are refused
 
 FEWEST = 20  # photographs that are compared at all
 
-# As photographs come, the tests are made whenever they have doubled, from FEWEST on, so that all
+# In a stream the test is made whenever the photographs have doubled, from FEWEST on, so that all
 # LOOKS together, up to a million, raise no more false alarms than one does.
 LOOKS = 16
 
@@ -54,10 +53,6 @@ class Likeness:
         self.limits = np.quantile(scores, UNLIKE) if len(scores) else np.full(len(UNLIKE), -np.inf)
         of_valid = np.bincount(best, minlength=len(names))
         self.valid = Looks(len(scores), (scores[:, None] < self.limits).sum(0), of_valid)
-        self.forget()
-
-    def forget(self) -> None:
-        """Begin again, without any photograph."""
         self.batch = Looks(0, np.zeros_like(self.valid.unlike), np.zeros_like(self.valid.best))
 
     def add(self, prediction: Prediction) -> bool:
@@ -71,15 +66,15 @@ class Likeness:
         times, rest = divmod(count + 1, FEWEST)
         return rest == 0 and times.bit_count() == 1 and times < 2**LOOKS
 
-    def differ(self, looks: int = 1) -> str | None:
+    def differ(self, is_stream: bool = False) -> str | None:
         """Say how the photographs differ from those of valid beyond chance, if they do.
 
-        `looks` is how many times they may be compared, as more of them come.
+        They are a random sample of the photographs, or all that have come so far in a stream.
         """
         batch, valid = self.batch, self.valid
         if batch.total < FEWEST or not valid.total:
             return None
-        level = FALSE_ALARM / 4 / looks  # of each kind of test
+        level = FALSE_ALARM / (LOOKS if is_stream else 2)  # of each kind of test
         said: list[str] = []
         for found, of_valid in zip(batch.unlike.tolist(), valid.unlike.tolist()):
             chance = tail(found, batch.total, found + of_valid, valid.total)
@@ -88,7 +83,7 @@ class Likeness:
                     f"{found / batch.total:.0%} look like nothing that the network has learned "
                     f"({of_valid / valid.total:.0%} of valid)"
                 )
-        if compare_counts(batch.best, valid.best) <= level:
+        if not is_stream and compare_counts(batch.best, valid.best) <= level:
             shares = batch.best / batch.total, valid.best / valid.total
             most = int((shares[0] - shares[1]).argmax())
             said.append(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from formats.schema import CalibrationSet, Prediction
-from prediction.likeness import LOOKS, Likeness, compare_counts, tail
+from prediction.likeness import Likeness, compare_counts, tail
 
 NAMES = [f"kind {i}" for i in range(20)]
 
@@ -19,11 +19,11 @@ def draw(rng, count, shares=None, shift=0.0):
     return CalibrationSet(logs, best, rng.normal(0.8 - shift, 0.1, count))
 
 
-def differ(valid, batch, looks=1):
+def differ(valid, batch, is_stream=False):
     likeness = Likeness(valid, NAMES)
     for logs, _, ood_score in zip(*batch):
         likeness.add(Prediction(np.exp(logs), ood_score))
-    return likeness.differ(looks)
+    return likeness.differ(is_stream)
 
 
 def test_the_tail_is_that_of_drawing_without_replacement():
@@ -70,6 +70,18 @@ def test_all_looks_at_a_stream_raise_no_more_false_alarms_than_one():
         for i, (logs, _, ood_score) in enumerate(zip(*stream), start=1):
             if likeness.add(Prediction(np.exp(logs), ood_score)):
                 looked.append(i)
-                alarms += likeness.differ(LOOKS) is not None
+                alarms += likeness.differ(is_stream=True) is not None
         assert looked == [20, 40, 80, 160, 320, 640]
     assert alarms <= 2
+
+
+def test_a_stream_may_come_category_by_category():
+    rng = np.random.default_rng(0)
+    valid, stream = draw(rng, 300), draw(rng, 300)
+    order = np.argsort(stream.labels, kind="stable")
+    likeness = Likeness(valid, NAMES)
+    for i in order:
+        if likeness.add(Prediction(np.exp(stream.log_probabilities[i]), stream.ood_score[i])):
+            assert likeness.differ(is_stream=True) is None
+    few = draw(rng, 40, shares=np.eye(20)[3])
+    assert differ(valid, few) and not differ(valid, few, is_stream=True)
