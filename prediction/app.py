@@ -4,6 +4,7 @@ The page's own files are in prediction/web/. The runtime is two files of its pac
 """
 
 import base64
+import gzip
 import hashlib
 import json
 import math
@@ -40,8 +41,9 @@ SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRM
 # every server knows their types.
 RUNTIME = {
     "package/dist/ort.wasm.bundle.min.mjs": "onnxruntime.js",
-    "package/dist/ort-wasm-simd-threaded.wasm": "onnxruntime.wasm",
+    "package/dist/ort-wasm-simd-threaded.wasm": "onnxruntime.bin",
 }
+PACKED = "onnxruntime.bin"  # by gzip; browsers unpack it, as few servers compress such files
 
 
 def default_answers(info: NetworkInfo, names: list[str]) -> Answers:
@@ -151,10 +153,11 @@ def find_runtime(progress: Progress = no_progress) -> dict[str, bytes]:
         with take_turns(path.with_name(f".{path.name}.lock")):
             fetch(url, path, f"sha512:{base64.b64decode(SHA512).hex()}", progress)
         with tarfile.open(path) as package:
-            return {
+            files = {
                 new: cast(IO[bytes], package.extractfile(name)).read()
                 for name, new in RUNTIME.items()
             }
+            return {**files, PACKED: gzip.compress(files[PACKED], mtime=0)}
     except InputError as error:
         raise InputError(f"the app computes with ONNX Runtime Web: {error}") from error
     except OSError as error:

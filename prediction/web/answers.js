@@ -12,8 +12,8 @@ const BEST = 5;
  * @param {Float32Array} probabilities
  * @param {number} familiarity
  * @param {object} known - what flowers.json holds
- * @returns {{kind: "name" | "unknown" | "review", guesses: object[]}} the most probable names
- *   first; `kind` says whether the first one is the answer
+ * @returns {{kind: "name" | "unknown" | "review", guesses: object[], of: number}} the most probable
+ *   names first; `kind` says whether the first one is the answer, `of` how many names there are
  */
 export function decide(probabilities, familiarity, known) {
   const order = Array.from(probabilities.keys()); // sorting is stable, as numpy's is there
@@ -23,7 +23,8 @@ export function decide(probabilities, familiarity, known) {
     category: known.categories[i],
     probability: probabilities[i],
   }));
-  return { kind: judge(guesses[0].probability, familiarity, known), guesses };
+  const kind = judge(guesses[0].probability, familiarity, known);
+  return { kind, guesses, of: known.names.length };
 }
 
 function judge(probability, familiarity, { lowest, promise }) {

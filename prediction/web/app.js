@@ -1,16 +1,22 @@
 /** The page: where photographs come from, and where their answers go. */
 
-import { explain, hasCamera, startCamera } from "./camera.js";
+import { explain, hasCamera, isAllowed, startCamera } from "./camera.js";
+import { fillCard, makeCard, showAnswer, spoilCard } from "./cards.js";
 import { startNetwork } from "./network.js";
-import { addCard, fillCard, headline, showAnswer, spoilCard, spoken } from "./show.js";
 import { keepOffline } from "./offline.js";
+import { makeSteady } from "./steady.js";
+import { clear, list, outlives, put } from "./store.js";
+import { phrase, spoken } from "./words.js";
+import { zip } from "./zip.js";
 
 const STABLE = 1000; // milliseconds that the camera's answer stays before it is said aloud
+const AT_ONCE = 30; // cards of the history that are shown
 
 const at = (id) => document.getElementById(id);
 
 const network = startNetwork(showLoading);
-let stopCamera = null;
+let camera = null;
+let busy = 0; // photographs that are being looked at
 
 // --- Words --------------------------------------------------------------------------
 
@@ -33,36 +39,123 @@ function showLoading(loaded, total) {
 
 async function showReady() {
   try {
-    const { names, preprocessing } = await network.ready;
+    await network.ready;
+    const { names } = await network.known;
     const count = `${names.length} ${names.length === 1 ? "kind" : "kinds"} of flowers`;
-    say(`Ready. It knows ${count}.`);
-    at("video").style.setProperty("--closer", preprocessing.resize / preprocessing.crop);
+    say(`Ready. I know ${count}.`);
+    const sorted = [...names].sort();
+    at("names").append(...sorted.map((value) => Object.assign(new Option(), { value })));
     at("about").hidden = false;
-    at("about").lastElementChild.textContent = [...names].sort().join(", ");
+    at("about").lastElementChild.append(
+      ...sorted.map((name) => Object.assign(document.createElement("li"), { textContent: name })),
+    );
   } catch (error) {
     say(`The network cannot be loaded: ${error.message}.`, true);
+    at("retry").hidden = false;
   }
   at("loading").hidden = true;
 }
 
-// --- Photographs --------------------------------------------------------------------
+// --- Photographs and their history --------------------------------------------------
+
+const page = { look: lookAtPart, changed: showHistory, announce };
 
 /** Name photographs, one card each, the first one on top. */
-async function nameFiles(files) {
-  const upwards = [...files].reverse().map((file) => [file, addCard(file.name)]);
+async function nameAll(pictures) {
+  const upwards = [...pictures].reverse().map(([title, picture]) => {
+    const card = makeCard(title);
+    at("cards").prepend(card);
+    return [title, picture, card];
+  });
+  at("history").hidden = false;
   const cards = upwards.reverse();
-  cards[0]?.[1].scrollIntoView({ block: "nearest" });
-  for (const [file, card] of cards) {
+  cards[0]?.[2].scrollIntoView({ block: "nearest" });
+  busy += cards.length;
+  let time = Date.now(); // the first one is the newest, as it stands on top
+  for (const [title, picture, card] of cards) {
     try {
-      const found = await network.ask(file);
-      fillCard(card, found);
-      announce(cards.length > 1 ? `${file.name}: ${spoken(found.answer)}` : spoken(found.answer));
+      const { answer, small } = await network.ask(picture, true);
+      await keep({ time: time--, title, picture: small, answer }, card);
+      announce(cards.length > 1 ? `${title}: ${spoken(answer)}` : spoken(answer));
     } catch (error) {
-      spoilCard(card, `${file.name}: ${error.message}.`);
-      announce(`${file.name}: ${error.message}`);
+      spoilCard(card, `${title}: ${error.message}.`);
+      announce(`${title}: ${error.message}`);
     }
+    busy--;
   }
 }
+
+/** Keep an answer with its photograph on this device. */
+async function keep(found, card) {
+  const day = new Date(found.time).toISOString().slice(0, 10);
+  const id = `${day}-${found.time}-${crypto.getRandomValues(new Uint16Array(1))[0]}`;
+  const entry = { ...found, id, label: null };
+  try {
+    await put(entry);
+    navigator.storage?.persist?.();
+  } catch {
+    say("This device has no room to keep more photographs: remove some.", true);
+  }
+  await fillCard(card, entry, await network.known, page);
+  showHistory();
+}
+
+/** Look at the part of a photograph around a point, half as wide, as another photograph. */
+async function lookAtPart({ picture, title }, x, y) {
+  const whole = await createImageBitmap(picture);
+  const side = Math.max(Math.round(Math.min(whole.width, whole.height) / 2), 1);
+  const corner = [[whole.width, x], [whole.height, y]].map(([length, share]) =>
+    Math.round(Math.max(0, Math.min(length - side, share * length - side / 2))),
+  );
+  nameAll([[`${title}, closer`, await createImageBitmap(whole, ...corner, side, side)]]);
+}
+
+/** Show what there is to be done with the history. */
+async function showHistory() {
+  const entries = await list();
+  const labelled = entries.filter(({ label }) => label).length;
+  at("history").hidden = !at("cards").children.length;
+  at("where").textContent = outlives()
+    ? "They are kept in this browser alone, until you remove them."
+    : "This browser keeps nothing: they go when the page is closed.";
+  at("save").hidden = !labelled;
+  at("save").textContent = `Save the ${labelled} you have named`;
+}
+
+async function showOlder() {
+  const shown = new Set([...at("cards").children].map((card) => card.dataset.id));
+  const entries = (await list()).filter(({ id }) => !shown.has(id));
+  const cards = entries.slice(0, AT_ONCE).map((entry) => [makeCard(entry.title), entry]);
+  at("cards").append(...cards.map(([card]) => card));
+  at("older").hidden = entries.length <= AT_ONCE;
+  const known = await network.known;
+  for (const [card, entry] of cards) await fillCard(card, entry, known, page);
+  await showHistory();
+}
+
+/** Save the photographs that somebody has named as what `train.py --update` reads. */
+async function saveNamed() {
+  const entries = (await list()).filter(({ label }) => label);
+  const files = entries.map(({ id, time, picture, label }) => ({
+    path: `train/${label.category}/app-${id}.jpg`,
+    blob: picture,
+    time,
+  }));
+  const url = URL.createObjectURL(await zip(files));
+  Object.assign(document.createElement("a"), { href: url, download: "flowers.zip" }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  say("Saved flowers.zip. Unpack it into your flowers folder: train.py --update learns from it.");
+}
+
+async function removeAll() {
+  if (!confirm("Remove all photographs and answers from this device?")) return;
+  await clear();
+  at("cards").replaceChildren();
+  at("older").hidden = true;
+  showHistory();
+}
+
+const nameFiles = (files) => nameAll([...files].map((file) => [file.name, file]));
 
 function watchField(id) {
   at(id).addEventListener("change", ({ target }) => {
@@ -93,15 +186,16 @@ function watchDrops() {
 // --- The camera ---------------------------------------------------------------------
 
 /** Show the camera's answers as they come, and say one aloud when it is new and stays. */
-function watcher() {
+function watcher(known) {
+  const steady = makeSteady(known);
   let shown = null;
   let since = 0;
   let said = null;
   return async (frame) => {
-    const { answer } = await network.ask(frame);
+    const answer = steady(await network.ask(frame));
     if (at("live").hidden) return;
     showAnswer(at("live-answer"), answer);
-    const what = headline(answer);
+    const what = phrase(answer);
     if (what !== shown) [shown, since] = [what, performance.now()];
     if (shown !== said && performance.now() - since >= STABLE) {
       said = shown;
@@ -110,14 +204,16 @@ function watcher() {
   };
 }
 
-async function toggleCamera() {
-  if (stopCamera) return stopCamera();
+async function beginCamera() {
   at("camera-button").disabled = true;
-  at("live").hidden = false;
-  at("live-answer").replaceChildren();
   try {
-    stopCamera = await startCamera(at("video"), watcher(), endCamera);
-    at("camera-button").textContent = "Stop the camera";
+    const known = await network.known;
+    const { resize, crop } = known.preprocessing;
+    at("live-answer").textContent = "";
+    at("live").hidden = false;
+    at("start").hidden = true;
+    camera = await startCamera(at("video"), resize / crop, watcher(known), endCamera);
+    at("live").scrollIntoView({ block: "nearest" });
   } catch (error) {
     endCamera(error);
   }
@@ -125,21 +221,54 @@ async function toggleCamera() {
 }
 
 function endCamera(error) {
-  stopCamera = null;
+  camera = null;
   at("live").hidden = true;
-  at("camera-button").textContent = "Start the camera";
+  at("start").hidden = false;
+  at("closer").setAttribute("aria-pressed", false);
   if (error) {
     say(explain(error), true);
+    at("camera-button").classList.remove("main");
     at("take").hidden = false;
   }
+}
+
+async function takeFrame() {
+  if (!camera) return;
+  const time = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  nameAll([[`photograph of ${time}`, await camera.take()]]);
+}
+
+/** Look closer at a point of what is seen, or again at all. */
+function lookCloser(point) {
+  const isCloser = at("closer").getAttribute("aria-pressed") === "true";
+  camera?.aim(isCloser ? null : point);
+  at("closer").setAttribute("aria-pressed", !isCloser);
+}
+
+function watchTaps() {
+  document.querySelector("#live .view").addEventListener("click", (event) => {
+    const { left, top, width, height } = event.currentTarget.getBoundingClientRect();
+    lookCloser([(event.clientX - left) / width, (event.clientY - top) / height]);
+  });
+  at("closer").addEventListener("click", () => lookCloser([0.5, 0.5]));
 }
 
 // --- The start ----------------------------------------------------------------------
 
 at(hasCamera() ? "camera-button" : "take").hidden = false;
-at("camera-button").addEventListener("click", toggleCamera);
-document.addEventListener("visibilitychange", () => document.hidden && stopCamera?.());
+at("camera-button").addEventListener("click", beginCamera);
+at("stop").addEventListener("click", () => camera?.stop());
+at("shutter").addEventListener("click", takeFrame);
+at("save").addEventListener("click", saveNamed);
+at("clear").addEventListener("click", removeAll);
+at("older").addEventListener("click", showOlder);
+at("retry").addEventListener("click", () => location.reload());
+document.addEventListener("visibilitychange", () => document.hidden && camera?.stop());
+watchTaps();
 watchField("take-input");
 watchField("choose-input");
 watchDrops();
-showReady().then(() => keepOffline(() => !stopCamera && !at("cards").children.length));
+const isIdle = () => !camera && !busy && (outlives() || !at("cards").children.length);
+showReady().then(() => keepOffline(isIdle));
+showOlder();
+isAllowed().then((yes) => yes && hasCamera() && beginCamera());

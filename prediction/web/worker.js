@@ -1,34 +1,34 @@
 /**
  * The network, beside the page, so that the page stays quick while it computes.
  *
- * It is sent {id, picture}, a file or an ImageBitmap, and answers {id, answer} or {id, error}.
- * Before that it says how far it is: {loaded, total} bytes, and then {ready} or {broken}.
+ * It is sent {id, picture, keeps}, a file or an ImageBitmap, and answers {id, probabilities,
+ * familiarity} or {id, error}; with `keeps` there is a `small` JPEG, too. Before that it says
+ * {known}, what flowers.json holds, how far it is, {loaded, total} bytes, and {ready} or {broken}.
  */
 
 import * as ort from "./onnxruntime.js";
 
-import { decide } from "./answers.js";
 import { decode, toPixels } from "./pixels.js";
 
-const RUNTIME = "onnxruntime.wasm";
+const RUNTIME = "onnxruntime.bin"; // compressed by gzip
 const NETWORK = "flowers.onnx";
 
 const MOST_THREADS = 4;
-const THUMBNAIL = 320; // pixels of the short side
+const KEPT = 720; // pixels of the short side
 
 const loading = load();
 loading.then(
-  ({ known }) => postMessage({ ready: true, known }),
+  () => postMessage({ ready: true }),
   (error) => postMessage({ broken: String(error.message ?? error) }),
 );
 
 // One after the other: a message waits here until the one before it is answered.
 let last = loading;
-onmessage = ({ data: { id, picture } }) => {
-  const answer = last.then(() => loading).then((network) => name(picture, network));
+onmessage = ({ data: { id, picture, keeps } }) => {
+  const answer = last.then(() => loading).then((network) => name(picture, keeps, network));
   last = answer.catch(() => {});
   answer.then(
-    ({ answer, thumbnail }) => postMessage({ id, answer, thumbnail }, thumbnail ? [thumbnail] : []),
+    (found) => postMessage({ id, ...found }),
     (error) => postMessage({ id, error: String(error.message ?? error) }),
   );
 };
@@ -36,9 +36,10 @@ onmessage = ({ data: { id, picture } }) => {
 /** Load everything there is to load, and compute once, as the first time takes longer. */
 async function load() {
   const known = await (await get("flowers.json")).json();
+  postMessage({ known });
   const [runtime, network] = await read([RUNTIME, NETWORK]);
   await Promise.all([layUp(RUNTIME, runtime), layUp(NETWORK, network)]);
-  ort.env.wasm.wasmBinary = runtime;
+  ort.env.wasm.wasmBinary = await unpack(runtime);
   // Threads take memory that is shared, which browsers allow where a server's headers ask for it.
   const threads = Math.min(MOST_THREADS, navigator.hardwareConcurrency ?? 1);
   ort.env.wasm.numThreads = self.crossOriginIsolated ? threads : 1;
@@ -49,9 +50,16 @@ async function load() {
 }
 
 async function get(file) {
-  const response = await fetch(file);
+  const response = await fetch(file).catch(() => {
+    throw new Error("the connection has broken off");
+  });
   if (!response.ok) throw new Error(`${file} cannot be loaded (${response.status})`);
   return response;
+}
+
+function unpack(bytes) {
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).arrayBuffer();
 }
 
 /** Read files at once, and say how many of their bytes have come. */
@@ -85,17 +93,16 @@ async function layUp(file, bytes) {
   }
 }
 
-/** Name a photograph: a file, which also gets a thumbnail, or a frame of the camera. */
-async function name(picture, { session, known }) {
+/** Name a photograph: a file, or a frame of the camera. */
+async function name(picture, keeps, { session, known }) {
   const isFile = picture instanceof Blob;
   const { bitmap, jpeg } = isFile
     ? await open(picture)
     : { bitmap: picture, jpeg: null };
   try {
     const pixels = toPixels(bitmap, known.preprocessing, jpeg);
-    const { probabilities, familiarity } = await compute(session, pixels, known.preprocessing.crop);
-    const answer = decide(probabilities, familiarity, known);
-    return { answer, thumbnail: isFile ? await shrink(bitmap) : undefined };
+    const found = await compute(session, pixels, known.preprocessing.crop);
+    return keeps ? { ...found, small: await shrink(bitmap) } : found;
   } finally {
     bitmap.close();
   }
@@ -117,10 +124,15 @@ async function compute(session, pixels, crop) {
 }
 
 function shrink(bitmap) {
-  const scale = Math.min(THUMBNAIL / Math.min(bitmap.width, bitmap.height), 1);
-  return createImageBitmap(bitmap, {
-    resizeWidth: Math.max(Math.round(bitmap.width * scale), 1),
-    resizeHeight: Math.max(Math.round(bitmap.height * scale), 1),
-    resizeQuality: "medium",
-  });
+  const scale = Math.min(KEPT / Math.min(bitmap.width, bitmap.height), 1);
+  const [width, height] = [bitmap.width, bitmap.height].map((side) =>
+    Math.max(Math.round(side * scale), 1),
+  );
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.fillStyle = "white"; // JPEG has no transparency
+  context.fillRect(0, 0, width, height);
+  context.drawImage(bitmap, 0, 0, width, height);
+  return canvas.convertToBlob({ type: "image/jpeg", quality: 0.9 });
 }

@@ -1,6 +1,7 @@
 """The folder of an app: what is in it, when it is there, and where its runtime comes from."""
 
 import base64
+import gzip
 import hashlib
 import io
 import json
@@ -79,6 +80,8 @@ def digest_of(app: Path) -> str:
 def test_the_page_is_told_what_the_answers_go_by(app):
     answers, known = answers_of(), json.loads((app / "flowers.json").read_text())
     assert known["format"] == web_app.FORMAT
+    runtime = gzip.decompress((app / web_app.PACKED).read_bytes())
+    assert runtime == b"package/dist/ort-wasm-simd-threaded.wasm"
     assert known["names"] == ["orchid", "10", "rose"]
     assert known["categories"] == ["2", "10", "rose"]
     assert known["preprocessing"] == {"resize": 36, "crop": 32, "interpolation": "bicubic"}

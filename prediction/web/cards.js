@@ -1,0 +1,143 @@
+/** The cards: a photograph, its answer, and what a person does with it. */
+
+import { put, remove } from "./store.js";
+import { advice, percent, phrase, worthShowing } from "./words.js";
+
+/** Copy a part of the page that is made more than once. */
+function make(template) {
+  return document.getElementById(template).content.cloneNode(true);
+}
+
+/** Put an answer, see answers.js, into an element. */
+export function showAnswer(element, answer) {
+  if (!element.querySelector("h3")) element.replaceChildren(make("answer-template"));
+  element.className = `answer ${answer.kind}`;
+  element.querySelector("h3").textContent = phrase(answer);
+  element.querySelector(".why").textContent = advice(answer);
+  const list = element.querySelector("ol");
+  const guesses = worthShowing(answer);
+  while (list.children.length < guesses.length) list.append(make("guess-template"));
+  [...list.children].forEach((item, i) => {
+    item.hidden = i >= guesses.length;
+    if (item.hidden) return;
+    item.querySelector(".name").textContent = guesses[i].name;
+    item.querySelector(".share").textContent = percent(guesses[i].probability);
+    item.querySelector(".bar span").style.setProperty("--share", guesses[i].probability);
+  });
+}
+
+/**
+ * Make a card for a photograph that is being looked at.
+ *
+ * @param {string} title - of the photograph
+ * @returns {HTMLElement}
+ */
+export function makeCard(title) {
+  const card = make("card-template").firstElementChild;
+  card.querySelector("canvas").setAttribute("aria-label", title);
+  card.querySelector(".answer").textContent = "Looking at it";
+  card.querySelector(".actions").hidden = true;
+  return card;
+}
+
+/**
+ * Put an entry of the history, see store.js, into its card.
+ *
+ * @param {object} known - what flowers.json holds
+ * @param {{look: (entry: object, x: number, y: number) => void, changed: () => void,
+ *   announce: (text: string) => void}} page - looks at the part of a photograph around a point,
+ *   in shares of its sides; is told of changes; says something
+ */
+export async function fillCard(card, entry, known, page) {
+  card.dataset.id = entry.id;
+  const part = (name) => card.querySelector(name);
+  const canvas = part("canvas");
+  const bitmap = await createImageBitmap(entry.picture);
+  [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+  canvas.getContext("bitmaprenderer").transferFromImageBitmap(bitmap);
+  showAnswer(part(".answer"), entry.answer);
+  part(".actions").hidden = false;
+
+  const best = entry.answer.guesses[0];
+  const named = () => (entry.label ? entry.label.name : phrase(entry.answer));
+
+  function showLabel() {
+    const { label } = entry;
+    const isRight = label?.category === best.category;
+    part(".right").setAttribute("aria-pressed", isRight);
+    part(".right").textContent = entry.answer.kind === "name" ? "Right" : `It is ${best.name}`;
+    part(".label").textContent = label ? `You say: ${label.name}` : "";
+  }
+
+  async function setLabel(label) {
+    entry.label = label;
+    showLabel();
+    await put(entry);
+    page.changed();
+    page.announce(label ? `You say: ${label.name}` : "taken back");
+  }
+
+  showLabel();
+  part(".right").onclick = () => {
+    const isSame = entry.label?.category === best.category;
+    setLabel(isSame ? null : { category: best.category, name: best.name });
+  };
+  const form = part("form");
+  part(".no").onclick = () => {
+    form.hidden = !form.hidden;
+    part(".no").setAttribute("aria-expanded", !form.hidden);
+    if (!form.hidden) form.querySelector("input").focus();
+  };
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    const label = findLabel(form.querySelector("input").value, known);
+    if (!label) return;
+    form.hidden = true;
+    part(".no").setAttribute("aria-expanded", false);
+    part(".no").focus();
+    setLabel(label);
+  };
+  part(".part").onclick = () => page.look(entry, 0.5, 0.5);
+  canvas.onclick = ({ offsetX, offsetY }) => page.look(entry, ...place(canvas, offsetX, offsetY));
+  part(".remove").onclick = async () => {
+    await remove(entry.id);
+    const next = card.nextElementSibling ?? card.previousElementSibling;
+    card.remove();
+    page.changed();
+    page.announce("removed");
+    next?.querySelector("button").focus();
+  };
+  part(".copy").hidden = !navigator.clipboard;
+  part(".copy").onclick = async () => {
+    await navigator.clipboard.writeText(named());
+    page.announce(`copied: ${named()}`);
+  };
+  const file = new File([entry.picture], `${entry.id}.jpg`, { type: entry.picture.type });
+  const shared = () => ({ title: named(), text: named(), files: [file] });
+  part(".send").hidden = !navigator.canShare?.(shared());
+  part(".send").onclick = () => navigator.share(shared()).catch(() => {}); // closed again
+}
+
+/** Find where a point of a square canvas lies in its picture, which covers it. */
+function place(canvas, x, y) {
+  const sides = [canvas.width, canvas.height];
+  const at = [x / canvas.clientWidth, y / canvas.clientHeight];
+  const short = Math.min(...sides);
+  return sides.map((side, i) => 0.5 + ((at[i] - 0.5) * short) / side);
+}
+
+/** Find the category that a typed name means, or make a new one. */
+function findLabel(typed, { names, categories }) {
+  const name = typed.replace(/[\u0000-\u001f\\/:*?"<>|]/g, " ").replace(/\s+/g, " ").trim();
+  if (!name || /^\.+$/.test(name)) return null;
+  const wanted = name.toLocaleLowerCase();
+  const i = names.findIndex((each) => each.toLocaleLowerCase() === wanted);
+  return i < 0 ? { category: name, name } : { category: categories[i], name: names[i] };
+}
+
+/** Say in a card what went wrong. */
+export function spoilCard(card, message) {
+  card.querySelector(".view").hidden = true;
+  card.querySelector(".answer").textContent = message;
+}
+
