@@ -108,7 +108,10 @@ def check_folder(
         issues, notes = find_issues(data, inspected.names, run, resources)
         rows = write_csv(folder.data_report, data.folder, issues)
         write_page(folder.data_page, inspected, issues, rows, notes)
-    return [*issue_lines(issues), *notes, f"report: {folder.data_page}, {folder.data_report}"]
+    lines = [*issue_lines(issues), *notes, f"report: {folder.data_page}, {folder.data_report}"]
+    if issues:
+        lines.append(f"next: open {folder.data_page} in a browser, and decide there")
+    return lines
 
 
 def find_issues(

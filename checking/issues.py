@@ -50,7 +50,7 @@ def caution(issues: Sequence[Issue]) -> str:
     """Say what the issues are."""
     if not issues:
         return "nothing is suspicious about the pictures"
-    return "all of this is suspicion: look before you accept"
+    return "all of this is suspicion, the strongest of each kind first: look before you accept"
 
 
 def _by_kind(issues: Sequence[Issue]) -> dict[str, list[Issue]]:
@@ -198,7 +198,8 @@ def apply_fixes(data: DataSet, names: Sequence[str], report: str | Path, target:
     places = {Path(os.path.relpath(path, folder)).as_posix(): path for path in data.paths}
     if not accepted:
         raise InputError(
-            f"nothing is accepted in {report}: write yes into the column accept of some rows"
+            f"nothing is accepted in {report}: write yes into the column accept of some rows, or "
+            "give the file that the page saved in your browser's downloads"
         )
     moves = {f"{MOVE}{category}".strip(): category for category in data.categories}
     for file, suggestion in accepted.items():

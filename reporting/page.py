@@ -75,7 +75,9 @@ class Page:
 
     def command(self, text: str, command: str) -> None:
         """Add what a command does, and the command to type."""
-        self.parts.append(f"<p>{_escape(text)}</p>\n<pre><code>{_escape(command)}</code></pre>")
+        # Lines are broken between words alone, as people type what they see.
+        words = " ".join(f"<span>{_escape(word)}</span>" for word in command.split(" "))
+        self.parts.append(f"<p>{_escape(text)}</p>\n<pre><code>{words}</code></pre>")
 
     def folded(self, summary: str, text: str) -> None:
         """Add a text that is shown on request."""

@@ -116,9 +116,8 @@ def _headline(top1: Mapping[str, Any]) -> str:
     share = top1["share"]
     if share == 1:
         return "All photographs are named correctly"
-    of_100 = math.floor(100 * share)
-    number = str(of_100) if of_100 == 100 * share else f"More than {of_100}"
-    return f"{number} of 100 photographs are named correctly"
+    # Rounded down: 99.96 are not 100.
+    return f"{math.floor(1000 * share) / 10:g} of 100 photographs are named correctly"
 
 
 def _summary(report: Report) -> str:
@@ -156,14 +155,16 @@ def _add_promises(page: Page, report: Report, evaluated: EvaluatedSplit) -> None
     if points:
         first = report["promises"][0]
         lines = [
+            "If they are like these photographs, "
             f"predict.py --promise {first['promise']} gives only names that it is sure of, so that "
             f"{first['promise']:.0%} of them are correct, and leaves the other photographs for "
             f"review. Of these photographs it names {first['named']} of {number}, and "
             f"{first['named'] - first['right']} of the names are wrong."
         ]
-    lines.append(
+    lines.insert(
+        0,
         "Photographs of another camera, season or place were not tested, and may be named worse. "
-        "Check a sample of them first: see what to do next."
+        "Check a sample of them first: see what to do next.",
     )
     title = f"Correct names by coverage: {shares[-1]:.1%} if all photographs get one"
     page.text_and_chart(lines, coverage_chart(title, shares, points))
@@ -179,11 +180,12 @@ def _add_mistakes(
 
     def add(row: Mapping[str, Any], other: str, split: str, kind: str, said: str) -> None:
         own, file = row["name"], row["file"]
-        pictures = [Picture(file, own), *_example(evaluated, other)]
+        pictures = [Picture(file, f"in the folder of {own}"), *_example(evaluated, other)]
         if light and split != "train":
             pixels = light(file, evaluated.names.index(other))
             if pixels is not None:
-                pictures.insert(1, Picture(file, f"evidence for {other}", pixels))
+                pictures.append(Picture(file, f"evidence for {other}", pixels))
+        pictures += _example(evaluated, own)
         place = os.path.join(*Path(file).parts[-2:])
         yes, no = f"Move to {other}", f"Keep as {own}"
         questions.append(Question(pictures, said, place, yes, no))
@@ -205,18 +207,13 @@ def _add_mistakes(
         page.text("Nothing: every name is correct.")
         return
     is_lit = any(each.pixels is not None for ask in questions for each in ask.pictures)
+    dark = " What is dark in a picture of evidence could be covered without a loss."
     page.text(
         f"{len(wrong)} of {report['photographs']} photographs are named wrongly, the most certain "
-        "mistakes first; beside each a photograph of what it was taken for. Some may lie in a "
-        "wrong folder, and the name be right."
+        f"mistakes first. Some may lie in a wrong folder, and the name be right.{dark * is_lit}"
         if wrong
         else "No name is wrong. These labels of train are suspicious."
     )
-    if is_lit:
-        page.text(
-            "Between the two is what the network saw: bright is the part that speaks for its name, "
-            "which is much less probable without it."
-        )
     if folder:
         table = make_table(folder, "mistakes.csv", rows)
         add_review(page, questions, table, evaluated.names, is_open=False)
@@ -256,14 +253,24 @@ def _add_next(page: Page, report: Report, save_dir: str) -> None:
     predict = "predict.py", "PHOTOGRAPHS", os.path.normpath(f"{save_dir}/checkpoint.pth")
     train = "train.py", folder, "--update"
     save = () if save_dir == os.curdir else ("--save_dir", save_dir)
-    page.command("Name photographs, or a folder of them:", spell_command(*predict))
+    page.command(
+        "Name photographs (PHOTOGRAPHS stands for a file or a folder of yours):",
+        spell_command(*predict),
+    )
     page.command(
         "Find out how good the names of your own photographs are, by checking 100 of them:",
         spell_command(*predict, "--check_sample", "100", "--output", "sample.csv"),
     )
+    for promise in [each["promise"] for each in report.get("promises", ())][:1]:
+        page.command(
+            f"Give only names of which {promise:.0%} are correct, if yours are like these:",
+            spell_command(*predict, "--promise", str(promise)),
+        )
+    first = report["categories"][0]
+    place = os.path.join(folder, "train", first["category"])
     page.command(
-        "If they are not good enough, put twenty or more of these photographs into the folder "
-        "of each category, and learn from them, too:",
+        "If they are not good enough, put twenty or more of your photographs of each category into "
+        f"its folder, such as {place} for {first['name']}, and learn from them, too:",
         spell_command(*train, *save),
     )
     check = spell_command("train.py", folder, "--check_data")
@@ -290,8 +297,9 @@ def _add_categories(page: Page, report: Report) -> None:
         cells.append((row["name"], f"{right} of {number}", str(others or ""), dots))
     if cells:
         page.table(
-            "Categories with mistakes, those with the most first: how many of their photographs "
-            "are named correctly, and how many others are called so",
+            "Names that were wrong or missing, those with the most mistakes first: how many of "
+            "their photographs are named correctly (\u25cf, \u25cb wrong), and how many others are "
+            "called so",
             ("category", "correct", "others called so", "each photograph"),
             cells,
         )

@@ -42,7 +42,7 @@ const buttons = {
 const named = element(
   "form",
   { onsubmit: take },
-  element("label", { htmlFor: "name", textContent: "or its right name (t)" }),
+  element("label", { htmlFor: "name", textContent: "or its right name (t; Esc leaves)" }),
   field,
   element("button", { textContent: "Take it" }),
 );
@@ -58,7 +58,7 @@ const panel = element(
   element("div", {}, buttons.back, buttons.on, buttons.undo, buttons.save),
   end,
   element("p", { textContent: then }),
-  element("code", { textContent: command }),
+  element("code", {}, ...command.split(" ").flatMap((word) => [element("span", { textContent: word }), " "])),
 );
 panel.setAttribute("aria-label", "Answer");
 const list = element("datalist", { id: "names" });
@@ -139,6 +139,11 @@ function undo() {
 }
 
 function save() {
+  const done = answers.filter(Boolean).length;
+  if (!done) {
+    end.textContent = "Nothing is answered yet.";
+    return;
+  }
   const cell = (text) => (/[",;\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const filled = rows.map((row, i) => (i < count ? [...row.slice(0, -1), answers[i]] : row));
   const lines = [columns, ...filled].map((line) => `${line.map(cell).join(",")}\r\n`);
@@ -148,13 +153,16 @@ function save() {
   });
   link.click();
   URL.revokeObjectURL(link.href);
-  end.textContent = `Saved: ${answers.filter(Boolean).length} answers, in your browser's downloads.`;
+  end.textContent = `Saved: ${done} answers, in your browser's downloads.`;
 }
 
 function press(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (document.activeElement === field) {
-    if (event.key === "Escape") field.blur();
+    if (event.key === "Escape") {
+      field.value = "";
+      field.blur();
+    }
     return;
   }
   const actions = {
@@ -162,13 +170,14 @@ function press(event) {
     n: () => decide("n"),
     z: undo,
     s: save,
-    t: () => field.focus(),
+    t: () => field.select(),
     ArrowLeft: () => show(here - 1),
     ArrowRight: () => show(here + 1),
   };
-  if (!(event.key in actions)) return;
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (!(key in actions)) return;
   event.preventDefault();
-  actions[event.key]();
+  actions[key]();
 }
 
 if (isOpen) open();

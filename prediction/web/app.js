@@ -205,6 +205,7 @@ function watcher(known) {
 }
 
 async function beginCamera() {
+  if (camera) return;
   at("camera-button").disabled = true;
   try {
     const known = await network.known;

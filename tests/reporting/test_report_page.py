@@ -97,7 +97,7 @@ def test_the_figures_are_those_of_the_report(evaluated):
 
 @pytest.mark.parametrize(
     ("share", "words"),
-    [(1, "All"), (0.999, "More than 99 of 100"), (0.9851, "More than 98 of 100")],
+    [(1, "All"), (0.9999, "99.9 of 100"), (0.9851, "98.5 of 100"), (0.98, "98 of 100")],
 )
 def test_the_title_is_no_better_than_the_figures(evaluated, share, words):
     report = report_of(evaluated)
@@ -129,7 +129,7 @@ def test_mistakes_stand_beside_what_they_were_taken_for_the_most_probable_first(
         "Taken for <b>&lily, over 99.9% sure; the label may be wrong0/3.png"
     )
     assert found.texts("figcaption")[first + 1] == "Taken for rose, 87.0% sure2/7.png"
-    assert found.texts("small")[:2] == ["rose", "<b>&lily"]
+    assert found.texts("small")[:3] == ["in the folder of rose", "<b>&lily", "rose"]
     assert [each["href"] for each in found.all("a") if "picture" in each.get("class", "")][:2] == [
         os.path.relpath(evaluated.paths[i]) for i in (3, 4)
     ]
