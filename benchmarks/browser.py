@@ -187,11 +187,21 @@ class Handler(SimpleHTTPRequestHandler):
         self.server.asked.append(self.path)
         super().do_GET()
 
+    def copyfile(self, source: Any, target: Any) -> None:
+        """Send a file, no quicker than the server's network."""
+        while part := source.read(2**14):
+            if self.server.mbit:
+                with self.server.network:  # all requests share it
+                    time.sleep(8e-6 * len(part) / self.server.mbit)
+            target.write(part)
+            self.server.sent += len(part)
+
 
 class FolderServer(ThreadingHTTPServer):
-    """A web server on this machine."""
+    """A web server on this machine; `mbit` a second slow its network down to."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, mbit: float = 0):
+        self.mbit, self.network, self.sent = mbit, threading.Lock(), 0
         super().__init__(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
         self.asked: list[str] = []
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()

@@ -3,8 +3,8 @@
 import { decide } from "./answers.js";
 import { phrase } from "./words.js";
 
-const FRAMES = 5; // whose log-probabilities are averaged
-const AGAIN = 3; // times in a row that another answer comes before it is shown
+const FRAMES = 7; // about a second, whose log-probabilities are averaged
+const AGAIN = 5; // times in a row that another answer comes before it is shown
 
 /**
  * Make what turns predictions of frames, one after the other, into answers to be shown.
