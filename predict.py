@@ -466,9 +466,14 @@ def export_network(args: argparse.Namespace, console: Console) -> None:
         console.print_note(f"wrote {args.export}")
         return
     from prediction.app import write_app
+    from prediction.looks import choose_pictures
 
-    info = onnx_file.load_content(content, args.checkpoint).info
-    write_app(args.export, content, make_answers(args, info, console), console.progress)
+    exported = onnx_file.load_content(content, args.checkpoint)
+    answers = make_answers(args, exported.info, console)
+    pictures = []
+    if args.pictures:
+        pictures = choose_pictures(args.pictures, exported, console.progress)
+    write_app(args.export, content, answers, console.progress, pictures)
     serve = join_words(["python", "-m", "http.server", "--directory", args.export])
     console.print_note(
         f"wrote the app {args.export}; see it at http://localhost:8000 with: {serve}"

@@ -12,7 +12,7 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, cast
@@ -63,10 +63,12 @@ def write_app(
     network: bytes,
     answers: Answers,
     progress: Progress = no_progress,
+    pictures: Sequence[Sequence[bytes]] = (),
 ) -> None:
     """Write a folder that any web server can serve; it appears whole, or not at all.
 
-    `network` is the content of an exported file; the answers have neither `only` nor `groups`. An
+    `network` is the content of an exported file; the answers have neither `only` nor `groups`.
+    `pictures` are JPEGs of each category, see prediction/looks.py. An
     empty folder or an earlier app is replaced. Raises InputError if the folder holds something
     else, or the runtime cannot be downloaded, RunError if the disk is full.
     """
@@ -74,7 +76,14 @@ def write_app(
     files = {path.name: path.read_bytes() for path in sorted(SOURCES.iterdir()) if path.is_file()}
     files |= find_runtime(progress)
     files[NETWORK] = network
-    known = {**_describe(answers), "files": [*files, KNOWN]}
+    shown = [
+        {f"picture-{i}-{j}.jpg": content for j, content in enumerate(each)}
+        for i, each in enumerate(pictures)
+    ]
+    for each in shown:
+        files |= each
+    names = {"pictures": [[*each] for each in shown]} if shown else {}
+    known = {**_describe(answers), **names, "files": [*files, KNOWN]}
     files[KNOWN] = (json.dumps(known, indent=1) + "\n").encode()
     files[SERVICE_WORKER] = _list_files(files) + files[SERVICE_WORKER]
     new, old = (target.with_name(f".{target.name}.{what}.tmp") for what in ("new", "old"))

@@ -99,6 +99,8 @@ def build_parser(console: Console) -> Parser:
     text = "write the checkpoint's network, with half-precision weights, into an ONNX file for "
     text += "applications, flowers.onnx, or with a web page that names flowers on a phone into a "
     add("export", type=file_name, metavar="FILE|DIR", help=text + "folder, app; and stop")
+    text = "with --export DIR: show in the app what each flower looks like, by photographs of this "
+    add("pictures", type=file_name, metavar="DIR", help=text + "folder of class folders")
     text = "with --export: float32 weights, in a file twice as large"
     add("float32", action="store_true", help=text)
     text = f"photographs that a checkpoint computes at once (default: {EVALUATION_BATCH}, with "
@@ -169,6 +171,7 @@ def _combinations(args: argparse.Namespace) -> list[tuple[object, str]]:
         (alone and more, f"{alone} takes a checkpoint and nothing else"),
         (args.export and not can_export, export),
         (args.float32 and not args.export, "--float32 goes with --export"),
+        (args.pictures and not as_app, "--pictures goes with --export DIR"),
         (args.float32 and exported, f"--float32: {args.checkpoint} is exported already"),
         (args.inputs.count(STDIN) > 1, f"{STDIN} can be read only once"),
         (args.plot and not is_one_photograph(args.inputs), "--plot takes one photograph"),

@@ -1,7 +1,7 @@
 /** The page: where photographs come from, and where their answers go. */
 
 import { explain, hasCamera, isAllowed, startCamera } from "./camera.js";
-import { fillCard, makeCard, showAnswer, spoilCard } from "./cards.js";
+import { fillCard, makeCard, makeLooks, showAnswer, spoilCard } from "./cards.js";
 import { startNetwork } from "./network.js";
 import { keepOffline } from "./offline.js";
 import { makeSteady } from "./steady.js";
@@ -40,15 +40,19 @@ function showLoading(loaded, total) {
 async function showReady() {
   try {
     await network.ready;
-    const { names } = await network.known;
+    const known = await network.known;
+    const { names, categories } = known;
     const count = `${names.length} ${names.length === 1 ? "kind" : "kinds"} of flowers`;
     say(`Ready. I know ${count}.`);
-    const sorted = [...names].sort();
-    at("names").append(...sorted.map((value) => Object.assign(new Option(), { value })));
+    const sorted = names.map((name, i) => [name, categories[i]]).sort();
+    at("names").append(...sorted.map(([value]) => Object.assign(new Option(), { value })));
     at("about").hidden = false;
-    at("about").lastElementChild.append(
-      ...sorted.map((name) => Object.assign(document.createElement("li"), { textContent: name })),
-    );
+    for (const [name, category] of sorted) {
+      const item = document.createElement("li");
+      const words = Object.assign(document.createElement("span"), { textContent: name });
+      item.append(words, ...makeLooks(category, known));
+      at("about").lastElementChild.append(item);
+    }
   } catch (error) {
     say(`The network cannot be loaded: ${error.message}.`, true);
     at("retry").hidden = false;

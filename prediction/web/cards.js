@@ -26,6 +26,12 @@ export function showAnswer(element, answer) {
   });
 }
 
+/** Make images of what a category looks like, where the app has some. */
+export function makeLooks(category, { categories, pictures }) {
+  const files = pictures?.[categories.indexOf(category)] ?? [];
+  return files.map((src) => Object.assign(new Image(), { src, alt: "", loading: "lazy" }));
+}
+
 /**
  * Make a card for a photograph that is being looked at.
  *
@@ -59,6 +65,10 @@ export async function fillCard(card, entry, known, page) {
   part(".actions").hidden = false;
 
   const best = entry.answer.guesses[0];
+  const looks = makeLooks(best.category, known);
+  part(".looks").hidden = !looks.length;
+  part(".looks figcaption").textContent = `What ${best.name} looks like:`;
+  part(".looks div").replaceChildren(...looks);
   const named = () => (entry.label ? entry.label.name : phrase(entry.answer));
 
   function showLabel() {
