@@ -79,13 +79,15 @@ async function nameAll(pictures) {
   for (const [title, picture, card] of cards) {
     try {
       const { answer, small } = await network.ask(picture, true);
+      if (!card.isConnected) continue; // removed meanwhile
       await keep({ time: time--, title, picture: small, answer }, card);
       announce(cards.length > 1 ? `${title}: ${spoken(answer)}` : spoken(answer));
     } catch (error) {
       spoilCard(card, `${title}: ${error.message}.`);
       announce(`${title}: ${error.message}`);
+    } finally {
+      busy--;
     }
-    busy--;
   }
 }
 
@@ -118,7 +120,8 @@ async function lookAtPart({ picture, title }, x, y) {
 async function showHistory() {
   const entries = await list();
   const labelled = entries.filter(({ label }) => label).length;
-  at("history").hidden = !at("cards").children.length;
+  at("history").hidden = !at("cards").children.length && !entries.length;
+  if (entries.length && !at("cards").children.length) showOlder();
   at("where").textContent = outlives()
     ? "They are kept in this browser alone, until you remove them."
     : "This browser keeps nothing: they go when the page is closed.";
@@ -148,7 +151,7 @@ async function saveNamed() {
   const url = URL.createObjectURL(await zip(files));
   Object.assign(document.createElement("a"), { href: url, download: "flowers.zip" }).click();
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
-  say("Saved flowers.zip. Unpack it into your flowers folder: train.py --update learns from it.");
+  say(`Saved flowers.zip, ${files.length} photographs. Unpacked into a data folder, train.py learns from it.`);
 }
 
 async function removeAll() {
@@ -156,6 +159,7 @@ async function removeAll() {
   await clear();
   at("cards").replaceChildren();
   at("older").hidden = true;
+  say("");
   showHistory();
 }
 
@@ -238,7 +242,7 @@ function endCamera(error) {
 }
 
 async function takeFrame() {
-  if (!camera) return;
+  if (!camera || busy) return;
   const time = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   nameAll([[`photograph of ${time}`, await camera.take()]]);
 }

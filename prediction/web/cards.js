@@ -1,6 +1,6 @@
 /** The cards: a photograph, its answer, and what a person does with it. */
 
-import { put, remove } from "./store.js";
+import { has, put, remove } from "./store.js";
 import { advice, percent, phrase, worthShowing } from "./words.js";
 
 /** Copy a part of the page that is made more than once. */
@@ -65,21 +65,28 @@ export async function fillCard(card, entry, known, page) {
   part(".actions").hidden = false;
 
   const best = entry.answer.guesses[0];
-  const looks = makeLooks(best.category, known);
-  part(".looks").hidden = !looks.length;
-  part(".looks figcaption").textContent = `What ${best.name} looks like:`;
-  part(".looks div").replaceChildren(...looks);
-  const named = () => (entry.label ? entry.label.name : phrase(entry.answer));
+  /** Return its name, where it has one. */
+  const named = () => entry.label?.name ?? (entry.answer.kind === "name" ? best.name : "");
 
+  /** Show what a person says, or else what the network says. */
   function showLabel() {
     const { label } = entry;
-    const isRight = label?.category === best.category;
-    part(".right").setAttribute("aria-pressed", isRight);
+    const { category, name } = label ?? best;
+    const looks = makeLooks(category, known);
+    part(".looks").hidden = !looks.length;
+    part(".looks figcaption").textContent = `What ${name} looks like:`;
+    part(".looks div").replaceChildren(...looks);
+    part("h3").textContent = label?.name ?? phrase(entry.answer);
+    part(".why").textContent = label ? "" : advice(entry.answer);
+    part(".label").textContent = label ? "You have said what it is." : "";
     part(".right").textContent = entry.answer.kind === "name" ? "Right" : `It is ${best.name}`;
-    part(".label").textContent = label ? `You say: ${label.name}` : "";
+    if (label) part(".right").textContent = "Take that back";
+    part(".no").textContent = label ? "Change it ..." : "No, it is ...";
+    part(".copy").hidden = !navigator.clipboard || !named();
   }
 
   async function setLabel(label) {
+    if (!(await has(entry.id))) return card.remove(); // another tab has removed it
     entry.label = label;
     showLabel();
     await put(entry);
@@ -89,8 +96,7 @@ export async function fillCard(card, entry, known, page) {
 
   showLabel();
   part(".right").onclick = () => {
-    const isSame = entry.label?.category === best.category;
-    setLabel(isSame ? null : { category: best.category, name: best.name });
+    setLabel(entry.label ? null : { category: best.category, name: best.name });
   };
   const form = part("form");
   part(".no").onclick = () => {
@@ -98,32 +104,37 @@ export async function fillCard(card, entry, known, page) {
     part(".no").setAttribute("aria-expanded", !form.hidden);
     if (!form.hidden) form.querySelector("input").focus();
   };
-  form.onsubmit = (event) => {
-    event.preventDefault();
-    const label = findLabel(form.querySelector("input").value, known);
-    if (!label) return;
+  function close() {
     form.hidden = true;
     part(".no").setAttribute("aria-expanded", false);
     part(".no").focus();
-    setLabel(label);
+  }
+  form.onkeydown = ({ key }) => key === "Escape" && close();
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    const label = findLabel(form.querySelector("input").value, known);
+    close();
+    if (label) setLabel(label);
   };
   part(".part").onclick = () => page.look(entry, 0.5, 0.5);
   canvas.onclick = ({ offsetX, offsetY }) => page.look(entry, ...place(canvas, offsetX, offsetY));
   part(".remove").onclick = async () => {
+    if (entry.label && !confirm(`Remove this photograph of ${entry.label.name}?`)) return;
     await remove(entry.id);
     const next = card.nextElementSibling ?? card.previousElementSibling;
     card.remove();
     page.changed();
     page.announce("removed");
-    next?.querySelector("button").focus();
+    next?.querySelector(".remove").focus();
   };
-  part(".copy").hidden = !navigator.clipboard;
   part(".copy").onclick = async () => {
     await navigator.clipboard.writeText(named());
     page.announce(`copied: ${named()}`);
+    part(".copy").textContent = "Copied";
+    setTimeout(() => (part(".copy").textContent = "Copy the name"), 2000);
   };
   const file = new File([entry.picture], `${entry.id}.jpg`, { type: entry.picture.type });
-  const shared = () => ({ title: named(), text: named(), files: [file] });
+  const shared = () => ({ ...(named() && { title: named(), text: named() }), files: [file] });
   part(".send").hidden = !navigator.canShare?.(shared());
   part(".send").onclick = () => navigator.share(shared()).catch(() => {}); // closed again
 }
@@ -140,14 +151,20 @@ function place(canvas, x, y) {
 function findLabel(typed, { names, categories }) {
   const name = typed.replace(/[\u0000-\u001f\\/:*?"<>|]/g, " ").replace(/\s+/g, " ").trim();
   if (!name || /^\.+$/.test(name)) return null;
+  const reserved = /^(con|prn|aux|nul|com\d|lpt\d)$/i.test(name); // on Windows
   const wanted = name.toLocaleLowerCase();
   const i = names.findIndex((each) => each.toLocaleLowerCase() === wanted);
-  return i < 0 ? { category: name, name } : { category: categories[i], name: names[i] };
+  if (i >= 0) return { category: categories[i], name: names[i] };
+  return { category: reserved ? `${name}_` : name, name };
 }
 
 /** Say in a card what went wrong. */
 export function spoilCard(card, message) {
   card.querySelector(".view").hidden = true;
   card.querySelector(".answer").textContent = message;
+  const actions = card.querySelector(".actions");
+  for (const button of actions.children) button.hidden = !button.matches(".remove");
+  actions.hidden = false;
+  card.querySelector(".remove").onclick = () => card.remove();
 }
 

@@ -51,6 +51,12 @@ export function put(entry) {
   return work("readwrite", (store) => store.put(entry), otherwise);
 }
 
+/** Tell whether an entry is still there, as another tab may have removed it. */
+export async function has(id) {
+  const found = (store) => store.count(id);
+  return Boolean(await work("readonly", found, () => lost.has(id)));
+}
+
 export function remove(id) {
   return work("readwrite", (store) => store.delete(id), () => lost.delete(id));
 }

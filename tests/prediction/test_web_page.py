@@ -474,15 +474,22 @@ def test_a_corrected_photograph_is_saved_as_train_py_reads_it(small_app, flower,
         page.wait("document.getElementById('save').textContent === 'Save the 2 you have named'")
         page.go(small_app.url)  # what was said is kept
         headlines(page, 2)
-        said = page.run("return [...document.querySelectorAll('.label')].map((p) => p.textContent)")
-        assert said[1] == f"You say: {names[-1]}"
+        assert headlines(page, 2)[1] == names[-1]
         page.wait("!document.getElementById('save').hidden")
         page.run("document.getElementById('save').click()")
         deadline = time.monotonic() + 20
         while not (folder / "flowers.zip").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
+        page.run("document.querySelector('#cards .right').click()")  # taken back
+        page.wait("document.getElementById('save').textContent === 'Save the 1 you have named'")
         page.run("document.querySelector('#cards .remove').click()")
-        headlines(page, 1)
+        assert headlines(page, 1) == [names[-1]]
+        choose(page, flower, flower, flower)
+        page.run("globalThis.confirm = () => true; document.getElementById('clear').click()")
+        page.wait("document.getElementById('history').hidden")
+        page.go(small_app.url)  # nothing that was being named comes back
+        page.wait(LOADED)
+        assert page.run("return document.getElementById('history').hidden")
         assert not page.complaints()
     with zipfile.ZipFile(folder / "flowers.zip") as packed:
         assert packed.testzip() is None
