@@ -75,7 +75,7 @@ def write_page(
         names = dict(zip(data.categories, inspected.names))
         table = make_table(str(data.folder), path.with_suffix(".csv").name, rows)
         asked = [_ask(issue, row[5], names) for issue, row in zip(issues, rows)]
-        add_review(page, asked, table, inspected.names)
+        add_review(page, asked, table, [*inspected.names, LEAVE_OUT])
     page.heading("What was looked at")
     sizes = {name: str(len(split.paths)) for name, split in data.splits.items()}
     page.facts([(name, [f"{size} photographs"]) for name, size in sizes.items()])
@@ -154,9 +154,9 @@ def _read_rows(report: str | Path) -> Iterator[dict[str, str]]:
 def read_accepted(report: str | Path, names: Mapping[str, str] = {}) -> dict[str, str]:
     """Read which suggestions of data_report.csv the user has accepted, by photograph.
 
-    In the place of a yes an answer may be the name of another category; `names` are those of all
-    categories. Raises InputError if the file is missing or another one, or two answers contradict
-    each other.
+    In the place of a yes an answer may be the name of another category, or "leave out"; `names` are
+    those of all categories. Raises InputError if the file is missing or another one, or two answers
+    contradict each other.
     """
     spelled = Counter(word.casefold() for word in names.values())
     moves = {
@@ -165,6 +165,7 @@ def read_accepted(report: str | Path, names: Mapping[str, str] = {}) -> dict[str
         if spelled[word.casefold()] == 1  # else it says too little
     }
     moves |= {category.casefold(): f"{MOVE}{category}" for category in names}
+    moves.setdefault(LEAVE_OUT, LEAVE_OUT)
     accepted: dict[str, str] = {}
     for number, row in enumerate(_read_rows(report), 2):
         photograph, answer, suggestion = row["file"], row["accept"].lower(), row["suggestion"]
@@ -174,7 +175,7 @@ def read_accepted(report: str | Path, names: Mapping[str, str] = {}) -> dict[str
             if answer.casefold() not in moves:
                 raise InputError(
                     f"{report}, row {number}: accept is {row['accept']!r}; write yes, no, the name "
-                    "of a category, or nothing"
+                    "of a category, leave out, or nothing"
                 )
             suggestion = moves[answer.casefold()]
         if accepted.setdefault(photograph, suggestion.strip()) != suggestion.strip():

@@ -15,7 +15,7 @@ from reporting.comparison import comparison_lines
 from reporting.growth import growth_lines
 from reporting.page import Item, Page, Picture
 from reporting.report import CROSS_VALIDATION, EvaluatedSplit, spell_share
-from reporting.review import MOVE, Question, add_review, make_table
+from reporting.review import LEAVE_OUT, MOVE, Question, add_review, make_table
 from running.environment import spell_command
 from running.files import atomic_write
 
@@ -216,7 +216,7 @@ def _add_mistakes(
     )
     if folder:
         table = make_table(folder, "mistakes.csv", rows)
-        add_review(page, questions, table, evaluated.names, is_open=False)
+        add_review(page, questions, table, [*evaluated.names, LEAVE_OUT], is_open=False)
     else:
         page.gallery([each.item() for each in questions])
     if more := len(wrong[SHOWN:]):

@@ -7,6 +7,8 @@ const { name, columns, rows, then, command, words, names, isOpen, kept } = JSON.
 );
 const gallery = document.querySelector(".gallery");
 const figures = [...gallery.children];
+const LEAVE_OUT = "leave out"; // an answer, too, where a table takes it
+const more = names.includes(LEAVE_OUT) ? `, or ${LEAVE_OUT}` : "";
 const count = figures.length; // further rows of the table are saved as they are
 let answers = rows.slice(0, count).map((row) => row.at(-1));
 let undone = []; // for each answer what to return to: [number, answer before]
@@ -42,7 +44,7 @@ const buttons = {
 const named = element(
   "form",
   { onsubmit: take },
-  element("label", { htmlFor: "name", textContent: "or its right name (t; Esc leaves)" }),
+  element("label", { htmlFor: "name", textContent: `or its right name${more} (t; Esc leaves)` }),
   field,
   element("button", { textContent: "Take it" }),
 );
@@ -76,7 +78,7 @@ function open() {
 function say(answer) {
   if (/^(y|yes)$/i.test(answer)) return words[here][0];
   if (/^(n|no)$/i.test(answer)) return words[here][1];
-  return `it is ${answer}`;
+  return answer === LEAVE_OUT ? answer : `it is ${answer}`;
 }
 
 function show(number) {

@@ -144,6 +144,9 @@ def test_a_photograph_is_moved_to_the_category_that_the_user_names(data, tmp_pat
     report = data.with_name("twice.csv")
     report.write_text("file,suggestion,accept\ntrain/1/a.jpg,leave out,rose")
     assert read_accepted(report, {"1": "lily", "2": "Rose"}) == {"train/1/a.jpg": "move to 2"}
+    report.write_text("file,suggestion,accept\ntrain/1/a.jpg,move to 2,Leave out")
+    assert read_accepted(report, {"1": "lily", "2": "Rose"}) == {"train/1/a.jpg": "leave out"}
+    report.write_text("file,suggestion,accept\ntrain/1/a.jpg,leave out,rose")
     with pytest.raises(InputError, match="accept is 'rose'"):  # which of the two?
         read_accepted(report, {"1": "rose", "2": "Rose"})
     with pytest.raises(InputError, match="row 2: accept is 'tulip'; write yes, no, the name"):
