@@ -39,7 +39,10 @@ def test_check_data_finds_what_was_planted_and_apply_corrects_it(run_script, dra
     assert f"{small}: {same}; " in run.out
     assert f"{blank}: all pixels are within 0 of 255 grey values" in run.out
     report = tmp_path / "data_report.csv"
-    assert run.out.splitlines()[-1] == f"report: {tmp_path}/data_report.html, {report}"
+    page = tmp_path / "data_report.html"
+    where, then = run.out.splitlines()[-2:]
+    assert where == f"report: {page}, {report}"
+    assert then == f"next: open {page} in a browser, and decide there"
     page = Page((tmp_path / "data_report.html").read_bytes(), active=True)
     [asked] = [caption for caption in page.texts("figcaption") if wrong.name in caption]
     assert asked.startswith("Is this drawn daisy, and not drawn poppy?")
