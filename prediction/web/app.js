@@ -278,6 +278,6 @@ watchField("take-input");
 watchField("choose-input");
 watchDrops();
 const isIdle = () => !camera && !busy && (outlives() || !at("cards").children.length);
-showReady().then(() => keepOffline(isIdle));
+keepOffline(isIdle, showReady());
 showOlder();
 isAllowed().then((yes) => yes && hasCamera() && beginCamera());

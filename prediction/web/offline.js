@@ -7,8 +7,9 @@
  * versions would not fit together.
  *
  * @param {() => boolean} isIdle - whether the page can be loaded anew without a loss
+ * @param {Promise<void>} loaded - by the page itself, which is not to wait for a second download
  */
-export async function keepOffline(isIdle) {
+export async function keepOffline(isIdle, loaded) {
   const workers = navigator.serviceWorker;
   if (!workers) return; // the page came neither over HTTPS nor from this machine
   let isUpdate = Boolean(workers.controller); // on a first visit the first worker is none
@@ -19,6 +20,7 @@ export async function keepOffline(isIdle) {
     if (isIdle() || wanted) return location.reload();
     ask(() => location.reload()); // another tab has taken the new version
   });
+  await loaded; // another tab may take a new version meanwhile
   try {
     const registration = await workers.register("sw.js", { updateViaCache: "none" });
     offer(registration, isIdle);
