@@ -133,10 +133,15 @@ async function showOlder() {
   const shown = new Set([...at("cards").children].map((card) => card.dataset.id));
   const entries = (await list()).filter(({ id }) => !shown.has(id));
   const cards = entries.slice(0, AT_ONCE).map((entry) => [makeCard(entry.title), entry]);
+  for (const [card, { id }] of cards) card.dataset.id = id;
   at("cards").append(...cards.map(([card]) => card));
   at("older").hidden = entries.length <= AT_ONCE;
   const known = await network.known;
-  for (const [card, entry] of cards) await fillCard(card, entry, known, page);
+  for (const [card, entry] of cards) {
+    await fillCard(card, entry, known, page).catch(() => {
+      spoilCard(card, `${entry.title} cannot be shown any more.`);
+    });
+  }
   await showHistory();
 }
 

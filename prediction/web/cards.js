@@ -55,7 +55,7 @@ export function makeCard(title) {
  *   in shares of its sides; is told of changes; says something
  */
 export async function fillCard(card, entry, known, page) {
-  card.dataset.id = entry.id;
+  card.dataset.id = entry.id; // of the history
   const part = (name) => card.querySelector(name);
   const canvas = part("canvas");
   const bitmap = await createImageBitmap(entry.picture);
