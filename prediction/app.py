@@ -39,11 +39,11 @@ SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRM
 
 # Its files for the processor, which all browsers have, in one thread or several; renamed so that
 # every server knows their types.
+PACKED = "onnxruntime.bin"  # by gzip; browsers unpack it, as few servers compress such files
 RUNTIME = {
     "package/dist/ort.wasm.bundle.min.mjs": "onnxruntime.js",
-    "package/dist/ort-wasm-simd-threaded.wasm": "onnxruntime.bin",
+    "package/dist/ort-wasm-simd-threaded.wasm": PACKED,
 }
-PACKED = "onnxruntime.bin"  # by gzip; browsers unpack it, as few servers compress such files
 
 
 def default_answers(info: NetworkInfo, names: list[str]) -> Answers:

@@ -165,6 +165,9 @@ export function spoilCard(card, message) {
   const actions = card.querySelector(".actions");
   for (const button of actions.children) button.hidden = !button.matches(".remove");
   actions.hidden = false;
-  card.querySelector(".remove").onclick = () => card.remove();
+  card.querySelector(".remove").onclick = async () => {
+    if (card.dataset.id) await remove(card.dataset.id);
+    card.remove();
+  };
 }
 
