@@ -12,14 +12,13 @@ from running.console import Progress, no_progress
 from running.errors import InputError
 
 LOOKED_AT = 12  # photographs of a category, evenly spread
-SHOWN = 2  # of them: the most typical ones
 SIDE = 144  # pixels of their short side
 
 
 def choose_pictures(
     folder: str | Path, network: ExportedNetwork, progress: Progress = no_progress
 ) -> list[list[bytes]]:
-    """Choose the most typical photographs of each category in a folder of class folders.
+    """Choose two typical photographs of each category in a folder of class folders.
 
     Returns JPEGs for each category, none where the folder has no photographs of it. Raises
     InputError if it has none of any.
@@ -39,12 +38,17 @@ def choose_pictures(
             if isinstance(result, Prediction):
                 yield index, path, result
 
-    # Typical is what the network is sure of, and then what is least unlike all that it learned.
-    ranked: list[list[tuple[bool, float, str]]] = [[] for _ in categories]
+    looked_at: list[list[tuple[bool, float, str]]] = [[] for _ in categories]
     for index, path, (probabilities, ood_score) in progress(look(), len(some), "pictures", ""):
-        ranked[index].append((probabilities.argmax() == index, ood_score, path))
-    best = (sorted(each, reverse=True)[:SHOWN] for each in ranked)
-    return [[thumbnail(path, SIDE) for *_, path in each] for each in best]
+        looked_at[index].append((probabilities.argmax() == index, ood_score, path))
+    return [[thumbnail(path, SIDE) for path in _typical(each)] for each in looked_at]
+
+
+def _typical(found: list[tuple[bool, float, str]]) -> list[str]:
+    """Choose what the network is sure of, and then what is least unlike all that it learned."""
+    # Neighbours in a folder often show the same plant, so each half of the folder gives one.
+    middle = (len(found) + 1) // 2
+    return [max(half)[-1] for half in (found[:middle], found[middle:]) if half]
 
 
 def _spread(paths: list[str]) -> list[str]:

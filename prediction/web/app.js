@@ -1,5 +1,6 @@
 /** The page: where photographs come from, and where their answers go. */
 
+import { decide } from "./answers.js";
 import { explain, hasCamera, isAllowed, startCamera } from "./camera.js";
 import { fillCard, makeCard, makeLooks, showAnswer, spoilCard } from "./cards.js";
 import { startNetwork } from "./network.js";
@@ -52,6 +53,7 @@ async function showReady() {
       const words = Object.assign(document.createElement("span"), { textContent: name });
       item.append(words, ...makeLooks(category, known));
       at("about").lastElementChild.append(item);
+      item.dataset.name = name.toLocaleLowerCase();
     }
   } catch (error) {
     say(`The network cannot be loaded: ${error.message}.`, true);
@@ -62,7 +64,13 @@ async function showReady() {
 
 // --- Photographs and their history --------------------------------------------------
 
-const page = { look: lookAtPart, changed: showHistory, announce };
+const page = { answer: async (picture) => (await look(picture)).answer, changed: showHistory, announce };
+
+/** Look at a photograph: its answer, and a small JPEG of it. */
+async function look(picture) {
+  const { probabilities, familiarity, small } = await network.ask(picture, true);
+  return { picture: small, answer: decide(probabilities, familiarity, await network.known) };
+}
 
 /** Name photographs, one card each, the first one on top. */
 async function nameAll(pictures) {
@@ -78,10 +86,10 @@ async function nameAll(pictures) {
   let time = Date.now(); // the first one is the newest, as it stands on top
   for (const [title, picture, card] of cards) {
     try {
-      const { answer, small } = await network.ask(picture, true);
+      const found = await look(picture);
       if (!card.isConnected) continue; // removed meanwhile
-      await keep({ time: time--, title, picture: small, answer }, card);
-      announce(cards.length > 1 ? `${title}: ${spoken(answer)}` : spoken(answer));
+      await keep({ time: time--, title, ...found }, card);
+      announce(cards.length > 1 ? `${title}: ${spoken(found.answer)}` : spoken(found.answer));
     } catch (error) {
       spoilCard(card, `${title}: ${error.message}.`);
       announce(`${title}: ${error.message}`);
@@ -95,7 +103,7 @@ async function nameAll(pictures) {
 async function keep(found, card) {
   const day = new Date(found.time).toISOString().slice(0, 10);
   const id = `${day}-${found.time}-${crypto.getRandomValues(new Uint16Array(1))[0]}`;
-  const entry = { ...found, id, label: null };
+  const entry = { ...found, id, closer: null, label: null };
   try {
     await put(entry);
     navigator.storage?.persist?.();
@@ -104,16 +112,6 @@ async function keep(found, card) {
   }
   await fillCard(card, entry, await network.known, page);
   showHistory();
-}
-
-/** Look at the part of a photograph around a point, half as wide, as another photograph. */
-async function lookAtPart({ picture, title }, x, y) {
-  const whole = await createImageBitmap(picture);
-  const side = Math.max(Math.round(Math.min(whole.width, whole.height) / 2), 1);
-  const corner = [[whole.width, x], [whole.height, y]].map(([length, share]) =>
-    Math.round(Math.max(0, Math.min(length - side, share * length - side / 2))),
-  );
-  nameAll([[`${title}, closer`, await createImageBitmap(whole, ...corner, side, side)]]);
 }
 
 /** Show what there is to be done with the history. */
@@ -156,7 +154,8 @@ async function saveNamed() {
   const url = URL.createObjectURL(await zip(files));
   Object.assign(document.createElement("a"), { href: url, download: "flowers.zip" }).click();
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
-  say(`Saved flowers.zip, ${files.length} photographs. Unpacked into a data folder, train.py learns from it.`);
+  const count = files.length === 1 ? "1 photograph" : `${files.length} photographs`;
+  say(`Saved ${count} as flowers.zip. Unpack it into the folder of training photographs, and run train.py --update.`);
 }
 
 async function removeAll() {
@@ -225,7 +224,7 @@ async function beginCamera() {
     const { resize, crop } = known.preprocessing;
     at("live-answer").textContent = "";
     at("live").hidden = false;
-    at("start").hidden = true;
+    document.body.classList.add("filming");
     camera = await startCamera(at("video"), resize / crop, watcher(known), endCamera);
     at("live").scrollIntoView({ block: "nearest" });
   } catch (error) {
@@ -237,7 +236,7 @@ async function beginCamera() {
 function endCamera(error) {
   camera = null;
   at("live").hidden = true;
-  at("start").hidden = false;
+  document.body.classList.remove("filming");
   at("closer").setAttribute("aria-pressed", false);
   if (error) {
     say(explain(error), true);
@@ -276,6 +275,12 @@ at("shutter").addEventListener("click", takeFrame);
 at("save").addEventListener("click", saveNamed);
 at("clear").addEventListener("click", removeAll);
 at("older").addEventListener("click", showOlder);
+at("find").addEventListener("input", ({ target }) => {
+  const wanted = target.value.trim().toLocaleLowerCase();
+  for (const item of at("about").lastElementChild.children) {
+    item.hidden = !item.dataset.name.includes(wanted);
+  }
+});
 at("retry").addEventListener("click", () => location.reload());
 document.addEventListener("visibilitychange", () => document.hidden && camera?.stop());
 watchTaps();

@@ -1,7 +1,7 @@
 /** The cards: a photograph, its answer, and what a person does with it. */
 
-import { has, put, remove } from "./store.js";
-import { advice, percent, phrase, worthShowing } from "./words.js";
+import { has, list, put, remove } from "./store.js";
+import { advice, named, percent, phrase, spoken, worthShowing } from "./words.js";
 
 /** Copy a part of the page that is made more than once. */
 function make(template) {
@@ -32,6 +32,16 @@ export function makeLooks(category, { categories, pictures }) {
   return files.map((src) => Object.assign(new Image(), { src, alt: "", loading: "lazy" }));
 }
 
+/** Make a figure of what a category looks like, or null where the app has none. */
+function makeFigure({ category, name }, known) {
+  const looks = makeLooks(category, known);
+  if (!looks.length) return null;
+  const figure = make("looks-template").firstElementChild;
+  figure.querySelector("figcaption").textContent = `What ${name} looks like:`;
+  figure.querySelector("div").append(...looks);
+  return figure;
+}
+
 /**
  * Make a card for a photograph that is being looked at.
  *
@@ -50,53 +60,66 @@ export function makeCard(title) {
  * Put an entry of the history, see store.js, into its card.
  *
  * @param {object} known - what flowers.json holds
- * @param {{look: (entry: object, x: number, y: number) => void, changed: () => void,
- *   announce: (text: string) => void}} page - looks at the part of a photograph around a point,
- *   in shares of its sides; is told of changes; says something
+ * @param {{answer: (picture: ImageBitmap) => Promise<object>, changed: () => void,
+ *   announce: (text: string) => void}} page - answers a picture; is told of changes; says something
  */
 export async function fillCard(card, entry, known, page) {
   card.dataset.id = entry.id; // of the history
   const part = (name) => card.querySelector(name);
   const canvas = part("canvas");
-  const bitmap = await createImageBitmap(entry.picture);
-  [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
-  canvas.getContext("bitmaprenderer").transferFromImageBitmap(bitmap);
-  showAnswer(part(".answer"), entry.answer);
-  part(".actions").hidden = false;
-
-  const best = entry.answer.guesses[0];
+  const answer = () => entry.closer?.answer ?? entry.answer;
+  const best = () => answer().guesses[0];
   /** Return its name, where it has one. */
-  const named = () => entry.label?.name ?? (entry.answer.kind === "name" ? best.name : "");
+  const name = () => entry.label?.name ?? (answer().kind === "name" ? best().name : "");
+
+  async function showPicture() {
+    const bitmap = await open(entry);
+    [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+    canvas.getContext("bitmaprenderer").transferFromImageBitmap(bitmap);
+    part(".part").setAttribute("aria-pressed", Boolean(entry.closer));
+  }
 
   /** Show what a person says, or else what the network says. */
-  function showLabel() {
+  function showWords() {
     const { label } = entry;
-    const { category, name } = label ?? best;
-    const looks = makeLooks(category, known);
-    part(".looks").hidden = !looks.length;
-    part(".looks figcaption").textContent = `What ${name} looks like:`;
-    part(".looks div").replaceChildren(...looks);
-    part("h3").textContent = label?.name ?? phrase(entry.answer);
-    part(".why").textContent = label ? "" : advice(entry.answer);
+    showAnswer(part(".answer"), answer());
+    const figures = (label ? [label] : named(answer())).map((each) => makeFigure(each, known));
+    part(".looks").replaceChildren(...figures.filter(Boolean));
+    if (label) [part("h3").textContent, part(".why").textContent] = [label.name, ""];
     part(".label").textContent = label ? "You have said what it is." : "";
-    part(".right").textContent = entry.answer.kind === "name" ? "Right" : `It is ${best.name}`;
+    part(".right").textContent = answer().kind === "name" ? "Right" : `It is ${best().name}`;
     if (label) part(".right").textContent = "Take that back";
     part(".no").textContent = label ? "Change it ..." : "No, it is ...";
-    part(".copy").hidden = !navigator.clipboard || !named();
+    part(".copy").hidden = !navigator.clipboard || !name();
+  }
+
+  /** Look at the part around a point, in shares of the sides, or again at all of it. */
+  async function look(point) {
+    const closer = entry.closer ? null : { point };
+    if (closer) closer.answer = await page.answer(await open({ ...entry, closer }));
+    if (!(await has(entry.id))) return card.remove();
+    entry.closer = closer;
+    await showPicture();
+    showWords();
+    await put(entry);
+    page.announce(spoken(answer()));
   }
 
   async function setLabel(label) {
     if (!(await has(entry.id))) return card.remove(); // another tab has removed it
     entry.label = label;
-    showLabel();
+    showWords();
     await put(entry);
     page.changed();
     page.announce(label ? `You say: ${label.name}` : "taken back");
   }
 
-  showLabel();
+  await showPicture();
+  showWords();
+  part(".actions").hidden = false;
   part(".right").onclick = () => {
-    setLabel(entry.label ? null : { category: best.category, name: best.name });
+    const { category, name } = best();
+    setLabel(entry.label ? null : { category, name });
   };
   const form = part("form");
   part(".no").onclick = () => {
@@ -110,14 +133,14 @@ export async function fillCard(card, entry, known, page) {
     part(".no").focus();
   }
   form.onkeydown = ({ key }) => key === "Escape" && close();
-  form.onsubmit = (event) => {
+  form.onsubmit = async (event) => {
     event.preventDefault();
-    const label = findLabel(form.querySelector("input").value, known);
     close();
+    const label = await findLabel(form.querySelector("input").value, known);
     if (label) setLabel(label);
   };
-  part(".part").onclick = () => page.look(entry, 0.5, 0.5);
-  canvas.onclick = ({ offsetX, offsetY }) => page.look(entry, ...place(canvas, offsetX, offsetY));
+  part(".part").onclick = () => look([0.5, 0.5]);
+  canvas.onclick = ({ offsetX, offsetY }) => look(place(canvas, offsetX, offsetY));
   part(".remove").onclick = async () => {
     if (entry.label && !confirm(`Remove this photograph of ${entry.label.name}?`)) return;
     await remove(entry.id);
@@ -128,13 +151,13 @@ export async function fillCard(card, entry, known, page) {
     next?.querySelector(".remove").focus();
   };
   part(".copy").onclick = async () => {
-    await navigator.clipboard.writeText(named());
-    page.announce(`copied: ${named()}`);
+    await navigator.clipboard.writeText(name());
+    page.announce(`copied: ${name()}`);
     part(".copy").textContent = "Copied";
     setTimeout(() => (part(".copy").textContent = "Copy the name"), 2000);
   };
   const file = new File([entry.picture], `${entry.id}.jpg`, { type: entry.picture.type });
-  const shared = () => ({ ...(named() && { title: named(), text: named() }), files: [file] });
+  const shared = () => ({ ...(name() && { title: name(), text: name() }), files: [file] });
   part(".send").hidden = !navigator.canShare?.(shared());
   part(".send").onclick = () => navigator.share(shared()).catch(() => {}); // closed again
 }
@@ -147,14 +170,28 @@ function place(canvas, x, y) {
   return sides.map((side, i) => 0.5 + ((at[i] - 0.5) * short) / side);
 }
 
-/** Find the category that a typed name means, or make a new one. */
-function findLabel(typed, { names, categories }) {
+/** Open an entry's photograph, or the part that was looked at closer, half as wide. */
+async function open({ picture, closer }) {
+  const whole = await createImageBitmap(picture);
+  if (!closer) return whole;
+  const side = Math.max(Math.round(Math.min(whole.width, whole.height) / 2), 1);
+  const corner = [whole.width, whole.height].map((length, i) =>
+    Math.round(Math.max(0, Math.min(length - side, closer.point[i] * length - side / 2))),
+  );
+  return createImageBitmap(whole, ...corner, side, side);
+}
+
+/** Find the category that a typed name means, of the network or typed before, or make a new one. */
+async function findLabel(typed, { names, categories }) {
   const name = typed.replace(/[\u0000-\u001f\\/:*?"<>|]/g, " ").replace(/\s+/g, " ").trim();
   if (!name || /^\.+$/.test(name)) return null;
   const reserved = /^(con|prn|aux|nul|com\d|lpt\d)$/i.test(name); // on Windows
   const wanted = name.toLocaleLowerCase();
   const i = names.findIndex((each) => each.toLocaleLowerCase() === wanted);
   if (i >= 0) return { category: categories[i], name: names[i] };
+  const earlier = (await list()).map(({ label }) => label);
+  const same = earlier.find((label) => label?.name.toLocaleLowerCase() === wanted);
+  if (same) return same;
   return { category: reserved ? `${name}_` : name, name };
 }
 

@@ -1,15 +1,13 @@
 /** The page's end of worker.js. */
 
-import { decide } from "./answers.js";
-
 /**
  * Start the network.
  *
  * @param {(loaded: number, total: number) => void} progress - bytes; `total` is 0 where unknown
  * @returns {{known: Promise<object>, ready: Promise<void>, ask: (picture: Blob | ImageBitmap,
  *   keeps?: boolean) => Promise<object>}} `known` is what flowers.json holds; `ask` gives
- *   {probabilities, familiarity, answer}, see answers.js, and if it `keeps` a `small` JPEG. A
- *   picture that is asked for before the network is `ready` waits for it.
+ *   {probabilities, familiarity}, and if it `keeps` a `small` JPEG. A picture that is asked for
+ *   before the network is `ready` waits for it.
  */
 export function startNetwork(progress = () => {}) {
   const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
@@ -27,10 +25,8 @@ export function startNetwork(progress = () => {}) {
       if (data.total !== undefined) return progress(data.loaded, data.total);
       const { keep, fail } = waiting.get(data.id);
       waiting.delete(data.id);
-      if (data.error) return fail(new Error(data.error));
-      known.then((known) => {
-        keep({ ...data, answer: decide(data.probabilities, data.familiarity, known) });
-      });
+      if (data.error) fail(new Error(data.error));
+      else keep(data);
     };
   });
 

@@ -1,8 +1,9 @@
 /**
  * The history: photographs and their answers, in this browser alone.
  *
- * An entry is {id, time, title, picture, answer, label}: milliseconds, a JPEG, see answers.js, and
- * {category, name}, or null where nobody has said what it is.
+ * An entry is {id, time, title, picture, answer, closer, label}: milliseconds, a JPEG, see
+ * answers.js, {point, answer} where a part is looked at, and {category, name} where somebody has
+ * said what it is.
  */
 
 const NAME = `flowers ${new URL("./", location)}`; // another app may be on the same server

@@ -8,20 +8,33 @@ const SEEN = 0.005; // guesses that are less probable are not shown
 
 const MOST = 3; // guesses that are shown
 
+/** Choose the guesses that an answer names: one, or two between which it cannot decide. */
+export function named({ kind, guesses: [best, second] }) {
+  if (kind === "name" || !second || best.probability >= PROBABLY) return [best];
+  const both = best.probability + second.probability;
+  return both >= EITHER && second.probability >= EVEN ? [best, second] : [best];
+}
+
+/** Tell whether an answer is that the network knows nothing of the kind. */
+function isNone(answer) {
+  const [best, second] = named(answer);
+  return answer.kind === "unknown" && best.probability < NONE && !second;
+}
+
 /** Say an answer in a few words. */
-export function phrase({ kind, guesses: [best, second], of }) {
-  if (kind === "name") return best.name;
+export function phrase(answer) {
+  const [best, second] = named(answer);
+  if (answer.kind === "name") return best.name;
   if (best.probability >= PROBABLY) return `probably ${best.name}`;
-  const both = best.probability + (second?.probability ?? 0);
-  if (both >= EITHER && second?.probability >= EVEN) return `${best.name} or ${second.name}`;
-  if (kind === "unknown" && best.probability < NONE) return `not one of the ${of} flowers I know`;
+  if (second) return `${best.name} or ${second.name}`;
+  if (isNone(answer)) return `not one of the ${answer.of} flowers I know`;
   return `perhaps ${best.name}`;
 }
 
 /** Say what helps where a name is not sure. */
-export function advice({ kind, guesses: [best] }) {
-  if (kind === "name") return "";
-  if (kind === "unknown" && best.probability < NONE) return `It looks most like ${best.name}.`;
+export function advice(answer) {
+  if (answer.kind === "name") return "";
+  if (isNone(answer)) return `It looks most like ${answer.guesses[0].name}.`;
   return "Try closer, or from the front.";
 }
 

@@ -133,13 +133,16 @@ def draw_variants(folder: Path) -> list[Path]:
 
 
 ASK_ALL = """
+const { decide } = await import("./answers.js");
 const { startNetwork } = await import("./network.js");
 const network = startNetwork();
 await network.ready;
+const known = await network.known;
 const found = [];
 for (let i = 0; i < count; i++) {
   const file = await (await fetch(`../photographs/${i}`)).blob();
-  found.push((await network.ask(file)).answer);
+  const { probabilities, familiarity } = await network.ask(file);
+  found.push(decide(probabilities, familiarity, known));
 }
 return found;
 """
@@ -500,6 +503,82 @@ def test_a_corrected_photograph_is_saved_as_train_py_reads_it(small_app, flower,
             with packed.open(file) as packed_one, Image.open(packed_one) as one:
                 with Image.open(flower) as whole:
                     assert one.size == whole.size
+
+
+def test_a_part_of_a_photograph_is_looked_at_and_then_all_of_it_again(small_app, browser, flower):
+    page = browser.open(small_app.url)
+    page.wait(LOADED)
+    choose(page, flower)
+    headlines(page)
+    shown = "return [document.querySelector('#cards canvas').width, \
+        document.querySelector('#cards .answer').innerText]"
+    whole = page.run(shown)
+    page.run("document.querySelector('#cards .part').click()")
+    page.wait("document.querySelector('#cards .part').getAttribute('aria-pressed') === 'true'")
+    page.wait(f"document.querySelector('#cards canvas').width < {whole[0]}")
+    part = page.run(shown)
+    page.go(small_app.url)  # what is shown is kept
+    headlines(page, 1)
+    assert page.run(shown) == part
+    page.run("document.querySelector('#cards canvas').click()")
+    page.wait(f"document.querySelector('#cards canvas').width === {whole[0]}")
+    assert page.run(shown) == whole
+    assert not page.complaints()
+
+
+def test_a_new_name_is_one_category_however_it_is_spelt(small_app, browser, flower):
+    page = browser.open(small_app.url)
+    page.wait(LOADED)
+    choose(page, flower, flower)
+    headlines(page, 2)
+    for i, name in enumerate(("Tulip", "tulip ")):
+        page.run(f"""
+            const card = document.querySelectorAll("#cards article")[{i}];
+            card.querySelector(".no").click();
+            card.querySelector("input").value = "{name}";
+            card.querySelector("form").requestSubmit();
+        """)
+        page.wait(f"document.getElementById('save').textContent.includes('the {i + 1} you')")
+    assert headlines(page, 2) == ["Tulip", "Tulip"]
+
+
+def test_a_kind_is_found_among_those_that_are_known(small_app, browser):
+    page = browser.open(small_app.url)
+    page.wait(LOADED)
+    wanted = small_app.info.names[2]
+    shown = page.run(f"""
+        const field = document.getElementById("find");
+        field.value = " {wanted.upper()}";
+        field.dispatchEvent(new Event("input"));
+        const items = document.querySelectorAll("#about li:not([hidden])");
+        return [...items].map((item) => item.textContent);
+    """)
+    assert shown == [name for name in sorted(small_app.info.names) if wanted in name]
+
+
+WORDS = """
+const { advice, named, phrase } = await import("./words.js");
+const guesses = probabilities.map((probability, i) => ({ name: "abc"[i], probability }));
+const answer = { kind, guesses, of: 3 };
+return [phrase(answer), named(answer).length];
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "probabilities", "words"),
+    [
+        ("name", [0.5, 0.4], ["a", 1]),
+        ("review", [0.95, 0.04], ["probably a", 1]),
+        ("review", [0.5, 0.4], ["a or b", 2]),
+        ("review", [0.5, 0.2], ["perhaps a", 1]),
+        ("unknown", [0.4, 0.1], ["not one of the 3 flowers I know", 1]),
+        ("unknown", [1.0], ["probably a", 1]),
+    ],
+)
+def test_answers_are_said_in_words(small_app, browser, kind, probabilities, words):
+    page = browser.open(small_app.url + "blank.html")
+    code = f"const [kind, probabilities] = {json.dumps([kind, probabilities])};" + WORDS
+    assert page.run(code) == words
 
 
 STEADY = """
