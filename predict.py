@@ -34,13 +34,14 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from data_utils import load_names
 from formats import onnx_file
 from formats.onnx_file import is_exported, is_onnx_name
+from formats.openvino_engine import accelerate
 from formats.schema import KEEP, CalibrationSet, NetworkInfo, Prediction
 from images.decode import load_image, open_image
 from images.folders import normalise
@@ -74,13 +75,18 @@ from running.environment import join_words, require, spell_command, versions
 from running.errors import InputError
 from running.files import find_target, write_alone
 from running.signals import delay_signals
-from running.threads import let_waiting_threads_sleep, map_ahead
+from running.threads import map_ahead, prepare_threads
 
 # torch, scores, plots and the app are imported where they are needed: one photograph is named
 # sooner without them.
 
-# How a network names photographs, and what its file knows.
-Network: TypeAlias = tuple[Callable[[Iterable[Pixels]], Iterator[Predicted]], NetworkInfo]
+
+class Network(NamedTuple):
+    """A network that names photographs."""
+
+    predict_each: Callable[[Iterable[Pixels]], Iterator[Predicted]]
+    info: NetworkInfo  # what its file knows
+    engine: str  # what computes it
 
 
 # --- The story ------------------------------------------------------------------------
@@ -91,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     prepare_streams()
     console = Console("predict.py")
     args = parse_args(console, argv)
-    let_waiting_threads_sleep()
+    prepare_threads()
     # Pillow warns of odd files with lines of its own source; unreadable ones raise anyway.
     warnings.filterwarnings("ignore", module="PIL")
     notes = ExitNotes(args.words, "a lower --batch_size takes less", "--continue")
@@ -116,7 +122,7 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
         require("matplotlib", "--plot")
     network = load_network(args.checkpoint, args.gpu, args.batch_size, console)
     if args.info:
-        console.print_result(*describe(network[1]))
+        console.print_result(*describe(network))
         return 0
     if args.check_sample:
         return write_sample(args, network, console)
@@ -155,7 +161,7 @@ def name_photographs(
     args: argparse.Namespace, network: Network, console: Console, notes: ExitNotes
 ) -> int:
     """Find, read, predict, answer and write one photograph after the other."""
-    info, passed_over = network[1], list[str]()
+    info, passed_over = network.info, list[str]()
     found = find_batch(args, passed_over)
     sample = None
     if args.checked:
@@ -221,7 +227,8 @@ def name_photographs(
             "those of valid"
         )
     if args.output:
-        console.print_note(f"wrote {args.output}: {count} record{'' if count == 1 else 's'}")
+        counted = f"{count} record{'' if count == 1 else 's'}"
+        console.print_note(f"wrote {args.output}: {counted}, computed by {network.engine}")
     if sorter:
         console.print_note(sorter.summary())
     if score:
@@ -232,11 +239,11 @@ def name_photographs(
         more = {
             "command": join_words(args.words),
             "versions": versions(),
-            "network": info.summary(),
+            "network": {**info.summary(), "engine": network.engine},
         }
         from prediction.occlusion import light_evidence
 
-        light = partial(light_evidence, network[0], info.preprocessing)
+        light = partial(light_evidence, network.predict_each, info.preprocessing)
         score.write_report(args.report, args.figures, source, more, light)
         console.print_note(f"wrote {args.report} and {args.figures}")
     if args.plot and count > failed:
@@ -259,9 +266,8 @@ def predict_all(
     args: argparse.Namespace, network: Network, found: Iterable[Found]
 ) -> Iterator[Predicted]:
     """Read and predict photographs in their order."""
-    predict_each, info = network
-    read = partial(inputs.read_each, preprocessing=info.preprocessing)
-    return predict_each(map_ahead(read, found, args.workers, 3 * args.batch_size))
+    read = partial(inputs.read_each, preprocessing=network.info.preprocessing)
+    return network.predict_each(map_ahead(read, found, args.workers, 3 * args.batch_size))
 
 
 def choose_names(args: argparse.Namespace, info: NetworkInfo) -> list[str]:
@@ -309,7 +315,7 @@ def choose_possible(args: argparse.Namespace, info: NetworkInfo) -> np.ndarray |
 def write_sample(args: argparse.Namespace, network: Network, console: Console) -> int:
     """Predict a random sample of the photographs; write its table, and its page."""
     found = [*find_batch(args, [])]
-    answers = make_answers(args, network[1], console)
+    answers = make_answers(args, network.info, console)
     records: list[Record] = []
     wanted = min(args.check_sample, len(found))
     predicted = predict_all(args, network, draw(found))
@@ -339,7 +345,7 @@ def ask_about_sample(
     console: Console,
 ) -> CalibrationSet:
     """Predict the photographs of the checked sample, which are some of those that were found."""
-    info = network[1]
+    info = network.info
     names = choose_names(args, info)
     checked = label_answers(args.checked, args.answers, info.categories, names)
     if isinstance(found, list):
@@ -386,7 +392,7 @@ def draw_record(path: str, record: Record, network: Network) -> bool:
     from prediction.occlusion import compute_occlusion_map
     from reporting.plots import plot_guesses, save_figure
 
-    predict_each, info = network
+    predict_each, info, _ = network
     photograph = load_image(record.file, info.preprocessing)
     best = info.categories.index(record.guesses[0].category)
     figure = plot_guesses(
@@ -399,10 +405,12 @@ def draw_record(path: str, record: Record, network: Network) -> bool:
         return save_figure(figure, file, os.path.splitext(path)[1][1:].lower())
 
 
-def describe(info: NetworkInfo) -> Iterator[str]:
-    """Describe what a checkpoint holds beside the weights, for --info."""
+def describe(network: Network) -> Iterator[str]:
+    """Describe what a checkpoint holds beside the weights, and what computes it, for --info."""
+    info = network.info
     metrics, preprocessing = info.metrics, info.preprocessing
     yield f"network: {info.arch}"
+    yield f"computed by: {network.engine}"
     yield f"categories: {len(info.categories)}"
     yield from textwrap.wrap("names: " + ", ".join(info.names), 100, break_long_words=False)
     kind = "cross-validation" if metrics.folds else "valid"
@@ -432,10 +440,11 @@ def load_network(path: str, gpu: bool, batch_size: int, console: Console) -> Net
     if is_exported(path):
         if gpu:
             console.print_message("warning: an exported network is computed by the CPU here")
-        exported = onnx_file.load(path)
+        exported = accelerate(onnx_file.load(path), path)
         if not exported.sealed:
             console.print_message(f"warning: {path} was changed since it was exported")
-        return partial(onnx_file.predict_each, exported.predict), exported.info
+        name_each = partial(onnx_file.predict_each, exported.predict)
+        return Network(name_each, exported.info, exported.engine)
     with delay_signals():
         from model_utils import load_checkpoint, predict_each
         from network.devices import find_device, keep_freed_memory
@@ -444,7 +453,9 @@ def load_network(path: str, gpu: bool, batch_size: int, console: Console) -> Net
     if gpu and device.type == "cpu":
         console.print_message("warning: PyTorch finds no accelerator here; the CPU does the work")
     model, info = load_checkpoint(path, device)
-    return partial(predict_each, model, batch_size=batch_size), info
+    precision = str(model.precision).removeprefix("torch.")
+    engine = f"PyTorch {versions()['torch']}, {precision}, {device.type}"
+    return Network(partial(predict_each, model, batch_size=batch_size), info, engine)
 
 
 def export_network(args: argparse.Namespace, console: Console) -> None:

@@ -59,7 +59,7 @@ from running.recipe import FOLDS
 from running.run_folder import DEMO_FOLDER, RunFolder, previous
 from running.settings import Settings
 from running.signals import delay_signals
-from running.threads import let_waiting_threads_sleep
+from running.threads import prepare_threads
 
 # torch and what imports it come in functions, so that --help and most mistakes need not wait.
 
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     console = Console("train.py", Launch.from_environment())
     argv = sys.argv[1:] if argv is None else argv
     args = command_line.parse_args(build_parser(console), argv)
-    let_waiting_threads_sleep()
+    prepare_threads()
     # Pillow warns of odd files with lines of its own source; unreadable ones raise anyway.
     warnings.filterwarnings("ignore", module="PIL")
     notes = ExitNotes(command_words("train.py", *argv), f"try a lower {LESS_MEMORY}")

@@ -62,7 +62,7 @@ class Program(NamedTuple):
 
     seconds: float
     cpu: float  # seconds of all processors together
-    peak: float  # resident memory, MiB
+    peak: float  # resident memory, MiB; no less than the benchmark's own
     out: str
     err: str
 

@@ -83,7 +83,7 @@ def crowded(image: str, checkpoint: str) -> None:
 
 def many(paths: list[str], file: str, count: int, rounds: int) -> float:
     """Compare a list of photographs with the network alone, in turns; return the first's rate."""
-    predict_each, info = predict.load_network(file, False, EVALUATION_BATCH, Console(""))
+    predict_each, info, _ = predict.load_network(file, False, EVALUATION_BATCH, Console(""))
     inputs = [(paths[i % len(paths)], None) for i in range(count)]
     read = partial(read_each, preprocessing=info.preprocessing)
     some = [*map(read, inputs[:100])]

@@ -58,6 +58,7 @@ class ExportedNetwork(NamedTuple):
     predict: Callable[[np.ndarray], Prediction]  # of uint8 (crop, crop, 3); threads may share it
     info: NetworkInfo
     sealed: bool  # whether the file is as it was exported
+    engine: str  # what computes it, with its version
 
 
 def is_onnx_name(path: str | os.PathLike) -> bool:
@@ -105,13 +106,14 @@ def load_content(content: bytes, name: str) -> ExportedNetwork:
 
     def predict(image: np.ndarray) -> Prediction:
         try:
-            return _run(session, image, len(info.categories))
+            return _run(session, image, info)
         except Exception as error:  # of ONNX Runtime's own kinds
             raise InputError(
                 f"{name} is damaged, or needs more than {LARGEST_MEMORY >> 30} GiB to compute"
             ) from error
 
-    return ExportedNetwork(predict, info, _is_sealed(content))
+    engine = f"ONNX Runtime {import_onnxruntime().__version__}, float32"
+    return ExportedNetwork(predict, info, _is_sealed(content), engine)
 
 
 def to_texts(info: NetworkInfo) -> dict[str, str]:
@@ -222,12 +224,19 @@ def _check_form(session: "onnxruntime.InferenceSession", info: NetworkInfo) -> N
 
 
 def _run(
-    session: "onnxruntime.InferenceSession", image: np.ndarray, num_classes: int
+    session: "onnxruntime.InferenceSession", image: np.ndarray, info: NetworkInfo
 ) -> Prediction:
     probabilities, ood_score = session.run([PROBABILITIES, OOD_SCORE], {IMAGES: image[None]})
+    return to_prediction(probabilities, ood_score, info)
+
+
+def to_prediction(
+    probabilities: np.ndarray, ood_score: np.ndarray, info: NetworkInfo
+) -> Prediction:
+    """Check what a network computed for one photograph; raise ValueError if it is impossible."""
     # What is not finite sums up to nothing near 1.
     if not (
-        probabilities.shape == (1, num_classes)
+        probabilities.shape == (1, len(info.categories))
         and ood_score.shape == (1,)
         and probabilities.min() >= 0
         and abs(probabilities.sum() - 1) <= ROUNDING

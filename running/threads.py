@@ -1,8 +1,11 @@
 """Threads: how many there may be, and work that they do ahead of its turn."""
 
+import math
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Semaphore, Thread
 from typing import TypeVar
@@ -68,16 +71,49 @@ def map_ahead(
 
 def default_workers(processes: int = 1) -> int:
     """Count the processors for this process; several on one machine share them out."""
-    if hasattr(os, "sched_getaffinity"):  # Linux; knows about containers and taskset
-        count = len(os.sched_getaffinity(0))
-    else:
-        count = os.cpu_count() or 1
-    return max(1, count // processes)
+    return max(1, min(_allowed(), math.ceil(_quota())) // processes)
 
 
-def let_waiting_threads_sleep() -> None:
-    """Make idle threads sleep instead of spin, unless the user decided; call it before torch.
+def prepare_threads() -> None:
+    """Choose how PyTorch's threads run, unless the user decided; call it before torch is imported.
 
-    Spinning threads of two programs on the same processors make one photograph take seconds.
+    Idle ones sleep: spinning threads of two programs on the same processors make one photograph
+    take seconds. In a container there are as many as its quota has processors: PyTorch itself
+    counts those of the machine.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if default_workers() < _allowed():
+        os.environ.setdefault("OMP_NUM_THREADS", str(default_workers()))
+
+
+def _allowed() -> int:
+    """Count the processors on which this process may run."""
+    if hasattr(os, "sched_getaffinity"):  # Linux; knows about taskset and Slurm
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _quota(root: Path = Path("/")) -> float:
+    """Return how many processors the control groups of this process may keep busy on Linux.
+
+    It is 1000 without a limit. Version 2 has one file, cpu.max, version 1 two; see
+    https://docs.kernel.org/admin-guide/cgroup-v2.html and
+    https://docs.kernel.org/scheduler/sched-bwc.html.
+    """
+    groups = []
+    with suppress(OSError, ValueError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            base = root / "sys/fs/cgroup" / ("cpu" if "cpu" in controllers.split(",") else "")
+            own = base / path.strip("/")  # a container may see its own group as the base
+            groups += [
+                own,
+                *(parent for parent in own.parents if base in (parent, *parent.parents)),
+            ]
+    quotas = [1000.0]
+    for group in groups:
+        for files in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+            with suppress(OSError, ValueError):  # "max" is no limit, and so is -1
+                quota, period = " ".join((group / file).read_text() for file in files).split()
+                quotas += [int(quota) / int(period)] if int(quota) > 0 else []
+    return min(quotas)

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from running.threads import let_waiting_threads_sleep
+from running.threads import prepare_threads
 
-let_waiting_threads_sleep()  # before torch is imported, as the scripts do
+prepare_threads()  # before torch is imported, as the scripts do
 
 import torch
 from torch import nn

@@ -220,6 +220,7 @@ def test_a_labelled_folder_gets_a_report(run_script, drawn, cnn, checkpoint, tmp
     assert run.err.endswith(f"wrote {page} and {figures}\n")
     assert sorted(page.parent.iterdir()) == [page, figures]
     report, of_run = (json.loads(p.read_text()) for p in (figures, cnn / "report.json"))
+    assert report["network"].pop("engine").startswith("PyTorch ")
     for key in ("photographs", "top1", "top5", "hardest", "confused", "categories", "network"):
         assert report[key] == of_run[key], key
     for row, other in zip(report["misnamed"], of_run["misnamed"], strict=True):

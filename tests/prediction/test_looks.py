@@ -25,7 +25,7 @@ def predict(image: np.ndarray) -> Prediction:
 
 @pytest.fixture
 def network() -> ExportedNetwork:
-    return ExportedNetwork(predict, small_info(PREPROCESSING), True)
+    return ExportedNetwork(predict, small_info(PREPROCESSING), True, "a colour")
 
 
 def test_the_most_typical_photographs_of_a_category_are_shown(network, tmp_path):

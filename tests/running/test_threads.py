@@ -8,7 +8,7 @@ import time
 import pytest
 from conftest import ROOT
 
-from running.threads import map_ahead
+from running.threads import _quota, map_ahead
 
 
 def wait_until(is_true):
@@ -120,3 +120,27 @@ def test_python_exits_although_an_item_is_still_waited_for():
         process.stdin.flush()
         assert process.stdout.read() == b"A\n"
         assert process.wait(60) == 0  # while its standard input is still open
+
+
+@pytest.mark.parametrize(
+    ("line", "files", "processors"),
+    [
+        ("0::/", {"cpu.max": "200000 100000\n"}, 2),  # a container's own group
+        ("0::/pod/app", {"pod/app/cpu.max": "max 100000", "pod/cpu.max": "150000 100000"}, 1.5),
+        ("0::/pod/app", {"pod/app/cpu.max": "max 100000"}, 1000),
+        (
+            "4:cpu,cpuacct:/a",
+            {"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "1e5"},
+            1000,
+        ),
+        ("4:cpu:/a", {"cpu/a/cpu.cfs_quota_us": "50000", "cpu/a/cpu.cfs_period_us": "100000"}, 0.5),
+        ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 1000),
+        ("damaged", {}, 1000),
+    ],
+)
+def test_the_quota_of_a_container_is_known(tmp_path, line, files, processors):
+    files = {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
+    for name, text in {"proc/self/cgroup": f"9:pids:/\n{line}\n", **files}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert _quota(tmp_path) == processors
