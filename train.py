@@ -15,6 +15,7 @@ python train.py flowers --gpu
 python train.py flowers --download flowers
 python train.py flowers --resume
 python train.py flowers --update
+python train.py photographs --label
 python train.py --demo
 torchrun --nproc_per_node=2 train.py flowers
 """
@@ -41,12 +42,13 @@ import numpy as np
 
 import data_utils
 from checking.issues import apply_fixes
-from data_utils import DataSet
+from data_utils import UNREADABLE_FILES, DataSet
 from images.datasets import KNOWN_DATA_SETS, download
 from images.decode import EVALUATION_BATCH, digest_each, typical_side
 from images.drawn import draw_data
 from images.folders import has_train
 from images.manifest import Manifest
+from labelling.answers import Answers, apply_labels, find_heap, is_labels
 from prediction.answers import judge_promises
 from reporting.growth import expect_growth
 from reporting.report import HEADER, epoch_line, report_lines, write_history
@@ -96,7 +98,12 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
             console.print_result(*list_architectures())
             return 0
         find_architecture(args.arch or Settings.arch)  # a mistyped name need not wait
-    for flag, is_asked in (("demo", args.demo), ("download", downloads), ("update", args.update)):
+    for flag, is_asked in (
+        ("demo", args.demo),
+        ("download", downloads),
+        ("update", args.update),
+        ("label", args.label),
+    ):
         if is_asked and console.launch.is_distributed:
             raise InputError(f"--{flag} is for one process, and torchrun has started several")
     folder = RunFolder(args.save_dir, writes=console.launch.is_rank_zero)
@@ -121,6 +128,13 @@ def run(args: argparse.Namespace, console: Console, notes: ExitNotes) -> int:
         url = KNOWN_DATA_SETS[args.download].url
         console.print_result(f"putting {args.download} into {data_dir}, from {url}")
         download(args.download, data_dir, console.progress)
+    if args.label:
+        return label(args, folder, console)
+    if args.apply and is_labels(args.apply):
+        if console.speaks:
+            line = apply_labels(find_heap(data_dir), args.apply, args.to)
+            console.print_result(line, f"next: {spell_command('train.py', args.to)}")
+        return 0
     data = data_utils.find_data(data_dir)
     names, *_ = data_utils.find_names(data.categories, data_dir, args.category_names)
     if args.apply or not args.check_data:
@@ -415,6 +429,44 @@ def print_report(
 
 
 # --- Before a run ---------------------------------------------------------------------
+
+
+def label(args: argparse.Namespace, folder: RunFolder, console: Console) -> int:
+    """Ask for names of photographs, on a page in a browser; return the exit code."""
+    heap = find_heap(args.data_dir)
+    answers = Answers(heap)
+    with delay_signals():
+        from labelling.choose import Chooser
+        from labelling.features import measure
+        from labelling.server import serve, wait
+        from labelling.session import Session
+        from learning.resources import Resources
+        from network.architectures import find_architecture
+
+    find_architecture(args.arch or Settings.arch)  # a mistyped name need not wait
+    folder.prepare()
+    with folder.lock():
+        paths = [heap.path(file) for file in heap.files]
+        reading = digest_each(paths, args.workers)
+        results = [*console.count(reading, len(paths), "reading")]
+        digests = {path: found for path, found in zip(paths, results) if isinstance(found, bytes)}
+        problems = [str(found) for found in results if not isinstance(found, bytes)]
+        console.print_note(*data_utils.problem_lines({UNREADABLE_FILES: problems}, 10))
+        if len(digests) < 2:
+            raise InputError(f"{args.data_dir} has fewer than two photographs that can be read")
+        settings = Settings(**{**Settings.typed(args), "epochs": 0})
+        resources = Resources(args.workers, folder.path, progress=console.progress)
+        features = measure([*digests], settings, args.gpu, digests, resources, folder.features)
+        files = [file for file in heap.files if heap.path(file) in digests]
+        session = Session(heap, answers, files, Chooser(features))
+        with serve(heap, session) as (address, is_done):
+            console.print_result(f"open {address} in a browser on this computer")
+            console.print_note(f"every answer is kept in {answers.path} at once; Ctrl-C ends this")
+            wait(is_done)
+    target = f"{os.path.normpath(args.data_dir)}_labelled"
+    apply = spell_command("train.py", args.data_dir, "--apply", str(answers.path), "--to", target)
+    console.print_result(f"labels: {answers.path}, {answers.count} answers", f"next: {apply}")
+    return 0
 
 
 def check(args: argparse.Namespace, data: DataSet, folder: RunFolder, console: Console) -> int:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from data_utils import GAPS, NAMES_FILE, DataSet, Inspected
 from formats.table import NO, YES, format_table, read_table, safe_path, safe_text
 from images.folders import find_split_folders, new_folder
+from images.links import link
 from reporting.page import Page, Picture
 from reporting.review import FIX_COLUMNS, LEAVE_OUT, MOVE, Question, add_review, make_table
 from running.errors import InputError
@@ -223,7 +224,7 @@ def apply_fixes(data: DataSet, names: Sequence[str], report: str | Path, target:
                 parts[depth] = moves[suggestion]
                 done["of these moved"] += 1
             if suggestion != LEAVE_OUT:
-                done[_link(Path(os.path.realpath(path)), new.joinpath(*parts))] += 1
+                done[link(Path(os.path.realpath(path)), new.joinpath(*parts))] += 1
         if (own_names := Path(folder, NAMES_FILE)).is_file():
             shutil.copyfile(own_names, new / NAMES_FILE)
     kinds = ("linked", "copied", "of these moved", "left out")
@@ -232,18 +233,3 @@ def apply_fixes(data: DataSet, names: Sequence[str], report: str | Path, target:
         categories = "1 category" if len(others) == 1 else f"{len(others)} categories"
         text += f"; not taken over: {categories} that train lacks"
     return text
-
-
-def _link(source: Path, place: Path) -> str:
-    """Link a photograph, or copy it where that cannot be; return which."""
-    free, number = place, 1
-    while os.path.lexists(free):  # as a photograph was moved to one of the same name
-        free = place.with_stem(f"{place.stem}_{number}")
-        number += 1
-    free.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        free.symlink_to(source)
-        return "linked"
-    except OSError:
-        shutil.copyfile(source, free)
-        return "copied"

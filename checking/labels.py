@@ -2,18 +2,14 @@
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from checking.copies import LONGEST_CHAIN
 from images.copies import group_pairs
-from learning.head import FOLDS, out_of_fold, standardise
+from learning.head import FOLDS, out_of_fold, project, standardise
 from reporting.calibration import fit_temperature, softmax
 from running.console import Progress, no_progress
 
 NEIGHBOURS = 30  # of a photograph
-# Principal components along which features are compared, and photographs that each needs at least.
-DIMENSIONS, PHOTOGRAPHS_EACH = 256, 8
-FLOOR = 0.1  # added to the variances, so that what hardly varies does not count as much
 
 CLOSENESS = 10.0  # a neighbour counts as exp(CLOSENESS x cosine)
 # No category is less probable than that to heads, and to neighbours: none of them knows all.
@@ -23,16 +19,10 @@ HEADS_FLOOR, NEIGHBOURS_FLOOR = 1e-4, 0.02
 def find_neighbours(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Find each photograph's nearest ones: indices and cosines (N, k), the nearest first.
 
-    Features (N, F) are standardised in place, and compared along their principal components, each
-    scaled to the same variance: what many features say counts once.
+    Features (N, F) are standardised in place, and compared as `learning.head.project` says.
     """
     standardise(features)
-    count = len(features)
-    size = min(DIMENSIONS, -(-count // PHOTOGRAPHS_EACH), features.shape[1])
-    torch.manual_seed(0)  # the components are found by a random start
-    _, scales, axes = torch.pca_lowrank(features, size, center=False)
-    axes = axes / (scales.square() / count + FLOOR).sqrt()
-    rows = F.normalize(features @ axes, dim=1)
+    rows, count = project(features), len(features)
     found = []
     for start in range(0, count, 1024):
         cosines = rows[start : start + 1024] @ rows.T

@@ -37,6 +37,9 @@ FOLDS = 3
 ENOUGH = 2000  # photographs to choose a penalty by; a large set's folds need not all be tried
 BATCH = 128  # photographs in a step of a head with hidden layers
 LARGEST_HALF = 5000  # photographs whose features are copied to see how the head grows
+# Principal components along which photographs are compared, and photographs that each needs.
+DIMENSIONS, PHOTOGRAPHS_EACH = 256, 8
+FLOOR = 0.1  # added to the variances, so that what hardly varies does not count as much
 SUSPECTS = 5  # photographs that a run's report names, at most
 
 
@@ -164,6 +167,19 @@ def standardise(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     std = std.clamp_min(max(0.1 * std.median().item(), 1e-6))
     features.sub_(mean).div_(std)
     return mean, std
+
+
+def project(features: torch.Tensor) -> torch.Tensor:
+    """Return what photographs are compared by: rows (N, D) of length 1.
+
+    They are the standardised features (N, F) along their principal components, each scaled to the
+    same variance: what many features say counts once.
+    """
+    count = len(features)
+    size = min(DIMENSIONS, -(-count // PHOTOGRAPHS_EACH), features.shape[1])
+    torch.manual_seed(0)  # the components are found by a random start
+    _, scales, axes = torch.pca_lowrank(features, size, center=False)
+    return F.normalize(features @ (axes / (scales.square() / count + FLOOR).sqrt()), dim=1)
 
 
 def fit_linear_head(

@@ -15,6 +15,7 @@ CHECKS = ("pictures", "files")  # for --check_data
 USAGE = """\
 %(prog)s DATA_DIR [flags]
        %(prog)s DATA_DIR --check_data
+       %(prog)s DATA_DIR --label
        %(prog)s --demo"""
 
 EPILOG = """\
@@ -52,9 +53,16 @@ def build_parser(console: Console, data_sets: Sequence[str]) -> Parser:
     text = "say what is wrong with the photographs, and stop: wrong labels, near duplicates and "
     text += "outliers, too, which takes a minute or two; or what is wrong with their files alone"
     add("check_data", nargs="?", choices=CHECKS, help=text)
-    text = "make the new data folder --to with what is accepted in a data_report.csv, and stop"
+    text = (
+        "make the new data folder --to with what is accepted in a data_report.csv, or named in a "
+    )
+    text += "labels.csv, and stop"
     add("apply", type=file_name, metavar="FILE", help=text)
     add("to", type=file_name, metavar="DIR", help="with --apply: the new folder, made of links")
+    text = (
+        "name photographs that are in no category's folder, on a page in a browser, in groups and "
+    )
+    switch("label", help=text + "as few answers as possible; they are kept in DATA_DIR/labels.csv")
     Settings.add_flags(parser)
     text = "folder for checkpoint.pth and the run's other files (default: this folder)"
     add("save_dir", type=file_name, default=".", metavar="DIR", help=text)
@@ -76,9 +84,11 @@ def parse_args(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line; what does not go together ends with exit code 2."""
     args = parser.parse_args(fill_in(argv, "check_data", CHECKS))
     lists, typed = args.arch == "help", Settings.typed(args)
-    alone = ("resume", "demo", "download", "check_data", "apply")
+    alone = ("resume", "demo", "download", "check_data", "apply", "label")
     typed_for_training = {name: name in typed for name in ("epochs", "lr", "minutes", "tune")}
     typed_for_training |= {"min_accuracy": args.min_accuracy is not None, "resume": args.resume}
+    whats = ("apply", "check_data", "label")
+    trains_nothing = next((name for name in whats if getattr(args, name)), "")
     clashes = [
         (bool(args.apply) != bool(args.to), "--apply FILE and --to DIR go together"),
         *(
@@ -94,10 +104,14 @@ def parse_args(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
         ),
         *(
             (
-                (args.check_data or args.apply) and typed_for_training[name],
-                f"--{'apply' if args.apply else 'check_data'} trains nothing: leave --{name} out",
+                trains_nothing and typed_for_training[name],
+                f"--{trains_nothing} trains nothing: leave --{name} out",
             )
             for name in typed_for_training
+        ),
+        *(
+            (args.label and getattr(args, name), f"--label and --{name} do not go together")
+            for name in ("demo", "download", "check_data", "apply")
         ),
         (
             args.demo and args.data_dir is not None and not lists,

