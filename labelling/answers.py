@@ -11,7 +11,7 @@ from images.folders import find_photographs, has_train, new_folder, normalise
 from images.links import link
 from prediction.sorting import folder_name
 from running.errors import InputError
-from running.files import atomic_write
+from running.files import atomic_write, is_special
 
 FILE, WHAT = "labels.csv", "a labels.csv of --label"
 COLUMNS = ("file", "name", "answer")
@@ -128,6 +128,8 @@ def spell(name: str, known: Collection[str]) -> str:
 
 def is_labels(path: str | Path) -> bool:
     """Whether a file is a labels.csv, by its first line."""
+    if is_special(path):  # reading a pipe may never end
+        return False
     try:
         with open(path, "rb") as file:
             start = file.readline(1000).lower()
