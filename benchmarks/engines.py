@@ -2,7 +2,7 @@
 
     python benchmarks/engines.py checkpoint.pth flowers.onnx PHOTOGRAPHS
 
-The first four rows are this project's; OpenVINO's takes `pip install openvino`. The others are the
+The first three rows are this project's; OpenVINO's takes `pip install openvino`. The others are the
 same network without weights of ours by timm and by the pipeline of Hugging Face's transformers
 (`pip install timm transformers`), one at a time and in batches. All decode the photographs.
 ATEN_CPU_CAPABILITY=avx2 and ONEDNN_MAX_CPU_ISA=AVX2 in the environment keep PyTorch and OpenVINO

@@ -25,7 +25,7 @@ from running.errors import InputError
 from running.signals import delay_signals
 
 PROBES = 8  # images on which both have to agree
-TOLERANCE = 0.1  # of a probability and an OOD score; on photographs 0.03 was the most
+TOLERANCE = 0.1  # of a probability and an OOD score; on these 0.068 was the most, on valid 0.087
 
 
 def accelerate(network: ExportedNetwork, path: str) -> ExportedNetwork:

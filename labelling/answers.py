@@ -77,14 +77,14 @@ class Answers:
         stamp = self._look()
         if stamp == self.stamp:
             return
-        self.rows, self.stamp = {}, stamp
-        if stamp is None:
-            return
-        for number, row in enumerate(read_table(self.path, COLUMNS[:2], WHAT), 1):
+        rows: dict[str, tuple[str, int]] = {}
+        table = read_table(self.path, COLUMNS[:2], WHAT) if stamp else ()
+        for number, row in enumerate(table, 1):
             file = row["file"].removeprefix("./")
             answer = row.get("answer", "").strip()
             name = normalise(row["name"].strip().removeprefix("'"))
-            self.rows[file] = name, int(answer) if answer.isdecimal() else number
+            rows[file] = name, int(answer) if answer.isdecimal() else number
+        self.rows, self.stamp = rows, stamp  # not before: what cannot be read is not overwritten
 
     @property
     def count(self) -> int:
@@ -95,21 +95,18 @@ class Answers:
         """Name photographs, or skip them, in so many answers; write the table."""
         self.read()
         answer = self.count + cost
-        self.rows |= dict.fromkeys(files, (name, answer))
-        self._write()
+        self._write(self.rows | dict.fromkeys(files, (name, answer)))
 
-    def take_back(self, files: Iterable[str]) -> None:
+    def take_back(self, files: Collection[str]) -> None:
         """Forget the names of photographs; write the table."""
         self.read()
-        for file in files:
-            self.rows.pop(file, None)
-        self._write()
+        self._write({file: row for file, row in self.rows.items() if file not in files})
 
-    def _write(self) -> None:
-        rows = ((safe_path(f), safe_text(name), str(n)) for f, (name, n) in self.rows.items())
+    def _write(self, rows: dict[str, tuple[str, int]]) -> None:
+        table = ((safe_path(file), safe_text(name), n) for file, (name, n) in rows.items())
         with atomic_write(self.path) as file:
-            file.write(format_table(COLUMNS, rows))
-        self.stamp = self._look()
+            file.write(format_table(COLUMNS, table))
+        self.rows, self.stamp = rows, self._look()
 
     def _look(self) -> tuple[int, int] | None:
         try:

@@ -107,8 +107,10 @@ def _make_handler(
                 )
             elif what == "undo":
                 self._try(session.undo)
-            else:
+            elif what == "stop":
                 self._try(is_done.set)
+            else:
+                self._reply(HTTPStatus.NOT_FOUND, "text/plain", b"there is no such page")
 
         def _try(self, action: Any) -> None:
             """Reply with what an action returns, or with the sentence of what went wrong."""

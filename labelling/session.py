@@ -102,6 +102,6 @@ class Session:
         share, low, high, gain = self.estimate
         return (
             f"Of the {left} photographs that are left, a network that knows your answers would "
-            f"name about {share:.0%} rightly ({low:.0%} to {high:.0%}). The last round added about "
-            f"{gain:.1%}."
+            f"name about {share:.0%} correctly ({low:.0%} to {high:.0%}). The last round added "
+            f"about {gain:.1%}."
         )

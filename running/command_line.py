@@ -53,16 +53,14 @@ def build_parser(console: Console, data_sets: Sequence[str]) -> Parser:
     text = "say what is wrong with the photographs, and stop: wrong labels, near duplicates and "
     text += "outliers, too, which takes a minute or two; or what is wrong with their files alone"
     add("check_data", nargs="?", choices=CHECKS, help=text)
-    text = (
-        "make the new data folder --to with what is accepted in a data_report.csv, or named in a "
-    )
-    text += "labels.csv, and stop"
+    text = "make the new data folder --to with what is accepted in a data_report.csv, or named in "
+    text += "a labels.csv, and stop"
     add("apply", type=file_name, metavar="FILE", help=text)
     add("to", type=file_name, metavar="DIR", help="with --apply: the new folder, made of links")
     text = (
-        "name photographs that are in no category's folder, on a page in a browser, in groups and "
+        "ask for the names of photographs that are in no category's folder, whole groups at once, "
     )
-    switch("label", help=text + "as few answers as possible; they are kept in DATA_DIR/labels.csv")
+    switch("label", help=text + "on a page in a browser; DATA_DIR/labels.csv keeps the answers")
     Settings.add_flags(parser)
     text = "folder for checkpoint.pth and the run's other files (default: this folder)"
     add("save_dir", type=file_name, default=".", metavar="DIR", help=text)

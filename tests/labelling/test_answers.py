@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from labelling.answers import Answers, apply_labels, find_heap, is_labels, spell
-from running.errors import InputError
+from running.errors import InputError, RunError
 
 
 def fill(folder: Path, *files: str) -> Path:
@@ -14,6 +14,10 @@ def fill(folder: Path, *files: str) -> Path:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8)).save(folder / file)
     return folder
+
+
+def fail(path: Path) -> None:
+    raise RunError(f"{path} cannot be written")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +61,23 @@ def test_answers_are_kept_and_edits_are_seen(tmp_path):
     assert answers.rows["a.jpg"][0] == "tulip"
     answers.take_back(["b.jpg"])
     assert {*Answers(heap).rows} == {"a.jpg", "=c.jpg"}
+
+
+def test_what_cannot_be_read_or_written_loses_nothing(tmp_path, monkeypatch):
+    heap = find_heap(fill(tmp_path, "a.jpg", "b.jpg"))
+    answers = Answers(heap)
+    answers.give(["a.jpg"], "rose")
+    good = answers.path.read_bytes()
+    answers.path.write_bytes(good.replace(b"name", b"flower"))
+    for _ in range(2):  # also when it is asked again
+        with pytest.raises(InputError, match="lacks the column name"):
+            answers.give(["b.jpg"], "iris")
+    assert b"a.jpg,rose" in answers.path.read_bytes()
+    answers.path.write_bytes(good)
+    monkeypatch.setattr("labelling.answers.atomic_write", fail)
+    with pytest.raises(RunError):
+        answers.give(["b.jpg"], "iris")
+    assert {*answers.rows} == {"a.jpg"}  # so that the question stays open
 
 
 def test_another_table_is_not_overwritten(tmp_path):

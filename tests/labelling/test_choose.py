@@ -65,6 +65,25 @@ def test_it_comes_to_an_end(heap):
     assert chooser.estimate(known, known) is None
 
 
+def test_one_kind_alone_can_be_labelled(heap):
+    features, _ = heap
+    chooser, known = Chooser(features), dict[int, str]()
+    while chooser.choose(known):
+        label(chooser, ["rose"] * len(features), known)
+        found = chooser.estimate(known, known)
+        assert found is None or found.share == 1
+
+
+def test_an_answer_that_was_taken_back_counts_once(heap):
+    features, _ = heap
+    chooser = Chooser(features)
+    chooser.choose([])
+    first = min(chooser.drawn)
+    for _ in range(2):
+        chooser.take(first, [], [])
+    assert chooser.checks == [[first]]
+
+
 def test_one_kind_alone_and_equal_photographs_are_asked_about():
     chooser = Chooser(torch.ones(30, 8) + torch.eye(30, 8))
     chooser.learn({0: "rose"})
