@@ -57,10 +57,9 @@ def build_parser(console: Console, data_sets: Sequence[str]) -> Parser:
     text += "a labels.csv, and stop"
     add("apply", type=file_name, metavar="FILE", help=text)
     add("to", type=file_name, metavar="DIR", help="with --apply: the new folder, made of links")
-    text = (
-        "ask for the names of photographs that are in no category's folder, whole groups at once, "
-    )
-    switch("label", help=text + "on a page in a browser; DATA_DIR/labels.csv keeps the answers")
+    text = "ask for the names of photographs that are in no category's folder, on a page in a "
+    text += "browser, whole groups at once; DATA_DIR/labels.csv keeps the answers"
+    switch("label", help=text)
     Settings.add_flags(parser)
     text = "folder for checkpoint.pth and the run's other files (default: this folder)"
     add("save_dir", type=file_name, default=".", metavar="DIR", help=text)
