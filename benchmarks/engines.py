@@ -129,7 +129,7 @@ def main() -> None:
                     try:
                         program = run("-c", PEAK + code, file, *some)
                     except SystemExit as error:  # such as without bfloat16
-                        print(f"{way}: {str(error).splitlines()[-1]}")
+                        print(f"{way}: {str(error).rpartition('exit code')[2]}")
                         del ways[way]
                         break
                     rate, memory, *found = program.out.split()

@@ -16,7 +16,7 @@ from images.decode import thumbnail
 from labelling.answers import Heap
 from labelling.session import Session
 from reporting.page import Page
-from running.errors import FlowersError, ImageError
+from running.errors import FlowersError, ImageError, InputError
 
 SCRIPT = Path(__file__).with_name("label.js")
 SIDE = 320  # pixels of a thumbnail's short side
@@ -99,12 +99,10 @@ def _make_handler(
                 self.close_connection = True
                 self._reply(HTTPStatus.NOT_FOUND, "text/plain", b"there is no such page")
                 return
-            body = json.loads(self.rfile.read(size) or b"null")
+            body = self.rfile.read(size)
             what = self.path.removeprefix(base)
             if what == "answer":
-                self._try(
-                    lambda: session.answer(body["first"], body["name"], body["away"], body["alone"])
-                )
+                self._try(lambda: session.answer(*_read_answer(body)))
             elif what == "undo":
                 self._try(session.undo)
             elif what == "stop":
@@ -135,3 +133,12 @@ def _make_handler(
             pass  # the terminal is for what a person should read
 
     return Handler
+
+
+def _read_answer(body: bytes) -> tuple[int, str, list[int], bool]:
+    """Return what the page says of a question, or raise InputError where it is no such thing."""
+    try:
+        said = json.loads(body)
+        return int(said["first"]), str(said["name"]), [*map(int, said["away"])], bool(said["alone"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError("this is not an answer of the page") from error

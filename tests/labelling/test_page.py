@@ -129,8 +129,9 @@ def test_only_who_knows_the_address_is_answered(heap, tmp_path):
         for path in ("../", "../state", "photo/999", "photo/x", "labels.csv"):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(urllib.parse.urljoin(work.url, path))
-        body = {"first": 0, "name": "a name", "away": [], "alone": False}
-        request = urllib.request.Request(work.url + "answer", json.dumps(body).encode())
-        with pytest.raises(urllib.error.HTTPError, match="409"):  # nothing was asked yet
-            urllib.request.urlopen(request)
+        of_no_question = {"first": 0, "name": "a name", "away": [], "alone": False}
+        for body in (json.dumps(of_no_question), "", "{", "7", '{"first": 0}'):
+            request = urllib.request.Request(work.url + "answer", body.encode())
+            with pytest.raises(urllib.error.HTTPError, match="409"):
+                urllib.request.urlopen(request)
         assert not (heap / "labels.csv").exists()
