@@ -4,10 +4,11 @@
 
 The labels of all photographs of a folder are hidden. A group's name and each photograph that is
 clicked away count as an answer; of a group of which most do not belong, the person says "only the
-first", which counts as one more. Accuracy is that on a tenth of the photographs that is kept apart
-and never shown, another one for each seed, since what groups leave is the hardest. Beside it, with
-the same features and the same head, photographs one by one: at random; the centres of k-means (Lowe
-et al., "Labelling by k-means", 2024); the smallest margin; TypiClust (Hacohen et al., "Active
+first", which counts as one more. The head is fitted at the question that reaches so many answers,
+which may be in the middle of a round. Accuracy is that on a tenth of the photographs that is kept
+apart and never shown, another one for each seed, since what groups leave is the hardest. Beside it,
+with the same features and the same head, photographs one by one: at random; the centres of k-means
+(Lowe et al., "Labelling by k-means", 2024); the smallest margin; TypiClust (Hacohen et al., "Active
 learning on a budget", ICML 2022).
 """
 
@@ -26,10 +27,10 @@ from learning.resources import Resources
 from running.settings import Settings
 from running.threads import default_workers
 
-# After each round: answers given, and names by photograph.
-Rounds: TypeAlias = Iterator[tuple[int, dict[int, str]]]
+# After each question: answers given, and names by photograph.
+Course: TypeAlias = Iterator[tuple[int, dict[int, str]]]
 # Labels photographs, but not those that are kept apart, by a seed.
-Way: TypeAlias = Callable[[Chooser, list[str], list[int], int], Rounds]
+Way: TypeAlias = Callable[[Chooser, list[str], list[int], int], Course]
 # Picks a round of the photographs that are left, by those that are known.
 Known: TypeAlias = dict[int, str]
 Pick: TypeAlias = Callable[[Chooser, np.ndarray, Known, np.random.Generator], Sequence[int]]
@@ -37,8 +38,7 @@ Pick: TypeAlias = Callable[[Chooser, np.ndarray, Known, np.random.Generator], Se
 MARKS = (50, 100, 200, 300, 500, 1000)  # answers
 
 
-def ours(chooser: Chooser, labels: list[str], apart: list[int], seed: int) -> Rounds:
-    """Yield answers given and what is known, after each round."""
+def ours(chooser: Chooser, labels: list[str], apart: list[int], seed: int) -> Course:
     known: dict[int, str] = {}
     answers = 0
     while questions := chooser.choose([*known, *apart]):
@@ -46,26 +46,27 @@ def ours(chooser: Chooser, labels: list[str], apart: list[int], seed: int) -> Ro
             name = labels[first]
             same = [i for i in group if labels[i] == name]
             away = [i for i in group if labels[i] != name]
+            is_alone = len(away) > len(group) / 2 and len(group) > 1
+            if is_alone:
+                same, away = [], []
             chooser.take(first, same, away)
-            is_split = len(away) > len(group) / 2 and len(group) > 1
-            answers += 2 if is_split else 1 + len(away)
-            for i in [first, *([] if is_split else same)]:
-                known[i] = name
+            known |= dict.fromkeys([first, *same], name)
+            answers += 1 + is_alone + len(away)
+            yield answers, known
         chooser.learn(known)
-        yield answers, known
 
 
 def one_by_one(pick: Pick) -> Way:
     """Make a way that asks about photographs alone, by what picks a round of them."""
 
-    def way(chooser: Chooser, labels: list[str], apart: list[int], seed: int) -> Rounds:
+    def way(chooser: Chooser, labels: list[str], apart: list[int], seed: int) -> Course:
         known: dict[int, str] = {}
         rng = np.random.default_rng(seed)
         while len(left := np.setdiff1d(np.arange(len(labels)), [*known, *apart])):
             for i in pick(chooser, left, known, rng):
                 known[i] = labels[i]
+                yield len(known), known
             chooser.learn(known)
-            yield len(known), known
 
     return way
 
@@ -157,6 +158,7 @@ def main() -> None:
                 for answers, known in WAYS[name](chooser, labels, apart, seed):
                     if answers < left[0]:
                         continue
+                    chooser.learn(known)
                     share = accuracy(chooser, labels, apart)
                     while left and answers >= left[0]:
                         found[left.pop(0)].append(share)

@@ -141,4 +141,4 @@ def _read_answer(body: bytes) -> tuple[int, str, list[int], bool]:
         said = json.loads(body)
         return int(said["first"]), str(said["name"]), [*map(int, said["away"])], bool(said["alone"])
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError("this is not an answer of the page") from error
+        raise InputError("this is not an answer from the page") from error
